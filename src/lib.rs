@@ -1,1 +1,4 @@
+//! Serin: progressive delivery for Istio. Read `api` (the nouns), then `plan` (the decisions), then `controller` (the shell).
 
+pub mod api;
+pub mod plan;

@@ -1,0 +1,14 @@
+//! Nouns: what users write and read. Types only; no decisions, no I/O.
+#![warn(missing_docs)]
+
+pub mod action;
+pub mod analysis;
+pub mod crd;
+pub mod duration;
+pub mod istio;
+pub mod json;
+pub mod names;
+pub mod rollout;
+pub mod schema;
+pub mod status;
+pub mod watched;

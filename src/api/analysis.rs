@@ -1,0 +1,83 @@
+//! What a user writes in an `AnalysisTemplate` or a `ClusterAnalysisTemplate`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::duration::DurationText;
+
+/// Metrics that judge a canary, with arguments.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AnalysisTemplateSpec {
+    /// Arguments that queries and conditions may name as `{{args.name}}`.
+    pub args: Option<Vec<TemplateArgument>>,
+    /// The metrics; all must pass.
+    pub metrics: Vec<MetricSpec>,
+}
+
+/// An argument of a template.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TemplateArgument {
+    /// Its name.
+    pub name: String,
+    /// The value when the Rollout gives none. Absent: the Rollout must give one.
+    pub value: Option<String>,
+}
+
+/// One metric: what is asked, how often, and what the answers mean.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricSpec {
+    /// Its name, unique among the metrics of an analysis.
+    pub name: String,
+    /// Time between two measurements, such as `30s`. Absent: one measurement.
+    pub interval: Option<DurationText>,
+    /// Time before the first measurement. Absent: none.
+    pub initial_delay: Option<DurationText>,
+    /// Measurements wanted, those without data or with an error not counted. Absent: 1 without an interval, else no end (background only).
+    #[schemars(range(min = 1))]
+    pub count: Option<i32>,
+    /// Failures that are tolerated; one more fails the metric. -1 tolerates all. Absent: 0.
+    #[schemars(range(min = -1))]
+    pub failure_limit: Option<i32>,
+    /// Inconclusive measurements that are tolerated; one more pauses the rollout. Absent: 0.
+    #[schemars(range(min = 0))]
+    pub inconclusive_limit: Option<i32>,
+    /// Errors in a row before the rollout pauses, until the provider answers again. Absent: 4.
+    #[schemars(range(min = 0))]
+    pub consecutive_error_limit: Option<i32>,
+    /// Passes in a row that pass the metric early. Absent or 0: off.
+    #[schemars(range(min = 0))]
+    pub consecutive_success_limit: Option<i32>,
+    /// CEL over `result` (a number, or a list of numbers for a vector): true is a success.
+    #[schemars(length(max = 1024))]
+    pub success_condition: Option<String>,
+    /// CEL over `result`: true is a failure.
+    #[schemars(length(max = 1024))]
+    pub failure_condition: Option<String>,
+    /// What an empty answer or NaN means. Absent: Wait, because no traffic is not a failure.
+    pub on_no_data: Option<OnNoData>,
+    /// A query against a MetricProvider.
+    pub prometheus: Option<PrometheusMetric>,
+}
+
+/// What an answer without data means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnNoData {
+    /// Wait for data; the measurement does not count.
+    #[default]
+    Wait,
+    /// It is a success.
+    Pass,
+    /// It is a failure.
+    Fail,
+}
+
+/// A PromQL query.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PrometheusMetric {
+    /// Name of the MetricProvider. Absent: `default`.
+    pub provider: Option<String>,
+    /// The instant query in PromQL.
+    #[schemars(length(min = 1, max = 8192))]
+    pub query: String,
+}

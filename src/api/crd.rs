@@ -1,0 +1,96 @@
+//! The CustomResourceDefinitions: names, scopes, columns, subresources. Schemas come from `schema`.
+
+use serde_json::{Value, json};
+
+use super::{names, schema};
+
+/// All definitions but MetricProvider's, which its own type derives, in the order of their file names.
+pub fn definitions() -> Vec<Value> {
+    vec![
+        analysis_template("AnalysisTemplate", "analysistemplates", "Namespaced"),
+        analysis_template("ClusterAnalysisTemplate", "clusteranalysistemplates", "Cluster"),
+        rollout_action(),
+        rollout(),
+    ]
+}
+
+fn rollout() -> Value {
+    let mut version = version(schema::rollout());
+    let columns = json!([
+        {"name": "Phase", "type": "string", "jsonPath": ".status.phase"},
+        {"name": "Step", "type": "integer", "jsonPath": ".status.currentStepIndex"},
+        {"name": "Weight", "type": "integer", "jsonPath": ".status.canary.observedWeight"},
+        {"name": "Image", "type": "string", "jsonPath": ".spec.template.spec.containers[0].image"},
+        {"name": "Commit", "type": "string", "jsonPath": ".metadata.annotations.serin\\.dev/git-commit"},
+        {"name": "Message", "type": "string", "jsonPath": ".status.message"},
+        age_column(),
+    ]);
+    let scale = json!({
+        "specReplicasPath": ".spec.replicas",
+        "statusReplicasPath": ".status.replicas",
+        "labelSelectorPath": ".status.selector",
+    });
+    if let Some(version) = version.as_object_mut() {
+        version.insert("additionalPrinterColumns".into(), columns);
+        version.insert("subresources".into(), json!({"status": {}, "scale": scale}));
+    }
+    definition("Rollout", "rollouts", "Namespaced", &["sro"], version)
+}
+
+fn rollout_action() -> Value {
+    let mut version = version(schema::rollout_action());
+    let columns = json!([
+        {"name": "Rollout", "type": "string", "jsonPath": ".spec.rollout"},
+        {"name": "Action", "type": "string", "jsonPath": ".spec.action"},
+        {"name": "Revision", "type": "string", "jsonPath": ".spec.revision"},
+        {"name": "Accepted", "type": "boolean", "jsonPath": ".status.accepted"},
+        {"name": "Message", "type": "string", "jsonPath": ".status.message"},
+        age_column(),
+    ]);
+    if let Some(version) = version.as_object_mut() {
+        version.insert("additionalPrinterColumns".into(), columns);
+        version.insert("subresources".into(), json!({"status": {}}));
+    }
+    definition("RolloutAction", "rolloutactions", "Namespaced", &["sra"], version)
+}
+
+fn analysis_template(kind: &str, plural: &str, scope: &str) -> Value {
+    let mut version = version(schema::analysis_template());
+    if let Some(version) = version.as_object_mut() {
+        version.insert("additionalPrinterColumns".into(), json!([age_column()]));
+    }
+    definition(kind, plural, scope, &[], version)
+}
+
+fn age_column() -> Value {
+    json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"})
+}
+
+fn version(schema: Value) -> Value {
+    json!({
+        "name": names::VERSION,
+        "served": true,
+        "storage": true,
+        "schema": {"openAPIV3Schema": schema},
+    })
+}
+
+fn definition(kind: &str, plural: &str, scope: &str, short_names: &[&str], version: Value) -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.{}", names::GROUP)},
+        "spec": {
+            "group": names::GROUP,
+            "names": {
+                "categories": ["serin"],
+                "kind": kind,
+                "plural": plural,
+                "shortNames": short_names,
+                "singular": kind.to_lowercase(),
+            },
+            "scope": scope,
+            "versions": [version],
+        },
+    })
+}

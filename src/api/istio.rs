@@ -1,0 +1,102 @@
+//! The narrow view of Istio's VirtualService and DestinationRule that Serin watches. Edits never pass through these types.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The parts of a VirtualService's spec that weights depend on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VirtualServiceSpec {
+    /// Hosts that it answers for; empty for a delegate.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// Gateways that it is bound to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<String>,
+    /// HTTP routes, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<HttpRoute>,
+}
+
+/// One HTTP route.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HttpRoute {
+    /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its destinations.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub route: Vec<WeightedDestination>,
+}
+
+/// A destination and its share.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WeightedDestination {
+    /// Where to.
+    pub destination: Destination,
+    /// Percent; absent means 100 for a single destination, else 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<i32>,
+}
+
+/// A host and one of its subsets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Destination {
+    /// Host name.
+    pub host: String,
+    /// Subset of the host's DestinationRule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subset: Option<String>,
+}
+
+/// The parts of a DestinationRule's spec that subsets depend on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DestinationRuleSpec {
+    /// The host.
+    pub host: String,
+    /// Namespaces that see it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub export_to: Vec<String>,
+    /// Present when the rule is for some client workloads only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_selector: Option<WorkloadSelector>,
+    /// Its subsets, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub subsets: Vec<Subset>,
+}
+
+/// Selects client workloads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WorkloadSelector {
+    /// Labels of the workloads.
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// One subset.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Subset {
+    /// Its name.
+    pub name: String,
+    /// Labels of its pods.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The full host name of a destination's host: short names belong to the namespace.
+pub fn full_host(host: &str, namespace: &str) -> String {
+    if host.contains('.') || host == "*" { host.to_owned() } else { format!("{host}.{namespace}.svc.cluster.local") }
+}
+
+/// The Service that a full host name means: name and namespace; `None` for hosts outside the cluster.
+pub fn service_of(full_host: &str) -> Option<(&str, &str)> {
+    let (name, rest) = full_host.split_once('.')?;
+    let (namespace, domain) = rest.split_once('.')?;
+    (domain == "svc.cluster.local" || domain == "svc").then_some((name, namespace))
+}

@@ -1,0 +1,61 @@
+//! Every label, annotation, finalizer, field manager and API group that Serin writes or reads, once.
+
+/// API group of every kind.
+pub const GROUP: &str = "serin.dev";
+/// Served and stored API version of every kind.
+pub const VERSION: &str = "v1alpha1";
+/// `GROUP/VERSION`, as `apiVersion` spells it.
+pub const API_VERSION: &str = "serin.dev/v1alpha1";
+
+/// Label on pods, ReplicaSets and DestinationRule subsets: which revision.
+pub const REVISION_HASH: &str = "serin.dev/revision-hash";
+/// Annotation on ReplicaSets: the revision's number, counting from 1.
+pub const REVISION: &str = "serin.dev/revision";
+/// Label on every child: the Rollout's name.
+pub const ROLLOUT: &str = "serin.dev/rollout";
+/// Label on pods that Istio's own metrics carry as `destination_canonical_revision`.
+pub const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";
+/// Annotation on pods: the user's own value of [`CANONICAL_REVISION`], which Serin replaces.
+pub const USER_CANONICAL_REVISION: &str = "serin.dev/canonical-revision";
+/// Prefix of the annotations that a pipeline sets; never part of the revision hash.
+pub const GIT_PREFIX: &str = "serin.dev/git-";
+/// Annotation: the commit that was applied.
+pub const GIT_COMMIT: &str = "serin.dev/git-commit";
+/// Annotation: who wrote that commit.
+pub const GIT_AUTHOR: &str = "serin.dev/git-author";
+
+/// Finalizer of a Rollout in flight: the route goes back to stable before the object goes.
+pub const FINALIZER: &str = "serin.dev/route";
+/// Field manager of every write.
+pub const FIELD_MANAGER: &str = "serin";
+/// What events name as their reporting controller.
+pub const REPORTER: &str = "serin.dev/rollout-controller";
+
+/// Suffix of the VirtualService and DestinationRule that Serin owns: `<rollout>-serin`.
+const OWNED_SUFFIX: &str = "-serin";
+
+/// Name of the VirtualService and the DestinationRule that Serin owns for a Rollout.
+pub fn owned_route(rollout: &str) -> String {
+    format!("{rollout}{OWNED_SUFFIX}")
+}
+
+/// Name of the stable subset in a DestinationRule that Serin owns.
+pub fn owned_stable_subset(rollout: &str) -> String {
+    format!("{rollout}-stable")
+}
+
+/// Name of the canary subset in a DestinationRule that Serin owns.
+pub fn owned_canary_subset(rollout: &str) -> String {
+    format!("{rollout}-canary")
+}
+
+/// Whether a label or annotation key belongs to a deployment tool's bookkeeping and must not reach children.
+pub fn is_tracking_key(key: &str) -> bool {
+    let domain = key.split('/').next().unwrap_or_default();
+    domain == "argocd.argoproj.io"
+        || domain.ends_with("toolkit.fluxcd.io")
+        || domain == "helm.sh"
+        || domain == "meta.helm.sh"
+        || key == "app.kubernetes.io/instance"
+        || key == "kubectl.kubernetes.io/last-applied-configuration"
+}

@@ -1,0 +1,228 @@
+//! What a user writes in a `Rollout`. The field comments become `kubectl explain`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::duration::DurationText;
+
+/// A workload whose new revisions become canaries: shifted step by step, gated by metrics, promoted or aborted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutSpec {
+    /// Pods wanted. When absent, Serin writes it once through the scale subresource, so that autoscalers can read it.
+    #[schemars(range(min = 0))]
+    pub replicas: Option<i32>,
+    /// Selects this Rollout's pods; must match the template's labels. Cannot be changed.
+    pub selector: Selector,
+    /// The pod template. Changing it starts a canary; metadata annotations that begin with `serin.dev/git-` do not count.
+    #[schemars(with = "PodTemplateSpec")]
+    pub template: Value,
+    /// Seconds that a pod must be ready, without a crash, before it counts as available. Absent: 0.
+    #[schemars(range(min = 0))]
+    pub min_ready_seconds: Option<i32>,
+    /// Seconds that a canary may wait for its pods without progress before it is aborted. Absent: 600.
+    #[schemars(range(min = 1))]
+    pub progress_deadline_seconds: Option<i32>,
+    /// Whether exceeding `progressDeadlineSeconds` aborts the canary. Absent: true.
+    pub progress_deadline_abort: Option<bool>,
+    /// How many old ReplicaSets without pods are kept. Absent: 10.
+    #[schemars(range(min = 0))]
+    pub revision_history_limit: Option<i32>,
+    /// Holds the rollout where it is. An abort and a revert to stable still happen.
+    pub paused: Option<bool>,
+    /// How a new template reaches traffic.
+    pub strategy: StrategySpec,
+}
+
+/// Labels that a pod must carry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Selector {
+    /// Each key with the value it must have.
+    #[serde(default)]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// The strategy: `canary` is the only one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StrategySpec {
+    /// Canary by weights of an Istio route.
+    pub canary: CanarySpec,
+}
+
+/// Canary by weights of an Istio route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CanarySpec {
+    /// The Istio route whose weights are shifted.
+    pub traffic_routing: TrafficRoutingSpec,
+    /// Seconds that the previous stable's pods are kept after a promotion, or a superseded canary's. Absent: 30.
+    #[schemars(range(min = 0))]
+    pub scale_down_delay_seconds: Option<i32>,
+    /// Seconds that an aborted canary's pods are kept; 0 keeps them until the next revision. Absent: 30.
+    #[schemars(range(min = 0))]
+    pub abort_scale_down_delay_seconds: Option<i32>,
+    /// Analysis in the background of the steps.
+    pub analysis: Option<BackgroundAnalysisSpec>,
+    /// The steps, in order. Without steps a new revision is promoted as soon as its pods are available.
+    pub steps: Option<Vec<StepSpec>>,
+}
+
+/// Where the weights are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrafficRoutingSpec {
+    /// Istio.
+    pub istio: IstioSpec,
+    /// Accepted for Rollouts that move over; it orders header and mirror routes only.
+    pub managed_routes: Option<Vec<ManagedRoute>>,
+}
+
+/// The name of a header or mirror route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ManagedRoute {
+    /// Name of the route.
+    pub name: String,
+}
+
+/// The Istio objects: owned by Serin, or held by Git and edited in place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IstioSpec {
+    /// Serin writes a VirtualService and a DestinationRule of its own, both named `<rollout>-serin`; Git never holds them.
+    pub owned: Option<OwnedRouteSpec>,
+    /// One VirtualService that Git holds, whose weights Serin edits during a rollout.
+    pub virtual_service: Option<VirtualServiceRef>,
+    /// Several such VirtualServices.
+    pub virtual_services: Option<Vec<VirtualServiceRef>>,
+    /// The DestinationRule that holds both subsets. Absent: Serin owns one with the subsets `<rollout>-stable` and `<rollout>-canary`.
+    pub destination_rule: Option<DestinationRuleRef>,
+}
+
+/// A route that Serin owns wholly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OwnedRouteSpec {
+    /// The Service that clients call: a name in the Rollout's namespace, or a full host name.
+    pub host: String,
+    /// Hosts of the owned VirtualService. Absent: a delegate, which a root VirtualService in Git names `<rollout>-serin`.
+    pub hosts: Option<Vec<String>>,
+    /// Gateways of the owned VirtualService. Absent: the mesh.
+    pub gateways: Option<Vec<String>>,
+}
+
+/// A VirtualService in the Rollout's namespace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct VirtualServiceRef {
+    /// Its name.
+    pub name: String,
+    /// Names of its HTTP routes to edit. Absent: the only HTTP route it has.
+    pub routes: Option<Vec<String>>,
+}
+
+/// A DestinationRule in the Rollout's namespace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DestinationRuleRef {
+    /// Its name.
+    pub name: String,
+    /// Name of the subset that serves stable.
+    pub stable_subset_name: String,
+    /// Name of the subset that serves the canary.
+    pub canary_subset_name: String,
+}
+
+/// One step: exactly one of its fields.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepSpec {
+    /// Percent of traffic for the canary, 0 to 100. Its pods come first.
+    #[schemars(range(min = 0, max = 100))]
+    pub set_weight: Option<i32>,
+    /// Waits.
+    pub pause: Option<PauseSpec>,
+    /// Waits for an analysis to pass; a failed one aborts.
+    pub analysis: Option<StepAnalysisSpec>,
+}
+
+/// How long to wait.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PauseSpec {
+    /// Seconds, or text such as `5m`. Absent: until somebody promotes.
+    pub duration: Option<DurationText>,
+}
+
+/// The analysis of one step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StepAnalysisSpec {
+    /// Templates whose metrics are measured together.
+    pub templates: Vec<TemplateRef>,
+    /// Values for the templates' arguments.
+    pub args: Option<Vec<ArgumentSpec>>,
+}
+
+/// Analysis in the background of the steps, from one of them on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackgroundAnalysisSpec {
+    /// Templates whose metrics are measured together.
+    pub templates: Vec<TemplateRef>,
+    /// Index of the step, counting from 0, with which the analysis begins. Absent: 0.
+    #[schemars(range(min = 0))]
+    pub starting_step: Option<i32>,
+    /// Values for the templates' arguments.
+    pub args: Option<Vec<ArgumentSpec>>,
+}
+
+/// Names an AnalysisTemplate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateRef {
+    /// Its name.
+    pub template_name: String,
+    /// Whether it is a ClusterAnalysisTemplate. Absent: false.
+    pub cluster_scope: Option<bool>,
+}
+
+/// A value for an argument: `value` or `valueFrom`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArgumentSpec {
+    /// Name of the argument; queries write it `{{args.name}}`.
+    pub name: String,
+    /// The value.
+    pub value: Option<String>,
+    /// Where the value comes from.
+    pub value_from: Option<ArgumentSource>,
+}
+
+/// Where an argument's value comes from: exactly one of its fields.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArgumentSource {
+    /// The revision hash of stable or of the canary (`Latest`).
+    pub pod_template_hash_value: Option<HashOf>,
+    /// A field of the Rollout.
+    pub field_ref: Option<FieldRef>,
+}
+
+/// Whose revision hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum HashOf {
+    /// The stable revision.
+    Stable,
+    /// The canary.
+    Latest,
+}
+
+/// A field of the Rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FieldRef {
+    /// Path such as `metadata.labels['region']` or `spec.replicas`.
+    pub field_path: String,
+}

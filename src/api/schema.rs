@@ -1,0 +1,417 @@
+//! Schemas of the kinds: from the types, then tightened for the API server. Bounds make CEL rules affordable,
+//! and a field that Serin does not support is declared only to be refused by name: an API server prunes unknown
+//! fields silently, and a step pruned to `{}` would be a gate that vanished.
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::core::schema::{OptionalEnum, OptionalIntOrString, StructuralSchemaRewriter};
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use schemars::transform::AddNullable;
+use serde_json::{Map, Value, json};
+
+use super::action::{RolloutActionSpec, RolloutActionStatus};
+use super::analysis::AnalysisTemplateSpec;
+use super::rollout::RolloutSpec;
+use super::status::RolloutStatus;
+
+/// Fields of one object that Serin does not support, and what to do instead.
+pub struct Refused {
+    /// The object, as a path from the spec; `[]` stands for every element of a list.
+    pub path: &'static str,
+    /// The fields, each with what to do instead.
+    pub fields: &'static [(&'static str, &'static str)],
+}
+
+const NOT_YET: &str = "is not supported yet; remove it";
+const ISTIO_ONLY: &str = "is not supported: Serin routes by Istio only; use trafficRouting.istio";
+const NO_RUNS: &str = "is not supported: measurements are kept in the Rollout's status; remove it";
+
+/// Fields of Argo Rollouts, and of Serin's own design, that a Rollout's spec cannot have.
+pub const ROLLOUT_REFUSED: &[Refused] = &[
+    Refused {
+        path: "",
+        fields: &[
+            ("workloadRef", "is not supported yet; write the pod template in spec.template"),
+            ("restartAt", NOT_YET),
+            ("rollbackWindow", NOT_YET),
+            ("promotion", NOT_YET),
+            ("analysis", "is not supported: there are no AnalysisRun objects to limit; remove it"),
+        ],
+    },
+    Refused { path: "selector", fields: &[("matchExpressions", "is not supported; use matchLabels")] },
+    Refused { path: "strategy", fields: &[("blueGreen", "is not supported; use canary")] },
+    Refused {
+        path: "strategy.canary",
+        fields: &[
+            ("canaryService", "is not supported yet; route by subsets of one Service"),
+            ("stableService", "is not supported yet; route by subsets of one Service"),
+            ("dynamicStableScale", NOT_YET),
+            ("minPodsPerReplicaSet", NOT_YET),
+            ("maxSurge", "has no meaning with trafficRouting; remove it"),
+            ("maxUnavailable", "has no meaning with trafficRouting; remove it"),
+            ("canaryMetadata", NOT_YET),
+            ("stableMetadata", NOT_YET),
+            ("pingPong", "is not supported; route by subsets of one Service"),
+            ("antiAffinity", "is not supported; write the affinity in the pod template"),
+            ("scaleDownDelayRevisionLimit", "is not supported; use scaleDownDelaySeconds"),
+            ("replicaProgressThreshold", NOT_YET),
+        ],
+    },
+    Refused {
+        path: "strategy.canary.trafficRouting",
+        fields: &[
+            ("alb", ISTIO_ONLY),
+            ("nginx", ISTIO_ONLY),
+            ("smi", ISTIO_ONLY),
+            ("ambassador", ISTIO_ONLY),
+            ("appMesh", ISTIO_ONLY),
+            ("traefik", ISTIO_ONLY),
+            ("apisix", ISTIO_ONLY),
+            ("plugins", ISTIO_ONLY),
+            ("maxTrafficWeight", "is not supported by Istio; weights are percent"),
+        ],
+    },
+    Refused { path: "strategy.canary.trafficRouting.istio.virtualService", fields: VIRTUAL_SERVICE_REFUSED },
+    Refused { path: "strategy.canary.trafficRouting.istio.virtualServices[]", fields: VIRTUAL_SERVICE_REFUSED },
+    Refused {
+        path: "strategy.canary.trafficRouting.istio.destinationRule",
+        fields: &[("additionalSubsetNames", "is not needed: subsets that Serin does not own are kept; remove it")],
+    },
+    Refused {
+        path: "strategy.canary.steps[]",
+        fields: &[
+            ("setCanaryScale", NOT_YET),
+            ("setHeaderRoute", NOT_YET),
+            ("setMirrorRoute", NOT_YET),
+            ("approval", NOT_YET),
+            ("experiment", "is not supported; use an analysis step"),
+            ("plugin", "is not supported; use an analysis step"),
+            ("replicaProgressThreshold", NOT_YET),
+        ],
+    },
+    Refused {
+        path: "strategy.canary.steps[].analysis",
+        fields: &[
+            ("dryRun", NOT_YET),
+            ("measurementRetention", NO_RUNS),
+            ("analysisRunMetadata", NO_RUNS),
+            ("until", NOT_YET),
+            ("atMost", NOT_YET),
+        ],
+    },
+    Refused { path: "strategy.canary.steps[].analysis.args[].valueFrom", fields: SECRET_REFUSED },
+    Refused {
+        path: "strategy.canary.analysis",
+        fields: &[
+            ("dryRun", NOT_YET),
+            ("measurementRetention", NO_RUNS),
+            ("analysisRunMetadata", NO_RUNS),
+            ("confidence", NOT_YET),
+            ("warmup", NOT_YET),
+            ("onInconclusive", NOT_YET),
+        ],
+    },
+    Refused { path: "strategy.canary.analysis.args[].valueFrom", fields: SECRET_REFUSED },
+];
+
+const VIRTUAL_SERVICE_REFUSED: &[(&str, &str)] = &[("tlsRoutes", NOT_YET), ("tcpRoutes", NOT_YET)];
+const SECRET_REFUSED: &[(&str, &str)] =
+    &[("secretKeyRef", "is not supported: Serin reads no Secrets of applications; put credentials into a MetricProvider")];
+
+/// Fields of Argo Rollouts, and of Serin's own design, that an analysis template's spec cannot have.
+pub const TEMPLATE_REFUSED: &[Refused] = &[
+    Refused {
+        path: "",
+        fields: &[("dryRun", NOT_YET), ("measurementRetention", NO_RUNS), ("templates", "is not supported; name all templates in the Rollout")],
+    },
+    Refused { path: "args[]", fields: &[("valueFrom", "is not supported here; give the value in the Rollout")] },
+    Refused {
+        path: "metrics[]",
+        fields: &[
+            ("istio", NOT_YET),
+            ("compare", NOT_YET),
+            ("limit", NOT_YET),
+            ("web", NOT_YET),
+            ("provider", "is not supported; write `prometheus: {provider, query}` in the metric itself"),
+        ],
+    },
+];
+
+/// Schema of a Rollout.
+pub fn rollout() -> Value {
+    let mut schema = object::<RolloutSpec>(Some(schema_of::<RolloutStatus>()));
+    let spec = at(&mut schema, "spec");
+    let template = tightened_template(at(spec, "template").take());
+    strip_nullable(spec);
+    *at(spec, "template") = template;
+    for (path, items) in [
+        ("strategy.canary.steps", 100),
+        ("strategy.canary.steps[].analysis.templates", 20),
+        ("strategy.canary.steps[].analysis.args", 50),
+        ("strategy.canary.analysis.templates", 20),
+        ("strategy.canary.analysis.args", 50),
+        ("strategy.canary.trafficRouting.managedRoutes", 50),
+        ("strategy.canary.trafficRouting.istio.virtualServices", 20),
+        ("strategy.canary.trafficRouting.istio.virtualServices[].routes", 50),
+        ("strategy.canary.trafficRouting.istio.virtualService.routes", 50),
+        ("strategy.canary.trafficRouting.istio.owned.hosts", 100),
+        ("strategy.canary.trafficRouting.istio.owned.gateways", 20),
+    ] {
+        bound(spec, path, "maxItems", items);
+    }
+    let labels = at(spec, "selector.matchLabels");
+    set(labels, "maxProperties", json!(32));
+    set(labels, "minProperties", json!(1));
+    set(at(labels, "{}"), "maxLength", json!(63));
+    refuse(spec, ROLLOUT_REFUSED);
+    rollout_rules(spec);
+    schema
+}
+
+fn rollout_rules(spec: &mut Value) {
+    rule(at(spec, "selector"), "self == oldSelf", "the selector cannot be changed; create another Rollout");
+    let istio = at(spec, "strategy.canary.trafficRouting.istio");
+    one_of(istio, &["owned", "virtualService", "virtualServices"]);
+    rule(
+        istio,
+        "!has(self.owned) || !has(self.destinationRule)",
+        "destinationRule cannot be given with owned: Serin writes its own",
+    );
+    one_of(at(spec, "strategy.canary.steps[]"), STEP_MEMBERS);
+    for args in ["strategy.canary.steps[].analysis.args[]", "strategy.canary.analysis.args[]"] {
+        one_of(at(spec, args), &["value", "valueFrom"]);
+        one_of(at(spec, &format!("{args}.valueFrom")), &["podTemplateHashValue", "fieldRef", "secretKeyRef"]);
+    }
+}
+
+/// Every member that a step can have, supported or refused.
+pub const STEP_MEMBERS: &[&str] = &[
+    "setWeight",
+    "pause",
+    "analysis",
+    "setCanaryScale",
+    "setHeaderRoute",
+    "setMirrorRoute",
+    "approval",
+    "experiment",
+    "plugin",
+    "replicaProgressThreshold",
+];
+
+/// Schema of an AnalysisTemplate and of a ClusterAnalysisTemplate.
+pub fn analysis_template() -> Value {
+    let mut schema = object::<AnalysisTemplateSpec>(None);
+    let spec = at(&mut schema, "spec");
+    strip_nullable(spec);
+    bound(spec, "args", "maxItems", 50);
+    bound(spec, "metrics", "maxItems", 50);
+    set(at(spec, "metrics"), "minItems", json!(1));
+    refuse(spec, TEMPLATE_REFUSED);
+    one_of(at(spec, "metrics[]"), &["prometheus", "istio", "compare", "limit", "web", "provider"]);
+    schema
+}
+
+/// Schema of a RolloutAction.
+pub fn rollout_action() -> Value {
+    let mut schema = object::<RolloutActionSpec>(Some(schema_of::<RolloutActionStatus>()));
+    let spec = at(&mut schema, "spec");
+    strip_nullable(spec);
+    *at(spec, "step") = {
+        let mut step = schema_of::<IntOrString>();
+        set(&mut step, "maxLength", json!(63));
+        set(&mut step, "description", json!("Index of the step, counting from 0, that it was decided on. Required for `promote`."));
+        step
+    };
+    for field in ["rollout", "revision"] {
+        set(at(spec, field), "maxLength", json!(253));
+    }
+    rule(spec, "self == oldSelf", "a RolloutAction cannot be changed; create another");
+    rule(spec, "self.action != 'promote' || has(self.step)", "step is required for promote: the index of the step to pass, counting from 0");
+    schema
+}
+
+fn schema_of<T: JsonSchema>() -> Value {
+    let generator = SchemaSettings::openapi3()
+        .with(|settings| {
+            settings.inline_subschemas = true;
+            settings.meta_schema = None;
+        })
+        .with_transform(AddNullable::default())
+        .with_transform(StructuralSchemaRewriter)
+        .with_transform(OptionalEnum)
+        .with_transform(OptionalIntOrString)
+        .into_generator();
+    let mut schema = generator.into_root_schema_for::<T>().to_value();
+    if let Some(object) = schema.as_object_mut() {
+        object.remove("title");
+    }
+    schema
+}
+
+fn object<T: JsonSchema>(status: Option<Value>) -> Value {
+    let mut properties = Map::new();
+    properties.insert("apiVersion".into(), json!({"type": "string"}));
+    properties.insert("kind".into(), json!({"type": "string"}));
+    properties.insert("metadata".into(), json!({"type": "object"}));
+    properties.insert("spec".into(), schema_of::<T>());
+    if let Some(mut status) = status {
+        strip_nullable(&mut status);
+        strip_defaults(&mut status);
+        if status.pointer("/properties/observedGeneration").is_some() {
+            set(&mut status, "default", json!({"observedGeneration": -1}));
+        }
+        properties.insert("status".into(), status);
+    }
+    json!({"type": "object", "required": ["spec"], "properties": properties})
+}
+
+/// The schema of the field at a path: `a.b` for fields, `[]` for a list's elements, `{}` for a map's values.
+/// A path that does not exist leads to a detached null; the tests on the generated files would show it.
+fn at<'a>(schema: &'a mut Value, path: &str) -> &'a mut Value {
+    let mut here = schema;
+    for part in path.split('.').filter(|part| !part.is_empty()) {
+        let (name, list) = part.strip_suffix("[]").map_or((part, false), |name| (name, true));
+        here = if name == "{}" { &mut here["additionalProperties"] } else { &mut here["properties"][name] };
+        if list {
+            here = &mut here["items"];
+        }
+    }
+    here
+}
+
+fn set(schema: &mut Value, key: &str, value: Value) {
+    if let Some(object) = schema.as_object_mut() {
+        object.insert(key.into(), value);
+    }
+}
+
+fn bound(spec: &mut Value, path: &str, key: &str, limit: i64) {
+    let schema = at(spec, path);
+    if schema.is_object() {
+        set(schema, key, json!(limit));
+    }
+}
+
+fn rule(schema: &mut Value, rule: &str, message: &str) {
+    let Some(object) = schema.as_object_mut() else { return };
+    let rules = object.entry("x-kubernetes-validations").or_insert_with(|| json!([]));
+    if let Some(rules) = rules.as_array_mut() {
+        rules.push(json!({"rule": rule, "message": message}));
+    }
+}
+
+fn one_of(schema: &mut Value, members: &[&str]) {
+    let known: Vec<String> = members
+        .iter()
+        .filter(|member| schema.pointer(&format!("/properties/{member}")).is_some())
+        .map(|member| format!("has(self.{member})"))
+        .collect();
+    let text = format!("[{}].filter(x, x).size() == 1", known.join(", "));
+    rule(schema, &text, &format!("exactly one of {} is required", members.join(", ")));
+}
+
+fn refuse(spec: &mut Value, table: &[Refused]) {
+    for refused in table {
+        let schema = at(spec, refused.path);
+        for (field, advice) in refused.fields {
+            if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+                properties.insert((*field).into(), json!({"x-kubernetes-preserve-unknown-fields": true}));
+            }
+            rule(schema, &format!("!has(self.{field})"), &format!("{field} {advice}"));
+        }
+    }
+}
+
+/// Removes `nullable`, so that a null is refused by its path instead of meaning something.
+fn strip_nullable(schema: &mut Value) {
+    walk(schema, &mut |object| {
+        object.remove("nullable");
+    });
+}
+
+fn strip_defaults(schema: &mut Value) {
+    walk(schema, &mut |object| {
+        if !object.get("default").is_some_and(Value::is_number) {
+            object.remove("default");
+        }
+    });
+}
+
+/// Calls `edit` on every schema below this one, never on the map of a schema's properties.
+fn walk(schema: &mut Value, edit: &mut impl FnMut(&mut Map<String, Value>)) {
+    let Some(object) = schema.as_object_mut() else { return };
+    edit(object);
+    if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.values_mut().for_each(|property| walk(property, edit));
+    }
+    for key in ["items", "additionalProperties"] {
+        if let Some(inner) = object.get_mut(key) {
+            walk(inner, edit);
+        }
+    }
+}
+
+/// Lists of the pod spec that Kubernetes itself merges by keys.
+const LIST_MAP_KEYS: &[(&str, &[&str])] = &[
+    ("containers", &["name"]),
+    ("initContainers", &["name"]),
+    ("ephemeralContainers", &["name"]),
+    ("env", &["name"]),
+    ("ports", &["containerPort", "protocol"]),
+    ("volumeMounts", &["mountPath"]),
+    ("volumeDevices", &["devicePath"]),
+    ("volumes", &["name"]),
+    ("imagePullSecrets", &["name"]),
+    ("hostAliases", &["ip"]),
+    ("topologySpreadConstraints", &["topologyKey", "whenUnsatisfiable"]),
+    ("schedulingGates", &["name"]),
+    ("resourceClaims", &["name"]),
+    ("claims", &["name"]),
+];
+
+/// The pod template's schema: without descriptions, with list-map keys, with quantities that accept any number.
+fn tightened_template(mut template: Value) -> Value {
+    walk(&mut template, &mut |object| {
+        object.remove("description");
+        object.remove("format");
+        if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
+            properties.iter_mut().for_each(|(name, property)| tighten_property(name, property));
+        }
+    });
+    set(&mut template, "description", json!("The pod template. Changing it starts a canary; annotations that begin with `serin.dev/git-` do not count."));
+    template
+}
+
+fn tighten_property(name: &str, property: &mut Value) {
+    let any_number = || json!({"x-kubernetes-preserve-unknown-fields": true});
+    match name {
+        "limits" | "requests" | "overhead" | "capacity" => set(property, "additionalProperties", any_number()),
+        "sizeLimit" | "divisor" => *property = any_number(),
+        _ => {}
+    }
+    let Some((_, keys)) = LIST_MAP_KEYS.iter().find(|(list, _)| *list == name) else { return };
+    let required = |item: &Value| keys.iter().all(|key| item.pointer(&format!("/properties/{key}")).is_some());
+    if property.get("type") != Some(&json!("array")) || !property.get("items").is_some_and(required) {
+        return;
+    }
+    set(property, "x-kubernetes-list-type", json!("map"));
+    set(property, "x-kubernetes-list-map-keys", json!(keys));
+    let item = &mut property["items"];
+    for key in *keys {
+        let is_required = item["required"].as_array().is_some_and(|required| required.contains(&json!(key)));
+        if *key == "protocol" {
+            item["properties"]["protocol"]["default"] = json!("TCP");
+        } else if !is_required {
+            let mut list = item["required"].as_array().cloned().unwrap_or_default();
+            list.push(json!(key));
+            item["required"] = json!(list);
+        }
+    }
+    if let Some(properties) = item.get_mut("properties").and_then(Value::as_object_mut) {
+        for key in *keys {
+            if let Some(object) = properties.get_mut(*key).and_then(Value::as_object_mut) {
+                object.remove("nullable");
+            }
+        }
+    }
+}

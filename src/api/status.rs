@@ -1,0 +1,454 @@
+//! `Rollout` status: all that Serin remembers, and all that it tells.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The whole status. Serin writes it whole, and only when it changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RolloutStatus {
+    /// The generation that this status speaks of.
+    #[schemars(extend("default" = -1))]
+    pub observed_generation: i64,
+    /// One word for people: Healthy, Progressing, Paused or Degraded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// One sentence: what is going on, and what is awaited.
+    pub message: String,
+    /// Each thing that is awaited.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blocked_by: Vec<Wait>,
+    /// Pods of all revisions.
+    pub replicas: i32,
+    /// Ready pods of all revisions.
+    pub ready_replicas: i32,
+    /// Available pods of all revisions.
+    pub available_replicas: i32,
+    /// The selector as text, for the scale subresource.
+    pub selector: String,
+    /// The revision that serves when nothing is in progress.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stable: Option<RevisionStatus>,
+    /// The revision under test, or the one that was aborted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<RevisionStatus>,
+    /// Index of the current step, counting from 0; the number of steps when all are passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_step_index: Option<i32>,
+    /// The attempt under way: its step and what it waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<Attempt>,
+    /// The failed revision, while the template still asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aborted: Option<Aborted>,
+    /// A pause by action.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Decision>,
+    /// The route as last observed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<RouteStatus>,
+    /// The running analyses, and those that decided.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub analysis: Vec<AnalysisStatus>,
+    /// Revisions that no longer get traffic and wait to be scaled down.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub draining: Vec<Draining>,
+    /// The last ten outcomes, newest last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Outcome>,
+    /// The last ten decisions, newest last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub decisions: Vec<Decision>,
+    /// Actions that are decided and whose answer may not be written yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub handled_actions: Vec<HandledAction>,
+    /// Conditions, kstatus-compatible.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+impl Default for RolloutStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: -1,
+            phase: None,
+            message: String::new(),
+            blocked_by: Vec::new(),
+            replicas: 0,
+            ready_replicas: 0,
+            available_replicas: 0,
+            selector: String::new(),
+            stable: None,
+            canary: None,
+            current_step_index: None,
+            attempt: None,
+            aborted: None,
+            paused: None,
+            route: None,
+            analysis: Vec::new(),
+            draining: Vec::new(),
+            history: Vec::new(),
+            decisions: Vec::new(),
+            handled_actions: Vec::new(),
+            conditions: Vec::new(),
+        }
+    }
+}
+
+/// The one-word summary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Promoted and at rest.
+    Healthy,
+    /// A step or an analysis is under way.
+    Progressing,
+    /// Waits for a person, a time or data.
+    Paused,
+    /// Aborted, or cannot go on.
+    Degraded,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Healthy => "Healthy",
+            Self::Progressing => "Progressing",
+            Self::Paused => "Paused",
+            Self::Degraded => "Degraded",
+        })
+    }
+}
+
+/// One thing that is awaited.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Wait {
+    /// A word from a documented list, such as `PodsNotReady`.
+    pub reason: String,
+    /// What is awaited and what to do, for people.
+    pub message: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when at most, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// One revision: what it is and what it has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RevisionStatus {
+    /// Revision hash.
+    pub hash: String,
+    /// Revision number, counting from 1.
+    pub revision: i64,
+    /// Images of its containers, joined by commas.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub image: String,
+    /// Commit that brought it, from the annotation `serin.dev/git-commit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Author of that commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// Pods wanted.
+    pub replicas: i32,
+    /// Pods ready.
+    pub ready: i32,
+    /// Percent of traffic wanted.
+    pub weight: i32,
+    /// Percent of traffic that the route says now.
+    pub observed_weight: i32,
+}
+
+/// One try of one revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempt {
+    /// 1 for the first try of a revision; a retry counts up.
+    pub number: i32,
+    /// When the try began.
+    pub started_at: Timestamp,
+    /// Number of steps.
+    pub steps: i32,
+    /// Hash of the steps already passed; when it changes the steps begin again.
+    pub passed_steps: String,
+    /// When the current step began.
+    pub step_started_at: Timestamp,
+    /// Whether the remaining steps are skipped, by a promoteFull on record.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_steps: bool,
+    /// Since when the canary has too few pods, and the most it had since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub short_of_pods: Option<ShortOfPods>,
+}
+
+/// A wait for pods.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ShortOfPods {
+    /// When it began, or when a pod was last gained.
+    pub since: Timestamp,
+    /// The most pods that were available since then.
+    pub most: i32,
+}
+
+/// A failed revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Aborted {
+    /// Revision hash.
+    pub hash: String,
+    /// When.
+    pub at: Timestamp,
+    /// Why: a word from a documented list, such as `AnalysisFailed`.
+    pub reason: String,
+    /// The evidence.
+    pub message: String,
+}
+
+/// The route as last observed, and since when.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteStatus {
+    /// What is observed, as one line: subsets and weights.
+    pub observed: String,
+    /// Since when it is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Since when the canary weight is zero.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zero_since: Option<Timestamp>,
+    /// Canary weights that Git held when the rollout began, by `virtualservice/route`; present while they must be restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resting: Option<BTreeMap<String, i32>>,
+    /// How often somebody else changed the weights during this rollout.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub contested: i32,
+    /// When that was last seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contested_at: Option<Timestamp>,
+    /// The canary weight that Serin last asked for and saw.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub asked: i32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
+}
+
+/// Where an analysis belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum AnalysisKind {
+    /// One step.
+    Step,
+    /// In the background of the steps.
+    Background,
+}
+
+/// One analysis of one attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AnalysisStatus {
+    /// Where it belongs.
+    pub kind: AnalysisKind,
+    /// The step, of a step's analysis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<i32>,
+    /// When it began; measurements begin later.
+    pub started_at: Timestamp,
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// Its metrics.
+    pub metrics: Vec<MetricStatus>,
+}
+
+/// What an analysis or a metric has decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Verdict {
+    /// Nothing yet.
+    Running,
+    /// Good.
+    Pass,
+    /// Bad.
+    Fail,
+    /// Neither, more often than its limit allows.
+    Inconclusive,
+}
+
+/// One metric of an analysis.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MetricStatus {
+    /// Its name.
+    pub name: String,
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// All measurements taken, those without data and with errors too.
+    pub taken: i32,
+    /// Measurements that succeeded.
+    pub successes: i32,
+    /// Measurements that failed.
+    pub failures: i32,
+    /// Measurements that were neither.
+    pub inconclusive: i32,
+    /// Measurements without data.
+    pub no_data: i32,
+    /// Measurements with an error.
+    pub errors: i32,
+    /// Errors in a row.
+    pub consecutive_errors: i32,
+    /// Successes in a row.
+    pub consecutive_successes: i32,
+    /// The last ten measurements, newest last.
+    pub measurements: Vec<MeasurementStatus>,
+}
+
+impl Default for MetricStatus {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            verdict: Verdict::Running,
+            taken: 0,
+            successes: 0,
+            failures: 0,
+            inconclusive: 0,
+            no_data: 0,
+            errors: 0,
+            consecutive_errors: 0,
+            consecutive_successes: 0,
+            measurements: Vec::new(),
+        }
+    }
+}
+
+/// What one measurement said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Assessment {
+    /// The success condition held.
+    Success,
+    /// The failure condition held, or the success condition did not.
+    Failure,
+    /// Neither condition held.
+    Inconclusive,
+    /// An empty answer, or NaN.
+    NoData,
+    /// No answer, or one that cannot be judged.
+    Error,
+}
+
+/// One measurement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MeasurementStatus {
+    /// When the query was sent.
+    pub at: Timestamp,
+    /// What it said.
+    pub assessment: Assessment,
+    /// The value as text, or the error.
+    pub value: String,
+}
+
+/// A revision that waits to be scaled down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Draining {
+    /// Revision hash.
+    pub hash: String,
+    /// Why: Promoted, Aborted, Superseded or Reverted.
+    pub reason: OutcomeKind,
+    /// Since when no route selects it; its delay counts from here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+}
+
+/// How a rollout ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OutcomeKind {
+    /// The canary became stable.
+    Promoted,
+    /// The canary failed or was stopped.
+    Aborted,
+    /// A newer template came.
+    Superseded,
+    /// The template went back to stable.
+    Reverted,
+}
+
+impl fmt::Display for OutcomeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Promoted => "Promoted",
+            Self::Aborted => "Aborted",
+            Self::Superseded => "Superseded",
+            Self::Reverted => "Reverted",
+        })
+    }
+}
+
+/// One rollout that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// Revision hash.
+    pub hash: String,
+    /// Revision number.
+    pub revision: i64,
+    /// Commit that brought it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// How it ended.
+    pub outcome: OutcomeKind,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+/// One decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Decision {
+    /// When.
+    pub at: Timestamp,
+    /// Who: `serin`, or the person that an action names.
+    pub by: String,
+    /// What, from a documented list, such as `Abort`.
+    pub what: String,
+    /// The evidence, or the reason given.
+    pub why: String,
+}
+
+/// An action that is decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HandledAction {
+    /// UID of the `RolloutAction`.
+    pub uid: String,
+    /// Whether it was done.
+    pub accepted: bool,
+    /// The answer.
+    pub message: String,
+    /// When it was decided.
+    pub at: Timestamp,
+}
+
+/// A Kubernetes condition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Its name.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// True, False or Unknown.
+    pub status: String,
+    /// A word.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+    /// The generation that it speaks of.
+    pub observed_generation: i64,
+    /// When its status last changed.
+    pub last_transition_time: Timestamp,
+}

@@ -1,0 +1,230 @@
+//! The slim objects that caches hold: what a pass reads, and nothing else.
+//! Specs of Serin's own kinds are kept as text, so that one object that does not parse cannot stop a watch.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use serde::{Deserialize, Serialize};
+
+use super::action::RolloutActionStatus;
+use super::istio::{DestinationRuleSpec, VirtualServiceSpec};
+use super::json::Json;
+use super::names;
+use super::status::RolloutStatus;
+
+/// Declares a watched object: its fields besides the metadata, and where the API server has it.
+macro_rules! watched {
+    ($(#[$doc:meta])* $name:ident, $group:expr, $version:expr, $kind:expr, $plural:expr, $scope:ident,
+     { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        pub struct $name {
+            /// Name, version and owners.
+            pub metadata: ObjectMeta,
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        impl Resource for $name {
+            type DynamicType = ();
+            type Scope = k8s_openapi::$scope;
+
+            fn kind((): &()) -> Cow<'_, str> {
+                $kind.into()
+            }
+
+            fn group((): &()) -> Cow<'_, str> {
+                $group.into()
+            }
+
+            fn version((): &()) -> Cow<'_, str> {
+                $version.into()
+            }
+
+            fn plural((): &()) -> Cow<'_, str> {
+                $plural.into()
+            }
+
+            fn meta(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
+}
+
+watched!(
+    /// A Rollout; its spec is parsed by `plan::strategy`.
+    Rollout, names::GROUP, names::VERSION, "Rollout", "rollouts", NamespaceResourceScope,
+    {
+        /// What the user wrote.
+        spec: Json,
+        /// What Serin wrote last.
+        status: RolloutStatus,
+    }
+);
+
+watched!(
+    /// An AnalysisTemplate.
+    AnalysisTemplate, names::GROUP, names::VERSION, "AnalysisTemplate", "analysistemplates", NamespaceResourceScope,
+    {
+        /// What the user wrote.
+        spec: Json,
+    }
+);
+
+watched!(
+    /// A ClusterAnalysisTemplate.
+    ClusterAnalysisTemplate, names::GROUP, names::VERSION, "ClusterAnalysisTemplate", "clusteranalysistemplates", ClusterResourceScope,
+    {
+        /// What the administrator wrote.
+        spec: Json,
+    }
+);
+
+watched!(
+    /// A MetricProvider.
+    MetricProvider, names::GROUP, names::VERSION, "MetricProvider", "metricproviders", ClusterResourceScope,
+    {
+        /// What the administrator wrote.
+        spec: Json,
+    }
+);
+
+watched!(
+    /// A RolloutAction.
+    RolloutAction, names::GROUP, names::VERSION, "RolloutAction", "rolloutactions", NamespaceResourceScope,
+    {
+        /// What a person asked.
+        spec: Json,
+        /// The answer.
+        status: Option<RolloutActionStatus>,
+    }
+);
+
+watched!(
+    /// A ReplicaSet that carries the revision-hash label.
+    ReplicaSet, "apps", "v1", "ReplicaSet", "replicasets", NamespaceResourceScope,
+    {
+        /// Pods wanted, and the images.
+        spec: ReplicaSetSpec,
+        /// Pods there are.
+        status: ReplicaSetStatus,
+    }
+);
+
+watched!(
+    /// An Istio VirtualService.
+    VirtualService, "networking.istio.io", "v1", "VirtualService", "virtualservices", NamespaceResourceScope,
+    {
+        /// Hosts and HTTP routes.
+        spec: VirtualServiceSpec,
+    }
+);
+
+watched!(
+    /// An Istio DestinationRule.
+    DestinationRule, "networking.istio.io", "v1", "DestinationRule", "destinationrules", NamespaceResourceScope,
+    {
+        /// Host and subsets.
+        spec: DestinationRuleSpec,
+    }
+);
+
+watched!(
+    /// A Service.
+    Service, "", "v1", "Service", "services", NamespaceResourceScope,
+    {
+        /// Its selector.
+        spec: ServiceSpec,
+    }
+);
+
+/// The parts of a ReplicaSet's spec that a pass reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReplicaSetSpec {
+    /// Pods wanted.
+    pub replicas: Option<i32>,
+    /// Seconds until a ready pod is available.
+    pub min_ready_seconds: Option<i32>,
+    /// The images.
+    pub template: ImagesTemplate,
+}
+
+/// A pod template's images.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImagesTemplate {
+    /// The pod spec.
+    pub spec: ImagesPod,
+}
+
+/// A pod spec's images.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImagesPod {
+    /// Its containers.
+    pub containers: Vec<ImageContainer>,
+}
+
+/// A container's image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageContainer {
+    /// The image.
+    pub image: String,
+}
+
+/// The parts of a ReplicaSet's status that a pass reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReplicaSetStatus {
+    /// Pods there are.
+    pub replicas: i32,
+    /// Pods that are ready.
+    pub ready_replicas: i32,
+    /// Pods that have been ready for `minReadySeconds`.
+    pub available_replicas: i32,
+    /// The generation that these numbers speak of.
+    pub observed_generation: Option<i64>,
+}
+
+/// The parts of a Service's spec that a pass reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceSpec {
+    /// Labels of the pods behind it.
+    pub selector: BTreeMap<String, String>,
+}
+
+/// Drops from an object's metadata what no pass reads. Of `managedFields` the last foreign writer of the spec stays.
+pub fn slim(metadata: &mut ObjectMeta) {
+    let writer = metadata
+        .managed_fields
+        .take()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|entry| entry.manager.as_deref() != Some(names::FIELD_MANAGER))
+        .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:spec").is_some()))
+        .max_by_key(|entry| entry.time.as_ref().map(|time| time.0));
+    metadata.managed_fields = writer.map(|mut entry| {
+        entry.fields_v1 = None;
+        vec![entry]
+    });
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|key, _| key.starts_with("serin.dev/"));
+    }
+}
+
+/// The last foreign writer of an object's spec, as [`slim`] kept it: its name and when.
+pub fn writer(metadata: &ObjectMeta) -> Option<(String, Option<Timestamp>)> {
+    let entry = metadata.managed_fields.as_ref()?.first()?;
+    Some((entry.manager.clone()?, entry.time.as_ref().map(|time| time.0)))
+}

@@ -1,0 +1,261 @@
+//! Decides what to do next: the one door is [`plan`]. Pure and total: the same input gives the same plan, nothing fails.
+//!
+//! `plan` knows no client, clock, randomness or log. Read this file, then `observed` (what it may know), `action` (what it
+//! can do), and the parts in the order in which `plan` calls them.
+
+pub mod action;
+pub mod analysis;
+pub mod attempt;
+pub mod command;
+pub mod condition;
+pub mod course;
+pub mod gate;
+pub mod invariant;
+pub mod measurement;
+pub mod narrate;
+pub mod observed;
+pub mod revision;
+pub mod route;
+pub mod scale;
+pub mod status;
+pub mod step;
+pub mod strategy;
+pub mod traffic;
+pub mod weight;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use self::action::Action;
+use self::course::{Course, Facts};
+use self::measurement::{Measurement, Query};
+use self::narrate::Note;
+use self::observed::Observed;
+use self::route::Change;
+use self::traffic::Wanted;
+use crate::api::status::{Phase, RolloutStatus};
+
+/// All there is to do, in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// The writes besides the status, in order; after a failed one the rest is left.
+    pub actions: Vec<Action>,
+    /// The whole next status.
+    pub status: RolloutStatus,
+    /// Whether the status is written before the actions, because it decides what no later snapshot could show.
+    pub is_status_first: bool,
+    /// Whether this plan decides an abort: its route writes go out even if the status write fails.
+    pub is_abort: bool,
+    /// Queries that are due; their answers come with a later pass.
+    pub queries: Vec<Query>,
+    /// What to tell people.
+    pub notes: Vec<Note>,
+    /// When to look again if nothing changes, and why.
+    pub wake: Option<Wake>,
+}
+
+/// When to look again, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wake {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+/// Decides what to do next.
+pub fn plan(observed: &Observed, measured: &[Measurement], now: Timestamp) -> Plan {
+    let namespace = observed.rollout.metadata.namespace.as_deref().unwrap_or_default();
+    let strategy = strategy::parse(namespace, &observed.rollout.spec.value());
+    let facts = Facts::of(observed, &strategy, now);
+
+    let mut course = course::track(&facts);
+    name_obstacles(&facts, &mut course);
+    if !facts.is_leaving {
+        attempt::begin(&facts, &mut course);
+        step::reread(&facts, &mut course);
+        gate::judge(&facts, &mut course, measured);
+        command::obey(&facts, &mut course);
+        hold_by_people(&facts, &mut course);
+        step::deadline(&facts, &mut course);
+        step::advance(&facts, &mut course);
+        gate::ask(&facts, &mut course);
+    }
+    scale::watch_draining(&facts, &mut course);
+
+    let change = route_change(&facts, &mut course);
+    let mut actions = route_actions(&facts, &mut course, change.as_ref());
+    let holds_finalizer = is_in_flight(&facts, &course);
+    if holds_finalizer && !facts.has_finalizer() && !facts.is_leaving {
+        actions.push(Action::AddFinalizer);
+    }
+    actions.extend(scale::actions(&facts, &mut course));
+    actions.extend(leave(&facts, &course, &actions));
+    if !holds_finalizer && facts.has_finalizer() && !facts.is_leaving {
+        actions.push(Action::RemoveFinalizer);
+    }
+    actions.extend(command::answers(&facts, &mut course));
+    settle(&facts, &mut course);
+    complete(&facts, course, actions)
+}
+
+/// Names what keeps anything new from beginning: a faulty spec, a route that cannot be used, a refused write.
+fn name_obstacles(facts: &Facts<'_>, course: &mut Course) {
+    for fault in &facts.strategy.faults {
+        course.hold("InvalidSpec", fault.to_string());
+    }
+    for problem in &facts.problems {
+        course.wait(problem.reason, problem.message.clone());
+    }
+    if let Some(refusal) = &facts.observed.refusal {
+        course.wait("WriteRefused", refusal.clone());
+    }
+    if facts.strategy.paused {
+        course.is_held = true;
+    }
+}
+
+/// Holds that people asked for, named while there is something to hold.
+fn hold_by_people(facts: &Facts<'_>, course: &mut Course) {
+    let is_wanted = facts.target.as_deref() != course.stable();
+    if facts.strategy.paused && is_wanted && course.status.aborted.is_none() {
+        course.hold("PausedBySpec", "spec.paused is true; set it to false to go on");
+    }
+    if let Some(pause) = course.status.paused.clone() {
+        course.hold("PausedByAction", format!("paused by {}: {}; resume to go on", pause.by, pause.why));
+    }
+}
+
+/// The one change of the route.
+fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
+    facts.strategy.routing.as_ref()?;
+    if facts.is_leaving && facts.route.stable.is_none() && facts.route.canary.is_none() {
+        return None;
+    }
+    let route = course.route();
+    let first = facts.target.as_deref().filter(|target| course.stable().is_none() && facts.pods_of(target).ready > 0);
+    let stable = course.stable().filter(|stable| facts.pods_of(stable).ready > 0 || facts.route.stable.as_deref() == Some(*stable));
+    let canary = course.canary().map(|canary| canary.hash.clone()).filter(|_| !facts.is_leaving);
+    let is_drained = course.drained_at(facts).is_some_and(|at| at <= facts.now);
+    let wanted = Wanted {
+        anchor: stable.or(first),
+        canary: canary.as_deref(),
+        goal: course.permitted(facts),
+        pods_wanted: course.pods_wanted(facts),
+        may_raise: facts.has_finalizer() && facts.strategy.faults.is_empty(),
+        pods: &facts.pods,
+        replicas: facts.replicas,
+        in_force: course.is_in_force(facts),
+        drained: is_drained,
+        owned: facts.owns_route(),
+        resting: route.resting.as_ref(),
+    };
+    let (change, waiting) = traffic::next(&facts.route, &wanted);
+    if let Some((reason, message)) = waiting {
+        let at = if reason == "Draining" { course.drained_at(facts) } else { Some(course.in_force_at(facts)) };
+        match at.filter(|at| *at > facts.now) {
+            Some(at) => course.wait_until(reason, message, at),
+            None => course.wait(reason, message),
+        }
+    }
+    change
+}
+
+/// The writes of a change, and what is remembered of it.
+fn route_actions(facts: &Facts<'_>, course: &mut Course, change: Option<&Change>) -> Vec<Action> {
+    let (Some(change), Some(routing)) = (change, &facts.strategy.routing) else { return Vec::new() };
+    if let (Change::Weight(weight), Some(route)) = (change, &mut course.status.route) {
+        route.asked = *weight;
+    }
+    let is_taken = facts.problems.iter().any(|problem| problem.reason == "RouteTaken");
+    if is_taken { Vec::new() } else { route::actions(facts.observed, routing, &facts.route, change) }
+}
+
+/// Whether the route is away from its rest, so that a deletion must bring it back first.
+fn is_in_flight(facts: &Facts<'_>, course: &Course) -> bool {
+    if course.canary().is_some() {
+        return true;
+    }
+    let Some(stable) = course.stable() else { return false };
+    if facts.route.legs.is_empty() || facts.route.is_plain {
+        return false;
+    }
+    let is_resting = if facts.owns_route() { !facts.route.exceeds(0) } else { course.route().resting.is_none() };
+    !(facts.route.rests_on(stable) && is_resting)
+}
+
+/// What remains of a deletion once the route is back: in-place labels, then the finalizer.
+fn leave(facts: &Facts<'_>, course: &Course, planned: &[Action]) -> Vec<Action> {
+    if !facts.is_leaving || !facts.has_finalizer() {
+        return Vec::new();
+    }
+    let is_unusable = !facts.problems.is_empty() || facts.route.legs.is_empty() || facts.strategy.routing.is_none();
+    if is_unusable {
+        return vec![Action::RemoveFinalizer];
+    }
+    let others = facts.pods.iter().any(|(hash, pods)| course.stable() != Some(hash) && (pods.wanted > 0 || pods.exist > 0));
+    let is_unlabelled = facts.route.stable.is_none() && facts.route.canary.is_none();
+    if is_unlabelled {
+        return vec![Action::RemoveFinalizer];
+    }
+    if is_in_flight(facts, course) || others || !planned.is_empty() || !course.is_in_force(facts) {
+        return Vec::new();
+    }
+    let routing = facts.strategy.routing.as_ref();
+    let unlabel = routing.map_or_else(Vec::new, |routing| route::actions(facts.observed, routing, &facts.route, &Change::Unlabel));
+    if unlabel.is_empty() { vec![Action::RemoveFinalizer] } else { unlabel }
+}
+
+/// Forgets the weights to restore once they are, and names what a rollout at rest still waits for.
+fn settle(facts: &Facts<'_>, course: &mut Course) {
+    let in_force = course.is_in_force(facts);
+    let stable = course.stable().map(str::to_owned);
+    if course.canary().is_none() && in_force && stable.as_deref().is_some_and(|stable| facts.route.rests_on(stable)) {
+        if let Some(route) = &mut course.status.route {
+            if route.resting.as_ref().is_some_and(|resting| *resting == facts.route.resting()) {
+                route.resting = None;
+            }
+        }
+    }
+    if !in_force && (is_in_flight(facts, course) || facts.route.is_plain || facts.is_leaving) {
+        course.wakes.push((course.in_force_at(facts), "the route is due to be in force".into()));
+    }
+    if let Some(at) = course.drained_at(facts).filter(|at| *at > facts.now && is_in_flight(facts, course)) {
+        course.wakes.push((at, "the canary is due to be drained".into()));
+    }
+    if course.status.canary.is_none() && !facts.is_leaving {
+        let hash = stable.or_else(|| facts.target.clone());
+        let available = hash.map_or(0, |hash| facts.pods_of(&hash).available);
+        if available < facts.replicas && facts.strategy.faults.is_empty() {
+            course.wait("PodsNotReady", format!("{available} of {} pods are available", facts.replicas));
+        } else if course.stable().is_some() && is_in_flight(facts, course) && !course.waits.iter().any(|wait| wait.reason == "RouteSettling") {
+            course.wait("RouteSettling", "the route is on its way to rest");
+        }
+    }
+}
+
+/// Puts the plan together.
+fn complete(facts: &Facts<'_>, course: Course, actions: Vec<Action>) -> Plan {
+    let before = &facts.observed.rollout.status;
+    let is_status_first = course.has_decided;
+    let is_abort = course.status.aborted.is_some() && before.aborted != course.status.aborted;
+    let queries = course.queries.clone();
+    let wake = course.wakes.iter().filter(|(at, _)| *at > facts.now).min().map(|(at, reason)| Wake { at: *at, reason: reason.clone() });
+    let wanted_weight = course.permitted(facts);
+    let status = status::finish(facts, course, wanted_weight);
+    let notes = narrate::narrate(before, &status);
+    Plan { actions, status, is_status_first, is_abort, queries, notes, wake }
+}
+
+impl Plan {
+    /// Whether there is nothing to do: no write, no status change, no query.
+    pub fn is_idle(&self, before: &RolloutStatus) -> bool {
+        self.actions.is_empty() && self.queries.is_empty() && self.status == *before
+    }
+
+    /// The phase that the plan leads to.
+    pub fn phase(&self) -> Phase {
+        self.status.phase.unwrap_or(Phase::Progressing)
+    }
+}

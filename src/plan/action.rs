@@ -1,0 +1,199 @@
+//! Everything that Serin can do to the cluster, each one API request.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::weight::Split;
+
+/// One write. Names are in the Rollout's namespace; versions are those of the snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Writes `spec.replicas` through the scale subresource, where Git leaves it to an autoscaler.
+    SetReplicas {
+        /// Pods.
+        replicas: i32,
+    },
+    /// Holds the Rollout until its route is back at stable.
+    AddFinalizer,
+    /// Lets the Rollout go.
+    RemoveFinalizer,
+    /// Creates the ReplicaSet of a revision from the Rollout's template.
+    CreateReplicaSet {
+        /// Its name.
+        name: String,
+        /// Revision hash.
+        hash: String,
+        /// Pods.
+        replicas: i32,
+        /// Revision number.
+        revision: i64,
+    },
+    /// Changes how many pods a revision has.
+    ScaleReplicaSet {
+        /// Its name.
+        name: String,
+        /// Its version in the snapshot.
+        version: String,
+        /// Pods.
+        replicas: i32,
+        /// Revision number to record, where it changes.
+        revision: Option<i64>,
+    },
+    /// Deletes an old ReplicaSet without pods.
+    DeleteReplicaSet {
+        /// Its name.
+        name: String,
+        /// Its version in the snapshot.
+        version: String,
+    },
+    /// Writes the VirtualService that Serin owns, whole.
+    WriteVirtualService {
+        /// Its name.
+        name: String,
+        /// Its version in the snapshot; none when it does not exist.
+        version: Option<String>,
+        /// The weights between the subsets; none for the plain host.
+        split: Option<Split>,
+    },
+    /// Writes the DestinationRule that Serin owns, whole.
+    WriteDestinationRule {
+        /// Its name.
+        name: String,
+        /// Its version in the snapshot; none when it does not exist.
+        version: Option<String>,
+        /// Its host.
+        host: String,
+        /// Namespaces that see it, as the user's own rule has them.
+        export_to: Vec<String>,
+        /// Hash of the stable subset.
+        stable: String,
+        /// Hash of the canary subset.
+        canary: String,
+    },
+    /// Edits the weights of named routes in a VirtualService that Git holds.
+    EditVirtualService {
+        /// Its name.
+        name: String,
+        /// Its version in the snapshot.
+        version: String,
+        /// Each route to edit.
+        edits: Vec<WeightEdit>,
+    },
+    /// Edits one label of the two subsets in a DestinationRule that Git holds.
+    EditDestinationRule {
+        /// Its name.
+        name: String,
+        /// Its version in the snapshot.
+        version: String,
+        /// Each subset to edit.
+        edits: Vec<SubsetEdit>,
+    },
+    /// Answers a `RolloutAction`.
+    Answer {
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+        /// Whether it was done.
+        accepted: bool,
+        /// The answer.
+        message: String,
+        /// When it was decided.
+        at: Timestamp,
+    },
+    /// Makes the Rollout the owner of a `RolloutAction`.
+    OwnAction {
+        /// Its name.
+        name: String,
+        /// Its version in the snapshot.
+        version: String,
+    },
+    /// Removes a `RolloutAction` seven days after its answer.
+    DeleteAction {
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+    },
+}
+
+/// New weights of one route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightEdit {
+    /// Index in `spec.http`.
+    pub http: usize,
+    /// The route's name, where it has one.
+    pub route: Option<String>,
+    /// Index of the stable destination.
+    pub stable_at: usize,
+    /// Index of the canary destination.
+    pub canary_at: usize,
+    /// The weights, in percent of all traffic of this route.
+    pub split: Split,
+}
+
+/// The revision label of one subset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubsetEdit {
+    /// Index in `spec.subsets`.
+    pub at: usize,
+    /// The subset's name.
+    pub name: String,
+    /// Whether the subset has labels at all.
+    pub has_labels: bool,
+    /// The hash; none removes the label.
+    pub hash: Option<String>,
+}
+
+impl Action {
+    /// Whether this write moves traffic, or makes room for traffic to move.
+    pub fn is_route(&self) -> bool {
+        match self {
+            Self::WriteVirtualService { .. }
+            | Self::WriteDestinationRule { .. }
+            | Self::EditVirtualService { .. }
+            | Self::EditDestinationRule { .. } => true,
+            Self::SetReplicas { .. }
+            | Self::AddFinalizer
+            | Self::RemoveFinalizer
+            | Self::CreateReplicaSet { .. }
+            | Self::ScaleReplicaSet { .. }
+            | Self::DeleteReplicaSet { .. }
+            | Self::Answer { .. }
+            | Self::OwnAction { .. }
+            | Self::DeleteAction { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SetReplicas { replicas } => write!(f, "write {replicas} replicas through /scale"),
+            Self::AddFinalizer => f.write_str("add the finalizer"),
+            Self::RemoveFinalizer => f.write_str("remove the finalizer"),
+            Self::CreateReplicaSet { name, replicas, .. } => write!(f, "create ReplicaSet {name} with {replicas} pods"),
+            Self::ScaleReplicaSet { name, replicas, .. } => write!(f, "scale ReplicaSet {name} to {replicas}"),
+            Self::DeleteReplicaSet { name, .. } => write!(f, "delete ReplicaSet {name}"),
+            Self::WriteVirtualService { name, split: Some(split), .. } => write!(f, "write VirtualService {name} with {split}"),
+            Self::WriteVirtualService { name, split: None, .. } => write!(f, "write VirtualService {name} to the plain host"),
+            Self::WriteDestinationRule { name, stable, canary, .. } => {
+                write!(f, "write DestinationRule {name} with stable {stable}, canary {canary}")
+            }
+            Self::EditVirtualService { name, edits, .. } => {
+                write!(f, "set the weights of VirtualService {name} to")?;
+                edits.iter().try_for_each(|edit| write!(f, " {}", edit.split))
+            }
+            Self::EditDestinationRule { name, edits, .. } => {
+                write!(f, "label the subsets of DestinationRule {name}:")?;
+                edits.iter().try_for_each(|edit| write!(f, " {}={}", edit.name, edit.hash.as_deref().unwrap_or("(none)")))
+            }
+            Self::Answer { name, accepted: true, .. } => write!(f, "accept RolloutAction {name}"),
+            Self::Answer { name, accepted: false, .. } => write!(f, "refuse RolloutAction {name}"),
+            Self::OwnAction { name, .. } => write!(f, "own RolloutAction {name}"),
+            Self::DeleteAction { name, .. } => write!(f, "delete RolloutAction {name}"),
+        }
+    }
+}

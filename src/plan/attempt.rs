@@ -1,0 +1,173 @@
+//! Begins and ends of an attempt: a first deployment, a new template, a newer one, stable's again, an abort, a promotion.
+
+use super::course::{Course, Facts};
+use super::revision::hash_text;
+use crate::api::names;
+use crate::api::status::{Aborted, Attempt, Decision, Draining, Outcome, OutcomeKind, RevisionStatus};
+
+/// Who decides when nobody asked.
+pub const SERIN: &str = "serin";
+
+/// Begins, supersedes or reverts, as the template asks.
+pub fn begin(facts: &Facts<'_>, course: &mut Course) {
+    let Some(target) = facts.target.clone() else { return };
+    match course.stable().map(str::to_owned) {
+        None => first(facts, course, &target),
+        Some(stable) if stable == target => revert(facts, course),
+        Some(_) if course.status.canary.as_ref().is_some_and(|canary| canary.hash == target) => {}
+        Some(_) => start(facts, course, &target),
+    }
+}
+
+/// The first deployment has no canary: it becomes stable as soon as its pods are available.
+fn first(facts: &Facts<'_>, course: &mut Course, target: &str) {
+    let pods = facts.pods_of(target);
+    if !facts.pods.contains_key(target) || pods.available < facts.replicas {
+        return;
+    }
+    let why = format!("first deployment: {} of {} pods are available", pods.available, facts.replicas);
+    course.status.stable = Some(revision(facts, course, target));
+    course.decide(Decision { at: facts.now, by: SERIN.into(), what: "FirstDeployment".into(), why });
+}
+
+/// The template is stable's again: nothing is in progress any more.
+fn revert(facts: &Facts<'_>, course: &mut Course) {
+    let Some(canary) = course.status.canary.clone() else { return };
+    if course.status.aborted.is_none() {
+        record(facts, course, &canary, OutcomeKind::Reverted, "the template is stable's again");
+        drain(course, &canary.hash, OutcomeKind::Reverted);
+        course.decide(Decision { at: facts.now, by: SERIN.into(), what: "Revert".into(), why: "the template is stable's again".into() });
+    }
+    clear(course);
+}
+
+/// A new template: the canary begins at step 0, the one before it is superseded.
+fn start(facts: &Facts<'_>, course: &mut Course, target: &str) {
+    if course.is_held {
+        return;
+    }
+    if let Some(canary) = course.status.canary.clone() {
+        if course.status.aborted.is_none() {
+            record(facts, course, &canary, OutcomeKind::Superseded, &format!("revision {target} came"));
+            drain(course, &canary.hash, OutcomeKind::Superseded);
+        }
+    }
+    clear(course);
+    course.status.draining.retain(|draining| draining.hash != target);
+    course.status.canary = Some(revision(facts, course, target));
+    open(facts, course, 1);
+}
+
+/// Opens an attempt at step 0.
+fn open(facts: &Facts<'_>, course: &mut Course, number: i32) {
+    course.status.current_step_index = Some(0);
+    course.status.analysis.clear();
+    course.status.attempt = Some(Attempt {
+        number,
+        started_at: facts.now,
+        steps: i32::try_from(facts.strategy.steps.len()).unwrap_or(i32::MAX),
+        passed_steps: passed_steps(facts, 0),
+        step_started_at: facts.now,
+        skip_steps: false,
+        short_of_pods: None,
+    });
+}
+
+/// Begins the aborted revision again.
+pub fn retry(facts: &Facts<'_>, course: &mut Course) {
+    let number = course.status.attempt.as_ref().map_or(1, |attempt| attempt.number);
+    let hash = course.status.canary.as_ref().map(|canary| canary.hash.clone());
+    course.status.aborted = None;
+    course.status.paused = None;
+    course.status.draining.retain(|draining| Some(&draining.hash) != hash.as_ref());
+    open(facts, course, number.saturating_add(1));
+}
+
+/// Aborts the canary in progress: by whom, a word and the evidence.
+pub fn abort(facts: &Facts<'_>, course: &mut Course, by: &str, reason: &str, message: &str) {
+    let Some(canary) = course.canary().cloned() else { return };
+    record(facts, course, &canary, OutcomeKind::Aborted, &format!("{reason}: {message}"));
+    drain(course, &canary.hash, OutcomeKind::Aborted);
+    course.status.aborted = Some(Aborted { hash: canary.hash, at: facts.now, reason: reason.into(), message: message.into() });
+    course.status.paused = None;
+    course.decide(Decision { at: facts.now, by: by.into(), what: "Abort".into(), why: format!("{reason}: {message}") });
+}
+
+/// Records the canary as the new stable: the point of no return.
+pub fn promote(facts: &Facts<'_>, course: &mut Course) {
+    let Some(canary) = course.canary().cloned() else { return };
+    record(facts, course, &canary, OutcomeKind::Promoted, "every gate passed");
+    if let Some(stable) = course.stable().map(str::to_owned) {
+        drain(course, &stable, OutcomeKind::Promoted);
+    }
+    course.status.draining.retain(|draining| draining.hash != canary.hash);
+    let steps = course.status.current_step_index;
+    let analysis = std::mem::take(&mut course.status.analysis);
+    clear(course);
+    course.status.current_step_index = steps;
+    course.status.analysis = analysis;
+    course.status.stable = Some(canary.clone());
+    let why = format!("all {} steps passed and the canary is fully available", facts.strategy.steps.len());
+    course.decide(Decision { at: facts.now, by: SERIN.into(), what: "Promote".into(), why });
+}
+
+/// Hash of the steps before an index, as written.
+pub fn passed_steps(facts: &Facts<'_>, index: usize) -> String {
+    let passed: Vec<&str> = facts.strategy.steps_written.iter().take(index).map(String::as_str).collect();
+    hash_text(&passed.join("\n"))
+}
+
+fn clear(course: &mut Course) {
+    course.status.canary = None;
+    course.status.attempt = None;
+    course.status.current_step_index = None;
+    course.status.aborted = None;
+    course.status.paused = None;
+    course.status.analysis.clear();
+    if let Some(route) = &mut course.status.route {
+        route.contested = 0;
+        route.contested_at = None;
+        route.asked = 0;
+    }
+}
+
+fn record(facts: &Facts<'_>, course: &mut Course, canary: &RevisionStatus, outcome: OutcomeKind, reason: &str) {
+    let started_at = course.status.attempt.as_ref().map_or(facts.now, |attempt| attempt.started_at);
+    course.end(Outcome {
+        hash: canary.hash.clone(),
+        revision: canary.revision,
+        commit: canary.commit.clone(),
+        outcome,
+        started_at,
+        ended_at: facts.now,
+        reason: reason.into(),
+    });
+}
+
+fn drain(course: &mut Course, hash: &str, reason: OutcomeKind) {
+    course.status.draining.retain(|draining| draining.hash != hash);
+    course.status.draining.push(Draining { hash: hash.into(), reason, since: None });
+}
+
+fn revision(facts: &Facts<'_>, course: &Course, hash: &str) -> RevisionStatus {
+    let known = facts.pods.values().map(|pods| pods.revision).max().unwrap_or(0);
+    let stable = course.status.stable.as_ref().map_or(0, |stable| stable.revision);
+    let newest = known.max(stable);
+    let own = facts.pods.get(hash).map_or(0, |pods| pods.revision);
+    let is_first = course.status.stable.is_none();
+    RevisionStatus {
+        hash: hash.into(),
+        revision: if own > 0 && (own == newest || is_first) { own } else { newest + 1 },
+        image: images(facts),
+        commit: facts.annotation(names::GIT_COMMIT),
+        author: facts.annotation(names::GIT_AUTHOR),
+        ..RevisionStatus::default()
+    }
+}
+
+/// Images of the template's containers, joined by commas.
+fn images(facts: &Facts<'_>) -> String {
+    let containers = facts.strategy.template.as_ref().and_then(|template| template.pointer("/spec/containers")?.as_array());
+    let images = containers.into_iter().flatten().filter_map(|container| container.get("image")?.as_str());
+    images.collect::<Vec<_>>().join(",")
+}

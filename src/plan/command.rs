@@ -1,0 +1,167 @@
+//! What people ask by `RolloutAction`: accepted or refused, once each, bound to the revision it was decided on.
+
+use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::action::Action;
+use super::analysis::later;
+use super::attempt;
+use super::course::{Course, Facts};
+use super::step;
+use crate::api::action::{RolloutActionSpec, Verb};
+use crate::api::status::{AnalysisKind, Decision, HandledAction, Verdict};
+use crate::api::watched::RolloutAction;
+
+/// How long an answered action is kept.
+const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// Actions decided in one pass.
+const MOST: usize = 20;
+
+/// Decides every action that has no answer, in the order of their creation.
+pub fn obey(facts: &Facts<'_>, course: &mut Course) {
+    let mut asked: Vec<&RolloutAction> = facts.observed.actions.iter().filter(|action| !is_answered(action)).collect();
+    asked.sort_by_key(|action| (action.metadata.creation_timestamp.as_ref().map(|time| time.0), action.metadata.name.clone()));
+    course.status.handled_actions.retain(|handled| asked.iter().any(|action| action.metadata.uid.as_ref() == Some(&handled.uid)));
+    for action in asked.into_iter().take(MOST) {
+        let uid = action.metadata.uid.clone().unwrap_or_default();
+        if course.status.handled_actions.iter().any(|handled| handled.uid == uid) {
+            continue;
+        }
+        let answer = decide(facts, course, action);
+        let (accepted, message) = match answer {
+            Ok(message) => (true, message),
+            Err(message) => (false, message),
+        };
+        course.status.handled_actions.push(HandledAction { uid, accepted, message, at: facts.now });
+        course.has_decided = true;
+    }
+}
+
+fn is_answered(action: &RolloutAction) -> bool {
+    action.status.as_ref().is_some_and(|status| status.accepted.is_some())
+}
+
+fn decide(facts: &Facts<'_>, course: &mut Course, action: &RolloutAction) -> Result<String, String> {
+    let spec: RolloutActionSpec = serde_json::from_str(action.spec.text()).map_err(|error| format!("cannot be read: {error}"))?;
+    let done = carry_out(facts, course, &spec)?;
+    let by = spec.by.as_ref().map_or_else(|| "somebody".to_owned(), |by| format!("{by} (unverified)"));
+    if spec.action != Verb::Abort {
+        let why = spec.reason.clone().unwrap_or_else(|| "no reason given".into());
+        course.decide(Decision { at: facts.now, by, what: title(spec.action).into(), why });
+    }
+    Ok(done)
+}
+
+fn title(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Promote => "Promote step",
+        Verb::PromoteFull => "Promote full",
+        Verb::Abort => "Abort",
+        Verb::Retry => "Retry",
+        Verb::Pause => "Pause",
+        Verb::Resume => "Resume",
+    }
+}
+
+fn carry_out(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> Result<String, String> {
+    let canary = course.status.canary.clone().ok_or_else(|| match course.stable() {
+        Some(stable) if stable == spec.revision => format!("revision {stable} is stable already; to go back, revert the commit"),
+        Some(_) | None => "no canary is in progress".to_owned(),
+    })?;
+    if canary.hash != spec.revision {
+        return Err(format!("decided on revision {}, but the canary is {} now; look again and decide anew", spec.revision, canary.hash));
+    }
+    let is_aborted = course.status.aborted.is_some();
+    match spec.action {
+        Verb::Retry if is_aborted && facts.is_leaving => Err("the Rollout is being deleted".into()),
+        Verb::Retry if is_aborted => {
+            attempt::retry(facts, course);
+            Ok(format!("revision {} begins again at step 1", canary.hash))
+        }
+        Verb::Retry => Err("the canary is not aborted".into()),
+        Verb::Promote | Verb::PromoteFull | Verb::Abort | Verb::Pause | Verb::Resume if is_aborted => {
+            Err(format!("revision {} is aborted; retry it, or push another", canary.hash))
+        }
+        Verb::Abort => {
+            let by = spec.by.as_ref().map_or_else(|| "somebody".to_owned(), |by| format!("{by} (unverified)"));
+            attempt::abort(facts, course, &by, "AbortedByAction", spec.reason.as_deref().unwrap_or("no reason given"));
+            Ok(format!("revision {} is aborted; traffic goes to stable", canary.hash))
+        }
+        Verb::Promote => promote(facts, course, spec),
+        Verb::PromoteFull if facts.strategy.paused => Err("spec.paused is true; set it to false in Git".into()),
+        Verb::PromoteFull => {
+            let steps = facts.strategy.steps.len();
+            while course.step_index() < steps {
+                step::pass(facts, course);
+            }
+            course.status.paused = None;
+            course.status.analysis.clear();
+            if let Some(attempt) = &mut course.status.attempt {
+                attempt.skip_steps = true;
+            }
+            Ok("all steps are skipped; the canary is promoted as soon as it is fully available".into())
+        }
+        Verb::Pause => {
+            let by = spec.by.clone().unwrap_or_else(|| "somebody".into());
+            let why = spec.reason.clone().unwrap_or_else(|| "no reason given".into());
+            course.status.paused = Some(Decision { at: facts.now, by, what: "Pause".into(), why });
+            Ok("the rollout is held at its step".into())
+        }
+        Verb::Resume => resume(course),
+    }
+}
+
+fn promote(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> Result<String, String> {
+    let index = course.status.current_step_index.unwrap_or(0);
+    if facts.strategy.paused {
+        return Err("spec.paused is true; set it to false in Git".into());
+    }
+    if course.has_passed_all(facts) {
+        return Err("all steps are passed already".into());
+    }
+    let matches = match &spec.step {
+        Some(IntOrString::Int(step)) => *step == index,
+        Some(IntOrString::String(step)) => step.parse() == Ok(index),
+        None => return Err(format!("step is missing; the current step is {index}")),
+    };
+    if !matches {
+        return Err(format!("decided on another step; the current step is {index}: look again and decide anew"));
+    }
+    course.status.paused = None;
+    course.status.analysis.retain(|analysis| analysis.verdict != Verdict::Inconclusive || analysis.kind == AnalysisKind::Step);
+    step::pass(facts, course);
+    Ok(format!("step {index} is passed"))
+}
+
+fn resume(course: &mut Course) -> Result<String, String> {
+    let inconclusive = course.status.analysis.iter().any(|analysis| analysis.verdict == Verdict::Inconclusive);
+    if course.status.paused.is_none() && !inconclusive {
+        return Err("nothing is paused by an action; a pause step is passed by promote, spec.paused in Git".into());
+    }
+    course.status.paused = None;
+    course.status.analysis.retain(|analysis| analysis.verdict != Verdict::Inconclusive);
+    Ok("the rollout goes on".into())
+}
+
+/// Answers for what the status in the snapshot, or the one just decided, has on record; ownership; removal of old ones.
+pub fn answers(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for action in &facts.observed.actions {
+        let name = action.metadata.name.clone().unwrap_or_default();
+        let uid = action.metadata.uid.clone().unwrap_or_default();
+        if let Some(handled) = course.status.handled_actions.iter().find(|handled| handled.uid == uid) {
+            let handled = handled.clone();
+            actions.push(Action::Answer { name, uid, accepted: handled.accepted, message: handled.message, at: handled.at });
+            continue;
+        }
+        let Some(at) = action.status.as_ref().and_then(|status| status.at) else { continue };
+        if later(at, KEPT) <= facts.now {
+            actions.push(Action::DeleteAction { name, uid });
+        } else if action.metadata.owner_references.iter().flatten().all(|owner| Some(&owner.uid) != facts.observed.rollout.metadata.uid.as_ref()) {
+            actions.push(Action::OwnAction { name, version: action.metadata.resource_version.clone().unwrap_or_default() });
+        } else {
+            course.wakes.push((later(at, KEPT), "an answered action is due for removal".into()));
+        }
+    }
+    actions
+}

@@ -1,0 +1,140 @@
+//! Conditions of metrics: CEL over `result`. Knows nothing of limits or verdicts.
+//!
+//! `result` is a number for a PromQL scalar and a list of numbers for a vector. An answer of several series needs a
+//! condition that speaks of them all, by a macro such as `all` or `exists` or by `size`; one that only indexes is refused.
+
+use cel::common::ast::{Expr, IdedExpr};
+use cel::{Context, Program, Value};
+
+use super::measurement::Sample;
+use crate::api::status::Assessment;
+
+/// What a condition says of an answer.
+pub type Answer = Result<bool, String>;
+
+/// Says what is wrong with a condition, or nothing.
+pub fn fault(condition: &str) -> Option<String> {
+    match Program::compile(condition) {
+        Err(error) => Some(format!("is not CEL: {}", one_line(&error.to_string()))),
+        Ok(program) => {
+            let references = program.references();
+            let unknown = references.variables().into_iter().find(|name| *name != "result" && !is_bound(program.expression(), name));
+            unknown.map(|name| format!("names {name}; a condition knows only `result`"))
+        }
+    }
+}
+
+/// Judges an answer by both conditions, of which at least one is given or the answer is a success.
+pub fn assess(sample: &Sample, success: Option<&str>, failure: Option<&str>) -> Result<Assessment, String> {
+    let holds = |condition: Option<&str>| condition.map(|condition| evaluate(condition, sample)).transpose();
+    Ok(match (holds(success)?, holds(failure)?) {
+        (None, None) => Assessment::Success,
+        (_, Some(true)) => Assessment::Failure,
+        (Some(true), _) => Assessment::Success,
+        (Some(false), None) => Assessment::Failure,
+        (None, Some(false)) => Assessment::Success,
+        (Some(false), Some(false)) => Assessment::Inconclusive,
+    })
+}
+
+/// Whether a condition holds of an answer.
+fn evaluate(condition: &str, sample: &Sample) -> Answer {
+    let program = Program::compile(condition).map_err(|error| one_line(&error.to_string()))?;
+    let result = match sample {
+        Sample::Scalar(number) => Value::Float(*number),
+        Sample::Vector(numbers) => {
+            if numbers.len() > 1 && !speaks_of_all(program.expression()) {
+                return Err(format!(
+                    "the query answered {} series, and `{condition}` speaks of one; aggregate in PromQL, or write result.all(x, …)",
+                    numbers.len()
+                ));
+            }
+            Value::List(numbers.iter().map(|number| Value::Float(*number)).collect::<Vec<_>>().into())
+        }
+    };
+    let mut context = Context::default();
+    context.add_variable_from_value("result", result);
+    context.add_function("isNaN", |number: f64| number.is_nan()).map_err(|error| one_line(&error.to_string()))?;
+    context.add_function("isInf", |number: f64| number.is_infinite()).map_err(|error| one_line(&error.to_string()))?;
+    match program.execute(&context) {
+        Ok(Value::Bool(holds)) => Ok(holds),
+        Ok(_) => Err(format!("`{condition}` is neither true nor false")),
+        Err(error) => {
+            let hint = match sample {
+                Sample::Scalar(_) => "result is a number",
+                Sample::Vector(_) => "result is a list of numbers: write result[0]",
+            };
+            Err(format!("`{condition}` cannot be evaluated: {} ({hint})", one_line(&error.to_string())))
+        }
+    }
+}
+
+/// Whether an expression has a macro over a list, or asks its size.
+fn speaks_of_all(expression: &IdedExpr) -> bool {
+    any(expression, &|expression| match expression {
+        Expr::Comprehension(_) => true,
+        Expr::Call(call) => call.func_name == "size",
+        Expr::Unspecified | Expr::Ident(_) | Expr::List(_) | Expr::Literal(_) | Expr::Map(_) | Expr::Select(_) | Expr::Struct(_) => false,
+    })
+}
+
+/// Whether a macro of the expression binds this name.
+fn is_bound(expression: &IdedExpr, name: &str) -> bool {
+    any(expression, &|expression| matches!(expression, Expr::Comprehension(inner) if inner.iter_var == name || inner.accu_var == name))
+}
+
+fn any(expression: &IdedExpr, is_it: &impl Fn(&Expr) -> bool) -> bool {
+    if is_it(&expression.expr) {
+        return true;
+    }
+    match &expression.expr {
+        Expr::Call(call) => call.target.iter().any(|target| any(target, is_it)) || call.args.iter().any(|arg| any(arg, is_it)),
+        Expr::Comprehension(inner) => [&inner.iter_range, &inner.accu_init, &inner.loop_cond, &inner.loop_step, &inner.result]
+            .into_iter()
+            .any(|part| any(part, is_it)),
+        Expr::List(list) => list.elements.iter().any(|element| any(element, is_it)),
+        Expr::Select(select) => any(&select.operand, is_it),
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) | Expr::Map(_) | Expr::Struct(_) => false,
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(condition: &str, sample: Sample, want: Result<bool, &str>) {
+        match (evaluate(condition, &sample), want) {
+            (Ok(got), Ok(want)) => assert_eq!(got, want, "{condition} of {sample:?}"),
+            (Err(got), Err(want)) => assert!(got.contains(want), "{condition} of {sample:?}: {got}"),
+            (got, want) => panic!("{condition} of {sample:?}: {got:?}, not {want:?}"),
+        }
+    }
+
+    #[test]
+    fn conditions() {
+        let vector = |numbers: &[f64]| Sample::Vector(numbers.to_vec());
+        check("result[0] >= 0.95", vector(&[0.99]), Ok(true));
+        check("result[0] >= 0.95", vector(&[0.5]), Ok(false));
+        check("result[0] >= 1", vector(&[1.0]), Ok(true));
+        check("result > 10", Sample::Scalar(11.5), Ok(true));
+        check("result[0] >= 0.95", vector(&[0.99, 0.98]), Err("answered 2 series"));
+        check("result.all(x, x >= 0.95)", vector(&[0.99, 0.98]), Ok(true));
+        check("result.exists(x, x < 0.95)", vector(&[0.99, 0.9]), Ok(true));
+        check("size(result) == 2", vector(&[0.99, 0.9]), Ok(true));
+        check("result >= 0.95", vector(&[0.99]), Err("write result[0]"));
+        check("result[0]", vector(&[0.99]), Err("neither true nor false"));
+        check("isInf(result[0])", vector(&[f64::INFINITY]), Ok(true));
+    }
+
+    #[test]
+    fn faults() {
+        assert_eq!(fault("result[0] >= 0.95"), None);
+        assert_eq!(fault("result.all(x, x >= 0.95)"), None);
+        assert!(fault("result[0] >=").is_some_and(|fault| fault.contains("not CEL")));
+        assert!(fault("value > 1").is_some_and(|fault| fault.contains("names value")));
+    }
+}

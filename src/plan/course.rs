@@ -1,0 +1,232 @@
+//! What the parts of a plan pass on: the facts of the snapshot, which never change, and the course, the plan in the making.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::analysis::later;
+use super::measurement::Query;
+use super::observed::Observed;
+use super::revision::{self, Pods};
+use super::route::{self, Problem, Route};
+use super::strategy::{Routing, Step, Strategy};
+use super::weight::pods_for;
+use crate::api::names;
+use crate::api::status::{Decision, RevisionStatus, RolloutStatus, RouteStatus};
+
+/// Outcomes and decisions kept in the status.
+const KEPT: usize = 10;
+
+/// The snapshot, read once.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// The snapshot.
+    pub observed: &'a Observed,
+    /// The spec, understood.
+    pub strategy: &'a Strategy,
+    /// The time.
+    pub now: Timestamp,
+    /// Hash of the template, where there is one.
+    pub target: Option<String>,
+    /// Pods by revision.
+    pub pods: BTreeMap<String, Pods>,
+    /// The route.
+    pub route: Route,
+    /// Why the route cannot be used.
+    pub problems: Vec<Problem>,
+    /// Pods of a full revision.
+    pub replicas: i32,
+    /// Whether the Rollout is being deleted.
+    pub is_leaving: bool,
+}
+
+impl<'a> Facts<'a> {
+    /// Reads a snapshot.
+    pub fn of(observed: &'a Observed, strategy: &'a Strategy, now: Timestamp) -> Self {
+        let (route, problems) = strategy.routing.as_ref().map_or_else(Default::default, |routing| route::observe(observed, routing));
+        let remembered = observed.rollout.status.stable.as_ref().map_or(1, |stable| stable.replicas.max(1));
+        Self {
+            observed,
+            strategy,
+            now,
+            target: strategy.template.as_ref().map(revision::hash),
+            pods: revision::pods(&observed.replica_sets),
+            route,
+            problems,
+            replicas: strategy.replicas.unwrap_or(remembered),
+            is_leaving: observed.rollout.metadata.deletion_timestamp.is_some(),
+        }
+    }
+
+    /// Pods of a revision; none when it has no ReplicaSet.
+    pub fn pods_of(&self, hash: &str) -> Pods {
+        self.pods.get(hash).cloned().unwrap_or_default()
+    }
+
+    /// Whether Serin owns the VirtualService.
+    pub fn owns_route(&self) -> bool {
+        matches!(self.strategy.routing, Some(Routing::Owned { .. }))
+    }
+
+    /// Whether the finalizer is there.
+    pub fn has_finalizer(&self) -> bool {
+        self.observed.rollout.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == names::FINALIZER)
+    }
+
+    /// An annotation of the Rollout.
+    pub fn annotation(&self, key: &str) -> Option<String> {
+        self.observed.rollout.metadata.annotations.as_ref()?.get(key).filter(|value| !value.is_empty()).cloned()
+    }
+}
+
+/// One thing that is awaited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// A word from the documented list.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+    /// Until when at most.
+    pub until: Option<Timestamp>,
+}
+
+/// The plan in the making.
+#[derive(Debug)]
+pub struct Course {
+    /// The next status.
+    pub status: RolloutStatus,
+    /// What is awaited.
+    pub waits: Vec<Waiting>,
+    /// Whether no step may pass and nothing new may begin.
+    pub is_held: bool,
+    /// Whether something was decided that no later snapshot could show.
+    pub has_decided: bool,
+    /// Queries that are due.
+    pub queries: Vec<Query>,
+    /// When to look again, and why.
+    pub wakes: Vec<(Timestamp, String)>,
+}
+
+impl Course {
+    /// Waits, without holding the steps.
+    pub fn wait(&mut self, reason: &'static str, message: impl Into<String>) {
+        self.waits.push(Waiting { reason, message: message.into(), until: None });
+    }
+
+    /// Waits until a time at most, and looks again then.
+    pub fn wait_until(&mut self, reason: &'static str, message: impl Into<String>, until: Timestamp) {
+        self.waits.push(Waiting { reason, message: message.into(), until: Some(until) });
+        self.wakes.push((until, reason.to_owned()));
+    }
+
+    /// Waits, and holds the steps.
+    pub fn hold(&mut self, reason: &'static str, message: impl Into<String>) {
+        self.wait(reason, message);
+        self.is_held = true;
+    }
+
+    /// Puts a decision on record.
+    pub fn decide(&mut self, decision: Decision) {
+        self.status.decisions.push(decision);
+        let surplus = self.status.decisions.len().saturating_sub(KEPT);
+        self.status.decisions.drain(..surplus);
+        self.has_decided = true;
+    }
+
+    /// Puts an outcome on record.
+    pub fn end(&mut self, outcome: crate::api::status::Outcome) {
+        self.status.history.push(outcome);
+        let surplus = self.status.history.len().saturating_sub(KEPT);
+        self.status.history.drain(..surplus);
+    }
+
+    /// The canary, while it is in progress: not after an abort.
+    pub fn canary(&self) -> Option<&RevisionStatus> {
+        self.status.canary.as_ref().filter(|_| self.status.aborted.is_none())
+    }
+
+    /// Hash of stable.
+    pub fn stable(&self) -> Option<&str> {
+        self.status.stable.as_ref().map(|stable| stable.hash.as_str())
+    }
+
+    /// Index of the current step.
+    pub fn step_index(&self) -> usize {
+        self.status.current_step_index.and_then(|index| usize::try_from(index).ok()).unwrap_or(0)
+    }
+
+    /// Whether all steps are passed.
+    pub fn has_passed_all(&self, facts: &Facts<'_>) -> bool {
+        self.step_index() >= facts.strategy.steps.len()
+    }
+
+    /// The weight that the current step permits: that of the last `setWeight` up to it.
+    pub fn permitted(&self, facts: &Facts<'_>) -> i32 {
+        if self.canary().is_none() {
+            return 0;
+        }
+        let passed = facts.strategy.steps.iter().take(self.step_index() + 1);
+        passed.rev().find_map(|step| if let Step::SetWeight(weight) = step { Some(*weight) } else { None }).unwrap_or(0)
+    }
+
+    /// Canary pods that are wanted before the next thing can happen.
+    pub fn pods_wanted(&self, facts: &Facts<'_>) -> i32 {
+        let stable_ready = self.stable().is_some_and(|stable| facts.pods_of(stable).ready > 0);
+        if self.canary().is_none() {
+            0
+        } else if self.has_passed_all(facts) || !stable_ready {
+            facts.replicas
+        } else {
+            pods_for(self.permitted(facts), facts.replicas)
+        }
+    }
+
+    /// What is remembered of the route.
+    pub fn route(&self) -> RouteStatus {
+        self.status.route.clone().unwrap_or_default()
+    }
+
+    /// When every proxy has the route as observed.
+    pub fn in_force_at(&self, facts: &Facts<'_>) -> Timestamp {
+        later(self.route().since.unwrap_or(facts.now), facts.observed.settings.route_wait())
+    }
+
+    /// Whether every proxy has the route as observed.
+    pub fn is_in_force(&self, facts: &Facts<'_>) -> bool {
+        self.in_force_at(facts) <= facts.now
+    }
+
+    /// When the last request that the canary weight brought is finished; none while there is weight.
+    pub fn drained_at(&self, facts: &Facts<'_>) -> Option<Timestamp> {
+        let settings = &facts.observed.settings;
+        self.route().zero_since.map(|since| later(later(since, settings.route_wait()), settings.drain()))
+    }
+}
+
+/// Begins a course: remembers what of the route changed since the last pass.
+pub fn track(facts: &Facts<'_>) -> Course {
+    let status = facts.observed.rollout.status.clone();
+    let mut course =
+        Course { status, waits: Vec::new(), is_held: false, has_decided: false, queries: Vec::new(), wakes: Vec::new() };
+    if facts.strategy.routing.is_none() {
+        return course;
+    }
+    let mut route = course.route();
+    let line = facts.route.line();
+    let has_weight = facts.route.exceeds(0);
+    if route.observed != line {
+        let is_foreign = course.canary().is_some() && route.since.is_some() && !facts.route.legs.is_empty();
+        if is_foreign && !facts.route.is_at(route.asked) && facts.route.canary == course.canary().map(|canary| canary.hash.clone()) {
+            route.contested += 1;
+            route.contested_at = Some(facts.now);
+        }
+        route.since = Some(facts.now);
+        route.observed = line;
+    }
+    route.zero_since = if has_weight { None } else { route.zero_since.or(Some(facts.now)) };
+    if course.canary().is_some() && route.resting.is_none() && !facts.owns_route() && !facts.route.legs.is_empty() {
+        route.resting = Some(facts.route.resting());
+    }
+    course.status.route = Some(route);
+    course
+}

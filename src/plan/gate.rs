@@ -1,0 +1,131 @@
+//! The analyses of the attempt under way: begun when their weight is in force, fed with answers, and their verdicts.
+
+use super::analysis::{self, Metric, Names};
+use super::attempt::{self, SERIN};
+use super::course::{Course, Facts};
+use super::measurement::Measurement;
+use super::strategy::{Gate, Step};
+use crate::api::status::{AnalysisKind, AnalysisStatus, Verdict};
+
+/// Counts the answers of the analyses that run, and aborts on a failed one.
+pub fn judge(facts: &Facts<'_>, course: &mut Course, measured: &[Measurement]) {
+    if course.canary().is_none() {
+        return;
+    }
+    for kind in [AnalysisKind::Step, AnalysisKind::Background] {
+        let Some((gate, step)) = gate(facts, course, kind) else { continue };
+        judge_one(facts, course, (kind, step, &gate), measured);
+        if course.canary().is_none() {
+            return;
+        }
+    }
+}
+
+/// Begins analyses whose weight is in force and asks what is due, once the steps are where they are.
+pub fn ask(facts: &Facts<'_>, course: &mut Course) {
+    for kind in [AnalysisKind::Step, AnalysisKind::Background] {
+        let Some((gate, step)) = gate(facts, course, kind) else { continue };
+        if find(course, kind, step).is_none() && is_weight_in_force(facts, course, kind) {
+            replace(course, analysis::begin(kind, step, facts.now));
+        }
+        let Some(running) = find(course, kind, step).filter(|running| running.verdict == Verdict::Running).cloned() else { continue };
+        let Ok(metrics) = metrics(facts, course, &gate, kind) else { continue };
+        let (queries, next) = analysis::due(&running, &metrics, &prefix(course), facts.now);
+        course.queries.extend(queries);
+        course.wakes.extend(next.map(|at| (at, "the next measurement is due".to_owned())));
+        if kind == AnalysisKind::Step {
+            let index = step.unwrap_or(0) + 1;
+            course.wait("AnalysisRunning", format!("step {index} of {} measures {}", facts.strategy.steps.len(), progress(&running, &metrics)));
+        }
+    }
+}
+
+fn progress(running: &AnalysisStatus, metrics: &[Metric]) -> String {
+    let told = metrics.iter().map(|metric| {
+        let status = running.metrics.iter().find(|status| status.name == metric.name);
+        let counted = status.map_or(0, |status| status.successes + status.failures + status.inconclusive);
+        metric.count.map_or_else(|| metric.name.clone(), |count| format!("{} ({counted} of {count})", metric.name))
+    });
+    told.collect::<Vec<_>>().join(", ")
+}
+
+/// The gate of the current step, or of the background from its step on.
+fn gate(facts: &Facts<'_>, course: &Course, kind: AnalysisKind) -> Option<(Gate, Option<i32>)> {
+    course.canary()?;
+    if course.status.attempt.as_ref().is_some_and(|attempt| attempt.skip_steps) {
+        return None;
+    }
+    match kind {
+        AnalysisKind::Step => match facts.strategy.steps.get(course.step_index())? {
+            Step::Analysis(gate) => Some((gate.clone(), course.status.current_step_index)),
+            Step::SetWeight(_) | Step::Pause(_) | Step::Faulty => None,
+        },
+        AnalysisKind::Background => {
+            let background = facts.strategy.background.as_ref()?;
+            (course.step_index() >= background.starting_step).then(|| (background.gate.clone(), None))
+        }
+    }
+}
+
+fn find(course: &Course, kind: AnalysisKind, step: Option<i32>) -> Option<&AnalysisStatus> {
+    course.status.analysis.iter().find(|analysis| analysis.kind == kind && analysis.step == step)
+}
+
+/// Puts an analysis into the status in place of its last state. A step's analysis replaces that of an earlier step.
+fn replace(course: &mut Course, analysis: AnalysisStatus) {
+    course.status.analysis.retain(|other| other.kind != analysis.kind);
+    course.status.analysis.push(analysis);
+    course.status.analysis.sort_by_key(|analysis| analysis.kind);
+}
+
+fn judge_one(facts: &Facts<'_>, course: &mut Course, (kind, step, gate): (AnalysisKind, Option<i32>, &Gate), measured: &[Measurement]) {
+    let metrics = match metrics(facts, course, gate, kind) {
+        Ok(metrics) => metrics,
+        Err(obstacles) => {
+            obstacles.into_iter().for_each(|(reason, message)| course.hold(reason, message));
+            return;
+        }
+    };
+    let Some(running) = find(course, kind, step).cloned() else { return };
+    let before = running.verdict;
+    let recorded = if before == Verdict::Running { analysis::record(running, &metrics, measured, &prefix(course)) } else { running };
+    let verdict = recorded.verdict;
+    course.has_decided |= verdict != before;
+    for (reason, message) in analysis::waits(&recorded, &metrics) {
+        course.hold(reason, message);
+    }
+    let evidence = analysis::evidence(&recorded, &metrics);
+    replace(course, recorded);
+    match verdict {
+        Verdict::Fail => attempt::abort(facts, course, SERIN, "AnalysisFailed", &evidence),
+        Verdict::Inconclusive => {
+            course.hold("Inconclusive", format!("{evidence}; promote the step, resume to measure again, or abort"));
+        }
+        Verdict::Running | Verdict::Pass => {}
+    }
+}
+
+fn metrics(facts: &Facts<'_>, course: &Course, gate: &Gate, kind: AnalysisKind) -> Result<Vec<Metric>, Vec<analysis::Obstacle>> {
+    let names = Names {
+        stable: course.stable().unwrap_or_default(),
+        canary: course.canary().map_or("", |canary| canary.hash.as_str()),
+    };
+    analysis::metrics(facts.observed, gate, kind == AnalysisKind::Background, &names)
+}
+
+fn prefix(course: &Course) -> String {
+    let hash = course.canary().map_or("", |canary| canary.hash.as_str());
+    let number = course.status.attempt.as_ref().map_or(0, |attempt| attempt.number);
+    format!("{hash}/{number}")
+}
+
+/// Whether measurements may begin: the permitted weight is in force (S8); the background needs some weight.
+fn is_weight_in_force(facts: &Facts<'_>, course: &Course, kind: AnalysisKind) -> bool {
+    let permitted = course.permitted(facts);
+    if permitted == 0 {
+        return kind == AnalysisKind::Step && course.is_in_force(facts);
+    }
+    let canary = course.canary().map(|canary| canary.hash.clone());
+    let is_there = facts.route.canary == canary && (facts.route.is_at(permitted) || facts.route.is_at(100));
+    is_there && course.is_in_force(facts)
+}

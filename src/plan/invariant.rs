@@ -1,0 +1,237 @@
+//! What must hold of every plan: the safety invariants S1 to S8, checked against the snapshot that it was planned from.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+use super::Plan;
+use super::action::Action;
+use super::analysis::later;
+use super::course::Facts;
+use super::observed::Observed;
+use super::route::Leg;
+use super::strategy::{self, Step};
+use super::weight::{Split, carried_at_most, pods_for};
+use crate::api::status::{OutcomeKind, RolloutStatus, Verdict};
+
+/// A broken invariant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which one: `S1` to `S8`.
+    pub invariant: &'static str,
+    /// What was planned, and against which fact.
+    pub message: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.message)
+    }
+}
+
+/// All broken invariants of a plan.
+pub fn check(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<Violation> {
+    let namespace = observed.rollout.metadata.namespace.as_deref().unwrap_or_default();
+    let strategy = strategy::parse(namespace, &observed.rollout.spec.value());
+    let facts = Facts::of(observed, &strategy, now);
+    let checks = Checks { before: &observed.rollout.status, plan, facts: &facts };
+    let mut violations = Vec::new();
+    violations.extend(checks.weights_sum());
+    violations.extend(checks.weight_has_pods());
+    violations.extend(checks.weight_is_permitted());
+    violations.extend(checks.selected_pods_stay());
+    violations.extend(checks.stable_changes_by_promotion());
+    violations.extend(checks.abort_moves_traffic());
+    violations.extend(checks.failed_stays_failed());
+    violations.extend(checks.measured_in_force());
+    violations
+}
+
+struct Checks<'a> {
+    before: &'a RolloutStatus,
+    plan: &'a Plan,
+    facts: &'a Facts<'a>,
+}
+
+fn broken(invariant: &'static str, message: String) -> Violation {
+    Violation { invariant, message }
+}
+
+impl Checks<'_> {
+    fn ready(&self, hash: Option<&str>) -> i32 {
+        hash.map_or(0, |hash| self.facts.pods_of(hash).ready)
+    }
+
+    /// The weights of each leg after the plan, and whether the plan writes them.
+    fn legs_after(&self) -> Vec<(Leg, bool)> {
+        let mut legs: Vec<(Leg, bool)> = self.facts.route.legs.iter().map(|leg| (leg.clone(), false)).collect();
+        for action in &self.plan.actions {
+            match action {
+                Action::WriteVirtualService { split: Some(split), .. } => {
+                    for (leg, is_written) in &mut legs {
+                        (leg.stable, leg.canary, *is_written) = (split.stable, split.canary, true);
+                    }
+                }
+                Action::EditVirtualService { name, edits, .. } => {
+                    for (leg, is_written) in &mut legs {
+                        if let Some(edit) = edits.iter().find(|edit| leg.virtual_service == *name && leg.http == edit.http) {
+                            (leg.stable, leg.canary, *is_written) = (edit.split.stable, edit.split.canary, true);
+                        }
+                    }
+                }
+                Action::SetReplicas { .. }
+                | Action::AddFinalizer
+                | Action::RemoveFinalizer
+                | Action::CreateReplicaSet { .. }
+                | Action::ScaleReplicaSet { .. }
+                | Action::DeleteReplicaSet { .. }
+                | Action::WriteVirtualService { split: None, .. }
+                | Action::WriteDestinationRule { .. }
+                | Action::EditDestinationRule { .. }
+                | Action::Answer { .. }
+                | Action::OwnAction { .. }
+                | Action::DeleteAction { .. } => {}
+            }
+        }
+        legs
+    }
+
+    /// The revisions of both subsets after the plan.
+    fn subsets_after(&self) -> (Option<String>, Option<String>, bool) {
+        let (mut stable, mut canary, mut is_written) = (self.facts.route.stable.clone(), self.facts.route.canary.clone(), false);
+        for action in &self.plan.actions {
+            if let Action::WriteDestinationRule { stable: to_stable, canary: to_canary, .. } = action {
+                (stable, canary, is_written) = (Some(to_stable.clone()), Some(to_canary.clone()), true);
+            }
+            if let Action::EditDestinationRule { edits, .. } = action {
+                let names = self.facts.strategy.routing.as_ref().map(|routing| super::route::names_of("", routing));
+                for edit in edits {
+                    let is_stable = names.as_ref().is_some_and(|names| names.stable == edit.name);
+                    *(if is_stable { &mut stable } else { &mut canary }) = edit.hash.clone();
+                    is_written |= edit.hash.is_some();
+                }
+            }
+        }
+        (stable, canary, is_written)
+    }
+
+    /// S1: the weights of a route sum to 100, what others have of it included.
+    fn weights_sum(&self) -> Vec<Violation> {
+        let wrong = |(leg, is_written): &(Leg, bool)| {
+            let split = Split { stable: leg.stable, canary: leg.canary };
+            *is_written && (split.share() != leg.share || split.stable < 0 || split.canary < 0)
+        };
+        let legs = self.legs_after();
+        legs.iter().filter(|leg| wrong(leg)).map(|(leg, _)| broken("S1", format!("{}: {}+{} is not {}", leg.key(), leg.stable, leg.canary, leg.share))).collect()
+    }
+
+    /// S2: no weight goes to a revision without ready pods while another has some.
+    fn weight_has_pods(&self) -> Vec<Violation> {
+        let (stable, canary, moves_subsets) = self.subsets_after();
+        let (stable_ready, canary_ready) = (self.ready(stable.as_deref()), self.ready(canary.as_deref()));
+        let mut violations = Vec::new();
+        for (leg, is_written) in self.legs_after() {
+            if !(is_written || moves_subsets) || stable == canary {
+                continue;
+            }
+            if leg.canary > 0 && canary_ready == 0 && stable_ready > 0 {
+                violations.push(broken("S2", format!("{}: {}% to a canary without ready pods", leg.key(), leg.canary)));
+            }
+            if leg.stable > 0 && stable_ready == 0 && canary_ready > 0 && stable.is_some() {
+                violations.push(broken("S2", format!("{}: {}% to a stable without ready pods", leg.key(), leg.stable)));
+            }
+        }
+        violations
+    }
+
+    /// S3: no more weight than the step permits, and than the ready pods carry plus one pod's share.
+    fn weight_is_permitted(&self) -> Vec<Violation> {
+        let (stable, canary, _) = self.subsets_after();
+        if stable == canary || self.ready(stable.as_deref()) == 0 || !self.facts.problems.is_empty() {
+            return Vec::new();
+        }
+        let status = &self.plan.status;
+        let is_canary = status.aborted.is_none() && status.canary.as_ref().is_some_and(|one| Some(&one.hash) == canary.as_ref());
+        let permitted = if is_canary && !self.facts.is_leaving { self.permitted() } else { 0 };
+        let all_passed = status.current_step_index.is_some_and(|index| usize::try_from(index).is_ok_and(|index| index >= self.facts.strategy.steps.len()));
+        let wanted = if all_passed { self.facts.replicas } else { pods_for(permitted, self.facts.replicas) };
+        let most = carried_at_most(permitted, self.ready(canary.as_deref()), wanted);
+        let over = |leg: &Leg| leg.canary > Split::of(leg.share, most).canary;
+        let legs = self.legs_after();
+        legs.iter().filter(|(leg, _)| over(leg)).map(|(leg, _)| broken("S3", format!("{}: {}% is above {most}%", leg.key(), leg.canary))).collect()
+    }
+
+    fn permitted(&self) -> i32 {
+        let index = self.plan.status.current_step_index.and_then(|index| usize::try_from(index).ok()).unwrap_or(0);
+        let weights = self.facts.strategy.steps.iter().take(index + 1).rev();
+        weights.filter_map(|step| if let Step::SetWeight(weight) = step { Some(*weight) } else { None }).next().unwrap_or(0)
+    }
+
+    /// S4: what a subset selects, or a route gives weight, keeps its pods.
+    fn selected_pods_stay(&self) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        for action in &self.plan.actions {
+            let Action::ScaleReplicaSet { name, replicas, .. } = action else { continue };
+            let Some((hash, pods)) = self.facts.pods.iter().find(|(_, pods)| pods.name == *name) else { continue };
+            if *replicas >= pods.wanted {
+                continue;
+            }
+            let is_canary = self.facts.route.canary.as_ref() == Some(hash) && self.facts.route.stable.as_ref() != Some(hash);
+            let needed = if is_canary { pods_for(self.facts.route.weight(), self.facts.replicas) } else { self.facts.replicas };
+            if self.facts.route.selects(hash) && *replicas < needed {
+                violations.push(broken("S4", format!("{name} is scaled from {} to {replicas} while the route selects it", pods.wanted)));
+            }
+        }
+        violations
+    }
+
+    /// S5: stable changes only by promotion, with every step passed.
+    fn stable_changes_by_promotion(&self) -> Option<Violation> {
+        let before = self.before.stable.as_ref()?;
+        let after = self.plan.status.stable.as_ref();
+        if after.is_some_and(|after| after.hash == before.hash) {
+            return None;
+        }
+        let is_recorded = self.plan.status.history.last().is_some_and(|last| last.outcome == OutcomeKind::Promoted && after.is_some_and(|after| after.hash == last.hash));
+        let passed = self.plan.status.current_step_index.and_then(|index| usize::try_from(index).ok()) == Some(self.facts.strategy.steps.len());
+        let failing = self.plan.status.analysis.iter().any(|analysis| analysis.verdict == Verdict::Fail);
+        (!is_recorded || !passed || failing || !self.plan.is_status_first)
+            .then(|| broken("S5", format!("stable changes from {}: recorded {is_recorded}, all steps passed {passed}, failing {failing}", before.hash)))
+    }
+
+    /// S6: an abort moves traffic in the pass that decides it, whenever stable has a ready pod.
+    fn abort_moves_traffic(&self) -> Option<Violation> {
+        let has_stable = self.ready(self.facts.route.stable.as_deref()) > 0 || self.facts.route.stable.is_none();
+        if !self.plan.is_abort || !has_stable || !self.facts.problems.is_empty() || self.facts.route.stable == self.facts.route.canary {
+            return None;
+        }
+        let left = self.legs_after().iter().map(|(leg, _)| leg.canary).max().unwrap_or(0);
+        (left > 0).then(|| broken("S6", format!("an abort leaves {left}% at the canary")))
+    }
+
+    /// S7: a failed revision is tried again only by a recorded retry.
+    fn failed_stays_failed(&self) -> Option<Violation> {
+        let failed = self.before.aborted.as_ref()?;
+        if self.facts.target.as_ref() != Some(&failed.hash) || self.plan.status.aborted.is_some() {
+            return None;
+        }
+        let is_retried = self.plan.status.decisions.iter().any(|decision| decision.what == "Retry" && !self.before.decisions.contains(decision));
+        (!is_retried).then(|| broken("S7", format!("{} is tried again, and nobody asked", failed.hash)))
+    }
+
+    /// S8: an analysis begins when its weight is in force, and counts nothing from before.
+    fn measured_in_force(&self) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        let since = self.plan.status.route.as_ref().and_then(|route| route.since);
+        let in_force = later(since.unwrap_or(self.facts.now), self.facts.observed.settings.route_wait());
+        for analysis in &self.plan.status.analysis {
+            let is_new = !self.before.analysis.iter().any(|known| known.kind == analysis.kind && known.started_at == analysis.started_at);
+            if is_new && analysis.started_at < in_force {
+                violations.push(broken("S8", format!("an analysis begins at {} and the route is in force at {in_force}", analysis.started_at)));
+            }
+            let early = analysis.metrics.iter().flat_map(|metric| &metric.measurements).filter(|measurement| measurement.at < analysis.started_at);
+            violations.extend(early.map(|measurement| broken("S8", format!("a measurement of {} counts for an analysis of {}", measurement.at, analysis.started_at))));
+        }
+        violations
+    }
+}

@@ -1,0 +1,95 @@
+//! What happened between two statuses, for people: events, log lines and counters all come from here.
+//! The reasons are a documented, stable vocabulary; a rollout of n weights makes n + 2 events when nothing goes wrong.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::status::{OutcomeKind, Phase, RolloutStatus, Verdict};
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// The event's reason, from [`REASONS`].
+    pub reason: String,
+    /// Whether somebody should look.
+    pub is_warning: bool,
+    /// One sentence.
+    pub message: String,
+}
+
+/// Every reason, with what it means.
+pub const REASONS: &[(&str, &str)] = &[
+    ("FirstDeployment", "the first revision became stable"),
+    ("RolloutStarted", "a new revision became the canary"),
+    ("WeightInForce", "the canary has a new weight, and every proxy knows"),
+    ("AnalysisPassed", "a step's analysis passed"),
+    ("Paused", "the rollout waits for a person, a time or data"),
+    ("ActionAccepted", "a RolloutAction was done"),
+    ("ActionRefused", "a RolloutAction was refused"),
+    ("Promoted", "the canary became stable"),
+    ("Aborted", "the canary failed or was stopped; traffic goes to stable"),
+    ("Superseded", "a newer revision came"),
+    ("Reverted", "the template went back to stable"),
+    ("Stalled", "the rollout cannot go on; the message says what to do"),
+    ("RouteContested", "somebody else changes the weights"),
+];
+
+/// What happened, in order.
+pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let mut note = |reason: &str, is_warning: bool, message: String| notes.push(Note { reason: reason.into(), is_warning, message });
+    if before.stable.is_none()
+        && let Some(stable) = &after.stable
+    {
+        note("FirstDeployment", false, format!("revision {} of {} is stable", stable.hash, stable.image));
+    }
+    let is_new = |outcome: &&crate::api::status::Outcome| !before.history.contains(outcome);
+    for outcome in after.history.iter().filter(is_new) {
+        let is_warning = outcome.outcome == OutcomeKind::Aborted;
+        note(&outcome.outcome.to_string(), is_warning, format!("revision {}: {}", outcome.hash, outcome.reason));
+    }
+    for handled in after.handled_actions.iter().filter(|handled| !before.handled_actions.contains(handled)) {
+        note(if handled.accepted { "ActionAccepted" } else { "ActionRefused" }, !handled.accepted, handled.message.clone());
+    }
+    if let Some(started) = started(before, after) {
+        note("RolloutStarted", false, started);
+    }
+    if let Some(weight) = weight_passed(before, after) {
+        note("WeightInForce", false, weight);
+    }
+    for analysis in &after.analysis {
+        let known = before.analysis.iter().find(|known| known.kind == analysis.kind && known.started_at == analysis.started_at);
+        if analysis.verdict == Verdict::Pass && known.is_some_and(|known| known.verdict != Verdict::Pass) {
+            let names: Vec<&str> = analysis.metrics.iter().map(|metric| metric.name.as_str()).collect();
+            note("AnalysisPassed", false, format!("{} passed", names.join(", ")));
+        }
+    }
+    let timed = after.blocked_by.iter().any(|wait| wait.reason == "PausedByStep" && wait.until.is_some());
+    if after.phase == Some(Phase::Paused) && before.phase != after.phase && !timed {
+        note("Paused", false, after.message.clone());
+    }
+    let reason_of = |status: &RolloutStatus| status.conditions.iter().find(|condition| condition.kind == "Stalled").map(|condition| condition.reason.clone());
+    if reason_of(after).is_some() && reason_of(before) != reason_of(after) && after.aborted.is_none() {
+        note("Stalled", true, after.message.clone());
+    }
+    let contested = |status: &RolloutStatus| status.route.as_ref().map_or(0, |route| route.contested);
+    if contested(before) == 0 && contested(after) > 0 {
+        note("RouteContested", true, "somebody else changed the weights; see condition RouteContested".into());
+    }
+    notes
+}
+
+fn started(before: &RolloutStatus, after: &RolloutStatus) -> Option<String> {
+    let (attempt, canary) = (after.attempt.as_ref()?, after.canary.as_ref()?);
+    let same = before.attempt.as_ref().is_some_and(|known| known.started_at == attempt.started_at);
+    let commit = canary.commit.as_ref().map_or(String::new(), |commit| format!(", commit {commit}"));
+    (!same && after.aborted.is_none()).then(|| format!("revision {} of {}{commit}: attempt {}, {} steps", canary.hash, canary.image, attempt.number, attempt.steps))
+}
+
+/// The weight that came in force: a step was passed while the canary had more or less than before.
+fn weight_passed(before: &RolloutStatus, after: &RolloutStatus) -> Option<String> {
+    let (known, canary) = (before.canary.as_ref()?, after.canary.as_ref()?);
+    let advanced = after.current_step_index > before.current_step_index && known.hash == canary.hash;
+    let weight = canary.observed_weight;
+    let had = known.observed_weight == weight && before.current_step_index != Some(0);
+    (advanced && !had && weight > 0).then(|| format!("{weight}% of traffic goes to {}", canary.hash))
+}

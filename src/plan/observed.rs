@@ -1,0 +1,82 @@
+//! The whole snapshot of one Rollout's world as one owned, serializable value.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+
+use crate::api::json::Json;
+use crate::api::watched::{DestinationRule, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
+
+/// All that `plan` may know besides measurements and the time. A support dump of it is a test case.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Observed {
+    /// The Rollout itself.
+    pub rollout: Rollout,
+    /// ReplicaSets that it owns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replica_sets: Vec<ReplicaSet>,
+    /// VirtualServices that it names or owns, and others that hold the same hosts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub virtual_services: Vec<VirtualService>,
+    /// DestinationRules that it names or owns, and others for the same host.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub destination_rules: Vec<DestinationRule>,
+    /// Services that its routes lead to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Service>,
+    /// Analysis templates that it names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub templates: Vec<Template>,
+    /// Metric providers by name: what is wrong with each for this namespace, or nothing.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub providers: BTreeMap<String, Option<String>>,
+    /// Actions that name it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<RolloutAction>,
+    /// The API server's refusal of the last write, while nothing has changed since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
+    /// The controller's settings.
+    pub settings: Settings,
+}
+
+/// An analysis template that a Rollout names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Template {
+    /// Its name.
+    pub name: String,
+    /// Whether it is a ClusterAnalysisTemplate.
+    pub cluster: bool,
+    /// Its spec.
+    pub spec: Json,
+}
+
+/// Settings of the controller that a plan depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// How long a written route takes at most to reach every proxy, in milliseconds.
+    pub route_wait_ms: i64,
+    /// How long the longest request takes, in milliseconds: a revision without traffic is drained after it.
+    pub drain_ms: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { route_wait_ms: 2_000, drain_ms: 5_000 }
+    }
+}
+
+impl Settings {
+    /// [`Settings::route_wait_ms`] as a duration.
+    pub fn route_wait(&self) -> SignedDuration {
+        SignedDuration::from_millis(self.route_wait_ms)
+    }
+
+    /// [`Settings::drain_ms`] as a duration.
+    pub fn drain(&self) -> SignedDuration {
+        SignedDuration::from_millis(self.drain_ms)
+    }
+}

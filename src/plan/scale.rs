@@ -1,0 +1,146 @@
+//! How many pods each revision has, and when a revision without traffic loses them. S4.
+
+use std::cmp::Reverse;
+
+use super::action::Action;
+use super::analysis::later;
+use super::course::{Course, Facts};
+use super::weight::pods_for;
+use crate::api::status::{Draining, OutcomeKind};
+
+/// Remembers since when a revision gets no traffic.
+pub fn watch_draining(facts: &Facts<'_>, course: &mut Course) {
+    let serving: Vec<String> = serving(facts, course);
+    for (hash, pods) in &facts.pods {
+        let is_known = course.status.draining.iter().any(|draining| draining.hash == *hash);
+        if pods.wanted > 0 && !is_known && !serving.contains(hash) && course.stable().is_some() {
+            course.status.draining.push(Draining { hash: hash.clone(), reason: OutcomeKind::Superseded, since: None });
+        }
+    }
+    let route = &facts.route;
+    let has_route = route.is_plain || !route.legs.is_empty();
+    course.status.draining.retain(|draining| {
+        let has_pods = facts.pods.get(&draining.hash).is_some_and(|pods| pods.wanted > 0 || pods.exist > 0);
+        has_pods && !serving.contains(&draining.hash)
+    });
+    for draining in &mut course.status.draining {
+        let is_in_canary_subset = route.canary.as_deref() == Some(draining.hash.as_str());
+        let is_in_stable_subset = route.stable.as_deref() == Some(draining.hash.as_str());
+        let has_traffic = has_route && (is_in_stable_subset || (is_in_canary_subset && route.exceeds(0)));
+        draining.since = if has_traffic { None } else { draining.since.or(Some(facts.now)) };
+    }
+}
+
+/// Revisions that keep their pods: stable, the canary in progress, the only one of a first deployment.
+fn serving(facts: &Facts<'_>, course: &Course) -> Vec<String> {
+    let first = facts.target.clone().filter(|_| course.stable().is_none());
+    let canary = course.canary().filter(|_| !facts.is_leaving).map(|canary| canary.hash.clone());
+    course.stable().map(str::to_owned).into_iter().chain(canary).chain(first).collect()
+}
+
+/// The ReplicaSets to create, scale and delete.
+pub fn actions(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
+    let mut actions = Vec::new();
+    if facts.strategy.replicas.is_none() && !facts.is_leaving {
+        actions.push(Action::SetReplicas { replicas: facts.replicas });
+    }
+    let stable = course.stable().map(str::to_owned);
+    match (&stable, &facts.target) {
+        (Some(stable), _) => actions.extend(full(facts, course, stable)),
+        (None, Some(target)) if !course.is_held => actions.extend(full(facts, course, target)),
+        (None, _) => {}
+    }
+    if let Some(canary) = course.canary().map(|canary| canary.hash.clone()).filter(|_| !facts.is_leaving) {
+        actions.extend(canary_pods(facts, course, &canary));
+    }
+    actions.extend(drained(facts, course));
+    actions.extend(surplus(facts, course));
+    actions
+}
+
+/// A revision that has all its pods.
+fn full(facts: &Facts<'_>, course: &Course, hash: &str) -> Option<Action> {
+    set(facts, course, hash, facts.replicas)
+}
+
+/// The canary's pods: as many as the next weight needs, and never fewer than the weight in force has.
+fn canary_pods(facts: &Facts<'_>, course: &Course, hash: &str) -> Option<Action> {
+    let current = facts.pods.get(hash).map_or(0, |pods| pods.wanted);
+    if facts.route.is_plain {
+        return None;
+    }
+    let carried = pods_for(facts.route.weight(), facts.replicas);
+    let has_weight = facts.route.canary.as_deref() == Some(hash) && facts.route.weight() > 0;
+    let wanted = course.pods_wanted(facts).max(if has_weight { carried } else { 0 });
+    let replicas = if course.is_in_force(facts) && course.stable().is_some_and(|stable| facts.pods_of(stable).ready > 0) { wanted } else { wanted.max(current) };
+    set(facts, course, hash, replicas)
+}
+
+/// Creates or scales the ReplicaSet of a revision; only the template's revision can be created.
+fn set(facts: &Facts<'_>, course: &Course, hash: &str, replicas: i32) -> Option<Action> {
+    let number = [&course.status.stable, &course.status.canary].into_iter().flatten().find(|one| one.hash == hash).map(|one| one.revision);
+    match facts.pods.get(hash) {
+        Some(pods) => {
+            let revision = number.filter(|number| *number != pods.revision);
+            (pods.wanted != replicas || revision.is_some()).then(|| Action::ScaleReplicaSet {
+                name: pods.name.clone(),
+                version: pods.version.clone(),
+                replicas,
+                revision,
+            })
+        }
+        None if facts.target.as_deref() == Some(hash) => {
+            let rollout = facts.observed.rollout.metadata.name.as_deref().unwrap_or_default();
+            let newest = facts.pods.values().map(|pods| pods.revision).max().unwrap_or(0);
+            let revision = number.unwrap_or(newest + 1);
+            Some(Action::CreateReplicaSet { name: format!("{rollout}-{hash}"), hash: hash.to_owned(), replicas, revision })
+        }
+        None => None,
+    }
+}
+
+/// Scales down what has been without traffic for its delay, and what no subset selects any more.
+fn drained(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
+    let settings = &facts.observed.settings;
+    let mut actions = Vec::new();
+    for draining in course.status.draining.clone() {
+        let pods = facts.pods_of(&draining.hash);
+        let Some(since) = draining.since.filter(|_| pods.wanted > 0) else { continue };
+        let delay = match draining.reason {
+            _ if facts.is_leaving => Some(jiff::SignedDuration::ZERO),
+            OutcomeKind::Aborted => facts.strategy.abort_scale_down_delay,
+            OutcomeKind::Promoted | OutcomeKind::Superseded | OutcomeKind::Reverted => Some(facts.strategy.scale_down_delay),
+        };
+        let Some(delay) = delay else { continue };
+        let at = later(later(since, settings.route_wait()), delay.max(settings.drain()));
+        if facts.now < at {
+            course.wakes.push((at, format!("revision {} is due to be scaled down", draining.hash)));
+            continue;
+        }
+        if facts.route.selects(&draining.hash) {
+            continue;
+        }
+        if !course.is_in_force(facts) {
+            course.wakes.push((course.in_force_at(facts), "the route is due to be in force".into()));
+            continue;
+        }
+        actions.push(Action::ScaleReplicaSet { name: pods.name, version: pods.version, replicas: 0, revision: None });
+    }
+    actions
+}
+
+/// Old ReplicaSets without pods beyond the history limit, the oldest first.
+fn surplus(facts: &Facts<'_>, course: &Course) -> Vec<Action> {
+    let kept = [course.stable(), course.status.canary.as_ref().map(|canary| canary.hash.as_str()), facts.target.as_deref()];
+    let mut old: Vec<_> = facts
+        .pods
+        .iter()
+        .filter(|(hash, pods)| pods.wanted == 0 && pods.exist == 0 && !kept.contains(&Some(hash.as_str())) && !facts.route.selects(hash))
+        .map(|(_, pods)| pods)
+        .collect();
+    old.sort_by_key(|pods| Reverse(pods.revision));
+    old.into_iter()
+        .skip(facts.strategy.history_limit)
+        .map(|pods| Action::DeleteReplicaSet { name: pods.name.clone(), version: pods.version.clone() })
+        .collect()
+}

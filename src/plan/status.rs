@@ -1,0 +1,170 @@
+//! The next status: phase, message, waits, conditions and counts.
+//!
+//! | what is going on | phase | Ready | Reconciling | Stalled |
+//! |---|---|---|---|---|
+//! | promoted, at rest | Healthy | True | - | - |
+//! | a step or an analysis is under way | Progressing | False | True | - |
+//! | waits for a person, a time or data | Paused | False | True | - |
+//! | aborted; stable serves | Degraded | False | - | True |
+//! | cannot go on | Degraded | False | - | True |
+
+use super::course::{Course, Facts, Waiting};
+use crate::api::names;
+use crate::api::status::{Condition, Phase, RevisionStatus, RolloutStatus, Wait};
+use crate::api::watched::writer;
+
+/// Waits that nobody but a person can end by changing an object.
+const STALLING: [&str; 9] = [
+    "InvalidSpec",
+    "RouteMissing",
+    "RouteTaken",
+    "RouteNotMergeable",
+    "ServiceMissing",
+    "TemplateMissing",
+    "TemplateInvalid",
+    "ProviderMissing",
+    "ProviderInvalid",
+];
+/// Waits for a person, a time or data.
+const PAUSING: [&str; 6] = ["PausedByStep", "PausedBySpec", "PausedByAction", "NoData", "ProviderDown", "Inconclusive"];
+
+/// Completes the status of a course.
+pub fn finish(facts: &Facts<'_>, course: Course, wanted_weight: i32) -> RolloutStatus {
+    let previous = &facts.observed.rollout.status;
+    let mut status = course.status;
+    status.observed_generation = facts.observed.rollout.metadata.generation.unwrap_or(0);
+    status.selector = facts.strategy.selector.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+    let sum = |count: fn(&super::revision::Pods) -> i32| facts.pods.values().map(count).sum();
+    status.replicas = sum(|pods| pods.exist);
+    status.ready_replicas = sum(|pods| pods.ready);
+    status.available_replicas = sum(|pods| pods.available);
+    let observed_weight = observed_weight(facts, &status);
+    if let Some(stable) = &mut status.stable {
+        fill(facts, stable, 100 - wanted_weight, 100 - observed_weight);
+    }
+    if let Some(canary) = &mut status.canary {
+        fill(facts, canary, wanted_weight, observed_weight);
+    }
+    status.blocked_by = course.waits.iter().map(|wait| since(wait, previous, facts)).collect();
+    let (phase, reason, message) = summary(facts, &status, &course.waits);
+    status.phase = Some(phase);
+    status.conditions = conditions(facts, &status, phase, (&reason, &message));
+    status.message = message;
+    status
+}
+
+/// Percent of traffic that the route gives the canary now.
+fn observed_weight(facts: &Facts<'_>, status: &RolloutStatus) -> i32 {
+    let canary = status.canary.as_ref().map(|canary| canary.hash.as_str());
+    let is_routed = canary.is_some() && facts.route.canary.as_deref() == canary;
+    if is_routed { facts.route.weight() } else { 0 }
+}
+
+fn fill(facts: &Facts<'_>, side: &mut RevisionStatus, weight: i32, observed_weight: i32) {
+    let pods = facts.pods_of(&side.hash);
+    side.replicas = pods.wanted;
+    side.ready = pods.ready;
+    side.weight = weight;
+    side.observed_weight = observed_weight;
+    if !pods.image.is_empty() {
+        side.image = pods.image;
+    }
+}
+
+fn since(wait: &Waiting, previous: &RolloutStatus, facts: &Facts<'_>) -> Wait {
+    let known = previous.blocked_by.iter().find(|known| known.reason == wait.reason);
+    Wait { reason: wait.reason.into(), message: wait.message.clone(), since: known.map_or(facts.now, |known| known.since), until: wait.until }
+}
+
+/// Phase, reason and the one sentence.
+fn summary(facts: &Facts<'_>, status: &RolloutStatus, waits: &[Waiting]) -> (Phase, String, String) {
+    let first = |reasons: &[&str]| waits.iter().find(|wait| reasons.contains(&wait.reason));
+    let told = |waits: &[Waiting]| waits.iter().map(|wait| wait.message.as_str()).collect::<Vec<_>>().join("; ");
+    if facts.is_leaving {
+        return (Phase::Progressing, "Leaving".into(), "being deleted: the route goes back to stable first".into());
+    }
+    let stable = status.stable.as_ref().map_or("nothing", |stable| stable.hash.as_str());
+    if let Some(aborted) = &status.aborted {
+        let others: Vec<Waiting> = waits.iter().filter(|wait| STALLING.contains(&wait.reason) || wait.reason == "StableNotReady").cloned().collect();
+        let also = if others.is_empty() { String::new() } else { format!(" ({})", told(&others)) };
+        let message = format!("{} was aborted: {}: {}; stable {stable} serves{also}; revert the commit, push a fix, or retry", aborted.hash, aborted.reason, aborted.message);
+        return (Phase::Degraded, "Aborted".into(), message);
+    }
+    if let Some(wait) = first(&STALLING) {
+        let all: Vec<Waiting> = waits.iter().filter(|wait| STALLING.contains(&wait.reason)).cloned().collect();
+        return (Phase::Degraded, wait.reason.into(), told(&all));
+    }
+    if let Some(wait) = first(&["ProgressDeadlineExceeded"]) {
+        return (Phase::Degraded, wait.reason.into(), wait.message.clone());
+    }
+    if let Some(wait) = first(&PAUSING) {
+        return (Phase::Paused, wait.reason.into(), wait.message.clone());
+    }
+    match &status.canary {
+        Some(canary) => {
+            let steps = facts.strategy.steps.len();
+            let step = status.current_step_index.unwrap_or(0);
+            let place = if usize::try_from(step).unwrap_or(0) < steps { format!("step {} of {steps}", step + 1) } else { "all steps passed".into() };
+            let awaited = if waits.is_empty() { String::new() } else { format!(": {}", told(waits)) };
+            (Phase::Progressing, "Canary".into(), format!("{place}, canary {} at {}%{awaited}", canary.hash, canary.observed_weight))
+        }
+        None if waits.is_empty() => (Phase::Healthy, "Healthy".into(), format!("stable {stable} serves")),
+        None => (Phase::Progressing, waits.first().map_or("Progressing", |wait| wait.reason).to_owned(), told(waits)),
+    }
+}
+
+fn conditions(facts: &Facts<'_>, status: &RolloutStatus, phase: Phase, (reason, message): (&str, &str)) -> Vec<Condition> {
+    let truth = |is_true: bool| if is_true { "True" } else { "False" };
+    let available = status.stable.as_ref().is_some_and(|stable| stable.ready > 0) || facts.replicas == 0;
+    let moving = matches!(phase, Phase::Progressing | Phase::Paused);
+    let promoted = status.history.last().map(|outcome| outcome.outcome.to_string());
+    let mut list = vec![
+        ("Ready", truth(phase == Phase::Healthy), reason.to_owned(), message.to_owned()),
+        ("Available", truth(available), if available { "StableReady" } else { "StableNotReady" }.to_owned(), String::new()),
+        ("Progressing", truth(phase != Phase::Degraded), reason.to_owned(), String::new()),
+    ];
+    if moving {
+        list.push(("Reconciling", "True", reason.to_owned(), message.to_owned()));
+    }
+    if phase == Phase::Degraded {
+        list.push(("Stalled", "True", reason.to_owned(), message.to_owned()));
+    }
+    if status.canary.is_some() {
+        let running = if status.aborted.is_some() { "False" } else { "Unknown" };
+        list.push(("Promoted", running, if status.aborted.is_some() { "Aborted" } else { "InProgress" }.to_owned(), String::new()));
+    } else if status.stable.is_some() {
+        list.push(("Promoted", "True", promoted.unwrap_or_else(|| "FirstDeployment".into()), String::new()));
+    }
+    if let Some(contested) = contested(facts, status) {
+        list.push(("RouteContested", "True", "WeightsReverted".to_owned(), contested));
+    }
+    list.into_iter().map(|(kind, truth, reason, message)| condition(facts, (kind, truth), reason, message)).collect()
+}
+
+fn condition(facts: &Facts<'_>, (kind, truth): (&str, &str), reason: String, message: String) -> Condition {
+    let previous = facts.observed.rollout.status.conditions.iter().find(|condition| condition.kind == kind && condition.status == truth);
+    Condition {
+        kind: kind.into(),
+        status: truth.into(),
+        reason,
+        message,
+        observed_generation: facts.observed.rollout.metadata.generation.unwrap_or(0),
+        last_transition_time: previous.map_or(facts.now, |previous| previous.last_transition_time),
+    }
+}
+
+/// Who reverts the weights of a route in flight, and the snippet that ends it.
+fn contested(facts: &Facts<'_>, status: &RolloutStatus) -> Option<String> {
+    let count = status.route.as_ref().map_or(0, |route| route.contested);
+    if count == 0 {
+        return None;
+    }
+    let leg = facts.route.legs.first()?;
+    let object = facts.observed.virtual_services.iter().find(|one| one.metadata.name.as_deref() == Some(&leg.virtual_service))?;
+    let who = writer(&object.metadata).map_or_else(|| "somebody".to_owned(), |(name, _)| name);
+    Some(format!(
+        "{who} changed the weights of VirtualService {} {count} times during this rollout; let Git ignore `.spec.http[].route[].weight` there (Argo CD: ignoreDifferences with RespectIgnoreDifferences=true), or use `owned`; field manager of Serin: {}",
+        leg.virtual_service,
+        names::FIELD_MANAGER
+    ))
+}

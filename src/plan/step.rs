@@ -1,0 +1,164 @@
+//! The step cursor: what the current step waits for, and when it is passed.
+//!
+//! ```text
+//! setWeight: pods available -> weight written -> in force -> passed
+//! pause:     time over, or promoted               -> passed
+//! analysis:  verdict Pass -> passed;  Fail -> aborted;  Inconclusive -> held
+//! all passed and fully available, background analysis not failing -> promoted
+//! ```
+
+use super::analysis::later;
+use super::attempt::{self, SERIN};
+use super::course::{Course, Facts};
+use super::strategy::Step;
+use crate::api::status::{AnalysisKind, Attempt, Decision, ShortOfPods, Verdict};
+
+/// Begins the steps again when passed ones were edited.
+pub fn reread(facts: &Facts<'_>, course: &mut Course) {
+    let index = course.step_index();
+    if course.canary().is_none() || course.is_held {
+        return;
+    }
+    let Some(mut attempt) = course.status.attempt.clone() else { return };
+    let steps = facts.strategy.steps.len();
+    if index > steps || attempt.passed_steps != attempt::passed_steps(facts, index) {
+        let why = "steps already passed were edited; the steps begin again".to_owned();
+        course.decide(Decision { at: facts.now, by: SERIN.into(), what: "StepsEdited".into(), why });
+        course.status.current_step_index = Some(0);
+        course.status.analysis.retain(|analysis| analysis.kind == AnalysisKind::Background);
+        attempt.passed_steps = attempt::passed_steps(facts, 0);
+        attempt.step_started_at = facts.now;
+    }
+    attempt.steps = i32::try_from(steps).unwrap_or(i32::MAX);
+    course.status.attempt = Some(attempt);
+}
+
+/// Aborts a canary whose pods do not come in time.
+pub fn deadline(facts: &Facts<'_>, course: &mut Course) {
+    let Some(canary) = course.canary().map(|canary| canary.hash.clone()) else { return };
+    let Some(mut attempt) = course.status.attempt.clone() else { return };
+    let wanted = course.pods_wanted(facts);
+    let available = facts.pods_of(&canary).available;
+    attempt.short_of_pods = if available >= wanted {
+        None
+    } else {
+        match attempt.short_of_pods {
+            Some(short) if short.most >= available => Some(short),
+            Some(_) | None => Some(ShortOfPods { since: facts.now, most: available }),
+        }
+    };
+    let short = attempt.short_of_pods.clone();
+    course.status.attempt = Some(attempt);
+    let Some(short) = short else { return };
+    let until = later(short.since, facts.strategy.progress_deadline);
+    let message = format!("{available} of {wanted} canary pods are available");
+    if facts.now < until {
+        course.wait_until("PodsNotReady", message, until);
+    } else if facts.strategy.deadline_aborts {
+        let message = format!("{message} after {} seconds without progress", facts.strategy.progress_deadline.as_secs());
+        attempt::abort(facts, course, SERIN, "ProgressDeadlineExceeded", &message);
+    } else {
+        course.hold("ProgressDeadlineExceeded", format!("{message}; progressDeadlineAbort is false: abort, or fix the pods"));
+    }
+}
+
+/// Passes every step that is complete, then promotes if all is done.
+pub fn advance(facts: &Facts<'_>, course: &mut Course) {
+    if course.canary().is_none() || course.is_held {
+        return;
+    }
+    while let Some(step) = facts.strategy.steps.get(course.step_index()) {
+        if !is_complete(facts, course, step) {
+            return;
+        }
+        pass(facts, course);
+    }
+    if may_promote(facts, course) {
+        attempt::promote(facts, course);
+    }
+}
+
+/// Passes the current step.
+pub fn pass(facts: &Facts<'_>, course: &mut Course) {
+    let next = course.step_index() + 1;
+    course.status.current_step_index = i32::try_from(next).ok();
+    if let Some(attempt) = &mut course.status.attempt {
+        *attempt = Attempt { passed_steps: attempt::passed_steps(facts, next), step_started_at: facts.now, ..attempt.clone() };
+    }
+}
+
+fn is_complete(facts: &Facts<'_>, course: &mut Course, step: &Step) -> bool {
+    match step {
+        Step::SetWeight(weight) => has_weight(facts, course, *weight),
+        Step::Pause(duration) => is_paused_enough(facts, course, *duration),
+        Step::Analysis(_) => {
+            let index = course.status.current_step_index;
+            let own = course.status.analysis.iter().find(|analysis| analysis.kind == AnalysisKind::Step && analysis.step == index);
+            own.is_some_and(|analysis| analysis.verdict == Verdict::Pass)
+        }
+        Step::Faulty => false,
+    }
+}
+
+/// Whether the weight is what the step says, in force, with its pods; more where stable has no ready pod.
+fn has_weight(facts: &Facts<'_>, course: &Course, weight: i32) -> bool {
+    let Some(canary) = course.canary() else { return false };
+    if facts.route.legs.is_empty() || facts.route.is_plain || !course.is_in_force(facts) {
+        return false;
+    }
+    if weight == 0 {
+        return !facts.route.exceeds(0);
+    }
+    let is_routed = facts.route.canary.as_ref() == Some(&canary.hash) && facts.route.stable.as_deref() == course.stable();
+    let has_pods = facts.pods_of(&canary.hash).available >= course.pods_wanted(facts);
+    is_routed && has_pods && (facts.route.is_at(weight) || facts.route.is_at(100))
+}
+
+fn is_paused_enough(facts: &Facts<'_>, course: &mut Course, duration: Option<jiff::SignedDuration>) -> bool {
+    let index = course.step_index();
+    let since = course.status.attempt.as_ref().map_or(facts.now, |attempt| attempt.step_started_at);
+    let Some(duration) = duration else {
+        course.wait("PausedByStep", format!("step {} of {} waits until somebody promotes it", index + 1, facts.strategy.steps.len()));
+        return false;
+    };
+    let until = later(since, duration);
+    if facts.now < until {
+        course.wait_until("PausedByStep", format!("step {} of {} pauses for {} s", index + 1, facts.strategy.steps.len(), duration.as_secs()), until);
+    }
+    facts.now >= until
+}
+
+/// Whether every gate is passed and the canary is fully available. S5.
+fn may_promote(facts: &Facts<'_>, course: &mut Course) -> bool {
+    let Some(canary) = course.canary().map(|canary| canary.hash.clone()) else { return false };
+    let is_skipping = course.status.attempt.as_ref().is_some_and(|attempt| attempt.skip_steps);
+    if facts.route.legs.is_empty() || facts.route.is_plain || facts.route.stable.as_deref() != course.stable() {
+        return false;
+    }
+    if facts.pods_of(&canary).available < facts.replicas {
+        return false;
+    }
+    if !course.is_in_force(facts) {
+        course.wait_until("RouteSettling", "the last change of the route is on its way to the proxies", course.in_force_at(facts));
+        return false;
+    }
+    if is_skipping {
+        return true;
+    }
+    let unmeasured = facts.strategy.background.is_some() && {
+        let background = course.status.analysis.iter().find(|analysis| analysis.kind == AnalysisKind::Background);
+        let measured = background.is_some_and(|analysis| {
+            !analysis.metrics.is_empty() && analysis.metrics.iter().all(|metric| metric.successes + metric.failures + metric.inconclusive > 0)
+        });
+        !measured && has_weight_steps(facts)
+    };
+    if unmeasured {
+        course.wait("AnalysisRunning", "the background analysis has not measured every metric yet");
+    }
+    !unmeasured
+}
+
+/// Whether any step gives the canary traffic, so that a background analysis can begin at all.
+fn has_weight_steps(facts: &Facts<'_>) -> bool {
+    facts.strategy.steps.iter().any(|step| matches!(step, Step::SetWeight(weight) if *weight > 0))
+}

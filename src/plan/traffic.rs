@@ -1,0 +1,192 @@
+//! The one change that brings the route nearer to what is wanted. Safety first: lowering never waits.
+//!
+//! In this order, the first that applies: an owned route that is missing or plain; weight that pods cannot carry, or
+//! that is not wanted, goes down at once; the stable subset holds stable; the canary subset holds what is wanted of
+//! it, at weight zero only; the weight goes up; at rest, what Git held.
+
+use std::collections::BTreeMap;
+
+use super::revision::Pods;
+use super::route::{Change, Route};
+use super::weight::carried;
+
+/// What is wanted of the route.
+#[derive(Debug, Clone)]
+pub struct Wanted<'a> {
+    /// The revision that serves: stable, or at the first deployment the only one, once it has ready pods.
+    pub anchor: Option<&'a str>,
+    /// The canary in progress; none at rest, after an abort and after a revert.
+    pub canary: Option<&'a str>,
+    /// The weight that the current step permits.
+    pub goal: i32,
+    /// Canary pods for that weight.
+    pub pods_wanted: i32,
+    /// Whether weight may go up, the canary subset be pointed at the canary.
+    pub may_raise: bool,
+    /// Pods by revision.
+    pub pods: &'a BTreeMap<String, Pods>,
+    /// Pods of a full revision.
+    pub replicas: i32,
+    /// Whether every proxy has the route as observed.
+    pub in_force: bool,
+    /// Whether the canary weight has been zero for so long that no request is left.
+    pub drained: bool,
+    /// Whether Serin owns the VirtualService.
+    pub owned: bool,
+    /// Weights to restore at rest.
+    pub resting: Option<&'a BTreeMap<String, i32>>,
+}
+
+/// What the route waits for: a word from the documented list and a sentence.
+pub type Waiting = (&'static str, String);
+
+impl Wanted<'_> {
+    fn ready(&self, hash: Option<&str>) -> i32 {
+        hash.and_then(|hash| self.pods.get(hash)).map_or(0, |pods| pods.ready)
+    }
+
+    fn available(&self, hash: &str) -> i32 {
+        self.pods.get(hash).map_or(0, |pods| pods.available)
+    }
+
+    fn is_wanted(&self, hash: &str) -> bool {
+        self.canary == Some(hash)
+    }
+}
+
+/// The next change of the route, or what it waits for.
+pub fn next(route: &Route, want: &Wanted<'_>) -> (Option<Change>, Option<Waiting>) {
+    if want.owned && (route.legs.is_empty() || route.is_plain) {
+        return owned_start(route, want);
+    }
+    if route.legs.is_empty() {
+        return (None, None);
+    }
+    if let Some(decided) = lower(route, want) {
+        return decided;
+    }
+    let Some(anchor) = want.anchor else { return (None, None) };
+    if let Some(decided) = anchor_subset(route, want, anchor) {
+        return decided;
+    }
+    if let Some(decided) = canary_subset(route, want, anchor) {
+        return decided;
+    }
+    match want.canary {
+        Some(canary) => raise(route, want, canary),
+        None => rest(route, want, anchor),
+    }
+}
+
+fn settling() -> (Option<Change>, Option<Waiting>) {
+    (None, Some(("RouteSettling", "the last change of the route is on its way to the proxies".into())))
+}
+
+fn change(change: Change) -> Option<(Option<Change>, Option<Waiting>)> {
+    Some((Some(change), None))
+}
+
+/// An owned VirtualService that does not exist, or leads to the plain host.
+fn owned_start(route: &Route, want: &Wanted<'_>) -> (Option<Change>, Option<Waiting>) {
+    let subsets_serve = route.has_rule && want.ready(route.stable.as_deref()) > 0;
+    if route.legs.is_empty() && !route.is_plain {
+        let first = if subsets_serve && want.in_force { Change::ToSubsets } else { Change::Plain };
+        return (Some(first), None);
+    }
+    match want.anchor {
+        None => (None, None),
+        Some(anchor) if !route.rests_on(anchor) => {
+            (Some(Change::Subsets { stable: anchor.to_owned(), canary: anchor.to_owned() }), None)
+        }
+        Some(_) if want.in_force => (Some(Change::ToSubsets), None),
+        Some(_) => settling(),
+    }
+}
+
+/// Weight goes down: the canary is not wanted, its pods died, or the step permits less. S2, S3, S6.
+fn lower(route: &Route, want: &Wanted<'_>) -> Option<(Option<Change>, Option<Waiting>)> {
+    let canary = route.canary.as_deref().filter(|canary| route.stable.as_deref() != Some(*canary))?;
+    let canary_ready = want.ready(Some(canary));
+    let stable_ready = route.stable.as_deref().is_none_or(|stable| want.ready(Some(stable)) > 0);
+    if !stable_ready && canary_ready > 0 {
+        if !want.is_wanted(canary) {
+            let message = "stable has no ready pod; traffic stays where pods are ready, and moves the moment stable has one";
+            return Some((None, Some(("StableNotReady", message.into()))));
+        }
+        if route.is_at(100) {
+            return None;
+        }
+        return if want.in_force { change(Change::Weight(100)) } else { Some(settling()) };
+    }
+    let cap = if want.is_wanted(canary) { carried(want.goal, canary_ready, want.pods_wanted) } else { 0 };
+    if route.exceeds(cap) { change(Change::Weight(cap)) } else { None }
+}
+
+/// The stable subset holds the revision that serves.
+fn anchor_subset(route: &Route, want: &Wanted<'_>, anchor: &str) -> Option<(Option<Change>, Option<Waiting>)> {
+    if route.stable.as_deref() == Some(anchor) {
+        return None;
+    }
+    let ready = want.ready(Some(anchor));
+    let serving = want.ready(route.stable.as_deref());
+    if ready == 0 || (serving > 0 && ready + 1 < want.replicas) {
+        return Some((None, Some(("PodsNotReady", format!("{ready} of {} pods of {anchor} are ready to take over the stable subset", want.replicas)))));
+    }
+    if route.stable.is_some() && !want.in_force {
+        return Some(settling());
+    }
+    let keeps = route.canary.as_deref().filter(|canary| *canary != anchor && (want.is_wanted(canary) || !is_free(route, want)));
+    change(Change::Subsets { stable: anchor.to_owned(), canary: keeps.unwrap_or(anchor).to_owned() })
+}
+
+/// Whether the canary subset carries nothing any more.
+fn is_free(route: &Route, want: &Wanted<'_>) -> bool {
+    !route.exceeds(0) && want.drained
+}
+
+/// The canary subset holds the canary once its pods are there, else stable; it moves at weight zero only.
+fn canary_subset(route: &Route, want: &Wanted<'_>, anchor: &str) -> Option<(Option<Change>, Option<Waiting>)> {
+    let exposed = |canary: &str| want.pods_wanted > 0 && want.goal > 0 && want.available(canary) >= want.pods_wanted && want.may_raise;
+    let target = match want.canary {
+        Some(canary) if route.canary.as_deref() == Some(canary) || exposed(canary) => canary,
+        Some(_) | None => anchor,
+    };
+    if route.canary.as_deref() == Some(target) {
+        return None;
+    }
+    let distinct = route.canary.as_deref().is_some_and(|canary| canary != anchor);
+    if route.exceeds(0) {
+        return if distinct { Some((None, None)) } else { change(Change::Weight(0)) };
+    }
+    if distinct && !want.drained {
+        return Some((None, Some(("Draining", "requests of the previous canary are finishing".into()))));
+    }
+    if !want.in_force && route.canary.is_some() {
+        return Some(settling());
+    }
+    change(Change::Subsets { stable: anchor.to_owned(), canary: target.to_owned() })
+}
+
+/// Weight goes up to what the step permits, pods first.
+fn raise(route: &Route, want: &Wanted<'_>, canary: &str) -> (Option<Change>, Option<Waiting>) {
+    if route.canary.as_deref() != Some(canary) || want.goal == 0 || route.is_at(want.goal) || route.is_at(100) {
+        return (None, None);
+    }
+    if want.available(canary) < want.pods_wanted || !want.may_raise {
+        return (None, None);
+    }
+    if want.in_force { (Some(Change::Weight(want.goal)), None) } else { settling() }
+}
+
+/// Nothing is in progress: the weights are what they were.
+fn rest(route: &Route, want: &Wanted<'_>, anchor: &str) -> (Option<Change>, Option<Waiting>) {
+    if !route.rests_on(anchor) {
+        return (None, None);
+    }
+    let wanted = match want.resting {
+        Some(resting) if route.resting() != *resting => Change::Restore(resting.clone()),
+        None if want.owned && route.exceeds(0) => Change::Weight(0),
+        Some(_) | None => return (None, None),
+    };
+    if want.in_force { (Some(wanted), None) } else { settling() }
+}

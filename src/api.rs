@@ -8,6 +8,7 @@ pub mod duration;
 pub mod istio;
 pub mod json;
 pub mod names;
+pub mod provider;
 pub mod rollout;
 pub mod schema;
 pub mod status;

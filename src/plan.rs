@@ -13,6 +13,7 @@ pub mod gate;
 pub mod invariant;
 pub mod measurement;
 pub mod narrate;
+pub mod objects;
 pub mod observed;
 pub mod revision;
 pub mod route;

@@ -4,11 +4,12 @@ use serde_json::{Value, json};
 
 use super::{names, schema};
 
-/// All definitions but MetricProvider's, which its own type derives, in the order of their file names.
+/// All definitions, in the order of their file names.
 pub fn definitions() -> Vec<Value> {
     vec![
         analysis_template("AnalysisTemplate", "analysistemplates", "Namespaced"),
         analysis_template("ClusterAnalysisTemplate", "clusteranalysistemplates", "Cluster"),
+        metric_provider(),
         rollout_action(),
         rollout(),
     ]
@@ -60,6 +61,15 @@ fn analysis_template(kind: &str, plural: &str, scope: &str) -> Value {
         version.insert("additionalPrinterColumns".into(), json!([age_column()]));
     }
     definition(kind, plural, scope, &[], version)
+}
+
+fn metric_provider() -> Value {
+    let mut version = version(schema::metric_provider());
+    let address = json!({"name": "Address", "type": "string", "jsonPath": ".spec.prometheus.address"});
+    if let Some(version) = version.as_object_mut() {
+        version.insert("additionalPrinterColumns".into(), json!([address, age_column()]));
+    }
+    definition("MetricProvider", "metricproviders", "Cluster", &[], version)
 }
 
 fn age_column() -> Value {

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::action::{RolloutActionSpec, RolloutActionStatus};
 use super::analysis::AnalysisTemplateSpec;
+use super::provider::MetricProviderSpec;
 use super::rollout::RolloutSpec;
 use super::status::RolloutStatus;
 
@@ -208,6 +209,21 @@ pub fn analysis_template() -> Value {
     set(at(spec, "metrics"), "minItems", json!(1));
     refuse(spec, TEMPLATE_REFUSED);
     one_of(at(spec, "metrics[]"), &["prometheus", "istio", "compare", "limit", "web", "provider"]);
+    schema
+}
+
+/// Schema of a MetricProvider.
+pub fn metric_provider() -> Value {
+    let mut schema = object::<MetricProviderSpec>(None);
+    let spec = at(&mut schema, "spec");
+    strip_nullable(spec);
+    bound(spec, "allowedNamespaces", "maxItems", 1000);
+    one_of(at(spec, "authentication"), &["bearerToken", "basic"]);
+    rule(
+        at(spec, "prometheus.address"),
+        "self.startsWith('http://') || self.startsWith('https://')",
+        "must be a URL that begins with http:// or https://",
+    );
     schema
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::action::RolloutActionStatus;
 use super::istio::{DestinationRuleSpec, VirtualServiceSpec};
@@ -24,6 +24,7 @@ macro_rules! watched {
         #[serde(rename_all = "camelCase", default)]
         pub struct $name {
             /// Name, version and owners.
+            #[serde(deserialize_with = "slim")]
             pub metadata: ObjectMeta,
             $($(#[$field_doc])* pub $field: $type,)*
         }
@@ -204,26 +205,28 @@ pub struct ServiceSpec {
     pub selector: BTreeMap<String, String>,
 }
 
-/// Drops from an object's metadata what no pass reads. Of `managedFields` the last foreign writer of the spec stays.
-pub fn slim(metadata: &mut ObjectMeta) {
+/// Reads an object's metadata without what no pass reads. Of `managedFields` the last foreign writer of the spec stays.
+fn slim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    let mut metadata = ObjectMeta::deserialize(deserializer)?;
     let writer = metadata
         .managed_fields
         .take()
         .unwrap_or_default()
         .into_iter()
         .filter(|entry| entry.manager.as_deref() != Some(names::FIELD_MANAGER))
-        .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:spec").is_some()))
+        .filter(|entry| entry.fields_v1.as_ref().is_none_or(|fields| fields.0.get("f:spec").is_some()))
         .max_by_key(|entry| entry.time.as_ref().map(|time| time.0));
     metadata.managed_fields = writer.map(|mut entry| {
         entry.fields_v1 = None;
         vec![entry]
     });
     if let Some(annotations) = &mut metadata.annotations {
-        annotations.retain(|key, _| key.starts_with("serin.dev/"));
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
+    Ok(metadata)
 }
 
-/// The last foreign writer of an object's spec, as [`slim`] kept it: its name and when.
+/// The last foreign writer of an object's spec: its name and when.
 pub fn writer(metadata: &ObjectMeta) -> Option<(String, Option<Timestamp>)> {
     let entry = metadata.managed_fields.as_ref()?.first()?;
     Some((entry.manager.clone()?, entry.time.as_ref().map(|time| time.0)))

@@ -1,0 +1,156 @@
+// Command testbed starts a real Kubernetes control plane as one process on loopback: etcd, kube-apiserver, the
+// controllers of kube-controller-manager, and a small kubelet that makes pods ready without running anything.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"k8s.io/klog/v2"
+)
+
+// settings is what the command line says.
+type settings struct {
+	dir    string
+	port   int
+	parent int
+	crds   paths
+}
+
+// paths is a repeatable flag.
+type paths []string
+
+func (p *paths) String() string { return strings.Join(*p, ",") }
+
+func (p *paths) Set(path string) error {
+	*p = append(*p, path)
+	return nil
+}
+
+func main() {
+	// The flags are private: component-base registers its own in the global set.
+	flags := flag.NewFlagSet("testbed", flag.ExitOnError)
+	var s settings
+	flags.StringVar(&s.dir, "dir", "", "folder for all state; required")
+	flags.IntVar(&s.port, "port", 0, "port of the API server on 127.0.0.1; 0 picks a free one")
+	flags.IntVar(&s.parent, "parent", 0, "exit when this process is gone")
+	flags.Var(&s.crds, "crds", "file or folder with CustomResourceDefinitions to apply first; repeatable")
+	_ = flags.Parse(os.Args[1:])
+	if s.dir == "" {
+		fmt.Fprintln(os.Stderr, "testbed: --dir is required")
+		os.Exit(2)
+	}
+	if err := run(s); err != nil {
+		fmt.Fprintln(os.Stderr, "testbed:", err)
+		os.Exit(1)
+	}
+}
+
+func run(s settings) error {
+	started := time.Now()
+	say := func(format string, args ...any) {
+		fmt.Printf("%5.1fs  %s\n", time.Since(started).Seconds(), fmt.Sprintf(format, args...))
+	}
+	dir, err := filepath.Abs(s.dir)
+	if err != nil {
+		return err
+	}
+	s.dir = dir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := logTo(filepath.Join(dir, "testbed.log")); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	go watchParent(s.parent, stop)
+	failed := make(chan error, 4)
+
+	etcd, err := startEtcd(dir)
+	if err != nil {
+		return fmt.Errorf("start etcd: %w", err)
+	}
+	say("etcd is up at %s", etcd)
+	server, err := startAPIServer(ctx, s, etcd, failed)
+	if err != nil {
+		return fmt.Errorf("start kube-apiserver: %w", err)
+	}
+	if err := waitReady(ctx, server, failed); err != nil {
+		return fmt.Errorf("wait for kube-apiserver: %w", err)
+	}
+	say("kube-apiserver is ready at %s", server.config.Host)
+	count, err := applyCRDs(ctx, server.config, s.crds)
+	if err != nil {
+		return fmt.Errorf("apply CustomResourceDefinitions: %w", err)
+	}
+	say("%d CustomResourceDefinitions are established", count)
+	startControllers(ctx, server, failed)
+	if err := startKubelet(ctx, server.config); err != nil {
+		return fmt.Errorf("start the kubelet: %w", err)
+	}
+	if err := waitServiceAccount(ctx, server.config, failed); err != nil {
+		return fmt.Errorf("wait for the controllers: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ready"), []byte(server.config.Host+"\n"), 0o600); err != nil {
+		return err
+	}
+	say("ready: export KUBECONFIG=%s", server.kubeconfig)
+
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	// An open watch holds a graceful stop, and nothing here is worth keeping.
+	time.Sleep(200 * time.Millisecond)
+	say("stopped")
+	return nil
+}
+
+// logTo sends the components' logs to a file, so that standard output stays readable.
+func logTo(path string) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(flags)
+	for _, arg := range [][2]string{{"logtostderr", "false"}, {"alsologtostderr", "false"}, {"stderrthreshold", "FATAL"}} {
+		if err := flags.Set(arg[0], arg[1]); err != nil {
+			return err
+		}
+	}
+	klog.SetOutput(io.Writer(file))
+	return nil
+}
+
+// watchParent stops the testbed when the process that started it is gone.
+func watchParent(pid int, stop func()) {
+	for pid > 0 {
+		if syscall.Kill(pid, 0) != nil {
+			stop()
+			return
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+}
+
+// freePort is a port of 127.0.0.1 that nobody listens on.
+func freePort() (int, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port, nil
+}

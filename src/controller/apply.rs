@@ -1,0 +1,289 @@
+//! Action to exactly one API request, guarded by the version of the snapshot. Acts, never decides.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::ReplicaSet as FullReplicaSet;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::Shell;
+use super::error::{Class, Error};
+use crate::api::names;
+use crate::api::watched::{DestinationRule, ReplicaSet, Rollout, RolloutAction, VirtualService};
+use crate::plan::action::{Action, SubsetEdit, WeightEdit};
+use crate::plan::observed::Observed;
+use crate::plan::{Plan, objects};
+
+/// The longest that a write may take; leadership reckons with it.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Edits of one object in one pass, when others write it too.
+const EDITS_MOST: usize = 3;
+
+/// Every permission that the controller needs: API group, resource, verbs. The shipped ClusterRole holds exactly these.
+pub const PERMISSIONS: &[(&str, &str, &[&str])] = &[
+    ("serin.dev", "rollouts", &["get", "list", "watch", "patch"]),
+    ("serin.dev", "rollouts/status", &["patch"]),
+    ("serin.dev", "rollouts/scale", &["patch"]),
+    ("serin.dev", "rollouts/finalizers", &["update"]),
+    ("serin.dev", "analysistemplates", &["list", "watch"]),
+    ("serin.dev", "clusteranalysistemplates", &["list", "watch"]),
+    ("serin.dev", "metricproviders", &["list", "watch"]),
+    ("serin.dev", "rolloutactions", &["list", "watch", "patch", "delete"]),
+    ("serin.dev", "rolloutactions/status", &["patch"]),
+    ("apps", "replicasets", &["get", "list", "watch", "create", "patch", "delete"]),
+    ("", "services", &["list", "watch"]),
+    ("networking.istio.io", "virtualservices", &["get", "list", "watch", "create", "patch"]),
+    ("networking.istio.io", "destinationrules", &["get", "list", "watch", "create", "patch"]),
+    ("events.k8s.io", "events", &["create", "patch"]),
+];
+
+/// Carries a plan out: the status before the actions where it decides something, else after them.
+/// An abort's route writes go out even if the status write fails.
+pub async fn apply(shell: &Shell, observed: &Observed, plan: &Plan) -> Result<bool, Error> {
+    let is_changed = plan.status != observed.rollout.status;
+    let mut recorded = Ok(());
+    if plan.is_status_first && is_changed {
+        recorded = write_status(shell, observed, plan).await;
+        if recorded.is_err() && !plan.is_abort {
+            return recorded.map(|()| true);
+        }
+    }
+    for action in &plan.actions {
+        if recorded.is_err() && !action.is_route() {
+            continue;
+        }
+        carry_out(shell, observed, action).await?;
+    }
+    recorded?;
+    if is_changed && !plan.is_status_first {
+        write_status(shell, observed, plan).await?;
+    }
+    Ok(is_changed || !plan.actions.is_empty())
+}
+
+/// Writes the whole status, only onto the version that was read.
+pub async fn write_status(shell: &Shell, observed: &Observed, plan: &Plan) -> Result<(), Error> {
+    let metadata = &observed.rollout.metadata;
+    let patch = json!([
+        {"op": "test", "path": "/metadata/resourceVersion", "value": metadata.resource_version},
+        {"op": "add", "path": "/status", "value": plan.status},
+    ]);
+    let api: Api<Rollout> = api(shell, observed);
+    let name = metadata.name.clone().unwrap_or_default();
+    let patch = Patch::Json::<()>(serde_json::from_value(patch).unwrap_or_default());
+    let written = shell.write("rollouts/status", "patch", "write the status", api.patch_status(&name, &params(), &patch)).await?;
+    shell.remember(written);
+    Ok(())
+}
+
+fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(shell: &Shell, observed: &Observed) -> Api<K> {
+    Api::namespaced(shell.client.clone(), observed.rollout.metadata.namespace.as_deref().unwrap_or_default())
+}
+
+fn params() -> PatchParams {
+    PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+fn create_params() -> PostParams {
+    PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}
+
+async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Result<(), Error> {
+    tracing::info!(%action, "write");
+    match action {
+        Action::SetReplicas { replicas } => set_replicas(shell, observed, action, *replicas).await,
+        Action::AddFinalizer | Action::RemoveFinalizer => set_finalizer(shell, observed, action).await,
+        Action::CreateReplicaSet { hash, replicas, revision, .. } => {
+            let body = objects::replica_set(&observed.rollout, hash, *replicas, *revision);
+            let created: ReplicaSet = create(shell, observed, action, "replicasets", &body).await?;
+            shell.caches.replica_sets.put(created);
+            Ok(())
+        }
+        Action::ScaleReplicaSet { name, version, replicas, revision } => {
+            let mut body = json!({"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}});
+            if let Some(revision) = revision {
+                body["metadata"]["annotations"] = json!({names::REVISION: revision.to_string()});
+            }
+            let api: Api<ReplicaSet> = api(shell, observed);
+            let patch = Patch::Merge(&body);
+            let written = merge(shell, observed, action, "replicasets", api.patch(name, &params(), &patch)).await;
+            let written = reread_on_conflict(shell, &api, name, &shell.caches.replica_sets, written).await?;
+            shell.caches.replica_sets.put(written);
+            Ok(())
+        }
+        Action::DeleteReplicaSet { name, version } => {
+            let api: Api<FullReplicaSet> = api(shell, observed);
+            let preconditions = Preconditions { resource_version: Some(version.clone()), uid: None };
+            let delete = DeleteParams::background().preconditions(preconditions);
+            shell.write("replicasets", "delete", &action.to_string(), api.delete(name, &delete)).await.map(|_| ())
+        }
+        Action::WriteVirtualService { name, version, split } => {
+            let body = objects::virtual_service(observed, name, version.as_deref(), *split);
+            let written: VirtualService = write_owned(shell, observed, action, ("virtualservices", name, version.is_some()), &body).await?;
+            shell.caches.virtual_services.put(written);
+            Ok(())
+        }
+        Action::WriteDestinationRule { name, version, .. } => {
+            let body = objects::destination_rule(observed, action);
+            let written: DestinationRule = write_owned(shell, observed, action, ("destinationrules", name, version.is_some()), &body).await?;
+            shell.caches.destination_rules.put(written);
+            Ok(())
+        }
+        Action::EditVirtualService { name, version, edits } => edit_virtual_service(shell, observed, action, (name, version, edits)).await,
+        Action::EditDestinationRule { name, version, edits } => edit_destination_rule(shell, observed, action, (name, version, edits)).await,
+        Action::Answer { .. } | Action::OwnAction { .. } | Action::DeleteAction { .. } => answer(shell, observed, action).await,
+    }
+}
+
+async fn merge<T>(shell: &Shell, _: &Observed, action: &Action, resource: &'static str, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    shell.write(resource, "patch", &action.to_string(), request).await
+}
+
+/// After a conflict the cache is old: reads the object, so that the next plan is made from it.
+async fn reread_on_conflict<K>(shell: &Shell, api: &Api<K>, name: &str, cache: &super::cache::Cache<K>, written: Result<K, Error>) -> Result<K, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + PartialEq,
+{
+    if let Err(error) = &written
+        && error.class() == Class::Conflict
+        && let Ok(current) = shell.read(api.get(name)).await
+    {
+        cache.put(current);
+    }
+    written
+}
+
+async fn set_replicas(shell: &Shell, observed: &Observed, action: &Action, replicas: i32) -> Result<(), Error> {
+    let api: Api<Rollout> = api(shell, observed);
+    let name = observed.rollout.metadata.name.clone().unwrap_or_default();
+    let body = json!({"metadata": {"resourceVersion": observed.rollout.metadata.resource_version}, "spec": {"replicas": replicas}});
+    let patch = Patch::Merge(&body);
+    shell.write("rollouts/scale", "patch", &action.to_string(), api.patch_scale(&name, &params(), &patch)).await.map(|_| ())
+}
+
+async fn set_finalizer(shell: &Shell, observed: &Observed, action: &Action) -> Result<(), Error> {
+    let api: Api<Rollout> = api(shell, observed);
+    let metadata = &observed.rollout.metadata;
+    let mut finalizers: Vec<String> = metadata.finalizers.clone().unwrap_or_default();
+    finalizers.retain(|finalizer| finalizer != names::FINALIZER);
+    if *action == Action::AddFinalizer {
+        finalizers.push(names::FINALIZER.to_owned());
+    }
+    let body = json!({"metadata": {"resourceVersion": shell.version_of(&observed.rollout), "finalizers": finalizers}});
+    let patch = Patch::Merge(&body);
+    let name = metadata.name.clone().unwrap_or_default();
+    let written = shell.write("rollouts", "patch", &action.to_string(), api.patch(&name, &params(), &patch)).await?;
+    shell.remember(written);
+    Ok(())
+}
+
+async fn create<K, T>(shell: &Shell, observed: &Observed, action: &Action, resource: &'static str, body: &T) -> Result<K, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    T: Serialize,
+{
+    let namespace = observed.rollout.metadata.namespace.as_deref().unwrap_or_default();
+    let url = K::url_path(&(), Some(namespace));
+    let bytes = serde_json::to_vec(body).unwrap_or_default();
+    let request = kube::core::Request::new(url).create(&create_params(), bytes);
+    let request = request.map_err(|error| kube::Error::BuildRequest(error.into()));
+    let answer = async { shell.client.request::<K>(request?).await };
+    shell.write(resource, "create", &action.to_string(), answer).await
+}
+
+/// Writes an object that Serin owns: creates it, or applies it server-side onto the version of the snapshot.
+async fn write_owned<K>(shell: &Shell, observed: &Observed, action: &Action, (resource, name, exists): (&'static str, &str, bool), body: &Value) -> Result<K, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + PartialEq,
+{
+    if !exists {
+        return create(shell, observed, action, resource, body).await;
+    }
+    let api: Api<K> = api(shell, observed);
+    let apply = PatchParams::apply(names::FIELD_MANAGER).force();
+    shell.write(resource, "patch", &action.to_string(), api.patch(name, &apply, &Patch::Apply(body))).await
+}
+
+/// Edits weights by JSON patch with tests; when somebody else wrote the object, reads it and tries again at once.
+async fn edit_virtual_service(shell: &Shell, observed: &Observed, action: &Action, (name, version, edits): (&str, &str, &[WeightEdit])) -> Result<(), Error> {
+    let api: Api<VirtualService> = api(shell, observed);
+    let mut version = version.to_owned();
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let patch = json_patch_of(objects::weight_patch(&version, edits));
+        match shell.write("virtualservices", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await {
+            Ok(written) => {
+                shell.caches.virtual_services.put(written);
+                return Ok(());
+            }
+            Err(error) if error.class() == Class::Conflict && tries < EDITS_MOST => {
+                let current = shell.read(api.get(name)).await?;
+                if !objects::has_same_routes(&current, edits, observed, name) {
+                    shell.caches.virtual_services.put(current);
+                    return Err(error);
+                }
+                version = current.metadata.resource_version.clone().unwrap_or_default();
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn edit_destination_rule(shell: &Shell, observed: &Observed, action: &Action, (name, version, edits): (&str, &str, &[SubsetEdit])) -> Result<(), Error> {
+    let api: Api<DestinationRule> = api(shell, observed);
+    let patch = json_patch_of(objects::subset_patch(version, edits));
+    let written = shell.write("destinationrules", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
+    let written = reread_on_conflict(shell, &api, name, &shell.caches.destination_rules, written).await?;
+    shell.caches.destination_rules.put(written);
+    Ok(())
+}
+
+fn json_patch_of(operations: Value) -> Patch<()> {
+    Patch::Json(serde_json::from_value(operations).unwrap_or_default())
+}
+
+async fn answer(shell: &Shell, observed: &Observed, action: &Action) -> Result<(), Error> {
+    let api: Api<RolloutAction> = api(shell, observed);
+    match action {
+        Action::Answer { name, accepted, message, at, .. } => {
+            let body = json!({"status": {"accepted": accepted, "message": message, "at": at}});
+            let patch = Patch::Merge(&body);
+            let written = shell.write("rolloutactions/status", "patch", &action.to_string(), api.patch_status(name, &params(), &patch)).await;
+            if let Err(Error::Write { source, .. }) = &written
+                && matches!(&**source, kube::Error::Api(status) if status.code == 404)
+            {
+                return Ok(());
+            }
+            shell.caches.actions.put(written?);
+        }
+        Action::OwnAction { name, version } => {
+            let owner = objects::owner(&observed.rollout, false);
+            let body = json!({"metadata": {"resourceVersion": version, "ownerReferences": [owner]}});
+            let patch = Patch::Merge(&body);
+            let written = shell.write("rolloutactions", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await?;
+            shell.caches.actions.put(written);
+        }
+        Action::DeleteAction { name, uid } => {
+            let preconditions = Preconditions { resource_version: None, uid: Some(uid.clone()) };
+            let delete = DeleteParams::background().preconditions(preconditions);
+            shell.write("rolloutactions", "delete", &action.to_string(), api.delete(name, &delete)).await?;
+        }
+        Action::SetReplicas { .. }
+        | Action::AddFinalizer
+        | Action::RemoveFinalizer
+        | Action::CreateReplicaSet { .. }
+        | Action::ScaleReplicaSet { .. }
+        | Action::DeleteReplicaSet { .. }
+        | Action::WriteVirtualService { .. }
+        | Action::WriteDestinationRule { .. }
+        | Action::EditVirtualService { .. }
+        | Action::EditDestinationRule { .. } => {}
+    }
+    Ok(())
+}

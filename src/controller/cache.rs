@@ -1,0 +1,200 @@
+//! Caches of slim objects with an index, each fed by a watch in a task of its own, so that a kind that fails delays no other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::{StreamExt, TryStreamExt};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+
+use super::server::Readiness;
+
+/// Namespace and name; the namespace is empty for kinds without one.
+pub type Key = (String, String);
+
+/// Says under which words an object is found.
+pub type Words<K> = fn(&K) -> Vec<String>;
+
+/// What is called for every change, with the object's words before and after.
+pub type OnChange<K> = Arc<dyn Fn(&K, &[String]) + Send + Sync>;
+
+/// Objects of one kind.
+pub struct Cache<K> {
+    words: Words<K>,
+    inner: Mutex<Inner<K>>,
+}
+
+struct Inner<K> {
+    objects: BTreeMap<Key, Arc<K>>,
+    index: BTreeMap<String, BTreeSet<Key>>,
+    listing: Option<BTreeMap<Key, Arc<K>>>,
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + PartialEq> Cache<K> {
+    /// An empty cache.
+    pub fn new(words: Words<K>) -> Self {
+        Self { words, inner: Mutex::new(Inner { objects: BTreeMap::new(), index: BTreeMap::new(), listing: None }) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner<K>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An object by namespace and name.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.inner().objects.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// Objects that have a word.
+    pub fn find(&self, word: &str) -> Vec<Arc<K>> {
+        let inner = self.inner();
+        let keys = inner.index.get(word).into_iter().flatten();
+        keys.filter_map(|key| inner.objects.get(key).cloned()).collect()
+    }
+
+    /// Takes an answer of the API server over, unless the cache has a newer one. Says which words changed hands.
+    pub fn put(&self, object: K) -> Vec<String> {
+        let mut inner = self.inner();
+        let key = key_of(&object);
+        if inner.objects.get(&key).is_some_and(|known| version_of(&**known) > version_of(&object)) {
+            return Vec::new();
+        }
+        let after = (self.words)(&object);
+        let before = inner.remove(&key, self.words);
+        inner.insert(key, Arc::new(object), &after);
+        before.into_iter().chain(after).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn delete(&self, object: &K) -> Vec<String> {
+        self.inner().remove(&key_of(object), self.words)
+    }
+
+    /// Replaces everything by a finished list; the objects that changed or went, with their words.
+    fn replace(&self) -> Vec<(Arc<K>, Vec<String>)> {
+        let mut inner = self.inner();
+        let listed = inner.listing.take().unwrap_or_default();
+        let mut changes = Vec::new();
+        let gone: Vec<Key> = inner.objects.keys().filter(|key| !listed.contains_key(*key)).cloned().collect();
+        for key in gone {
+            if let Some(object) = inner.objects.get(&key).cloned() {
+                changes.push((object, inner.remove(&key, self.words)));
+            }
+        }
+        for (key, object) in listed {
+            if inner.objects.get(&key) == Some(&object) {
+                continue;
+            }
+            let after = (self.words)(&object);
+            let before = inner.remove(&key, self.words);
+            inner.insert(key, object.clone(), &after);
+            changes.push((object, before.into_iter().chain(after).collect()));
+        }
+        changes
+    }
+}
+
+impl<K> Inner<K> {
+    fn insert(&mut self, key: Key, object: Arc<K>, words: &[String]) {
+        for word in words {
+            self.index.entry(word.clone()).or_default().insert(key.clone());
+        }
+        self.objects.insert(key, object);
+    }
+
+    fn remove(&mut self, key: &Key, words: Words<K>) -> Vec<String> {
+        let Some(object) = self.objects.remove(key) else { return Vec::new() };
+        let words = words(&object);
+        for word in &words {
+            if let Some(keys) = self.index.get_mut(word) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.index.remove(word);
+                }
+            }
+        }
+        words
+    }
+}
+
+fn key_of<K: Resource>(object: &K) -> Key {
+    let metadata = object.meta();
+    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+}
+
+/// A resource version as a number; API servers give increasing ones.
+pub fn version_of<K: Resource>(object: &K) -> u64 {
+    object.meta().resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+/// Feeds a cache for ever. Streaming lists keep the memory of a start small; a server without them is listed in pages.
+pub async fn feed<K>(cache: Arc<Cache<K>>, api: Api<K>, selector: Option<&'static str>, on_change: OnChange<K>, readiness: Readiness)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + PartialEq + Send + Sync + 'static,
+{
+    let kind = K::plural(&()).into_owned();
+    let mut streams = true;
+    loop {
+        let mut config = watcher::Config::default();
+        config = if streams { config.streaming_lists() } else { config.page_size(100) };
+        if let Some(selector) = selector {
+            config = config.labels(selector);
+        }
+        let mut events = watch(api.clone(), config).default_backoff().boxed();
+        loop {
+            match events.try_next().await {
+                Ok(Some(event)) => take(&cache, event, &on_change, &readiness, &kind),
+                Ok(None) => break,
+                Err(error) if streams && is_unsupported(&error) => {
+                    streams = false;
+                    break;
+                }
+                Err(error) => {
+                    tracing::warn!(%kind, %error, "the watch failed and is tried again");
+                    if is_missing_kind(&error) {
+                        readiness.set(&kind, Some(format!("the kind {kind} does not exist here: is Istio installed?")));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn take<K: Resource<DynamicType = ()> + Clone + PartialEq>(cache: &Cache<K>, event: Event<K>, on_change: &OnChange<K>, readiness: &Readiness, kind: &str) {
+    match event {
+        Event::Init => cache.inner().listing = Some(BTreeMap::new()),
+        Event::InitApply(object) => {
+            if let Some(listing) = &mut cache.inner().listing {
+                listing.insert(key_of(&object), Arc::new(object));
+            }
+        }
+        Event::InitDone => {
+            for (object, words) in cache.replace() {
+                on_change(&object, &words);
+            }
+            readiness.set(kind, None);
+        }
+        Event::Apply(object) => {
+            let words = cache.put(object.clone());
+            on_change(&object, &words);
+        }
+        Event::Delete(object) => {
+            let words = cache.delete(&object);
+            on_change(&object, &words);
+        }
+    }
+}
+
+/// Whether the server does not know streaming lists.
+fn is_unsupported(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 400 || status.code == 422)
+}
+
+fn is_missing_kind(error: &watcher::Error) -> bool {
+    let (watcher::Error::WatchStartFailed(kube::Error::Api(status)) | watcher::Error::InitialListFailed(kube::Error::Api(status))) = error else {
+        return false;
+    };
+    status.code == 404
+}

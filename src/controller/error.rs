@@ -1,0 +1,82 @@
+//! What can fail in the shell, and what follows: a conflict is planned anew at once, a refusal is shown, the rest is tried again.
+
+use thiserror::Error;
+
+/// A failed request, or a reason not to send one.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A write that the API server did not carry out.
+    #[error("{action}: {source}")]
+    Write {
+        /// What was to be done.
+        action: String,
+        /// The answer.
+        source: Box<kube::Error>,
+    },
+    /// A write that was not answered in time; it may have happened.
+    #[error("{action}: no answer in time")]
+    TimeOut {
+        /// What was to be done.
+        action: String,
+    },
+    /// Another replica leads, or may.
+    #[error("this replica does not lead")]
+    NotLeading,
+    /// The caches have not been listed yet.
+    #[error("the caches are not listed yet: {0}")]
+    NotListed(String),
+}
+
+/// What follows from a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The snapshot is old: read again, plan again, at once.
+    Conflict,
+    /// The API server refuses what is asked: show it, try again later.
+    Refused,
+    /// It may work later.
+    Transient,
+    /// It is another replica's turn.
+    NotLeading,
+}
+
+impl Error {
+    /// What follows.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Write { source, .. } => class_of(source),
+            Self::TimeOut { .. } | Self::NotListed(_) => Class::Transient,
+            Self::NotLeading => Class::NotLeading,
+        }
+    }
+
+    /// The class as a metric label.
+    pub fn metric_label(&self) -> &'static str {
+        match self.class() {
+            Class::Conflict => "conflict",
+            Class::Refused => "refused",
+            Class::Transient => "transient",
+            Class::NotLeading => "not_leading",
+        }
+    }
+}
+
+/// What follows from an answer of the API server.
+pub fn class_of(error: &kube::Error) -> Class {
+    let kube::Error::Api(status) = error else { return Class::Transient };
+    match status.code {
+        // A missing object, and a failed `test` of a JSON patch, say that the snapshot is old too.
+        404 | 409 | 410 => Class::Conflict,
+        422 if is_failed_test(status) => Class::Conflict,
+        408 | 429 => Class::Transient,
+        400..500 => Class::Refused,
+        _ => Class::Transient,
+    }
+}
+
+/// Whether a 422 is a failed `test` of a JSON patch rather than a faulty object.
+fn is_failed_test(status: &kube::core::Status) -> bool {
+    let message = status.message.to_lowercase();
+    status.details.as_ref().is_none_or(|details| details.causes.is_empty())
+        && (message.contains("test") || message.contains("rejected our request due to an error in our request"))
+}

@@ -1,0 +1,199 @@
+//! Caches to one snapshot. Reads nothing from the API server, decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::Shell;
+use crate::api::istio::full_host;
+use crate::api::names;
+use crate::api::provider::MetricProviderSpec;
+use crate::api::watched::{DestinationRule, MetricProvider, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
+use crate::plan::observed::{Observed, Template};
+
+/// Words under which each kind is found, and by which its changes reach the Rollouts that read it.
+pub mod words {
+    use super::{DestinationRule, MetricProvider, ReplicaSet, RolloutAction, Service, Value, VirtualService, full_host, names};
+    use crate::api::watched::{AnalysisTemplate, ClusterAnalysisTemplate};
+
+    /// The word of one object.
+    pub fn of(kind: &str, namespace: &str, name: &str) -> String {
+        format!("{kind}/{namespace}/{name}")
+    }
+
+    fn own(kind: &str, metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> String {
+        of(kind, metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
+    }
+
+    /// A ReplicaSet: its Rollout.
+    pub fn replica_set(one: &ReplicaSet) -> Vec<String> {
+        let namespace = one.metadata.namespace.as_deref().unwrap_or_default();
+        let owners = one.metadata.owner_references.iter().flatten().filter(|owner| owner.kind == "Rollout" && owner.api_version == names::API_VERSION);
+        owners.map(|owner| of("rollout", namespace, &owner.name)).collect()
+    }
+
+    /// A VirtualService: itself and its hosts.
+    pub fn virtual_service(one: &VirtualService) -> Vec<String> {
+        let namespace = one.metadata.namespace.as_deref().unwrap_or_default();
+        let hosts = one.spec.hosts.iter().map(|host| format!("vshost/{}", full_host(host, namespace)));
+        std::iter::once(own("virtualservice", &one.metadata)).chain(hosts).collect()
+    }
+
+    /// A DestinationRule: itself and its host.
+    pub fn destination_rule(one: &DestinationRule) -> Vec<String> {
+        let namespace = one.metadata.namespace.as_deref().unwrap_or_default();
+        vec![own("destinationrule", &one.metadata), format!("drhost/{}", full_host(&one.spec.host, namespace))]
+    }
+
+    /// A Service: itself.
+    pub fn service(one: &Service) -> Vec<String> {
+        vec![own("service", &one.metadata)]
+    }
+
+    /// An AnalysisTemplate: itself.
+    pub fn template(one: &AnalysisTemplate) -> Vec<String> {
+        vec![own("analysistemplate", &one.metadata)]
+    }
+
+    /// A ClusterAnalysisTemplate: itself.
+    pub fn cluster_template(one: &ClusterAnalysisTemplate) -> Vec<String> {
+        vec![own("clusteranalysistemplate", &one.metadata)]
+    }
+
+    /// A MetricProvider: any Rollout may use it.
+    pub fn provider(_: &MetricProvider) -> Vec<String> {
+        vec!["metricprovider".to_owned()]
+    }
+
+    /// A RolloutAction: its Rollout.
+    pub fn action(one: &RolloutAction) -> Vec<String> {
+        let namespace = one.metadata.namespace.as_deref().unwrap_or_default();
+        let rollout = one.spec.value().get("rollout").and_then(Value::as_str).map(str::to_owned);
+        rollout.map(|rollout| of("rollout", namespace, &rollout)).into_iter().collect()
+    }
+}
+
+/// Reads one Rollout's world from the caches; the words it read stand in the second value.
+pub fn observe(shell: &Shell, rollout: &Rollout) -> (Observed, BTreeSet<String>) {
+    let namespace = rollout.metadata.namespace.clone().unwrap_or_default();
+    let name = rollout.metadata.name.clone().unwrap_or_default();
+    let uid = rollout.metadata.uid.clone();
+    let spec = rollout.spec.value();
+    let caches = &shell.caches;
+    let mut read = BTreeSet::new();
+    let own = words::of("rollout", &namespace, &name);
+    let replica_sets = caches.replica_sets.find(&own).into_iter().filter(|one| {
+        one.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == uid.as_ref())
+    });
+    let mut observed = Observed {
+        rollout: rollout.clone(),
+        replica_sets: replica_sets.map(|one| (*one).clone()).collect(),
+        actions: caches.actions.find(&own).into_iter().map(|one| (*one).clone()).collect(),
+        settings: shell.settings.clone(),
+        refusal: shell.refusal(&namespace, &name),
+        ..Observed::default()
+    };
+    read_route(shell, &namespace, &name, &spec, &mut observed, &mut read);
+    read_templates(shell, &namespace, &spec, &mut observed, &mut read);
+    if spec.pointer("/strategy/canary/analysis").is_some() || !observed.templates.is_empty() {
+        observed.providers = providers(shell, &namespace);
+        read.insert("metricprovider".to_owned());
+    }
+    (observed, read)
+}
+
+fn read_route(shell: &Shell, namespace: &str, name: &str, spec: &Value, observed: &mut Observed, read: &mut BTreeSet<String>) {
+    let caches = &shell.caches;
+    let istio = spec.pointer("/strategy/canary/trafficRouting/istio").cloned().unwrap_or_default();
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+    let owned_name = names::owned_route(name);
+    let mut services = BTreeSet::new();
+    let mut virtual_services = vec![owned_name.clone()];
+    virtual_services.extend(text(istio.pointer("/virtualService/name")));
+    let several = istio.get("virtualServices").and_then(Value::as_array).into_iter().flatten();
+    virtual_services.extend(several.filter_map(|one| text(one.get("name"))));
+    let mut rules = BTreeSet::from([words::of("destinationrule", namespace, &owned_name)]);
+    rules.extend(text(istio.pointer("/destinationRule/name")).map(|name| words::of("destinationrule", namespace, &name)));
+    let mut found: BTreeMap<String, VirtualService> = BTreeMap::new();
+    let mut words_of_routes: BTreeSet<String> = virtual_services.iter().map(|name| words::of("virtualservice", namespace, name)).collect();
+    for host in istio.pointer("/owned/hosts").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        words_of_routes.insert(format!("vshost/{}", full_host(host, namespace)));
+    }
+    if let Some(host) = text(istio.pointer("/owned/host")) {
+        services.insert(full_host(&host, namespace));
+    }
+    for word in &words_of_routes {
+        for one in caches.virtual_services.find(word) {
+            let key = words::of("", one.metadata.namespace.as_deref().unwrap_or_default(), one.metadata.name.as_deref().unwrap_or_default());
+            found.insert(key, (*one).clone());
+        }
+    }
+    for one in found.values().filter(|one| virtual_services.iter().any(|name| one.metadata.name.as_ref() == Some(name))) {
+        let hosts = one.spec.http.iter().flat_map(|route| &route.route).map(|weighted| full_host(&weighted.destination.host, namespace));
+        services.extend(hosts);
+    }
+    for host in &services {
+        rules.insert(format!("drhost/{host}"));
+        if let Some((service, namespace)) = crate::api::istio::service_of(host) {
+            observed.services.extend(caches.services.get(namespace, service).map(|one| (*one).clone()));
+            read.insert(words::of("service", namespace, service));
+        }
+    }
+    let mut found_rules: BTreeMap<String, DestinationRule> = BTreeMap::new();
+    for word in &rules {
+        for one in caches.destination_rules.find(word) {
+            found_rules.insert(words::of("", one.metadata.namespace.as_deref().unwrap_or_default(), one.metadata.name.as_deref().unwrap_or_default()), (*one).clone());
+        }
+    }
+    observed.virtual_services = found.into_values().collect();
+    observed.destination_rules = found_rules.into_values().collect();
+    read.extend(words_of_routes);
+    read.extend(rules);
+}
+
+fn read_templates(shell: &Shell, namespace: &str, spec: &Value, observed: &mut Observed, read: &mut BTreeSet<String>) {
+    let canary = spec.pointer("/strategy/canary");
+    let steps = canary.and_then(|canary| canary.get("steps")?.as_array()).into_iter().flatten().filter_map(|step| step.get("analysis"));
+    let background = canary.and_then(|canary| canary.get("analysis"));
+    let mut wanted = BTreeSet::new();
+    for analysis in steps.chain(background) {
+        for reference in analysis.get("templates").and_then(Value::as_array).into_iter().flatten() {
+            let cluster = reference.get("clusterScope").and_then(Value::as_bool).unwrap_or(false);
+            wanted.extend(reference.get("templateName").and_then(Value::as_str).map(|name| (cluster, name.to_owned())));
+        }
+    }
+    for (cluster, name) in wanted {
+        let spec = if cluster {
+            read.insert(words::of("clusteranalysistemplate", "", &name));
+            shell.caches.cluster_templates.get("", &name).map(|one| one.spec.clone())
+        } else {
+            read.insert(words::of("analysistemplate", namespace, &name));
+            shell.caches.templates.get(namespace, &name).map(|one| one.spec.clone())
+        };
+        observed.templates.extend(spec.map(|spec| Template { name, cluster, spec }));
+    }
+}
+
+/// Metric providers by name: what is wrong with each for this namespace, or nothing.
+fn providers(shell: &Shell, namespace: &str) -> BTreeMap<String, Option<String>> {
+    let mut providers = BTreeMap::new();
+    if shell.default_provider.is_some() {
+        providers.insert("default".to_owned(), None);
+    }
+    for one in shell.caches.providers.find("metricprovider") {
+        let name = one.metadata.name.clone().unwrap_or_default();
+        let fault = match serde_json::from_str::<MetricProviderSpec>(one.spec.text()) {
+            Err(error) => Some(format!("MetricProvider {name}: {error}")),
+            Ok(spec) if !spec.allows(namespace) => Some(format!("MetricProvider {name} does not allow the namespace {namespace}; ask its administrator to add it to allowedNamespaces")),
+            Ok(spec) => spec.fault().map(|fault| format!("MetricProvider {name}: {fault}")),
+        };
+        providers.insert(name, fault);
+    }
+    providers
+}
+
+/// The spec of a metric provider.
+pub fn provider(shell: &Shell, name: &str) -> Option<MetricProviderSpec> {
+    let found = shell.caches.providers.get("", name).and_then(|one| serde_json::from_str(one.spec.text()).ok());
+    found.or_else(|| shell.default_provider.clone().filter(|_| name == "default"))
+}

@@ -1,0 +1,190 @@
+//! The objects and patches that actions stand for, as JSON. Whole objects for what Serin owns, guarded patches for what Git holds.
+
+use serde_json::{Map, Value, json};
+
+use super::action::{Action, SubsetEdit, WeightEdit};
+use super::observed::Observed;
+use super::strategy::{self, Routing};
+use super::weight::Split;
+use crate::api::names;
+use crate::api::watched::{Rollout, VirtualService};
+
+/// The owner reference of a child.
+pub fn owner(rollout: &Rollout, controls: bool) -> Value {
+    json!({
+        "apiVersion": names::API_VERSION,
+        "kind": "Rollout",
+        "name": rollout.metadata.name,
+        "uid": rollout.metadata.uid,
+        "controller": controls,
+        "blockOwnerDeletion": controls,
+    })
+}
+
+/// The ReplicaSet of the template's revision.
+pub fn replica_set(rollout: &Rollout, hash: &str, replicas: i32, revision: i64) -> Value {
+    let spec = rollout.spec.value();
+    let name = rollout.metadata.name.as_deref().unwrap_or_default();
+    let selector = spec.pointer("/selector/matchLabels").and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut template = spec.get("template").cloned().unwrap_or_else(|| json!({}));
+    label_pods(&mut template, name, hash);
+    let mut labels: Map<String, Value> = template.pointer("/metadata/labels").and_then(Value::as_object).cloned().unwrap_or_default();
+    labels.retain(|key, _| !names::is_tracking_key(key) || selector.contains_key(key));
+    let mut match_labels = selector;
+    match_labels.insert(names::REVISION_HASH.into(), json!(hash));
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": {
+            "name": format!("{name}-{hash}"),
+            "namespace": rollout.metadata.namespace,
+            "labels": labels,
+            "annotations": {names::REVISION: revision.to_string()},
+            "ownerReferences": [owner(rollout, true)],
+        },
+        "spec": {
+            "replicas": replicas,
+            "minReadySeconds": spec.get("minReadySeconds").and_then(Value::as_i64).unwrap_or(0),
+            "selector": {"matchLabels": match_labels},
+            "template": template,
+        },
+    })
+}
+
+/// Sets the labels that tell revisions apart; a user's own canonical revision is kept in an annotation.
+fn label_pods(template: &mut Value, rollout: &str, hash: &str) {
+    if !template.is_object() {
+        *template = json!({});
+    }
+    let users = template.pointer(&format!("/metadata/labels/{}", names::CANONICAL_REVISION.replace('/', "~1"))).cloned();
+    let labels = &mut template["metadata"]["labels"];
+    if !labels.is_object() {
+        *labels = json!({});
+    }
+    labels[names::REVISION_HASH] = json!(hash);
+    labels[names::ROLLOUT] = json!(rollout);
+    labels[names::CANONICAL_REVISION] = json!(hash);
+    if let Some(value) = users {
+        if !template["metadata"]["annotations"].is_object() {
+            template["metadata"]["annotations"] = json!({});
+        }
+        template["metadata"]["annotations"][names::USER_CANONICAL_REVISION] = value;
+    }
+    if let Some(annotations) = template.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        annotations.retain(|key, _| !names::is_tracking_key(key));
+    }
+}
+
+/// The VirtualService that Serin owns: to both subsets, or to the plain host.
+pub fn virtual_service(observed: &Observed, name: &str, version: Option<&str>, split: Option<Split>) -> Value {
+    let rollout = observed.rollout.metadata.name.as_deref().unwrap_or_default();
+    let namespace = observed.rollout.metadata.namespace.as_deref().unwrap_or_default();
+    let routing = strategy::parse(namespace, &observed.rollout.spec.value()).routing;
+    let (host, hosts, gateways) = match routing {
+        Some(Routing::Owned { host, hosts, gateways }) => (host, hosts, gateways),
+        Some(Routing::InPlace { .. }) | None => Default::default(),
+    };
+    let route = match split {
+        None => json!([{"destination": {"host": host}}]),
+        Some(split) => json!([
+            {"destination": {"host": host, "subset": names::owned_stable_subset(rollout)}, "weight": split.stable},
+            {"destination": {"host": host, "subset": names::owned_canary_subset(rollout)}, "weight": split.canary},
+        ]),
+    };
+    let mut spec = json!({"http": [{"name": "serin", "route": route}]});
+    if !hosts.is_empty() {
+        spec["hosts"] = json!(hosts);
+    }
+    if !gateways.is_empty() {
+        spec["gateways"] = json!(gateways);
+    }
+    json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": owned_metadata(&observed.rollout, name, version),
+        "spec": spec,
+    })
+}
+
+/// The DestinationRule that Serin owns: nothing but the two subsets.
+pub fn destination_rule(observed: &Observed, action: &Action) -> Value {
+    let Action::WriteDestinationRule { name, version, host, export_to, stable, canary } = action else { return Value::Null };
+    let rollout = observed.rollout.metadata.name.as_deref().unwrap_or_default();
+    let mut spec = json!({
+        "host": host,
+        "subsets": [
+            {"name": names::owned_stable_subset(rollout), "labels": {names::REVISION_HASH: stable}},
+            {"name": names::owned_canary_subset(rollout), "labels": {names::REVISION_HASH: canary}},
+        ],
+    });
+    if !export_to.is_empty() {
+        spec["exportTo"] = json!(export_to);
+    }
+    json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "DestinationRule",
+        "metadata": owned_metadata(&observed.rollout, name, version.as_deref()),
+        "spec": spec,
+    })
+}
+
+fn owned_metadata(rollout: &Rollout, name: &str, version: Option<&str>) -> Value {
+    let mut metadata = json!({
+        "name": name,
+        "namespace": rollout.metadata.namespace,
+        "labels": {names::ROLLOUT: rollout.metadata.name},
+        "ownerReferences": [owner(rollout, true)],
+    });
+    if let Some(version) = version {
+        metadata["resourceVersion"] = json!(version);
+    }
+    metadata
+}
+
+/// JSON patch for the weights of routes that Git holds: tests the version and the routes' names, then replaces two numbers a route.
+pub fn weight_patch(version: &str, edits: &[WeightEdit]) -> Value {
+    let mut operations = vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version})];
+    for edit in edits {
+        let route = format!("/spec/http/{}", edit.http);
+        if let Some(name) = &edit.route {
+            operations.push(json!({"op": "test", "path": format!("{route}/name"), "value": name}));
+        }
+        for (at, weight) in [(edit.stable_at, edit.split.stable), (edit.canary_at, edit.split.canary)] {
+            operations.push(json!({"op": "add", "path": format!("{route}/route/{at}/weight"), "value": weight}));
+        }
+    }
+    Value::Array(operations)
+}
+
+/// JSON patch for the revision labels of subsets that Git holds: tests the version and the subsets' names.
+pub fn subset_patch(version: &str, edits: &[SubsetEdit]) -> Value {
+    let mut operations = vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version})];
+    for edit in edits {
+        let subset = format!("/spec/subsets/{}", edit.at);
+        let label = format!("{subset}/labels/{}", names::REVISION_HASH.replace('/', "~1"));
+        operations.push(json!({"op": "test", "path": format!("{subset}/name"), "value": edit.name}));
+        operations.push(match &edit.hash {
+            Some(hash) if edit.has_labels => json!({"op": "add", "path": label, "value": hash}),
+            Some(hash) => json!({"op": "add", "path": format!("{subset}/labels"), "value": {names::REVISION_HASH: hash}}),
+            None => json!({"op": "remove", "path": label}),
+        });
+    }
+    Value::Array(operations)
+}
+
+/// Whether a newer version of a VirtualService still has the edited destinations where the snapshot had them.
+pub fn has_same_routes(current: &VirtualService, edits: &[WeightEdit], observed: &Observed, name: &str) -> bool {
+    let known = observed.virtual_services.iter().find(|one| one.metadata.name.as_deref() == Some(name) && one.metadata.namespace == current.metadata.namespace);
+    let Some(known) = known else { return false };
+    edits.iter().all(|edit| {
+        let destinations = |one: &VirtualService| {
+            one.spec.http.get(edit.http).map(|route| (route.name.clone(), route.route.iter().map(|weighted| weighted.destination.clone()).collect::<Vec<_>>()))
+        };
+        let foreign = |one: &VirtualService| {
+            let route = one.spec.http.get(edit.http);
+            let others = route.into_iter().flat_map(|route| route.route.iter().enumerate()).filter(|(at, _)| *at != edit.stable_at && *at != edit.canary_at);
+            others.map(|(_, weighted)| weighted.weight.unwrap_or(0)).collect::<Vec<_>>()
+        };
+        destinations(current) == destinations(known) && foreign(current) == foreign(known)
+    })
+}

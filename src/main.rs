@@ -1,1 +1,152 @@
-fn main() {}
+//! The binary `serin`: parses arguments, builds clients, calls the library.
+#![expect(clippy::print_stdout, reason = "a command answers on standard output")]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use kube::Api;
+use serin::api::crd;
+use serin::api::provider::MetricProviderSpec;
+use serin::controller::lease::{Candidate, Leadership};
+use serin::controller::measure::prometheus::PrometheusMeter;
+use serin::controller::telemetry::{self, LogFormat, Metrics};
+use serin::controller::{self, Start, clock, server};
+use serin::plan::observed::Settings;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Progressive delivery for Istio: canaries gated by Prometheus metrics, declared in Git.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the controller.
+    Run(RunArguments),
+    /// Prints the CustomResourceDefinitions as YAML.
+    Crds(CrdsArguments),
+}
+
+#[derive(clap::Args)]
+struct CrdsArguments {
+    /// Writes one file a kind into this folder instead.
+    #[arg(long)]
+    output_dir: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct RunArguments {
+    /// Works in this namespace only; absent: in all.
+    #[arg(long, env = "SERIN_NAMESPACE")]
+    namespace: Option<String>,
+    /// The controller's own namespace: its Lease, and Secrets of metric providers.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "serin-system")]
+    system_namespace: String,
+    /// Makes the metric provider named `default`.
+    #[arg(long, env = "SERIN_PROMETHEUS_URL")]
+    prometheus_url: Option<String>,
+    /// Seconds that a written route takes at most to reach every proxy.
+    #[arg(long, env = "SERIN_ROUTE_WAIT", default_value_t = 2.0)]
+    route_wait: f64,
+    /// Seconds that the longest request takes: a revision without traffic is drained after it.
+    #[arg(long, env = "SERIN_DRAIN", default_value_t = 5.0)]
+    drain: f64,
+    /// Address of /healthz, /readyz and /metrics.
+    #[arg(long, env = "SERIN_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// Elects a leader by Lease; `false` for a single process.
+    #[arg(long, env = "SERIN_LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    leader_election: bool,
+    /// Names this replica in the Lease.
+    #[arg(long, env = "POD_NAME", default_value = "serin")]
+    identity: String,
+    /// How log lines look.
+    #[arg(long, env = "SERIN_LOG_FORMAT", value_enum, default_value = "json")]
+    log_format: LogFormat,
+    /// Which log lines, such as `info,serin=debug`.
+    #[arg(long, env = "SERIN_LOG", default_value = "info")]
+    log: String,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    controller::use_ring();
+    match Arguments::parse().command {
+        Command::Run(arguments) => run(arguments).await,
+        Command::Crds(arguments) => print_crds(&arguments),
+    }
+}
+
+fn print_crds(arguments: &CrdsArguments) -> anyhow::Result<()> {
+    for definition in crd::definitions() {
+        let text = crd::yaml(&definition)?;
+        match &arguments.output_dir {
+            Some(dir) => {
+                let name = definition.pointer("/metadata/name").and_then(serde_json::Value::as_str).unwrap_or("unnamed");
+                let path = dir.join(format!("{name}.yaml"));
+                std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+            }
+            None => print!("---\n{text}"),
+        }
+    }
+    Ok(())
+}
+
+async fn run(arguments: RunArguments) -> anyhow::Result<()> {
+    telemetry::init(arguments.log_format, &arguments.log)?;
+    #[expect(clippy::disallowed_methods, reason = "clients are built here")]
+    let client = kube::Client::try_default().await.context("connect to Kubernetes; is KUBECONFIG set?")?;
+    let (stop, stopped) = watch::channel(false);
+    let (resign, resigned) = watch::channel(false);
+    let metrics = Arc::new(Metrics::default());
+    let readiness = controller::readiness();
+    let clock = clock::wall();
+    let leadership = if arguments.leader_election { Leadership::candidate() } else { Leadership::alone() };
+    let candidate = arguments.leader_election.then(|| Candidate {
+        api: Api::namespaced(client.clone(), &arguments.system_namespace),
+        name: "serin".into(),
+        identity: format!("{}_{}", arguments.identity, std::process::id()),
+        clock: clock.clone(),
+        leadership: leadership.clone(),
+    });
+    let start = Start {
+        meter: Arc::new(PrometheusMeter::new(Api::namespaced(client.clone(), &arguments.system_namespace))),
+        client,
+        namespace: arguments.namespace,
+        clock,
+        leadership,
+        default_provider: arguments.prometheus_url.as_deref().map(MetricProviderSpec::at),
+        settings: Settings { route_wait_ms: millis(arguments.route_wait), drain_ms: millis(arguments.drain) },
+        metrics: metrics.clone(),
+        readiness: readiness.clone(),
+    };
+    let served = tokio::spawn(server::serve(arguments.listen, readiness, metrics, stopped.clone()));
+    let elected = candidate.map(|candidate| tokio::spawn(candidate.run(resigned)));
+    let controlled = tokio::spawn(controller::run(start, stopped));
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    tracing::info!("stopping: passes under way are finished, the lease is given up");
+    stop.send_replace(true);
+    controlled.await?;
+    resign.send_replace(true);
+    if let Some(elected) = elected {
+        elected.await?;
+    }
+    served.await?.context("serve /healthz, /readyz and /metrics")
+}
+
+/// Seconds in milliseconds, as a setting can hold them.
+fn millis(seconds: f64) -> i64 {
+    let duration = std::time::Duration::try_from_secs_f64(seconds.clamp(0.0, 86_400.0)).unwrap_or_default();
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

@@ -144,6 +144,7 @@ pub fn rollout() -> Value {
     let spec = at(&mut schema, "spec");
     let template = tightened_template(at(spec, "template").take());
     strip_nullable(spec);
+    strip_defaults(spec);
     *at(spec, "template") = template;
     for (path, items) in [
         ("strategy.canary.steps", 100),
@@ -331,10 +332,38 @@ fn refuse(spec: &mut Value, table: &[Refused]) {
         let schema = at(spec, refused.path);
         for (field, advice) in refused.fields {
             if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
-                properties.insert((*field).into(), json!({"x-kubernetes-preserve-unknown-fields": true}));
+                properties.insert((*field).into(), refused_schema(field));
             }
             rule(schema, &format!("!has(self.{field})"), &format!("{field} {advice}"));
         }
+    }
+}
+
+/// Schema of a refused field: CEL sees only fields with a type, so that each has the one that its author means.
+fn refused_schema(field: &str) -> Value {
+    const LISTS: [&str; 6] = ["dryRun", "measurementRetention", "templates", "matchExpressions", "tlsRoutes", "tcpRoutes"];
+    const SCALARS: [&str; 13] = [
+        "restartAt",
+        "canaryService",
+        "stableService",
+        "minPodsPerReplicaSet",
+        "maxSurge",
+        "maxUnavailable",
+        "scaleDownDelayRevisionLimit",
+        "maxTrafficWeight",
+        "confidence",
+        "warmup",
+        "onInconclusive",
+        "until",
+        "atMost",
+    ];
+    let object = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    match field {
+        "dynamicStableScale" => json!({"type": "boolean"}),
+        "additionalSubsetNames" => json!({"type": "array", "items": {"type": "string"}}),
+        list if LISTS.contains(&list) => json!({"type": "array", "items": object}),
+        scalar if SCALARS.contains(&scalar) => json!({"x-kubernetes-int-or-string": true}),
+        _ => object,
     }
 }
 

@@ -70,7 +70,7 @@ pub async fn apply(shell: &Shell, observed: &Observed, plan: &Plan) -> Result<bo
 pub async fn write_status(shell: &Shell, observed: &Observed, plan: &Plan) -> Result<(), Error> {
     let metadata = &observed.rollout.metadata;
     let patch = json!([
-        {"op": "test", "path": "/metadata/resourceVersion", "value": metadata.resource_version},
+        {"op": "test", "path": "/metadata/resourceVersion", "value": shell.version_of(&observed.rollout)},
         {"op": "add", "path": "/status", "value": plan.status},
     ]);
     let api: Api<Rollout> = api(shell, observed);
@@ -111,7 +111,7 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
             }
             let api: Api<ReplicaSet> = api(shell, observed);
             let patch = Patch::Merge(&body);
-            let written = merge(shell, observed, action, "replicasets", api.patch(name, &params(), &patch)).await;
+            let written = shell.write("replicasets", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
             let written = reread_on_conflict(shell, &api, name, &shell.caches.replica_sets, written).await?;
             shell.caches.replica_sets.put(written);
             Ok(())
@@ -138,10 +138,6 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
         Action::EditDestinationRule { name, version, edits } => edit_destination_rule(shell, observed, action, (name, version, edits)).await,
         Action::Answer { .. } | Action::OwnAction { .. } | Action::DeleteAction { .. } => answer(shell, observed, action).await,
     }
-}
-
-async fn merge<T>(shell: &Shell, _: &Observed, action: &Action, resource: &'static str, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
-    shell.write(resource, "patch", &action.to_string(), request).await
 }
 
 /// After a conflict the cache is old: reads the object, so that the next plan is made from it.

@@ -22,9 +22,12 @@ pub enum Error {
     /// Another replica leads, or may.
     #[error("this replica does not lead")]
     NotLeading,
-    /// The caches have not been listed yet.
-    #[error("the caches are not listed yet: {0}")]
-    NotListed(String),
+    /// A refusal that the status tells now.
+    #[error("{message}")]
+    Told {
+        /// The refusal.
+        message: String,
+    },
 }
 
 /// What follows from a failure.
@@ -45,7 +48,8 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Write { source, .. } => class_of(source),
-            Self::TimeOut { .. } | Self::NotListed(_) => Class::Transient,
+            Self::TimeOut { .. } => Class::Transient,
+            Self::Told { .. } => Class::Refused,
             Self::NotLeading => Class::NotLeading,
         }
     }

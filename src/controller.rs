@@ -1,0 +1,455 @@
+//! The shell: caches, watches, writes, leadership, server. Acts, never decides; the decisions are `plan`'s.
+
+pub mod apply;
+pub mod cache;
+pub mod clock;
+pub mod error;
+pub mod lease;
+pub mod measure;
+pub mod observe;
+pub mod publish;
+pub mod reconcile;
+pub mod server;
+pub mod telemetry;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::{Stream, StreamExt};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::controller::Config as ControllerConfig;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::{Controller, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use self::apply::WRITE_TIMEOUT;
+use self::cache::{Cache, OnChange, version_of};
+use self::clock::Clock;
+use self::error::Error;
+use self::lease::Leadership;
+use self::measure::{Inbox, Meter};
+use self::observe::words;
+use self::publish::Publisher;
+use self::server::Readiness;
+use self::telemetry::Metrics;
+use crate::api::names;
+use crate::api::provider::MetricProviderSpec;
+use crate::api::watched::{
+    AnalysisTemplate, ClusterAnalysisTemplate, DestinationRule, MetricProvider, ReplicaSet, Rollout, RolloutAction, Service,
+    VirtualService,
+};
+use crate::plan::observed::Settings;
+
+/// Passes at once.
+const CONCURRENCY: u16 = 64;
+/// Kinds that must be listed before the first pass.
+const KINDS: [&str; 8] = [
+    "replicasets",
+    "virtualservices",
+    "destinationrules",
+    "services",
+    "analysistemplates",
+    "clusteranalysistemplates",
+    "metricproviders",
+    "rolloutactions",
+];
+
+/// Caches of all kinds but the Rollouts themselves.
+pub struct Caches {
+    /// ReplicaSets that carry the revision-hash label.
+    pub replica_sets: Arc<Cache<ReplicaSet>>,
+    /// VirtualServices.
+    pub virtual_services: Arc<Cache<VirtualService>>,
+    /// DestinationRules.
+    pub destination_rules: Arc<Cache<DestinationRule>>,
+    /// Services.
+    pub services: Arc<Cache<Service>>,
+    /// AnalysisTemplates.
+    pub templates: Arc<Cache<AnalysisTemplate>>,
+    /// ClusterAnalysisTemplates.
+    pub cluster_templates: Arc<Cache<ClusterAnalysisTemplate>>,
+    /// MetricProviders.
+    pub providers: Arc<Cache<MetricProvider>>,
+    /// RolloutActions.
+    pub actions: Arc<Cache<RolloutAction>>,
+}
+
+/// What all passes share.
+pub struct Shell {
+    /// The API server.
+    pub client: Client,
+    /// The time.
+    pub clock: Clock,
+    /// Whether this process may write.
+    pub leadership: Leadership,
+    /// What was watched.
+    pub caches: Caches,
+    /// Asks metric providers.
+    pub meter: Arc<dyn Meter>,
+    /// The provider named `default` of the command line.
+    pub default_provider: Option<MetricProviderSpec>,
+    /// Answers and queries under way.
+    pub inbox: Arc<Inbox>,
+    /// Settings that plans depend on.
+    pub settings: Settings,
+    /// Events.
+    pub publisher: Publisher,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// What is missing.
+    pub readiness: Readiness,
+    /// Asks for a pass.
+    pub trigger: Trigger,
+    memory: Mutex<Memory>,
+}
+
+/// What the shell remembers between passes, all of it lost without harm.
+#[derive(Default)]
+struct Memory {
+    /// The newest answer of the API server for a Rollout.
+    written: BTreeMap<String, Arc<Rollout>>,
+    /// Failures in a row.
+    failures: BTreeMap<String, u32>,
+    /// The last refusal, and whether the status says so yet.
+    refusals: BTreeMap<String, Refusal>,
+    /// Rollouts by the words that they read.
+    readers: BTreeMap<String, BTreeSet<String>>,
+    /// Words by Rollout.
+    read: BTreeMap<String, BTreeSet<String>>,
+    /// Phases, for counting.
+    phases: BTreeMap<String, &'static str>,
+}
+
+struct Refusal {
+    message: String,
+    is_told: bool,
+}
+
+/// Asks for a pass over a Rollout, named `namespace/name`.
+#[derive(Clone)]
+pub struct Trigger(mpsc::UnboundedSender<ObjectRef<Rollout>>);
+
+impl Trigger {
+    /// Asks; the pass begins at once unless one is under way.
+    pub fn send(&self, rollout: &str) {
+        if let Some((namespace, name)) = rollout.split_once('/') {
+            let _ = self.0.send(ObjectRef::new(name).within(namespace));
+        }
+    }
+}
+
+/// What a controller is started with.
+pub struct Start {
+    /// The API server.
+    pub client: Client,
+    /// The one namespace to work in; none for all.
+    pub namespace: Option<String>,
+    /// The time.
+    pub clock: Clock,
+    /// Whether this process may write.
+    pub leadership: Leadership,
+    /// Asks metric providers.
+    pub meter: Arc<dyn Meter>,
+    /// The provider named `default`.
+    pub default_provider: Option<MetricProviderSpec>,
+    /// Settings that plans depend on.
+    pub settings: Settings,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// What is missing.
+    pub readiness: Readiness,
+}
+
+/// Readiness of a controller that has listed nothing.
+pub fn readiness() -> Readiness {
+    Readiness::of(&KINDS)
+}
+
+/// Names ring as the process's TLS provider; once, later calls change nothing.
+pub fn use_ring() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Runs until `stop` turns true; passes under way are finished.
+pub async fn run(start: Start, mut stop: watch::Receiver<bool>) {
+    let (sender, asked) = mpsc::unbounded_channel();
+    let trigger = Trigger(sender);
+    let namespace = start.namespace.clone();
+    let shell = Arc::new(Shell::new(start, trigger));
+    let feeds = feed_all(&shell, namespace.as_deref());
+    let rollouts: Api<Rollout> = scoped(&shell.client, namespace.as_deref());
+    tokio::select! {
+        () = shell.readiness.wait() => {}
+        _ = stop.wait_for(|stop| *stop) => return,
+    }
+    tracing::info!("all caches are listed");
+    let led = leaderships(shell.leadership.watch(), shell.metrics.clone());
+    let config = watcher::Config::default().page_size(100);
+    let controller = Controller::new(rollouts, config);
+    let stopped = async move {
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    controller
+        .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
+        .reconcile_on(futures::stream::unfold(asked, |mut asked| async { asked.recv().await.map(|one| (one, asked)) }))
+        .reconcile_all_on(led)
+        .graceful_shutdown_on(stopped)
+        .run(reconcile::reconcile, |rollout, error, shell| reconcile::on_error(&rollout, error, &shell), shell.clone())
+        .for_each(|result| {
+            if let Err(kube::runtime::controller::Error::ObjectNotFound(gone)) = result {
+                shell.forget(&format!("{}/{}", gone.namespace.unwrap_or_default(), gone.name));
+            }
+            std::future::ready(())
+        })
+        .await;
+    feeds.into_iter().for_each(|feed| feed.abort());
+}
+
+/// One item each time this process begins to lead: a new leader looks at everything once.
+fn leaderships(leads: watch::Receiver<Option<Instant>>, metrics: Arc<Metrics>) -> impl Stream<Item = ()> + Send + 'static {
+    futures::stream::unfold((leads, false, metrics), |(mut leads, mut led, metrics)| async move {
+        loop {
+            let leads_now = leads.borrow_and_update().is_some();
+            metrics.leads(leads_now);
+            if leads_now && !led {
+                return Some(((), (leads, true, metrics)));
+            }
+            led = leads_now;
+            leads.changed().await.ok()?;
+        }
+    })
+}
+
+fn scoped<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(client: &Client, namespace: Option<&str>) -> Api<K> {
+    namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
+}
+
+/// Starts a watch a kind.
+fn feed_all(shell: &Arc<Shell>, namespace: Option<&str>) -> Vec<JoinHandle<()>> {
+    let (client, caches) = (&shell.client, &shell.caches);
+    vec![
+        feed(shell, &caches.replica_sets, scoped(client, namespace), Some(names::REVISION_HASH)),
+        feed(shell, &caches.virtual_services, scoped(client, namespace), None),
+        feed(shell, &caches.destination_rules, scoped(client, namespace), None),
+        feed(shell, &caches.services, scoped(client, namespace), None),
+        feed(shell, &caches.templates, scoped(client, namespace), None),
+        feed(shell, &caches.cluster_templates, Api::all(client.clone()), None),
+        feed(shell, &caches.providers, Api::all(client.clone()), None),
+        feed(shell, &caches.actions, scoped(client, namespace), None),
+    ]
+}
+
+fn feed<K>(shell: &Arc<Shell>, cache: &Arc<Cache<K>>, api: Api<K>, selector: Option<&'static str>) -> JoinHandle<()>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + PartialEq + Send + Sync + 'static,
+{
+    let told = shell.clone();
+    let on_change: OnChange<K> = Arc::new(move |_, words| told.changed(words));
+    tokio::spawn(cache::feed(cache.clone(), api, selector, on_change, shell.readiness.clone()))
+}
+
+impl Shell {
+    fn new(start: Start, trigger: Trigger) -> Self {
+        let caches = Caches {
+            replica_sets: Arc::new(Cache::new(words::replica_set)),
+            virtual_services: Arc::new(Cache::new(words::virtual_service)),
+            destination_rules: Arc::new(Cache::new(words::destination_rule)),
+            services: Arc::new(Cache::new(words::service)),
+            templates: Arc::new(Cache::new(words::template)),
+            cluster_templates: Arc::new(Cache::new(words::cluster_template)),
+            providers: Arc::new(Cache::new(words::provider)),
+            actions: Arc::new(Cache::new(words::action)),
+        };
+        Self {
+            publisher: Publisher::spawn(start.client.clone(), start.metrics.clone()),
+            client: start.client,
+            clock: start.clock,
+            leadership: start.leadership,
+            caches,
+            meter: start.meter,
+            default_provider: start.default_provider,
+            inbox: Arc::default(),
+            settings: start.settings,
+            metrics: start.metrics,
+            readiness: start.readiness,
+            trigger,
+            memory: Mutex::default(),
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `namespace/name` of a Rollout.
+    pub fn name_of(&self, rollout: &Rollout) -> String {
+        let metadata = &rollout.metadata;
+        format!("{}/{}", metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
+    }
+
+    /// Sends one write, if this process may, and gives it up in time for its lease.
+    pub async fn write<T>(&self, resource: &'static str, verb: &'static str, action: &str, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+        if !self.leadership.may_write() {
+            return Err(Error::NotLeading);
+        }
+        let result = match timeout(WRITE_TIMEOUT, request).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(source)) => Err(Error::Write { action: action.to_owned(), source: Box::new(source) }),
+            Err(_) => Err(Error::TimeOut { action: action.to_owned() }),
+        };
+        self.metrics.write(resource, verb, result.as_ref().map_or_else(Error::metric_label, |_| "ok"));
+        result
+    }
+
+    /// Reads one object, after a conflict.
+    pub async fn read<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+        let action = || "read after a conflict".to_owned();
+        match timeout(WRITE_TIMEOUT, request).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(source)) => Err(Error::Write { action: action(), source: Box::new(source) }),
+            Err(_) => Err(Error::TimeOut { action: action() }),
+        }
+    }
+
+    /// Keeps the API server's answer for a Rollout until the watch has it too.
+    pub fn remember(&self, written: Rollout) {
+        let name = self.name_of(&written);
+        self.memory().written.insert(name, Arc::new(written));
+    }
+
+    /// The newest that is known of a Rollout.
+    pub fn newest(&self, listed: &Arc<Rollout>) -> Arc<Rollout> {
+        let name = self.name_of(listed);
+        let mut memory = self.memory();
+        match memory.written.get(&name) {
+            Some(written) if version_of(&**written) > version_of(&**listed) && written.metadata.uid == listed.metadata.uid => written.clone(),
+            Some(_) => {
+                memory.written.remove(&name);
+                listed.clone()
+            }
+            None => listed.clone(),
+        }
+    }
+
+    /// The version to write onto: that of the snapshot, or of this pass's own last write.
+    pub fn version_of(&self, snapshot: &Rollout) -> Option<String> {
+        let name = self.name_of(snapshot);
+        let memory = self.memory();
+        let written = memory.written.get(&name).filter(|written| version_of(&***written) > version_of(snapshot));
+        written.map_or_else(|| snapshot.metadata.resource_version.clone(), |written| written.metadata.resource_version.clone())
+    }
+
+    /// Reads a Rollout after a conflict.
+    pub async fn reread(&self, rollout: &Rollout) -> Result<(), Error> {
+        let api: Api<Rollout> = Api::namespaced(self.client.clone(), rollout.metadata.namespace.as_deref().unwrap_or_default());
+        let current = self.read(api.get(rollout.metadata.name.as_deref().unwrap_or_default())).await?;
+        self.remember(current);
+        Ok(())
+    }
+
+    /// Remembers which words a Rollout reads, so that their changes reach it.
+    pub fn refer(&self, name: &str, read: BTreeSet<String>) {
+        let mut memory = self.memory();
+        if memory.read.get(name) == Some(&read) {
+            return;
+        }
+        memory.unrefer(name);
+        for word in &read {
+            memory.readers.entry(word.clone()).or_default().insert(name.to_owned());
+        }
+        memory.read.insert(name.to_owned(), read);
+    }
+
+    /// Asks for a pass of every Rollout that reads one of the words.
+    fn changed(&self, words: &[String]) {
+        let memory = self.memory();
+        let mut asked = BTreeSet::new();
+        for word in words {
+            match word.strip_prefix("rollout/") {
+                Some(name) => {
+                    asked.insert(name.to_owned());
+                }
+                None => asked.extend(memory.readers.get(word).into_iter().flatten().cloned()),
+            }
+        }
+        drop(memory);
+        asked.iter().for_each(|name| self.trigger.send(name));
+    }
+
+    /// Forgets a Rollout that is gone.
+    fn forget(&self, name: &str) {
+        let mut memory = self.memory();
+        memory.unrefer(name);
+        memory.written.remove(name);
+        memory.failures.remove(name);
+        memory.refusals.remove(name);
+        let phase = memory.phases.remove(name);
+        drop(memory);
+        self.metrics.phase(phase, None);
+    }
+
+    /// Counts a Rollout's phase.
+    pub fn in_phase(&self, name: &str, phase: &'static str) {
+        let before = self.memory().phases.insert(name.to_owned(), phase);
+        self.metrics.phase(before, Some(phase));
+    }
+
+    /// Counts a failure; the failures before it.
+    pub fn fail(&self, name: &str) -> u32 {
+        let mut memory = self.memory();
+        let failures = memory.failures.entry(name.to_owned()).or_insert(0);
+        *failures = failures.saturating_add(1);
+        *failures - 1
+    }
+
+    /// Forgets the failures after a whole pass.
+    pub fn calm(&self, name: &str) {
+        self.memory().failures.remove(name);
+    }
+
+    /// The last refusal of a write of a Rollout.
+    pub fn refusal(&self, namespace: &str, name: &str) -> Option<String> {
+        self.memory().refusals.get(&format!("{namespace}/{name}")).map(|refusal| refusal.message.clone())
+    }
+
+    /// Remembers a refusal; whether it is another one than before.
+    pub fn refuse(&self, name: &str, error: &Error) -> bool {
+        let message = error.to_string();
+        let mut memory = self.memory();
+        let is_new = memory.refusals.get(name).is_none_or(|refusal| refusal.message != message);
+        if is_new {
+            memory.refusals.insert(name.to_owned(), Refusal { message, is_told: false });
+        }
+        is_new
+    }
+
+    /// Whether the status does not say yet that a write was refused; from now on it does.
+    pub fn tells_refusal(&self, name: &str) -> bool {
+        self.memory().refusals.get_mut(name).is_some_and(|refusal| !std::mem::replace(&mut refusal.is_told, true))
+    }
+
+    /// Forgets a refusal after a whole pass, and looks again so that the status forgets it too.
+    pub fn forget_refusal(&self, name: &str) {
+        if self.memory().refusals.remove(name).is_some() {
+            self.trigger.send(name);
+        }
+    }
+}
+
+impl Memory {
+    fn unrefer(&mut self, name: &str) {
+        for word in self.read.remove(name).unwrap_or_default() {
+            if let Some(readers) = self.readers.get_mut(&word) {
+                readers.remove(name);
+                if readers.is_empty() {
+                    self.readers.remove(&word);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Leader election by Lease. A holder stops writing before its lease can have expired: see [`Leadership::may_write`].
+//!
+//! Times are those of this process's own monotonic clock; clocks of other machines are never compared. A candidate takes
+//! a lease over only when it has not changed for its whole duration as seen from here. docs/decisions/0001 tells why.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::Api;
+use kube::api::PostParams;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::apply::WRITE_TIMEOUT;
+use super::clock::Clock;
+
+/// How long a lease holds without renewal.
+const DURATION: Duration = Duration::from_secs(15);
+/// How often it is renewed, and how often a candidate looks.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// Whether this process leads, and until when it may write.
+#[derive(Clone)]
+pub struct Leadership {
+    until: Arc<watch::Sender<Option<Instant>>>,
+}
+
+impl Leadership {
+    /// Leads for ever: for a single process that shares its cluster with nobody.
+    pub fn alone() -> Self {
+        let far = Instant::now() + Duration::from_secs(10 * 365 * 24 * 3600);
+        Self { until: Arc::new(watch::Sender::new(Some(far))) }
+    }
+
+    /// A candidate.
+    pub fn candidate() -> Self {
+        Self { until: Arc::new(watch::Sender::new(None)) }
+    }
+
+    /// Whether a write that begins now is answered, or given up, before the lease can have expired.
+    pub fn may_write(&self) -> bool {
+        self.until.borrow().is_some_and(|until| Instant::now() + WRITE_TIMEOUT < until)
+    }
+
+    /// Follows whether this process leads.
+    pub fn watch(&self) -> watch::Receiver<Option<Instant>> {
+        self.until.subscribe()
+    }
+
+    fn renewed(&self, began: Instant) {
+        self.until.send_replace(Some(began + DURATION));
+    }
+
+    fn lost(&self) {
+        if self.until.borrow().is_some() {
+            self.until.send_replace(None);
+        }
+    }
+}
+
+/// One candidate.
+pub struct Candidate {
+    /// The Lease.
+    pub api: Api<Lease>,
+    /// Its name.
+    pub name: String,
+    /// This process.
+    pub identity: String,
+    /// For the times that people read in the Lease.
+    pub clock: Clock,
+    /// What to tell.
+    pub leadership: Leadership,
+}
+
+/// What a candidate has seen of a lease: the version, and since when it has not changed.
+struct Seen {
+    version: Option<String>,
+    since: Instant,
+}
+
+impl Candidate {
+    /// Takes part until `stop` turns true, then gives the lease up, so that a successor need not wait.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let mut seen = Seen { version: None, since: Instant::now() };
+        loop {
+            let began = Instant::now();
+            match timeout(WRITE_TIMEOUT, self.take(&mut seen)).await {
+                Ok(Ok(true)) => self.leadership.renewed(began),
+                Ok(Ok(false)) => self.leadership.lost(),
+                Ok(Err(error)) => tracing::warn!(%error, "the lease could not be renewed"),
+                Err(_) => tracing::warn!("the lease could not be renewed in time"),
+            }
+            if self.leadership.until.borrow().is_some_and(|until| until <= Instant::now()) {
+                self.leadership.lost();
+            }
+            tokio::select! {
+                () = sleep(PERIOD) => {}
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+        }
+        let leads = self.leadership.until.borrow().is_some();
+        self.leadership.lost();
+        if leads && !matches!(timeout(WRITE_TIMEOUT, self.give_up()).await, Ok(Ok(()))) {
+            tracing::warn!("the lease could not be given up; a successor waits until it expires");
+        }
+    }
+
+    /// Takes or renews the lease; false while another holds it.
+    async fn take(&self, seen: &mut Seen) -> kube::Result<bool> {
+        let Some(lease) = self.api.get_opt(&self.name).await? else {
+            let lease = Lease { metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() }, spec: Some(self.spec(None)) };
+            return match self.api.create(&PostParams::default(), &lease).await {
+                Ok(_) => Ok(true),
+                Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+                Err(error) => Err(error),
+            };
+        };
+        if seen.version != lease.metadata.resource_version {
+            *seen = Seen { version: lease.metadata.resource_version.clone(), since: Instant::now() };
+        }
+        let spec = lease.spec.clone().unwrap_or_default();
+        let holder = spec.holder_identity.as_deref().unwrap_or_default();
+        let held_for = u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0);
+        if holder != self.identity && !holder.is_empty() && seen.since.elapsed() < Duration::from_secs(held_for) {
+            return Ok(false);
+        }
+        let next = Lease { spec: Some(self.spec(Some(&spec))), ..lease };
+        match self.api.replace(&self.name, &PostParams::default(), &next).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
+        let now = Some(MicroTime((self.clock)()));
+        let stays = before.filter(|before| before.holder_identity.as_ref() == Some(&self.identity));
+        let transitions = before.and_then(|before| before.lease_transitions).unwrap_or(0);
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            acquire_time: stays.map_or(now.clone(), |stays| stays.acquire_time.clone()),
+            renew_time: now,
+            lease_transitions: Some(if stays.is_some() || before.is_none() { transitions } else { transitions + 1 }),
+            ..LeaseSpec::default()
+        }
+    }
+
+    async fn give_up(&self) -> kube::Result<()> {
+        let mut lease = self.api.get(&self.name).await?;
+        if let Some(spec) = &mut lease.spec
+            && spec.holder_identity.as_ref() == Some(&self.identity)
+        {
+            spec.holder_identity = Some(String::new());
+            spec.lease_duration_seconds = Some(1);
+            self.api.replace(&self.name, &PostParams::default(), &lease).await?;
+        }
+        Ok(())
+    }
+}

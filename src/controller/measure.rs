@@ -1,0 +1,82 @@
+//! Runs the queries that are due, each in a task of its own. Cannot fail, only report; decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::future::BoxFuture;
+
+use super::clock::Clock;
+use crate::api::provider::MetricProviderSpec;
+use crate::plan::measurement::{Measurement, Query, Sample};
+
+pub mod prometheus;
+
+/// Asks a provider.
+pub trait Meter: Send + Sync {
+    /// The answer, or a sentence that says why there is none. Never longer than the provider's time-out.
+    fn measure(&self, name: String, spec: MetricProviderSpec, query: String) -> BoxFuture<'static, Result<Sample, String>>;
+}
+
+/// Answers that wait to be recorded, and queries that are under way. Both by Rollout.
+#[derive(Default)]
+pub struct Inbox {
+    inner: Mutex<BTreeMap<String, Mail>>,
+}
+
+#[derive(Default)]
+struct Mail {
+    asked: BTreeSet<String>,
+    answered: Vec<Measurement>,
+}
+
+impl Inbox {
+    fn inner(&self) -> MutexGuard<'_, BTreeMap<String, Mail>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers of a Rollout, kept until they are recorded.
+    pub fn answers(&self, rollout: &str) -> Vec<Measurement> {
+        self.inner().get(rollout).map(|one| one.answered.clone()).unwrap_or_default()
+    }
+
+    /// Drops the answers that a written status has recorded, and those that it had no use for.
+    pub fn drop_recorded(&self, rollout: &str, recorded: &[Measurement]) {
+        let mut inner = self.inner();
+        let Some(one) = inner.get_mut(rollout) else { return };
+        one.answered.retain(|answer| !recorded.iter().any(|done| done.id == answer.id));
+        for done in recorded {
+            one.asked.remove(&done.id);
+        }
+        if one.asked.is_empty() && one.answered.is_empty() {
+            inner.remove(rollout);
+        }
+    }
+
+    /// Marks a query as under way; false when it is already.
+    fn ask(&self, rollout: &str, id: &str) -> bool {
+        self.inner().entry(rollout.to_owned()).or_default().asked.insert(id.to_owned())
+    }
+
+    fn answer(&self, rollout: &str, measurement: Measurement) {
+        self.inner().entry(rollout.to_owned()).or_default().answered.push(measurement);
+    }
+}
+
+/// Starts a query unless it is under way; `done` is called when its answer is in the inbox.
+pub fn start(inbox: &Arc<Inbox>, meter: &Arc<dyn Meter>, clock: &Clock, asked: (&str, Query, Option<MetricProviderSpec>), done: impl FnOnce(bool) + Send + 'static) {
+    let (rollout, query, spec) = asked;
+    if !inbox.ask(rollout, &query.id) {
+        return;
+    }
+    let (inbox, meter, clock, rollout) = (inbox.clone(), meter.clone(), clock.clone(), rollout.to_owned());
+    tokio::spawn(async move {
+        let started_at = clock();
+        let outcome = match spec {
+            Some(spec) => meter.measure(query.provider, spec, query.text).await,
+            None => Err(format!("MetricProvider {} does not exist", query.provider)),
+        };
+        let is_ok = outcome.is_ok();
+        inbox.answer(&rollout, Measurement { id: query.id, started_at, finished_at: clock(), outcome });
+        done(is_ok);
+    });
+}

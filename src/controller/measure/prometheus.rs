@@ -1,0 +1,290 @@
+//! Instant queries against a server with Prometheus' query API, bounded in time, size and number.
+//!
+//! The answer is read in pieces, so that its size can be bounded; `prometheus-http-query` builds and sends the request.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use prometheus_http_query::Client;
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::Meter;
+use crate::api::provider::{MetricProviderSpec, SecretKey};
+use crate::plan::measurement::Sample;
+
+/// Queries under way at once, a provider; others wait, and those of other providers do not.
+const IN_FLIGHT: usize = 16;
+/// How long a Secret is kept before it is read again.
+const SECRET_KEPT: Duration = Duration::from_secs(60);
+const TIMEOUT_SECONDS: i32 = 10;
+const RESPONSE_BYTES: i64 = 1_048_576;
+
+/// Asks Prometheus.
+#[derive(Clone)]
+pub struct PrometheusMeter {
+    secrets: Api<Secret>,
+    inner: Arc<Mutex<BTreeMap<String, Known>>>,
+}
+
+/// What is kept of a provider.
+#[derive(Clone)]
+struct Known {
+    spec: MetricProviderSpec,
+    client: reqwest::Client,
+    in_flight: Arc<Semaphore>,
+    secret: Option<(String, Instant)>,
+}
+
+impl PrometheusMeter {
+    /// A meter that reads credentials from Secrets of the controller's own namespace.
+    pub fn new(secrets: Api<Secret>) -> Self {
+        Self { secrets, inner: Arc::default() }
+    }
+
+    fn known(&self, name: &str, spec: &MetricProviderSpec) -> Result<Known, String> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = inner.get(name).filter(|known| known.spec == *spec) {
+            return Ok(known.clone());
+        }
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .danger_accept_invalid_certs(spec.prometheus.insecure_skip_verify.unwrap_or(false))
+            .build()
+            .map_err(|error| format!("MetricProvider {name}: {error}"))?;
+        let known = Known { spec: spec.clone(), client, in_flight: Arc::new(Semaphore::new(IN_FLIGHT)), secret: None };
+        inner.insert(name.to_owned(), known.clone());
+        Ok(known)
+    }
+
+    /// The value of a Secret's key, read at most once a minute.
+    async fn secret(&self, name: &str, key: &SecretKey) -> Result<String, String> {
+        let kept = {
+            let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            inner.get(name).and_then(|known| known.secret.clone())
+        };
+        if let Some((value, read)) = kept
+            && read.elapsed() < SECRET_KEPT
+        {
+            return Ok(value);
+        }
+        let secret = self.secrets.get(&key.name).await.map_err(|_| format!("MetricProvider {name}: the Secret {} cannot be read; create it in Serin's namespace", key.name))?;
+        let bytes = secret.data.unwrap_or_default().remove(&key.key);
+        let bytes = bytes.ok_or_else(|| format!("MetricProvider {name}: the Secret {} has no key {}", key.name, key.key))?;
+        let value = String::from_utf8(bytes.0).map_err(|_| format!("MetricProvider {name}: the Secret {} is not text", key.name))?;
+        let value = value.trim().to_owned();
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = inner.get_mut(name) {
+            known.secret = Some((value.clone(), Instant::now()));
+        }
+        Ok(value)
+    }
+
+    async fn authorization(&self, name: &str, spec: &MetricProviderSpec) -> Result<Option<String>, String> {
+        let Some(authentication) = &spec.authentication else { return Ok(None) };
+        if let Some(key) = &authentication.bearer_token {
+            return Ok(Some(format!("Bearer {}", self.secret(name, key).await?)));
+        }
+        let Some(basic) = &authentication.basic else { return Ok(None) };
+        let password = self.secret(name, &basic.password).await?;
+        use base64::Engine as _;
+        let text = base64::engine::general_purpose::STANDARD.encode(format!("{}:{password}", basic.username));
+        Ok(Some(format!("Basic {text}")))
+    }
+
+    async fn ask(&self, name: &str, spec: &MetricProviderSpec, query: &str) -> Result<Sample, String> {
+        let known = self.known(name, spec)?;
+        let _permit = known.in_flight.acquire().await.map_err(|_| "the meter is closed".to_owned())?;
+        let authorization = self.authorization(name, spec).await?;
+        let told = |error: &dyn std::fmt::Display| format!("MetricProvider {name}: {error}");
+        let client = Client::from(known.client, &spec.prometheus.address).map_err(|error| told(&error))?;
+        let mut request = client.query(query);
+        if let Some(value) = authorization {
+            let value = reqwest::header::HeaderValue::from_str(&value).map_err(|_| told(&"the credentials are not a header's text"))?;
+            request = request.header(reqwest::header::AUTHORIZATION, value);
+        }
+        let response = request.get_raw().await.map_err(|error| told(&root(&error)))?;
+        let limit = usize::try_from(spec.max_response_bytes.unwrap_or(RESPONSE_BYTES)).unwrap_or(usize::MAX);
+        let status = response.status();
+        let body = read(response, limit).await.map_err(|error| told(&error))?;
+        parse(&body).map_err(|error| if status.is_success() { told(&error) } else { told(&format!("HTTP {status}; {error}")) })
+    }
+}
+
+impl Meter for PrometheusMeter {
+    fn measure(&self, name: String, spec: MetricProviderSpec, query: String) -> BoxFuture<'static, Result<Sample, String>> {
+        let meter = self.clone();
+        let seconds = u64::try_from(spec.timeout_seconds.unwrap_or(TIMEOUT_SECONDS)).unwrap_or(1);
+        async move {
+            let answer = tokio::time::timeout(Duration::from_secs(seconds), meter.ask(&name, &spec, &query)).await;
+            answer.unwrap_or_else(|_| Err(format!("MetricProvider {name}: no answer within {seconds} s")))
+        }
+        .boxed()
+    }
+}
+
+/// The innermost cause, which says what happened.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+async fn read(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(|error| root(&error))? {
+        body.extend_from_slice(&piece);
+        if body.len() > limit {
+            return Err(format!("the answer has more than {limit} bytes; aggregate in PromQL, or raise maxResponseBytes"));
+        }
+    }
+    Ok(body)
+}
+
+/// The answer's envelope, <https://prometheus.io/docs/prometheus/latest/querying/api/>.
+#[derive(Deserialize)]
+struct Envelope {
+    status: String,
+    error: Option<String>,
+    data: Option<Data>,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
+enum Data {
+    Scalar((f64, String)),
+    Vector(Vec<Series>),
+    Matrix(serde::de::IgnoredAny),
+    String(serde::de::IgnoredAny),
+}
+
+#[derive(Deserialize)]
+struct Series {
+    metric: BTreeMap<String, String>,
+    value: Option<(f64, String)>,
+}
+
+/// The numbers of an answer, series in the order of their labels.
+fn parse(body: &[u8]) -> Result<Sample, String> {
+    let garbage = || {
+        let start: String = String::from_utf8_lossy(body).chars().take(60).collect();
+        format!("the answer is not Prometheus': {start:?}")
+    };
+    let envelope: Envelope = serde_json::from_slice(body).map_err(|_| garbage())?;
+    if envelope.status != "success" {
+        return Err(envelope.error.unwrap_or_else(garbage));
+    }
+    match envelope.data.ok_or_else(garbage)? {
+        Data::Scalar((_, text)) => text.parse().map(Sample::Scalar).map_err(|_| garbage()),
+        Data::Vector(mut series) => {
+            series.sort_by(|left, right| left.metric.cmp(&right.metric));
+            let numbers: Result<Vec<f64>, String> = series
+                .iter()
+                .map(|one| one.value.as_ref().ok_or("the query answers histograms; use histogram_quantile or histogram_fraction".to_owned())?.1.parse().map_err(|_| garbage()))
+                .collect();
+            numbers.map(Sample::Vector)
+        }
+        Data::Matrix(_) => Err("the query answers a range; write an instant query".into()),
+        Data::String(_) => Err("the query answers text; write one that answers numbers".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::http::{HeaderMap, StatusCode};
+    use axum::response::{IntoResponse, Redirect};
+    use axum::routing::get;
+
+    use super::*;
+
+    /// Serves one answer for ever, on a loopback port.
+    async fn serve<T: IntoResponse + Clone + Send + Sync + 'static>(answer: T) -> String {
+        let app = Router::new().route("/api/v1/query", get(move || std::future::ready(answer.clone())));
+        serve_app(app).await
+    }
+
+    async fn serve_app(app: Router) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        address
+    }
+
+    fn meter() -> PrometheusMeter {
+        crate::controller::use_ring();
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        PrometheusMeter::new(Api::namespaced(kube::Client::try_from(config).unwrap(), "serin-system"))
+    }
+
+    async fn ask(address: &str) -> Result<Sample, String> {
+        let spec = MetricProviderSpec { timeout_seconds: Some(2), max_response_bytes: Some(2048), ..MetricProviderSpec::at(address) };
+        meter().measure("p".into(), spec, "up".into()).await
+    }
+
+    #[tokio::test]
+    async fn answers() {
+        let vector = |series: &str| format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{series}]}}}}"#);
+        let two = r#"{"metric":{"a":"2"},"value":[1,"2"]},{"metric":{"a":"1"},"value":[1,"NaN"]}"#;
+        assert_eq!(ask(&serve(r#"{"status":"success","data":{"resultType":"scalar","result":[1.5,"3"]}}"#).await).await, Ok(Sample::Scalar(3.0)));
+        assert_eq!(ask(&serve(vector("")).await).await, Ok(Sample::Vector(vec![])));
+        let Ok(Sample::Vector(numbers)) = ask(&serve(vector(two)).await).await else { panic!("no vector") };
+        assert!(numbers[0].is_nan() && (numbers[1] - 2.0).abs() < f64::EPSILON, "in the order of labels: {numbers:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_answer_says_why() {
+        let check = |answer: Result<Sample, String>, wanted: &str| assert!(answer.as_ref().is_err_and(|error| error.contains(wanted)), "{answer:?} lacks {wanted}");
+        check(ask(&serve("<html>").await).await, "not Prometheus'");
+        check(ask(&serve((StatusCode::INTERNAL_SERVER_ERROR, "oh")).await).await, "HTTP 500");
+        check(ask(&serve(r#"{"status":"error","errorType":"bad_data","error":"parse error"}"#).await).await, "parse error");
+        check(ask(&serve("x".repeat(4096)).await).await, "more than 2048 bytes");
+        check(ask(&serve(Redirect::temporary("http://127.0.0.1:1/")).await).await, "HTTP 307");
+        check(ask("http://127.0.0.1:1").await, "refused");
+        let hangs = Router::new().route("/api/v1/query", get(std::future::pending::<&str>));
+        check(ask(&serve_app(hangs).await).await, "no answer within 2 s");
+    }
+
+    #[tokio::test]
+    async fn a_slow_provider_delays_no_other() {
+        let meter = meter();
+        let hangs = serve_app(Router::new().route("/api/v1/query", get(std::future::pending::<&str>))).await;
+        let slow: Vec<_> = (0..2 * IN_FLIGHT).map(|_| tokio::spawn(meter.measure("slow".into(), MetricProviderSpec::at(&hangs), "up".into()))).collect();
+        let fast = serve(r#"{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}"#).await;
+        assert_eq!(meter.measure("fast".into(), MetricProviderSpec::at(&fast), "up".into()).await, Ok(Sample::Scalar(1.0)));
+        assert!(slow.iter().all(|task| !task.is_finished()));
+        slow.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    #[tokio::test]
+    async fn the_token_comes_from_the_secret() {
+        let app = Router::new().route(
+            "/api/v1/query",
+            get(|headers: HeaderMap| async move {
+                let is_right = headers.get("authorization").is_some_and(|value| value == "Bearer s3cret");
+                if is_right { r#"{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}"# } else { "no" }
+            }),
+        );
+        let secret = Router::new().route(
+            "/api/v1/namespaces/serin-system/secrets/token",
+            get(|| async { r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"token"},"data":{"key":"czNjcmV0Cg=="}}"# }),
+        );
+        crate::controller::use_ring();
+        let kubernetes = kube::Client::try_from(kube::Config::new(serve_app(secret).await.parse().unwrap())).unwrap();
+        let meter = PrometheusMeter::new(Api::namespaced(kubernetes, "serin-system"));
+        let key = |key: &str| crate::api::provider::SecretKey { name: "token".into(), key: key.into() };
+        let with = |token| crate::api::provider::AuthenticationSpec { bearer_token: Some(token), basic: None };
+        let spec = MetricProviderSpec { authentication: Some(with(key("key"))), ..MetricProviderSpec::at(&serve_app(app).await) };
+        assert_eq!(meter.measure("p".into(), spec.clone(), "up".into()).await, Ok(Sample::Scalar(1.0)));
+        let wrong = MetricProviderSpec { authentication: Some(with(key("other"))), ..spec };
+        assert!(meter.measure("q".into(), wrong, "up".into()).await.is_err_and(|error| error.contains("no key other")));
+    }
+}

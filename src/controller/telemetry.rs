@@ -1,0 +1,142 @@
+//! Logs and the Prometheus registry. Label sets are bounded: no name of a Rollout stands in a label.
+
+use std::io;
+use std::sync::atomic::AtomicI64;
+
+use clap::ValueEnum;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use tracing_subscriber::EnvFilter;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Sends logs to standard error.
+pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let set = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    set.map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Phase {
+    phase: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Write {
+    verb: &'static str,
+    resource: &'static str,
+    outcome: &'static str,
+}
+
+/// The controller's own metrics.
+pub struct Metrics {
+    registry: Registry,
+    passes: Family<Outcome, Counter>,
+    pass_seconds: Histogram,
+    writes: Family<Write, Counter>,
+    queries: Family<Outcome, Counter>,
+    ended: Family<Outcome, Counter>,
+    rollouts: Family<Phase, Gauge>,
+    events_dropped: Counter,
+    leader: Gauge<i64, AtomicI64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("serin"),
+            passes: Family::default(),
+            pass_seconds: Histogram::new(exponential_buckets(0.000_5, 4.0, 8)),
+            writes: Family::default(),
+            queries: Family::default(),
+            ended: Family::default(),
+            rollouts: Family::default(),
+            events_dropped: Counter::default(),
+            leader: Gauge::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("passes", "Passes over a Rollout, by outcome", metrics.passes.clone());
+        registry.register("pass_duration_seconds", "Time of a pass, its writes included", metrics.pass_seconds.clone());
+        registry.register("writes", "Requests that write, by verb, resource and outcome", metrics.writes.clone());
+        registry.register("queries", "Queries to metric providers, by outcome", metrics.queries.clone());
+        registry.register("rollouts_ended", "Rollouts that ended, by outcome", metrics.ended.clone());
+        registry.register("rollouts", "Rollouts by phase", metrics.rollouts.clone());
+        registry.register("events_dropped", "Kubernetes Events that were not published", metrics.events_dropped.clone());
+        registry.register("leader", "1 while this replica leads", metrics.leader.clone());
+        metrics
+    }
+}
+
+impl Metrics {
+    /// A pass ended.
+    pub fn pass(&self, outcome: &'static str, seconds: f64) {
+        self.passes.get_or_create(&Outcome { outcome }).inc();
+        self.pass_seconds.observe(seconds);
+    }
+
+    /// A write was answered, or not.
+    pub fn write(&self, resource: &'static str, verb: &'static str, outcome: &'static str) {
+        self.writes.get_or_create(&Write { verb, resource, outcome }).inc();
+    }
+
+    /// A query was answered, or not.
+    pub fn query(&self, is_ok: bool) {
+        self.queries.get_or_create(&Outcome { outcome: if is_ok { "ok" } else { "error" } }).inc();
+    }
+
+    /// A rollout ended.
+    pub fn ended(&self, outcome: &'static str) {
+        self.ended.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// A Rollout is in another phase than before; none for one that does not exist.
+    pub fn phase(&self, before: Option<&'static str>, after: Option<&'static str>) {
+        if before == after {
+            return;
+        }
+        if let Some(phase) = before {
+            self.rollouts.get_or_create(&Phase { phase }).dec();
+        }
+        if let Some(phase) = after {
+            self.rollouts.get_or_create(&Phase { phase }).inc();
+        }
+    }
+
+    /// An Event was not published.
+    pub fn event_dropped(&self) {
+        self.events_dropped.inc();
+    }
+
+    /// Whether this replica leads.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+}

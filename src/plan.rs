@@ -143,7 +143,7 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
         anchor: stable.or(first),
         canary: canary.as_deref(),
         goal: course.permitted(facts),
-        pods_wanted: course.pods_wanted(facts),
+        pods_wanted: course.pods_carrying(facts),
         may_raise: facts.has_finalizer() && facts.strategy.faults.is_empty(),
         pods: &facts.pods,
         replicas: facts.replicas,

@@ -178,6 +178,9 @@ pub struct Attempt {
     pub passed_steps: String,
     /// When the current step began.
     pub step_started_at: Timestamp,
+    /// The weight of the last `setWeight` step that was passed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub weight: i32,
     /// Whether the remaining steps are skipped, by a promoteFull on record.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_steps: bool,

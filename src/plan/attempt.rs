@@ -68,6 +68,7 @@ fn open(facts: &Facts<'_>, course: &mut Course, number: i32) {
         steps: i32::try_from(facts.strategy.steps.len()).unwrap_or(i32::MAX),
         passed_steps: passed_steps(facts, 0),
         step_started_at: facts.now,
+        weight: 0,
         skip_steps: false,
         short_of_pods: None,
     });

@@ -110,12 +110,18 @@ pub struct Course {
 impl Course {
     /// Waits, without holding the steps.
     pub fn wait(&mut self, reason: &'static str, message: impl Into<String>) {
-        self.waits.push(Waiting { reason, message: message.into(), until: None });
+        self.note(Waiting { reason, message: message.into(), until: None });
+    }
+
+    fn note(&mut self, waiting: Waiting) {
+        if !self.waits.iter().any(|known| known.reason == waiting.reason && known.message == waiting.message) {
+            self.waits.push(waiting);
+        }
     }
 
     /// Waits until a time at most, and looks again then.
     pub fn wait_until(&mut self, reason: &'static str, message: impl Into<String>, until: Timestamp) {
-        self.waits.push(Waiting { reason, message: message.into(), until: Some(until) });
+        self.note(Waiting { reason, message: message.into(), until: Some(until) });
         self.wakes.push((until, reason.to_owned()));
     }
 
@@ -171,14 +177,23 @@ impl Course {
 
     /// Canary pods that are wanted before the next thing can happen.
     pub fn pods_wanted(&self, facts: &Facts<'_>) -> i32 {
-        let stable_ready = self.stable().is_some_and(|stable| facts.pods_of(stable).ready > 0);
         if self.canary().is_none() {
             0
-        } else if self.has_passed_all(facts) || !stable_ready {
+        } else if self.has_passed_all(facts) || self.is_alone(facts) {
             facts.replicas
         } else {
             pods_for(self.permitted(facts), facts.replicas)
         }
+    }
+
+    /// Canary pods that the permitted weight needs; all of them where stable has no ready pod.
+    pub fn pods_carrying(&self, facts: &Facts<'_>) -> i32 {
+        pods_for(self.permitted(facts), facts.replicas).min(self.pods_wanted(facts)).max(if self.is_alone(facts) { self.pods_wanted(facts) } else { 0 })
+    }
+
+    /// Whether stable has no ready pod.
+    fn is_alone(&self, facts: &Facts<'_>) -> bool {
+        self.stable().is_none_or(|stable| facts.pods_of(stable).ready == 0)
     }
 
     /// What is remembered of the route.

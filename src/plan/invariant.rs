@@ -153,8 +153,7 @@ impl Checks<'_> {
         let status = &self.plan.status;
         let is_canary = status.aborted.is_none() && status.canary.as_ref().is_some_and(|one| Some(&one.hash) == canary.as_ref());
         let permitted = if is_canary && !self.facts.is_leaving { self.permitted() } else { 0 };
-        let all_passed = status.current_step_index.is_some_and(|index| usize::try_from(index).is_ok_and(|index| index >= self.facts.strategy.steps.len()));
-        let wanted = if all_passed { self.facts.replicas } else { pods_for(permitted, self.facts.replicas) };
+        let wanted = pods_for(permitted, self.facts.replicas);
         let most = carried_at_most(permitted, self.ready(canary.as_deref()), wanted);
         let over = |leg: &Leg| leg.canary > Split::of(leg.share, most).canary;
         let legs = self.legs_after();

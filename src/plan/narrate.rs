@@ -85,11 +85,9 @@ fn started(before: &RolloutStatus, after: &RolloutStatus) -> Option<String> {
     (!same && after.aborted.is_none()).then(|| format!("revision {} of {}{commit}: attempt {}, {} steps", canary.hash, canary.image, attempt.number, attempt.steps))
 }
 
-/// The weight that came in force: a step was passed while the canary had more or less than before.
+/// The weight that came in force: that of a `setWeight` step that was passed.
 fn weight_passed(before: &RolloutStatus, after: &RolloutStatus) -> Option<String> {
-    let (known, canary) = (before.canary.as_ref()?, after.canary.as_ref()?);
-    let advanced = after.current_step_index > before.current_step_index && known.hash == canary.hash;
-    let weight = canary.observed_weight;
-    let had = known.observed_weight == weight && before.current_step_index != Some(0);
-    (advanced && !had && weight > 0).then(|| format!("{weight}% of traffic goes to {}", canary.hash))
+    let (attempt, canary) = (after.attempt.as_ref()?, after.canary.as_ref()?);
+    let known = before.attempt.as_ref().filter(|known| known.started_at == attempt.started_at).map_or(0, |known| known.weight);
+    (attempt.weight != known).then(|| format!("{}% of traffic goes to {}", attempt.weight, canary.hash))
 }

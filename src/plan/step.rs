@@ -80,10 +80,15 @@ pub fn advance(facts: &Facts<'_>, course: &mut Course) {
 
 /// Passes the current step.
 pub fn pass(facts: &Facts<'_>, course: &mut Course) {
-    let next = course.step_index() + 1;
-    course.status.current_step_index = i32::try_from(next).ok();
+    let index = course.step_index();
+    course.status.current_step_index = i32::try_from(index + 1).ok();
     if let Some(attempt) = &mut course.status.attempt {
-        *attempt = Attempt { passed_steps: attempt::passed_steps(facts, next), step_started_at: facts.now, ..attempt.clone() };
+        let weight = match facts.strategy.steps.get(index) {
+            Some(Step::SetWeight(weight)) => *weight,
+            Some(Step::Pause(_) | Step::Analysis(_) | Step::Faulty) | None => attempt.weight,
+        };
+        let passed_steps = attempt::passed_steps(facts, index + 1);
+        *attempt = Attempt { passed_steps, weight, step_started_at: facts.now, ..attempt.clone() };
     }
 }
 

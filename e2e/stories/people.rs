@@ -1,0 +1,60 @@
+//! What people ask by RolloutAction.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use serin::api::status::Phase;
+
+use crate::support::world::{is_aborted, is_healthy};
+use crate::support::{Environment, Given, World};
+
+/// A pause step waits for a promotion; a stale one is refused.
+pub async fn pause_and_promote(environment: Arc<Environment>, name: String) {
+    let world = World::start(environment, &name).await;
+    let first = Given { steps: json!([{"setWeight": 40}, {"pause": {}}, {"setWeight": 80}]), ..Given::default() };
+    world.healthy(&first).await;
+    let second = first.image("checkout:2");
+    world.given(&second).await;
+    world.wait("Paused", 20, |rollout| rollout.status.phase == Some(Phase::Paused)).await;
+    let stale = world.act("promote", &first.hash(), Some(1)).await;
+    let (accepted, message) = world.answer(&stale).await;
+    world.assert(!accepted && message.contains(&second.hash()), &format!("a stale promotion is refused: {message}"));
+    let elsewhere = world.act("promote", &second.hash(), Some(0)).await;
+    world.assert(!world.answer(&elsewhere).await.0, "a promotion of another step is refused");
+    let pause = world.act("pause", &second.hash(), None).await;
+    world.assert(world.answer(&pause).await.0, "a pause is accepted");
+    let resume = world.act("resume", &second.hash(), None).await;
+    world.assert(world.answer(&resume).await.0, "a resume is accepted");
+    let promote = world.act("promote", &second.hash(), Some(1)).await;
+    let rollout = world.wait("promoted", 30, |rollout| is_healthy(rollout, &second.hash())).await;
+    world.assert(world.answer(&promote).await.0, "the promotion is accepted");
+    let decided = rollout.status.decisions.iter().any(|decision| decision.what == "Promote step" && decision.by.contains("alice"));
+    world.assert(decided, "the decision is on record, with who");
+    let owned = world.object(&format!("/apis/serin.dev/v1alpha1/namespaces/{{ns}}/rolloutactions/{promote}")).await;
+    world.assert(owned.is_some_and(|object| object.pointer("/metadata/ownerReferences/0/name") == Some(&json!("checkout"))), "the Rollout owns the action");
+    world.end().await;
+}
+
+/// An abort by a person, a retry, and then all steps skipped.
+pub async fn abort_and_retry(environment: Arc<Environment>, name: String) {
+    let world = World::start(environment, &name).await;
+    let first = Given { steps: json!([{"setWeight": 40}, {"pause": {}}]), ..Given::default() };
+    world.healthy(&first).await;
+    let second = first.image("checkout:2");
+    world.given(&second).await;
+    world.until("weight 40", 20, || (world.monitor.weights("checkout").last() == Some(&40)).then_some(())).await;
+    world.act("abort", &second.hash(), None).await;
+    world.wait("aborted", 5, |rollout| is_aborted(rollout, "AbortedByAction")).await;
+    let promote = world.act("promoteFull", &second.hash(), None).await;
+    world.assert(!world.answer(&promote).await.0, "an aborted canary is not promoted");
+    world.given(&second).await;
+    let retry = world.act("retry", &second.hash(), None).await;
+    world.assert(world.answer(&retry).await.0, "the retry is accepted");
+    world.wait("the second attempt", 20, |rollout| rollout.status.attempt.as_ref().is_some_and(|attempt| attempt.number == 2)).await;
+    world.act("promoteFull", &second.hash(), None).await;
+    world.wait("promoted", 30, |rollout| is_healthy(rollout, &second.hash())).await;
+    let abort = world.act("abort", &second.hash(), None).await;
+    let (accepted, message) = world.answer(&abort).await;
+    world.assert(!accepted && message.contains("revert"), &format!("after the promotion an abort is refused: {message}"));
+    world.end().await;
+}

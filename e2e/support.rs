@@ -1,0 +1,11 @@
+//! What stories stand on: the environment, one story's world, and the monitor that checks the invariants.
+
+pub mod environment;
+pub mod exporter;
+pub mod monitor;
+pub mod pods;
+pub mod world;
+
+pub use environment::Environment;
+pub use pods::Ready;
+pub use world::{Given, World};

@@ -3,3 +3,5 @@
 pub mod api;
 pub mod plan;
 pub mod controller;
+pub mod embedded;
+pub mod demo;

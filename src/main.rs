@@ -14,6 +14,7 @@ use serin::controller::lease::{Candidate, Leadership};
 use serin::controller::measure::prometheus::PrometheusMeter;
 use serin::controller::telemetry::{self, LogFormat, Metrics};
 use serin::controller::{self, Start, clock, server};
+use serin::demo;
 use serin::plan::observed::Settings;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -30,8 +31,22 @@ struct Arguments {
 enum Command {
     /// Runs the controller.
     Run(RunArguments),
+    /// Shows a good release promoted and a bad one aborted; needs no cluster.
+    Demo(DemoArguments),
     /// Prints the CustomResourceDefinitions as YAML.
     Crds(CrdsArguments),
+}
+
+#[derive(clap::Args)]
+struct DemoArguments {
+    /// How many times faster, 0.1 to 20.
+    #[arg(long, default_value_t = 1.0)]
+    speed: f64,
+    /// Uses no colours; so does a set NO_COLOR.
+    #[arg(long)]
+    no_color: bool,
+    #[arg(long, env = "NO_COLOR", hide = true, num_args = 0..=1, default_value = "", default_missing_value = "1")]
+    no_color_variable: String,
 }
 
 #[derive(clap::Args)]
@@ -80,6 +95,10 @@ async fn main() -> anyhow::Result<()> {
     controller::use_ring();
     match Arguments::parse().command {
         Command::Run(arguments) => run(arguments).await,
+        Command::Demo(arguments) => {
+            let has_color = !arguments.no_color && arguments.no_color_variable.is_empty();
+            demo::run(demo::Options { speed: arguments.speed, has_color }).await
+        }
         Command::Crds(arguments) => print_crds(&arguments),
     }
 }

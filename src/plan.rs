@@ -175,7 +175,7 @@ fn route_actions(facts: &Facts<'_>, course: &mut Course, change: Option<&Change>
 
 /// Whether the route is away from its rest, so that a deletion must bring it back first.
 fn is_in_flight(facts: &Facts<'_>, course: &Course) -> bool {
-    if course.canary().is_some() {
+    if course.canary().is_some() && !facts.is_leaving {
         return true;
     }
     let Some(stable) = course.stable() else { return false };

@@ -52,7 +52,7 @@ pub async fn deleted(environment: Arc<Environment>, name: String) {
 
 /// Two replicas: the second takes over when the first is stopped, and finishes the rollout.
 pub async fn leader_hands_over(environment: Arc<Environment>, name: String) {
-    let mut world = World::start_with(environment, &name, &["--leader-election=true", "--identity=first"]).await;
+    let mut world = World::start_with(environment, &name, &["--identity=first"]).await;
     let first = Given { steps: json!([{"setWeight": 40}, {"pause": {"duration": "3s"}}]), ..Given::default() };
     world.healthy(&first).await;
     let second = first.image("checkout:2");

@@ -102,7 +102,11 @@ impl Given {
 
 fn merge(into: &mut Value, from: &Value) {
     for (key, value) in from.as_object().into_iter().flatten() {
-        into[key] = value.clone();
+        if value.is_null() {
+            into.as_object_mut().unwrap().remove(key);
+        } else {
+            into[key] = value.clone();
+        }
     }
 }
 
@@ -134,9 +138,9 @@ impl World {
         let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = Command::new(&self.environment.binary);
         command
-            .args(["run", "--namespace", &self.namespace, "--leader-election=false", "--listen=127.0.0.1:0", "--log-format=text", "--log=info,serin=debug"])
+            .args(["run", "--namespace", &self.namespace, "--listen=127.0.0.1:0", "--log-format=text", "--log=info,serin=debug"])
             .args(["--prometheus-url", &self.environment.prometheus, "--route-wait=0.2", "--drain=0.2"])
-            .args(&self.arguments)
+            .args(if self.arguments.is_empty() { vec!["--leader-election=false".to_owned()] } else { self.arguments.clone() })
             .env("KUBECONFIG", &self.environment.kubeconfig)
             .stdout(Stdio::null())
             .stderr(log);

@@ -137,7 +137,8 @@ impl Checks<'_> {
             if leg.canary > 0 && canary_ready == 0 && stable_ready > 0 {
                 violations.push(broken("S2", format!("{}: {}% to a canary without ready pods", leg.key(), leg.canary)));
             }
-            if leg.stable > 0 && stable_ready == 0 && canary_ready > 0 && stable.is_some() {
+            let before = self.facts.route.legs.iter().find(|known| known.key() == leg.key()).map_or(0, |known| known.stable);
+            if leg.stable > before && stable_ready == 0 && canary_ready > 0 && stable.is_some() {
                 violations.push(broken("S2", format!("{}: {}% to a stable without ready pods", leg.key(), leg.stable)));
             }
         }
@@ -147,10 +148,11 @@ impl Checks<'_> {
     /// S3: no more weight than the step permits, and than the ready pods carry plus one pod's share.
     fn weight_is_permitted(&self) -> Vec<Violation> {
         let (stable, canary, _) = self.subsets_after();
-        if stable == canary || self.ready(stable.as_deref()) == 0 || !self.facts.problems.is_empty() {
+        let status = &self.plan.status;
+        let is_promoted = status.stable.as_ref().map(|stable| &stable.hash) == canary.as_ref();
+        if stable == canary || is_promoted || self.ready(stable.as_deref()) == 0 || !self.facts.problems.is_empty() {
             return Vec::new();
         }
-        let status = &self.plan.status;
         let is_canary = status.aborted.is_none() && status.canary.as_ref().is_some_and(|one| Some(&one.hash) == canary.as_ref());
         let permitted = if is_canary && !self.facts.is_leaving { self.permitted() } else { 0 };
         let wanted = pods_for(permitted, self.facts.replicas);

@@ -105,7 +105,9 @@ fn owned_start(route: &Route, want: &Wanted<'_>) -> (Option<Change>, Option<Wait
 
 /// Weight goes down: the canary is not wanted, its pods died, or the step permits less. S2, S3, S6.
 fn lower(route: &Route, want: &Wanted<'_>) -> Option<(Option<Change>, Option<Waiting>)> {
-    let canary = route.canary.as_deref().filter(|canary| route.stable.as_deref() != Some(*canary))?;
+    let is_own = |canary: &&str| route.stable.as_deref() != Some(*canary) && want.anchor != Some(*canary);
+    // A canary that is stable now keeps its weight until the stable subset holds it too.
+    let canary = route.canary.as_deref().filter(is_own)?;
     let canary_ready = want.ready(Some(canary));
     let stable_ready = route.stable.as_deref().is_none_or(|stable| want.ready(Some(stable)) > 0);
     if !stable_ready && canary_ready > 0 {
@@ -118,7 +120,7 @@ fn lower(route: &Route, want: &Wanted<'_>) -> Option<(Option<Change>, Option<Wai
         }
         return if want.in_force { change(Change::Weight(100)) } else { Some(settling()) };
     }
-    let cap = if want.is_wanted(canary) { carried(want.goal, canary_ready, want.pods_wanted) } else { 0 };
+    let cap = if want.is_wanted(canary) { carried(want.goal, canary_ready, want.replicas) } else { 0 };
     if route.exceeds(cap) { change(Change::Weight(cap)) } else { None }
 }
 

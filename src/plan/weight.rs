@@ -43,13 +43,13 @@ pub fn pods_for(weight: i32, replicas: i32) -> i32 {
     i32::try_from(pods).unwrap_or(i32::MAX)
 }
 
-/// The weight that ready pods carry, of a weight that `wanted` pods are meant for.
-pub fn carried(weight: i32, ready: i32, wanted: i32) -> i32 {
-    if ready >= wanted {
+/// The weight that ready pods carry, of a weight that needs more: each carries what one pod of all carries.
+pub fn carried(weight: i32, ready: i32, replicas: i32) -> i32 {
+    if ready >= pods_for(weight, replicas) {
         return weight;
     }
-    let part = i64::from(weight) * i64::from(ready.max(0)) / i64::from(wanted.max(1));
-    i32::try_from(part).unwrap_or(0).max(i32::from(ready > 0 && weight > 0))
+    let part = i64::from(ready.max(0)) * 100 / i64::from(replicas.max(1));
+    i32::try_from(part).unwrap_or(0).max(i32::from(ready > 0)).min(weight)
 }
 
 /// The most weight that S3 allows: what ready pods carry, plus one pod's share, never above the weight itself.
@@ -74,8 +74,20 @@ mod tests {
 
     #[test]
     fn weight_follows_dying_pods_down() {
-        for (weight, ready, wanted, want) in [(40, 2, 2, 40), (40, 1, 2, 20), (40, 0, 2, 0), (5, 1, 9, 1), (40, 3, 2, 40), (0, 0, 0, 0)] {
-            assert_eq!(carried(weight, ready, wanted), want, "{weight}: {ready} of {wanted}");
+        for (weight, ready, replicas, want) in [(40, 2, 5, 40), (40, 1, 5, 20), (40, 0, 5, 0), (5, 1, 9, 5), (50, 1, 5, 20), (50, 1, 300, 1), (0, 0, 0, 0)] {
+            assert_eq!(carried(weight, ready, replicas), want, "{weight}: {ready} ready, {replicas} in all");
+        }
+    }
+
+    #[test]
+    fn what_is_carried_is_what_s3_allows() {
+        for replicas in 1..40 {
+            for weight in 0..=100 {
+                let wanted = pods_for(weight, replicas);
+                for ready in 0..=wanted {
+                    assert!(carried(weight, ready, replicas) <= carried_at_most(weight, ready, wanted), "{weight}: {ready} of {wanted}, {replicas} in all");
+                }
+            }
         }
     }
 

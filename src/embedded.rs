@@ -1,0 +1,75 @@
+//! A Kubernetes API in memory, under the real client: what the demo and the tests run the whole controller against.
+//!
+//! It answers as kube-apiserver does for what Serin uses: get, list, watch (streaming lists too), create, replace, merge
+//! patch, JSON patch, server-side apply, delete with finalizers, status and scale subresources, resource versions as
+//! preconditions, label selectors. Simplified: no admission, no schema validation, no field selectors, no paging; an
+//! apply replaces lists whole and forces every conflict; owners' deletion is carried out by [`world`].
+
+pub mod http;
+pub mod patch;
+pub mod store;
+pub mod world;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kube::Client;
+use serde_json::Value;
+
+use self::store::{Refusal, State};
+use crate::controller::clock::Clock;
+
+/// A cluster in memory; clones are the same cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    state: Arc<Mutex<State>>,
+    clock: Clock,
+}
+
+impl Cluster {
+    /// An empty cluster with Kubernetes' kinds, Istio's and Serin's.
+    pub fn new(clock: Clock) -> Self {
+        Self { state: Arc::new(Mutex::new(State::new())), clock }
+    }
+
+    /// A client of it.
+    pub fn client(&self, namespace: &str) -> Client {
+        Client::new(http::Service::new(self.clone()), namespace)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> String {
+        (self.clock)().to_string()
+    }
+
+    /// All objects of a kind, by plural.
+    pub fn list(&self, plural: &str) -> Vec<Value> {
+        self.state().list(plural, None)
+    }
+
+    /// One object.
+    pub fn get(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
+        self.state().get(plural, namespace, name)
+    }
+
+    /// Creates an object, or applies it as a GitOps tool does.
+    pub fn apply(&self, plural: &str, object: &Value) -> Result<Value, Refusal> {
+        let now = self.now();
+        let (namespace, name) = store::key_of(object);
+        let mut state = self.state();
+        match state.get(plural, &namespace, &name) {
+            None => state.create(plural, object.clone(), "git", &now),
+            Some(mut current) => {
+                patch::apply(&mut current, object);
+                state.update(plural, current, store::Part::Main, "git", &now)
+            }
+        }
+    }
+
+    /// Requests that were answered, by verb and resource, watches and leases left out.
+    pub fn requests(&self) -> Vec<String> {
+        self.state().requests.clone()
+    }
+}

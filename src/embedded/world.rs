@@ -1,0 +1,59 @@
+//! What kube-controller-manager and kubelets do for ReplicaSets: pods that become ready after a while, and garbage.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::Cluster;
+use super::store::{KINDS, Part, key_of};
+
+/// How often the world looks.
+const PERIOD: Duration = Duration::from_millis(20);
+
+/// Plays pods for ever: each is ready `ready_after` its ReplicaSet wanted it.
+pub async fn run(cluster: Cluster, ready_after: SignedDuration) {
+    let mut pods: BTreeMap<String, Vec<Timestamp>> = BTreeMap::new();
+    loop {
+        play(&cluster, ready_after, &mut pods);
+        collect_garbage(&cluster);
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
+/// One look at every ReplicaSet: creates and removes pods, counts the ready ones.
+fn play(cluster: &Cluster, ready_after: SignedDuration, pods: &mut BTreeMap<String, Vec<Timestamp>>) {
+    let now = (cluster.clock)();
+    for replica_set in cluster.list("replicasets") {
+        let uid = replica_set["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        let wanted = usize::try_from(replica_set["spec"]["replicas"].as_i64().unwrap_or(1)).unwrap_or(0);
+        let own = pods.entry(uid).or_default();
+        own.truncate(wanted);
+        own.resize(wanted, now.checked_add(ready_after).unwrap_or(now));
+        let ready = own.iter().filter(|at| **at <= now).count();
+        let status = json!({
+            "replicas": wanted, "fullyLabeledReplicas": wanted, "readyReplicas": ready, "availableReplicas": ready,
+            "observedGeneration": replica_set["metadata"]["generation"],
+        });
+        if replica_set["status"] != status {
+            let mut next = replica_set.clone();
+            next["status"] = status;
+            let _ = cluster.state().update("replicasets", next, Part::Status, "kubelet", &cluster.now());
+        }
+    }
+}
+
+/// Removes what an owner left behind.
+fn collect_garbage(cluster: &Cluster) {
+    let all: Vec<(&str, Value)> = KINDS.iter().flat_map(|kind| cluster.list(kind.plural).into_iter().map(|object| (kind.plural, object))).collect();
+    let living: BTreeSet<&str> = all.iter().filter_map(|(_, object)| object["metadata"]["uid"].as_str()).collect();
+    for (plural, object) in &all {
+        let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array).cloned().unwrap_or_default();
+        let is_left = !owners.is_empty() && owners.iter().all(|owner| !owner["uid"].as_str().is_some_and(|uid| living.contains(uid)));
+        if is_left {
+            let (namespace, name) = key_of(object);
+            let _ = cluster.state().delete(plural, &namespace, &name, &cluster.now());
+        }
+    }
+}

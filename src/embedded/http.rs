@@ -146,7 +146,7 @@ fn get(cluster: &Cluster, target: &Target) -> Result<Value, Refusal> {
 fn list(cluster: &Cluster, target: &Target, query: &str) -> Answer {
     let state = cluster.state();
     let items = state.list(target.kind.plural, Some(&selection(target.namespace.clone(), query)));
-    let api_version = if target.kind.group.is_empty() { target.kind.version.to_owned() } else { format!("{}/{}", target.kind.group, target.kind.version) };
+    let api_version = target.kind.api_version();
     let metadata = json!({"resourceVersion": state.version().to_string()});
     json_answer(200, &json!({"apiVersion": api_version, "kind": format!("{}List", target.kind.kind), "metadata": metadata, "items": items}))
 }

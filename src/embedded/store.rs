@@ -26,6 +26,13 @@ pub struct Kind {
     pub has_status: bool,
 }
 
+impl Kind {
+    /// `group/version`, as objects spell it.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+}
+
 const fn kind(group: &'static str, version: &'static str, plural: &'static str, kind: &'static str, has_status: bool) -> Kind {
     Kind { group, version, plural, kind, has_status }
 }
@@ -191,8 +198,7 @@ impl State {
         if self.objects.get(kind.plural).is_some_and(|objects| objects.contains_key(&key)) {
             return Err(Refusal::new(409, "AlreadyExists", &format!("{plural} \"{}\" already exists", key.1)));
         }
-        let api_version = if kind.group.is_empty() { kind.version.to_owned() } else { format!("{}/{}", kind.group, kind.version) };
-        object["apiVersion"] = json!(api_version);
+        object["apiVersion"] = json!(kind.api_version());
         object["kind"] = json!(kind.kind);
         object["metadata"]["uid"] = json!(format!("00000000-0000-0000-0000-{uid:012}"));
         object["metadata"]["creationTimestamp"] = json!(now);
@@ -303,8 +309,9 @@ impl State {
             }
             None => {
                 lines.extend(self.list(plural, Some(&selection)).into_iter().map(|object| line("ADDED", &object)));
-                let kind = kind_of(plural).map_or("", |kind| kind.kind);
+                let (api_version, kind) = kind_of(plural).map_or_else(Default::default, |kind| (kind.api_version(), kind.kind));
                 let end = json!({
+                    "apiVersion": api_version,
                     "kind": kind,
                     "metadata": {"resourceVersion": self.version.to_string(), "annotations": {"k8s.io/initial-events-end": "true"}},
                 });

@@ -182,6 +182,9 @@ fn is_in_flight(facts: &Facts<'_>, course: &Course) -> bool {
     if facts.route.legs.is_empty() || facts.route.is_plain {
         return false;
     }
+    if facts.replicas == 0 && !facts.route.exceeds(0) {
+        return false;
+    }
     let is_resting = if facts.owns_route() { !facts.route.exceeds(0) } else { course.route().resting.is_none() };
     !(facts.route.rests_on(stable) && is_resting)
 }

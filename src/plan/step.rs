@@ -67,6 +67,10 @@ pub fn advance(facts: &Facts<'_>, course: &mut Course) {
     if course.canary().is_none() || course.is_held {
         return;
     }
+    if facts.replicas == 0 {
+        skip_all(facts, course);
+        return;
+    }
     while let Some(step) = facts.strategy.steps.get(course.step_index()) {
         if !is_complete(facts, course, step) {
             return;
@@ -76,6 +80,16 @@ pub fn advance(facts: &Facts<'_>, course: &mut Course) {
     if may_promote(facts, course) {
         attempt::promote(facts, course);
     }
+}
+
+/// Without pods there is nothing to judge: the new revision takes stable's place, on record.
+fn skip_all(facts: &Facts<'_>, course: &mut Course) {
+    while course.step_index() < facts.strategy.steps.len() {
+        pass(facts, course);
+    }
+    let why = "spec.replicas is 0: there is nothing to judge".to_owned();
+    course.decide(Decision { at: facts.now, by: SERIN.into(), what: "Skip steps".into(), why });
+    attempt::promote(facts, course);
 }
 
 /// Passes the current step.

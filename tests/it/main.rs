@@ -1,1 +1,10 @@
+//! One integration binary: laws, golden plans, the shell against the embedded API, what is generated, the house's order.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failing test may panic")]
 
+mod examples;
+mod generated;
+//mod golden;
+mod law;
+mod shell;
+mod support;
+mod tidy;

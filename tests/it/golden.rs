@@ -1,0 +1,59 @@
+//! Golden plans: `plan/<situation>.in.yaml` is a snapshot with measurements, `plan/<situation>.out.yaml` what is planned of it.
+//! `UPDATE_EXPECT=1 cargo test golden` rewrites them; commit a changed one only if you can say why it changed.
+
+use expect_test::expect_file;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serin::plan::measurement::Measurement;
+use serin::plan::observed::Observed;
+use serin::plan::{Plan, invariant, plan};
+
+#[derive(Deserialize)]
+struct Situation {
+    now: Timestamp,
+    #[serde(default)]
+    measured: Vec<Measurement>,
+    observed: Observed,
+}
+
+/// What people compare: actions in words, and the parts of the status that tell.
+fn told(plan: &Plan) -> String {
+    let mut text = String::new();
+    let mut line = |line: String| {
+        text.push_str(&line);
+        text.push('\n');
+    };
+    line(format!("phase: {}", plan.phase()));
+    line(format!("message: {}", plan.status.message));
+    line(format!("statusFirst: {}", plan.is_status_first));
+    line("actions:".into());
+    plan.actions.iter().for_each(|action| line(format!("- {action}")));
+    line("queries:".into());
+    plan.queries.iter().for_each(|query| line(format!("- {} asks {}: {}", query.id, query.provider, query.text)));
+    line("notes:".into());
+    plan.notes.iter().for_each(|note| line(format!("- {}: {}", note.reason, note.message)));
+    line(format!("wake: {}", plan.wake.as_ref().map_or_else(|| "-".into(), |wake| format!("{} ({})", wake.at, wake.reason))));
+    line(format!("step: {:?}", plan.status.current_step_index));
+    line("status:".into());
+    let status = serde_yaml::to_string(&plan.status).unwrap();
+    status.lines().for_each(|inner| line(format!("  {inner}")));
+    text
+}
+
+#[test]
+fn golden_plans() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/plan");
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str().and_then(|name| name.strip_suffix(".in.yaml").map(str::to_owned)))
+        .collect();
+    names.sort();
+    assert!(!names.is_empty());
+    for name in names {
+        let text = std::fs::read_to_string(format!("{dir}/{name}.in.yaml")).unwrap();
+        let situation: Situation = serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let decided = plan(&situation.observed, &situation.measured, situation.now);
+        assert_eq!(invariant::check(&situation.observed, &decided, situation.now), [], "{name}");
+        expect_file![format!("{dir}/{name}.out.yaml")].assert_eq(&told(&decided));
+    }
+}

@@ -1,0 +1,191 @@
+//! The laws and the safety invariants as properties: random stories in a world that does what plans say.
+//! Law 2 (total) and 5 (fixpoint) hold in every pass; S1 to S8 are checked on every plan; liveness at the end.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::support::world::{Answers, World, hash, in_place, owned, spec};
+
+/// Anything that can happen.
+#[derive(Debug, Clone)]
+enum Event {
+    Time(i64),
+    Image(u8),
+    Replicas(i32),
+    Unready(u8, i32),
+    Answers(Answers),
+    Act(&'static str),
+    Crash(usize),
+    Paused(bool),
+    EditSteps(i32),
+    WeightsReverted,
+    RouteGone,
+    RouteBack,
+    LabelsStripped,
+    BadSpec,
+    GoodSpec,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => (1_i64..40).prop_map(Event::Time),
+        4 => (1_u8..4).prop_map(Event::Image),
+        1 => (0_i32..12).prop_map(Event::Replicas),
+        3 => ((1_u8..4), (0_i32..12)).prop_map(|(image, pods)| Event::Unready(image, pods)),
+        2 => prop_oneof![Just(Answers::Good), Just(Answers::Bad), Just(Answers::Empty), Just(Answers::Down)].prop_map(Event::Answers),
+        2 => prop_oneof![Just("promote"), Just("promoteFull"), Just("abort"), Just("retry"), Just("pause"), Just("resume")].prop_map(Event::Act),
+        4 => (0_usize..6).prop_map(Event::Crash),
+        1 => any::<bool>().prop_map(Event::Paused),
+        1 => (0_i32..100).prop_map(Event::EditSteps),
+        2 => Just(Event::WeightsReverted),
+        1 => Just(Event::RouteGone),
+        1 => Just(Event::RouteBack),
+        1 => Just(Event::LabelsStripped),
+        1 => Just(Event::BadSpec),
+        1 => Just(Event::GoodSpec),
+    ]
+}
+
+fn image(number: u8) -> String {
+    format!("checkout:{number}")
+}
+
+fn happen(world: &mut World, event: &Event) {
+    let is_in_place = world.observed.rollout.spec.value().pointer("/strategy/canary/trafficRouting/istio/virtualService").is_some();
+    match event {
+        Event::Time(seconds) => world.pass_time(*seconds),
+        Event::Image(number) => world.edit(|spec| spec["template"]["spec"]["containers"][0]["image"] = json!(image(*number))),
+        Event::Replicas(replicas) => world.edit(|spec| spec["replicas"] = json!(replicas)),
+        Event::Unready(number, pods) => {
+            world.unready.insert(image(*number), *pods);
+        }
+        Event::Answers(answers) => world.answers = *answers,
+        Event::Act(action) => world.act(action),
+        Event::Crash(writes) => world.crash_after(*writes),
+        Event::Paused(paused) => world.edit(|spec| spec["paused"] = json!(paused)),
+        Event::EditSteps(weight) => world.edit(|spec| spec["strategy"]["canary"]["steps"][0]["setWeight"] = json!(weight)),
+        Event::WeightsReverted => revert_weights(world),
+        Event::RouteGone => world.observed.virtual_services.clear(),
+        Event::RouteBack if is_in_place && world.observed.virtual_services.is_empty() => world.create_routes(),
+        Event::RouteBack => {}
+        Event::LabelsStripped => {
+            for rule in &mut world.observed.destination_rules {
+                rule.spec.subsets.iter_mut().for_each(|subset| subset.labels.clear());
+            }
+        }
+        Event::BadSpec => world.edit(|spec| spec["minReadySeconds"] = json!(10_000)),
+        Event::GoodSpec => world.edit(|spec| spec["minReadySeconds"] = json!(0)),
+    }
+}
+
+/// A GitOps tool puts its weights back.
+fn revert_weights(world: &mut World) {
+    for virtual_service in &mut world.observed.virtual_services {
+        for route in virtual_service.spec.http.iter_mut().flat_map(|route| &mut route.route) {
+            route.weight = match route.destination.subset.as_deref() {
+                Some(subset) if subset.ends_with("stable") => Some(if subset == "stable" { 90 } else { 100 }),
+                Some(_) => Some(0),
+                None => route.weight,
+            };
+        }
+    }
+}
+
+/// The world becomes fair: good answers, ready pods, a route, a good spec, nobody pauses.
+fn heal(world: &mut World) {
+    world.answers = Answers::Good;
+    world.unready.clear();
+    happen(world, &Event::RouteBack);
+    world.edit(|spec| {
+        spec["paused"] = json!(false);
+        spec["minReadySeconds"] = json!(0);
+    });
+    world.act("resume");
+    world.settle();
+}
+
+fn story(istio: &serde_json::Value, replicas: i32, events: &[Event]) -> World {
+    let mut world = World::new(&spec("checkout:1", replicas, istio));
+    world.settle();
+    for event in events {
+        happen(&mut world, event);
+        world.settle();
+    }
+    heal(&mut world);
+    world.pass_time(400);
+    world
+}
+
+fn check_end(world: &World) {
+    let status = &world.observed.rollout.status;
+    let stable = status.stable.as_ref().map(|stable| stable.hash.clone());
+    assert_eq!(world.weight(), 0, "at the end nothing is in between: {}", status.message);
+    if world.phase() == "Degraded" {
+        assert!(status.aborted.is_some(), "only an abort stays degraded: {}", status.message);
+    } else {
+        let wanted = world.observed.rollout.spec.value()["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned();
+        assert_eq!((world.phase().as_str(), stable), ("Healthy", Some(hash(&wanted))), "{}", status.message);
+    }
+    for replica_set in &world.observed.replica_sets {
+        let own = serin::plan::revision::hash_of(replica_set).unwrap();
+        let serves = status.stable.as_ref().is_some_and(|stable| stable.hash == own);
+        assert!(serves || replica_set.spec.replicas == Some(0), "{own} keeps pods for nothing: {}", status.message);
+    }
+}
+
+/// Stories a property: few in every run, as many as `PROPTEST_CASES` says in a long one.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = if default.cases == 256 { 60 } else { default.cases };
+    ProptestConfig { cases, max_shrink_iters: 500, ..default }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn owned_routes_stay_safe_and_come_to_rest(replicas in 0_i32..8, events in prop::collection::vec(event(), 0..14)) {
+        check_end(&story(&owned(), replicas, &events));
+    }
+
+    #[test]
+    fn routes_in_place_stay_safe_and_come_to_rest(replicas in 0_i32..8, events in prop::collection::vec(event(), 0..14)) {
+        check_end(&story(&in_place(), replicas, &events));
+    }
+
+    /// Law 2: any JSON is a spec that gives a plan.
+    #[test]
+    fn any_spec_gives_a_plan(text in "[a-z{}\":,0-9\\[\\]]{0,60}", field in 0_usize..6) {
+        let mut world = World::new(&spec("checkout:1", 3, &owned()));
+        world.settle();
+        let value = serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text));
+        let path = ["/replicas", "/template", "/strategy/canary/steps", "/strategy/canary/trafficRouting/istio", "/selector", "/strategy/canary/analysis"];
+        world.edit(|spec| *spec.pointer_mut(path[field]).unwrap() = value);
+        world.settle();
+        prop_assert!(!world.observed.rollout.status.message.is_empty());
+    }
+}
+
+/// With a permanently failing canary: aborted, stable has all, one pass after the deciding measurement.
+#[test]
+fn a_failing_canary_is_aborted_in_the_pass_that_measures() {
+    let mut world = World::new(&spec("checkout:1", 5, &owned()));
+    world.settle();
+    world.pass_time(20);
+    world.answers = Answers::Bad;
+    world.edit(|spec| spec["template"] = crate::support::world::template("checkout:2"));
+    let mut weight_before = 0;
+    for _ in 0..120 {
+        world.pass_time(1);
+        if world.observed.rollout.status.aborted.is_some() {
+            break;
+        }
+        weight_before = world.weight();
+    }
+    assert_eq!(weight_before, 20, "the canary had traffic");
+    assert_eq!(world.weight(), 0, "and lost it in the very pass");
+    let last: Vec<&String> = world.log.iter().filter(|line| line.contains("VirtualService")).collect();
+    assert_eq!(last.last().unwrap().as_str(), "write VirtualService checkout-serin with 100/0");
+    world.pass_time(3600);
+    assert_eq!(world.phase(), "Degraded", "S7: it is not tried again");
+}

@@ -1,0 +1,3 @@
+//! What tests stand on: a small world that does what actions say.
+
+pub mod world;

@@ -1,0 +1,338 @@
+//! A world for plans alone: it does what actions say, makes pods ready, answers queries, and checks every plan.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use serin::api::json::Json;
+use serin::api::watched::{DestinationRule, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
+use serin::plan::action::Action;
+use serin::plan::measurement::{Measurement, Sample};
+use serin::plan::observed::{Observed, Settings, Template};
+use serin::plan::{Plan, invariant, objects, plan, revision};
+
+/// Passes after which nothing may be left to do at one moment.
+const PASSES_MOST: usize = 40;
+
+/// How Prometheus answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    Good,
+    Bad,
+    Empty,
+    Down,
+}
+
+/// The world.
+pub struct World {
+    pub observed: Observed,
+    pub now: Timestamp,
+    pub answers: Answers,
+    /// Unready pods by image.
+    pub unready: BTreeMap<String, i32>,
+    /// Writes of the current story, for transcripts.
+    pub log: Vec<String>,
+    /// What was asked and is not recorded.
+    measured: Vec<Measurement>,
+    ready_at: BTreeMap<String, Vec<Timestamp>>,
+    version: u64,
+}
+
+pub fn template(image: &str) -> Value {
+    json!({"metadata": {"labels": {"app": "checkout"}}, "spec": {"containers": [{"name": "app", "image": image}]}})
+}
+
+/// The hash of an image's template.
+pub fn hash(image: &str) -> String {
+    revision::hash(&template(image))
+}
+
+/// A spec with a gate and a background analysis, routed as given.
+pub fn spec(image: &str, replicas: i32, istio: &Value) -> Value {
+    let gate = json!({"templates": [{"templateName": "success-rate"}]});
+    json!({
+        "replicas": replicas,
+        "selector": {"matchLabels": {"app": "checkout"}},
+        "template": template(image),
+        "progressDeadlineSeconds": 60,
+        "strategy": {"canary": {
+            "trafficRouting": {"istio": istio},
+            "steps": [{"setWeight": 20}, {"analysis": gate}, {"setWeight": 50}, {"pause": {"duration": "10s"}}, {"setWeight": 80}],
+            "analysis": {"templates": [{"templateName": "background"}], "startingStep": 2},
+        }},
+    })
+}
+
+pub fn owned() -> Value {
+    json!({"owned": {"host": "checkout", "hosts": ["checkout"]}})
+}
+
+pub fn in_place() -> Value {
+    json!({
+        "virtualService": {"name": "checkout", "routes": ["primary"]},
+        "destinationRule": {"name": "checkout", "stableSubsetName": "stable", "canarySubsetName": "canary"},
+    })
+}
+
+fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+impl World {
+    /// A new Rollout with its Service, its templates and, in place, its routes.
+    pub fn new(spec: &Value) -> Self {
+        let rollout: Rollout = from(json!({
+            "metadata": {"name": "checkout", "namespace": "shop", "uid": "rollout", "generation": 1, "resourceVersion": "1"},
+            "spec": spec,
+        }));
+        let service: Service = from(json!({"metadata": {"name": "checkout", "namespace": "shop"}, "spec": {"selector": {"app": "checkout"}}}));
+        let metric = |count: Value| {
+            Json::from(&json!({"metrics": [{
+                "name": "success-rate", "interval": "5s", "count": count, "failureLimit": 1, "successCondition": "result[0] >= 0.95",
+                "prometheus": {"query": "rate"},
+            }]}))
+        };
+        let template = |name: &str, spec: Json| Template { name: name.into(), cluster: false, spec };
+        let mut background = metric(json!(null)).value();
+        background["metrics"][0].as_object_mut().unwrap().remove("count");
+        background["metrics"][0]["name"] = json!("background");
+        let observed = Observed {
+            rollout,
+            services: vec![service],
+            templates: vec![template("success-rate", metric(json!(3))), template("background", Json::from(&background))],
+            providers: BTreeMap::from([("default".to_owned(), None)]),
+            settings: Settings { route_wait_ms: 2_000, drain_ms: 3_000 },
+            ..Observed::default()
+        };
+        let mut world = Self {
+            observed,
+            now: Timestamp::from_second(1_000_000).unwrap(),
+            answers: Answers::Good,
+            unready: BTreeMap::new(),
+            log: Vec::new(),
+            measured: Vec::new(),
+            ready_at: BTreeMap::new(),
+            version: 10,
+        };
+        if spec.pointer("/strategy/canary/trafficRouting/istio/virtualService").is_some() {
+            world.create_routes();
+        }
+        world
+    }
+
+    /// The routes that Git holds: a foreign destination has a tenth.
+    pub fn create_routes(&mut self) {
+        let version = self.next_version();
+        self.observed.virtual_services = vec![from(json!({
+            "metadata": {"name": "checkout", "namespace": "shop", "resourceVersion": version},
+            "spec": {"hosts": ["checkout"], "http": [{"name": "primary", "route": [
+                {"destination": {"host": "checkout", "subset": "stable"}, "weight": 90},
+                {"destination": {"host": "checkout", "subset": "canary"}, "weight": 0},
+                {"destination": {"host": "legacy"}, "weight": 10},
+            ]}]},
+        }))];
+        self.observed.destination_rules = vec![from(json!({
+            "metadata": {"name": "checkout", "namespace": "shop", "resourceVersion": version},
+            "spec": {"host": "checkout", "subsets": [{"name": "stable"}, {"name": "canary", "labels": {"app": "checkout"}}]},
+        }))];
+    }
+
+    fn next_version(&mut self) -> String {
+        self.version += 1;
+        self.version.to_string()
+    }
+
+    /// Edits the spec as Git does.
+    pub fn edit(&mut self, edit: impl FnOnce(&mut Value)) {
+        let mut spec = self.observed.rollout.spec.value();
+        edit(&mut spec);
+        self.observed.rollout.spec = Json::from(&spec);
+        let version = self.next_version();
+        let metadata = &mut self.observed.rollout.metadata;
+        metadata.generation = metadata.generation.map(|generation| generation + 1);
+        metadata.resource_version = Some(version);
+    }
+
+    /// Asks for something by RolloutAction, at the revision and step that are current.
+    pub fn act(&mut self, action: &str) {
+        let status = &self.observed.rollout.status;
+        let revision = status.canary.as_ref().or(status.stable.as_ref()).map_or("none", |one| one.hash.as_str()).to_owned();
+        let step = status.current_step_index.unwrap_or(0);
+        let version = self.next_version();
+        let object: RolloutAction = from(json!({
+            "metadata": {"name": format!("action-{version}"), "namespace": "shop", "uid": version, "resourceVersion": version, "creationTimestamp": self.now},
+            "spec": {"rollout": "checkout", "revision": revision, "action": action, "step": step, "by": "alice", "reason": "because"},
+        }));
+        self.observed.actions.push(object);
+    }
+
+    /// Lets time pass, a second at a time, and plans whenever something is due.
+    pub fn pass_time(&mut self, seconds: i64) {
+        for _ in 0..seconds {
+            self.now = self.now.checked_add(SignedDuration::from_secs(1)).unwrap();
+            self.settle();
+        }
+    }
+
+    /// Plans and carries out until nothing is left to do at this moment; a plan that never ends breaks law 5.
+    pub fn settle(&mut self) {
+        for _ in 0..PASSES_MOST {
+            self.play_pods();
+            let plan = self.plan();
+            if plan.is_idle(&self.observed.rollout.status) {
+                return;
+            }
+            self.carry_out(&plan, usize::MAX);
+        }
+        panic!("no fixpoint after {PASSES_MOST} passes: {}", self.observed.rollout.status.message);
+    }
+
+    /// One plan, checked.
+    pub fn plan(&self) -> Plan {
+        let decided = plan(&self.observed, &self.measured, self.now);
+        assert_eq!(decided, plan(&self.observed, &self.measured, self.now), "the same input gives the same plan");
+        let violations = invariant::check(&self.observed, &decided, self.now);
+        assert!(violations.is_empty(), "{}\n{:#?}\n{}", violations[0], decided.actions, serde_yaml::to_string(&self.observed).unwrap());
+        decided
+    }
+
+    /// Plans once and crashes after so many writes.
+    pub fn crash_after(&mut self, writes: usize) {
+        self.play_pods();
+        let plan = self.plan();
+        self.carry_out(&plan, writes);
+        self.measured.clear();
+    }
+
+    fn carry_out(&mut self, plan: &Plan, writes: usize) {
+        let mut left = writes;
+        let mut may_write = || {
+            let may = left > 0;
+            left = left.saturating_sub(1);
+            may
+        };
+        if plan.is_status_first && may_write() {
+            self.write_status(plan);
+        }
+        for action in &plan.actions {
+            if !may_write() {
+                return;
+            }
+            self.log.push(action.to_string());
+            self.act_out(action);
+        }
+        if !plan.is_status_first && may_write() {
+            self.write_status(plan);
+        }
+        for query in &plan.queries {
+            if self.measured.iter().any(|known| known.id == query.id) {
+                continue;
+            }
+            let outcome = match self.answers {
+                Answers::Good => Ok(Sample::Vector(vec![0.99])),
+                Answers::Bad => Ok(Sample::Vector(vec![0.5])),
+                Answers::Empty => Ok(Sample::Vector(vec![])),
+                Answers::Down => Err("connection refused".to_owned()),
+            };
+            self.measured.push(Measurement { id: query.id.clone(), started_at: self.now, finished_at: self.now, outcome });
+        }
+    }
+
+    fn write_status(&mut self, plan: &Plan) {
+        if plan.status != self.observed.rollout.status {
+            self.observed.rollout.metadata.resource_version = Some(self.next_version());
+        }
+        // What the API server keeps is what JSON keeps.
+        self.observed.rollout.status = from(serde_json::to_value(&plan.status).unwrap());
+    }
+
+    fn act_out(&mut self, action: &Action) {
+        let version = self.next_version();
+        let patched = |mut object: Value, patch: Value| {
+            let patch: json_patch::Patch = from(patch);
+            json_patch::patch(&mut object, &patch).unwrap();
+            object["metadata"]["resourceVersion"] = json!(version);
+            object
+        };
+        match action {
+            Action::SetReplicas { replicas } => self.edit(|spec| spec["replicas"] = json!(replicas)),
+            Action::AddFinalizer => self.observed.rollout.metadata.finalizers = Some(vec!["serin.dev/route".into()]),
+            Action::RemoveFinalizer => self.observed.rollout.metadata.finalizers = None,
+            Action::CreateReplicaSet { hash, replicas, revision, .. } => {
+                let mut body = objects::replica_set(&self.observed.rollout, hash, *replicas, *revision);
+                body["metadata"]["resourceVersion"] = json!(version);
+                self.observed.replica_sets.push(from(body));
+            }
+            Action::ScaleReplicaSet { name, replicas, revision, .. } => {
+                let replica_set = self.replica_set(name);
+                replica_set.spec.replicas = Some(*replicas);
+                replica_set.metadata.resource_version = Some(version);
+                if let Some(revision) = revision {
+                    replica_set.metadata.annotations.get_or_insert_default().insert("serin.dev/revision".into(), revision.to_string());
+                }
+            }
+            Action::DeleteReplicaSet { name, .. } => self.observed.replica_sets.retain(|one| one.metadata.name.as_ref() != Some(name)),
+            Action::WriteVirtualService { name, split, .. } => {
+                let body = objects::virtual_service(&self.observed, name, Some(&version), *split);
+                self.observed.virtual_services.retain(|one| one.metadata.name.as_ref() != Some(name));
+                self.observed.virtual_services.push(from(body));
+            }
+            Action::WriteDestinationRule { name, .. } => {
+                let mut body = objects::destination_rule(&self.observed, action);
+                body["metadata"]["resourceVersion"] = json!(version);
+                self.observed.destination_rules.retain(|one| one.metadata.name.as_ref() != Some(name));
+                self.observed.destination_rules.push(from(body));
+            }
+            Action::EditVirtualService { version: known, edits, .. } => {
+                let body = serde_json::to_value(&self.observed.virtual_services[0]).unwrap();
+                let next: VirtualService = from(patched(body, objects::weight_patch(known, edits)));
+                self.observed.virtual_services[0] = next;
+            }
+            Action::EditDestinationRule { version: known, edits, .. } => {
+                let body = serde_json::to_value(&self.observed.destination_rules[0]).unwrap();
+                let next: DestinationRule = from(patched(body, objects::subset_patch(known, edits)));
+                self.observed.destination_rules[0] = next;
+            }
+            Action::Answer { uid, accepted, message, at, .. } => {
+                let own = self.observed.actions.iter_mut().find(|one| one.metadata.uid.as_ref() == Some(uid)).unwrap();
+                own.status = from(json!({"accepted": accepted, "message": message, "at": at}));
+            }
+            Action::OwnAction { name, .. } => {
+                let own = self.observed.actions.iter_mut().find(|one| one.metadata.name.as_ref() == Some(name)).unwrap();
+                own.metadata.owner_references = Some(vec![from(objects::owner(&self.observed.rollout, false))]);
+            }
+            Action::DeleteAction { uid, .. } => self.observed.actions.retain(|one| one.metadata.uid.as_ref() != Some(uid)),
+        }
+    }
+
+    fn replica_set(&mut self, name: &str) -> &mut ReplicaSet {
+        self.observed.replica_sets.iter_mut().find(|one| one.metadata.name.as_deref() == Some(name)).unwrap()
+    }
+
+    /// Pods become ready three seconds after they are wanted, but for those that may not.
+    fn play_pods(&mut self) {
+        let now = self.now;
+        for replica_set in &mut self.observed.replica_sets {
+            let wanted = usize::try_from(replica_set.spec.replicas.unwrap_or(1)).unwrap();
+            let name = replica_set.metadata.name.clone().unwrap();
+            let ready_at = self.ready_at.entry(name).or_default();
+            ready_at.resize(wanted, now.checked_add(SignedDuration::from_secs(3)).unwrap());
+            let image = replica_set.spec.template.spec.containers[0].image.clone();
+            let may_be = i32::try_from(wanted).unwrap() - self.unready.get(&image).copied().unwrap_or(0);
+            let ready = i32::try_from(ready_at.iter().filter(|at| **at <= now).count()).unwrap().min(may_be.max(0));
+            replica_set.status.replicas = i32::try_from(wanted).unwrap();
+            replica_set.status.ready_replicas = ready;
+            replica_set.status.available_replicas = ready;
+        }
+    }
+
+    /// The canary's weight, of all traffic that is not foreign.
+    pub fn weight(&self) -> i32 {
+        self.observed.rollout.status.canary.as_ref().map_or(0, |canary| canary.observed_weight)
+    }
+
+    /// Phase as text.
+    pub fn phase(&self) -> String {
+        self.observed.rollout.status.phase.map(|phase| phase.to_string()).unwrap_or_default()
+    }
+}

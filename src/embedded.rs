@@ -18,22 +18,58 @@ use serde_json::Value;
 use self::store::{Refusal, State};
 use crate::controller::clock::Clock;
 
+/// What goes wrong with a request that writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It is refused, with a status code and a reason.
+    Refuse(u16, &'static str),
+    /// It is carried out, and the answer is lost.
+    LoseAnswer,
+    /// It is never answered.
+    Hang,
+}
+
+/// Decides what goes wrong with the n-th request that writes.
+pub type Faults = Arc<dyn Fn(u64) -> Option<Fault> + Send + Sync>;
+
 /// A cluster in memory; clones are the same cluster.
 #[derive(Clone)]
 pub struct Cluster {
     state: Arc<Mutex<State>>,
     clock: Clock,
+    faults: Arc<Mutex<(u64, Option<Faults>)>>,
 }
 
 impl Cluster {
     /// An empty cluster with Kubernetes' kinds, Istio's and Serin's.
     pub fn new(clock: Clock) -> Self {
-        Self { state: Arc::new(Mutex::new(State::new())), clock }
+        Self { state: Arc::new(Mutex::new(State::new())), clock, faults: Arc::default() }
     }
 
     /// A client of it.
     pub fn client(&self, namespace: &str) -> Client {
         Client::new(http::Service::new(self.clone()), namespace)
+    }
+
+    /// Lets requests that write go wrong from now on.
+    pub fn set_faults(&self, faults: Option<Faults>) {
+        *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = (0, faults);
+    }
+
+    /// What goes wrong with the next request.
+    fn fault(&self, method: &::http::Method) -> Option<Fault> {
+        if *method == ::http::Method::GET {
+            return None;
+        }
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.0 += 1;
+        let number = faults.0;
+        faults.1.as_ref().and_then(|decide| decide(number))
+    }
+
+    /// Ends every watch, as an API server does that is restarted.
+    pub fn drop_watches(&self) {
+        self.state().drop_watches();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

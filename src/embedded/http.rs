@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -15,7 +16,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::store::{KINDS, Kind, Part, Refusal, Selection, key_of};
-use super::{Cluster, patch};
+use super::{Cluster, Fault, patch};
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
@@ -34,10 +35,10 @@ impl Service {
 
 impl tower::Service<Request<Body>> for Service {
     type Response = Answer;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Answer>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
@@ -46,7 +47,14 @@ impl tower::Service<Request<Body>> for Service {
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            Ok(answer(&cluster, &head, &body).unwrap_or_else(|refusal| refused(&refusal)))
+            let fault = cluster.fault(&head.method);
+            match fault {
+                Some(Fault::Refuse(code, reason)) => return Ok(refused(&Refusal::new(code, reason, "a fault of the test"))),
+                Some(Fault::Hang) => std::future::pending().await,
+                Some(Fault::LoseAnswer) | None => {}
+            }
+            let answer = answer(&cluster, &head, &body).unwrap_or_else(|refusal| refused(&refusal));
+            if fault.is_some() { Err(io::Error::other("the answer was lost")) } else { Ok(answer) }
         })
     }
 }

@@ -296,6 +296,11 @@ impl State {
         }
     }
 
+    /// Ends every watch.
+    pub fn drop_watches(&mut self) {
+        self.watchers.clear();
+    }
+
     /// Begins a watch: after a version, or with everything there is and a bookmark.
     pub fn watch(&mut self, plural: &'static str, selection: Selection, after: Option<u64>) -> Result<mpsc::Receiver<Bytes>, Refusal> {
         let (sender, receiver) = mpsc::channel(LAG);

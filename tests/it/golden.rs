@@ -51,7 +51,8 @@ fn golden_plans() {
     assert!(!names.is_empty());
     for name in names {
         let text = std::fs::read_to_string(format!("{dir}/{name}.in.yaml")).unwrap();
-        let situation: Situation = serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let value: serde_json::Value = serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let situation: Situation = serde_json::from_value(value).unwrap_or_else(|error| panic!("{name}: {error}"));
         let decided = plan(&situation.observed, &situation.measured, situation.now);
         assert_eq!(invariant::check(&situation.observed, &decided, situation.now), [], "{name}");
         expect_file![format!("{dir}/{name}.out.yaml")].assert_eq(&told(&decided));

@@ -3,7 +3,7 @@
 
 mod examples;
 mod generated;
-//mod golden;
+mod golden;
 mod law;
 mod shell;
 mod support;

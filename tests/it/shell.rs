@@ -1,1 +1,287 @@
+//! The whole controller (client, watches, passes, writes) against the embedded API, on virtual time.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use serin::api::provider::MetricProviderSpec;
+use serin::api::status::Phase;
+use serin::api::watched::Rollout;
+use serin::controller::clock::Clock;
+use serin::controller::lease::{Candidate, Leadership};
+use serin::controller::measure::Meter;
+use serin::controller::telemetry::Metrics;
+use serin::controller::{self, Start};
+use serin::embedded::{Cluster, Fault, world};
+use serin::plan::measurement::Sample;
+use serin::plan::observed::Settings;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::support::world::{hash, owned, spec};
+
+/// Time that begins at some moment and passes as tokio's does.
+fn virtual_clock() -> Clock {
+    let began = Instant::now();
+    Arc::new(move || {
+        let passed = SignedDuration::try_from(began.elapsed()).unwrap();
+        Timestamp::from_second(1_000_000).unwrap().checked_add(passed).unwrap()
+    })
+}
+
+/// Answers every query alike.
+struct Always(f64);
+
+impl Meter for Always {
+    fn measure(&self, _: String, _: MetricProviderSpec, _: String) -> BoxFuture<'static, Result<Sample, String>> {
+        let value = self.0;
+        async move { Ok(Sample::Vector(vec![value])) }.boxed()
+    }
+}
+
+struct Running {
+    cluster: Cluster,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// A cluster with pods, and a controller that leads as given.
+fn start(cluster: &Cluster, clock: &Clock, leadership: Leadership, success_rate: f64) -> Running {
+    let (stop, stopped) = watch::channel(false);
+    let start = Start {
+        client: cluster.client("shop"),
+        namespace: None,
+        clock: clock.clone(),
+        leadership,
+        meter: Arc::new(Always(success_rate)),
+        default_provider: Some(MetricProviderSpec::at("http://127.0.0.1:1")),
+        settings: Settings { route_wait_ms: 500, drain_ms: 500 },
+        metrics: Arc::new(Metrics::default()),
+        readiness: controller::readiness(),
+    };
+    Running { cluster: cluster.clone(), stop, task: tokio::spawn(controller::run(start, stopped)) }
+}
+
+fn cluster(clock: &Clock) -> Cluster {
+    let cluster = Cluster::new(clock.clone());
+    tokio::spawn(world::run(cluster.clone(), SignedDuration::from_millis(200)));
+    let metric = |name: &str| {
+        json!({"apiVersion": "serin.dev/v1alpha1", "kind": "AnalysisTemplate", "metadata": {"name": name, "namespace": "shop"}, "spec": {"metrics": [
+            {"name": name, "interval": "1s", "count": 3, "successCondition": "result[0] >= 0.95", "prometheus": {"query": "rate"}}]}})
+    };
+    cluster.apply("analysistemplates", &metric("success-rate")).unwrap();
+    cluster.apply("analysistemplates", &metric("background")).unwrap();
+    cluster
+}
+
+fn rollout(name: &str, image: &str) -> Value {
+    let mut spec = spec(image, 3, &owned());
+    spec["strategy"]["canary"]["trafficRouting"]["istio"] = json!({"owned": {"host": name, "hosts": [name]}});
+    json!({"apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": name, "namespace": "shop"}, "spec": spec})
+}
+
+fn service(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"}, "spec": {"selector": {"app": "checkout"}}})
+}
+
+impl Running {
+    fn rollout(&self, name: &str) -> Rollout {
+        serde_json::from_value(self.cluster.get("rollouts", "shop", name).unwrap()).unwrap()
+    }
+
+    fn given(&self, name: &str, image: &str) {
+        self.cluster.apply("services", &service(name)).unwrap();
+        self.cluster.apply("rollouts", &rollout(name, image)).unwrap();
+    }
+
+    /// Waits in virtual time.
+    async fn wait(&self, name: &str, what: &str, is_so: impl Fn(&Rollout) -> bool) -> Rollout {
+        for _ in 0..40_000 {
+            let rollout = self.rollout(name);
+            if is_so(&rollout) {
+                return rollout;
+            }
+            sleep(Duration::from_millis(25)).await;
+        }
+        panic!("{name} never {what}: {}", self.rollout(name).status.message);
+    }
+
+    async fn healthy(&self, name: &str, image: &str) -> Rollout {
+        let wanted = hash(image);
+        self.wait(name, &format!("Healthy with {image}"), |rollout| {
+            rollout.status.phase == Some(Phase::Healthy) && rollout.status.stable.as_ref().is_some_and(|stable| stable.hash == wanted)
+        })
+        .await
+    }
+
+    async fn end(self) {
+        self.stop.send_replace(true);
+        self.task.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_rollouts_at_rest_send_nothing() {
+    let clock = virtual_clock();
+    let cluster = cluster(&clock);
+    let running = start(&cluster, &clock, Leadership::alone(), 1.0);
+    let names: Vec<String> = (0..100).map(|number| format!("app-{number}")).collect();
+    names.iter().for_each(|name| running.given(name, "checkout:1"));
+    for name in &names {
+        running.healthy(name, "checkout:1").await;
+    }
+    sleep(Duration::from_secs(30)).await;
+    let before = cluster.requests().len();
+    sleep(Duration::from_secs(300)).await;
+    assert_eq!(cluster.requests()[before..], [] as [String; 0]);
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_canary_costs_few_requests() {
+    let clock = virtual_clock();
+    let cluster = cluster(&clock);
+    let running = start(&cluster, &clock, Leadership::alone(), 1.0);
+    running.given("checkout", "checkout:1");
+    running.healthy("checkout", "checkout:1").await;
+    sleep(Duration::from_secs(60)).await;
+    let before = cluster.requests().len();
+    running.given("checkout", "checkout:2");
+    running.healthy("checkout", "checkout:2").await;
+    sleep(Duration::from_secs(60)).await;
+    let requests = cluster.requests()[before..].to_vec();
+    let routes = requests.iter().filter(|request| request.contains("virtualservices")).count();
+    assert_eq!(routes, 4, "three weights and back: {requests:#?}");
+    let reads = requests.iter().filter(|request| request.starts_with("get") || request.starts_with("list")).count();
+    assert_eq!(reads, 0, "nothing is read that a watch tells: {requests:#?}");
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_metric_aborts_with_one_route_write() {
+    let clock = virtual_clock();
+    let cluster = cluster(&clock);
+    let running = start(&cluster, &clock, Leadership::alone(), 0.5);
+    running.given("checkout", "checkout:1");
+    running.healthy("checkout", "checkout:1").await;
+    running.given("checkout", "checkout:2");
+    let aborted = running.wait("checkout", "aborted", |rollout| rollout.status.aborted.is_some()).await;
+    assert_eq!(aborted.status.aborted.unwrap().reason, "AnalysisFailed");
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(running.rollout("checkout").status.canary.unwrap().weight, 0);
+    let routes: Vec<String> = cluster.requests().into_iter().filter(|request| request.contains("virtualservices")).collect();
+    assert_eq!(routes, ["create virtualservices", "patch virtualservices", "patch virtualservices", "patch virtualservices"], "plain, subsets, 20, 0");
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(running.rollout("checkout").status.phase, Some(Phase::Degraded));
+    running.end().await;
+}
+
+/// Conflicts, refusals by load, server errors, lost answers, hanging writes: they change nothing but the delay.
+#[tokio::test(start_paused = true)]
+async fn faults_change_nothing_but_the_delay() {
+    let faults = [
+        Fault::Refuse(409, "Conflict"),
+        Fault::Refuse(422, "Invalid"),
+        Fault::Refuse(429, "TooManyRequests"),
+        Fault::Refuse(500, "InternalError"),
+        Fault::LoseAnswer,
+        Fault::Hang,
+    ];
+    for fault in faults {
+        for every in [2, 3, 5] {
+            let clock = virtual_clock();
+            let cluster = cluster(&clock);
+            let running = start(&cluster, &clock, Leadership::alone(), 1.0);
+            running.given("checkout", "checkout:1");
+            running.healthy("checkout", "checkout:1").await;
+            cluster.set_faults(Some(Arc::new(move |number| (number % every == 0).then_some(fault))));
+            running.given("checkout", "checkout:2");
+            let rollout = running.healthy("checkout", "checkout:2").await;
+            let outcomes: Vec<String> = rollout.status.history.iter().map(|outcome| outcome.outcome.to_string()).collect();
+            assert_eq!(outcomes, ["Promoted"], "{fault:?} every {every}");
+            cluster.set_faults(None);
+            running.end().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_watches_are_taken_up_again() {
+    let clock = virtual_clock();
+    let cluster = cluster(&clock);
+    let running = start(&cluster, &clock, Leadership::alone(), 1.0);
+    running.given("checkout", "checkout:1");
+    running.healthy("checkout", "checkout:1").await;
+    running.given("checkout", "checkout:2");
+    for _ in 0..20 {
+        cluster.drop_watches();
+        sleep(Duration::from_millis(700)).await;
+    }
+    running.healthy("checkout", "checkout:2").await;
+    running.end().await;
+}
+
+fn candidate(cluster: &Cluster, clock: &Clock, identity: &str) -> (Leadership, Candidate) {
+    let leadership = Leadership::candidate();
+    let api = kube::Api::namespaced(cluster.client("serin-system"), "serin-system");
+    let candidate = Candidate { api, name: "serin".into(), identity: identity.into(), clock: clock.clone(), leadership: leadership.clone() };
+    (leadership, candidate)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_successor_waits_for_a_silent_leader_and_not_for_a_stopped_one() {
+    let clock = virtual_clock();
+    let cluster = Cluster::new(clock.clone());
+    let (first, one) = candidate(&cluster, &clock, "one");
+    let (second, two) = candidate(&cluster, &clock, "two");
+    let (stop, stopped) = watch::channel(false);
+    let (_never, forever) = watch::channel(false);
+    let silent = tokio::spawn(one.run(stopped.clone()));
+    sleep(Duration::from_secs(1)).await;
+    assert!(first.may_write());
+    tokio::spawn(two.run(forever));
+    sleep(Duration::from_secs(60)).await;
+    assert!(first.may_write() && !second.may_write(), "one leads as long as it renews");
+    silent.abort();
+    let began = Instant::now();
+    while !second.may_write() {
+        assert!(!(first.may_write() && second.may_write()), "never both");
+        sleep(Duration::from_millis(100)).await;
+    }
+    let waited = began.elapsed();
+    assert!(waited >= Duration::from_secs(13) && waited <= Duration::from_secs(20), "the lease expired first: {waited:?}");
+    let _ = stop.send(true);
+}
+
+/// Two candidates under faults of every kind: never both may write.
+#[tokio::test(start_paused = true)]
+async fn never_two_leaders() {
+    for seed in 0_u64..40 {
+        let clock = virtual_clock();
+        let cluster = Cluster::new(clock.clone());
+        cluster.set_faults(Some(Arc::new(move |number| match number.wrapping_mul(0x9E37_79B9).wrapping_add(seed.wrapping_mul(0x85EB_CA6B)) % 11 {
+            0 | 1 => Some(Fault::Refuse(500, "InternalError")),
+            2 => Some(Fault::LoseAnswer),
+            3 | 4 | 5 => Some(Fault::Hang),
+            _ => None,
+        })));
+        let (first, one) = candidate(&cluster, &clock, "one");
+        let (second, two) = candidate(&cluster, &clock, "two");
+        let (stop, stopped) = watch::channel(false);
+        let tasks = [tokio::spawn(one.run(stopped.clone())), tokio::spawn(two.run(stopped))];
+        let mut led = 0;
+        for _ in 0..1_200 {
+            assert!(!(first.may_write() && second.may_write()), "seed {seed}");
+            led += i32::from(first.may_write() || second.may_write());
+            sleep(Duration::from_millis(100)).await;
+        }
+        assert!(led > 0, "seed {seed}: somebody leads some of the time");
+        stop.send(true).unwrap();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    }
+}

@@ -1,8 +1,15 @@
 //! The end-to-end stories: the release binary, under the shipped RBAC, against a real API server and a real Prometheus.
 //!
 //! `e2e/run` starts what they need. Names on the command line choose stories; `--repeat N` runs each N times.
+#![expect(unreachable_pub, reason = "a test binary has no outside")]
 #![expect(clippy::print_stdout, reason = "the runner reports on standard output")]
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a failing story may panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failing story may panic"
+)]
 #![expect(clippy::disallowed_methods, reason = "stories measure real time and read the environment")]
 
 mod stories;
@@ -22,10 +29,17 @@ const AT_ONCE: usize = 4;
 async fn main() -> ExitCode {
     serin::controller::use_ring();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let repeat = arguments.iter().position(|argument| argument == "--repeat").map_or(1, |at| arguments[at + 1].parse().expect("a number after --repeat"));
-    let wanted: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--") && argument.parse::<u32>().is_err()).collect();
+    let repeat = arguments
+        .iter()
+        .position(|argument| argument == "--repeat")
+        .map_or(1, |at| arguments[at + 1].parse().expect("a number after --repeat"));
+    let wanted: Vec<&String> =
+        arguments.iter().filter(|argument| !argument.starts_with("--") && argument.parse::<u32>().is_err()).collect();
     let environment = Environment::prepare().await;
-    let chosen: Vec<_> = stories::all().into_iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|wanted| name.contains(*wanted))).collect();
+    let chosen: Vec<_> = stories::all()
+        .into_iter()
+        .filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|wanted| name.contains(*wanted)))
+        .collect();
     println!("running {} stories, each {repeat} times", chosen.len());
     let runs: Vec<_> = (0..repeat).flat_map(|_| chosen.iter().copied()).collect();
     let results: Vec<bool> = futures::stream::iter(runs.into_iter().enumerate())
@@ -34,7 +48,11 @@ async fn main() -> ExitCode {
             async move {
                 let began = Instant::now();
                 let result = AssertUnwindSafe(story(environment, format!("{name}-{number}"))).catch_unwind().await;
-                println!("story {name} ... {} ({:.1} s)", if result.is_ok() { "ok" } else { "FAILED" }, began.elapsed().as_secs_f64());
+                println!(
+                    "story {name} ... {} ({:.1} s)",
+                    if result.is_ok() { "ok" } else { "FAILED" },
+                    began.elapsed().as_secs_f64()
+                );
                 result.is_ok()
             }
         })

@@ -43,6 +43,7 @@ pub fn all() -> Vec<(&'static str, Story)> {
         "route-contested" => route::contested,
         "prometheus-misbehaves" => metrics::prometheus_misbehaves,
         "invalid-specs" => spec::invalid,
+        "faulty-specs" => spec::faulty,
         "scale-subresource" => spec::scale,
         "controller-killed" => rest::controller_killed,
         "deleted-mid-canary" => rest::deleted,

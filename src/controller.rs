@@ -40,8 +40,8 @@ use self::telemetry::Metrics;
 use crate::api::names;
 use crate::api::provider::MetricProviderSpec;
 use crate::api::watched::{
-    AnalysisTemplate, ClusterAnalysisTemplate, DestinationRule, MetricProvider, ReplicaSet, Rollout, RolloutAction, Service,
-    VirtualService,
+    AnalysisTemplate, ClusterAnalysisTemplate, DestinationRule, MetricProvider, ReplicaSet, Rollout, RolloutAction,
+    Service, VirtualService,
 };
 use crate::plan::observed::Settings;
 
@@ -211,7 +211,10 @@ pub async fn run(start: Start, mut stop: watch::Receiver<bool>) {
 }
 
 /// One item each time this process begins to lead: a new leader looks at everything once.
-fn leaderships(leads: watch::Receiver<Option<Instant>>, metrics: Arc<Metrics>) -> impl Stream<Item = ()> + Send + 'static {
+fn leaderships(
+    leads: watch::Receiver<Option<Instant>>,
+    metrics: Arc<Metrics>,
+) -> impl Stream<Item = ()> + Send + 'static {
     futures::stream::unfold((leads, false, metrics), |(mut leads, mut led, metrics)| async move {
         loop {
             let leads_now = leads.borrow_and_update().is_some();
@@ -225,7 +228,10 @@ fn leaderships(leads: watch::Receiver<Option<Instant>>, metrics: Arc<Metrics>) -
     })
 }
 
-fn scoped<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(client: &Client, namespace: Option<&str>) -> Api<K> {
+fn scoped<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
+    client: &Client,
+    namespace: Option<&str>,
+) -> Api<K> {
     namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
 }
 
@@ -289,11 +295,21 @@ impl Shell {
     /// `namespace/name` of a Rollout.
     pub fn name_of(&self, rollout: &Rollout) -> String {
         let metadata = &rollout.metadata;
-        format!("{}/{}", metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
+        format!(
+            "{}/{}",
+            metadata.namespace.as_deref().unwrap_or_default(),
+            metadata.name.as_deref().unwrap_or_default()
+        )
     }
 
     /// Sends one write, if this process may, and gives it up in time for its lease.
-    pub async fn write<T>(&self, resource: &'static str, verb: &'static str, action: &str, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    pub async fn write<T>(
+        &self,
+        resource: &'static str,
+        verb: &'static str,
+        action: &str,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Error> {
         if !self.leadership.may_write() {
             return Err(Error::NotLeading);
         }
@@ -327,7 +343,11 @@ impl Shell {
         let name = self.name_of(listed);
         let mut memory = self.memory();
         match memory.written.get(&name) {
-            Some(written) if version_of(&**written) > version_of(&**listed) && written.metadata.uid == listed.metadata.uid => written.clone(),
+            Some(written)
+                if version_of(&**written) > version_of(&**listed) && written.metadata.uid == listed.metadata.uid =>
+            {
+                written.clone()
+            }
             Some(_) => {
                 memory.written.remove(&name);
                 listed.clone()
@@ -341,12 +361,16 @@ impl Shell {
         let name = self.name_of(snapshot);
         let memory = self.memory();
         let written = memory.written.get(&name).filter(|written| version_of(&***written) > version_of(snapshot));
-        written.map_or_else(|| snapshot.metadata.resource_version.clone(), |written| written.metadata.resource_version.clone())
+        written.map_or_else(
+            || snapshot.metadata.resource_version.clone(),
+            |written| written.metadata.resource_version.clone(),
+        )
     }
 
     /// Reads a Rollout after a conflict.
     pub async fn reread(&self, rollout: &Rollout) -> Result<(), Error> {
-        let api: Api<Rollout> = Api::namespaced(self.client.clone(), rollout.metadata.namespace.as_deref().unwrap_or_default());
+        let api: Api<Rollout> =
+            Api::namespaced(self.client.clone(), rollout.metadata.namespace.as_deref().unwrap_or_default());
         let current = self.read(api.get(rollout.metadata.name.as_deref().unwrap_or_default())).await?;
         self.remember(current);
         Ok(())

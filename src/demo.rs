@@ -1,5 +1,6 @@
 //! `serin demo`: the real controller against an embedded Kubernetes API, one good release promoted and one bad release
 //! aborted. Simulated are the pods, the traffic, and a Prometheus that answers the demo's one metric on loopback.
+#![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 pub mod prometheus;
 pub mod screen;
@@ -31,7 +32,7 @@ use crate::plan::revision;
 const NAMESPACE: &str = "shop";
 const NAME: &str = "checkout";
 /// The longest that one release may take, at speed 1.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 /// How often the screen is drawn.
 const FRAME: Duration = Duration::from_millis(100);
 
@@ -92,11 +93,18 @@ async fn tell(cluster: &Cluster, speed: f64, screen: &mut Screen) -> anyhow::Res
     release(cluster, "checkout:2", "4f2a91c", (speed, End::Promoted), screen).await?;
     screen.say("checkout:3 is committed: one request in six fails, from 50% of traffic on")?;
     release(cluster, "checkout:3", "9b7e02d", (speed, End::Aborted), screen).await?;
-    screen.say("the good release was promoted and the bad one aborted, by themselves: nobody was asked, nobody was paged")
+    screen
+        .say("the good release was promoted and the bad one aborted, by themselves: nobody was asked, nobody was paged")
 }
 
 /// Commits an image and watches it until it has ended.
-async fn release(cluster: &Cluster, image: &str, commit: &str, (speed, end): (f64, End), screen: &mut Screen) -> anyhow::Result<()> {
+async fn release(
+    cluster: &Cluster,
+    image: &str,
+    commit: &str,
+    (speed, end): (f64, End),
+    screen: &mut Screen,
+) -> anyhow::Result<()> {
     let object = rollout(image, commit, speed);
     let hash = revision::hash(&object["spec"]["template"]);
     cluster.apply("rollouts", &object).map_err(|refusal| anyhow::anyhow!(refusal.message))?;
@@ -113,8 +121,14 @@ async fn release(cluster: &Cluster, image: &str, commit: &str, (speed, end): (f6
         before = status.clone();
         match ended(&status, &hash) {
             Some(found) if found == end => return Ok(()),
-            Some(_) => bail!("{image} should have been {}; {}", if end == End::Promoted { "promoted" } else { "aborted" }, status.message),
-            None if Instant::now() > deadline => bail!("{image} has not ended after {} s; {}", longest.as_secs(), status.message),
+            Some(_) => bail!(
+                "{image} should have been {}; {}",
+                if end == End::Promoted { "promoted" } else { "aborted" },
+                status.message
+            ),
+            None if Instant::now() > deadline => {
+                bail!("{image} has not ended after {} s; {}", longest.as_secs(), status.message)
+            }
             None => sleep(FRAME.div_f64(speed.max(1.0))).await,
         }
     }
@@ -131,7 +145,8 @@ fn ended(status: &RolloutStatus, hash: &str) -> Option<End> {
         return Some(End::Promoted);
     }
     let is_aborted = status.aborted.as_ref().is_some_and(|aborted| aborted.hash == hash);
-    (is_aborted && status.draining.is_empty() && status.canary.as_ref().is_none_or(|canary| canary.replicas == 0)).then_some(End::Aborted)
+    (is_aborted && status.draining.is_empty() && status.canary.as_ref().is_none_or(|canary| canary.replicas == 0))
+        .then_some(End::Aborted)
 }
 
 fn scaled(milliseconds: i64, speed: f64) -> SignedDuration {

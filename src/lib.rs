@@ -1,7 +1,7 @@
 //! Serin: progressive delivery for Istio. Read `api` (the nouns), then `plan` (the decisions), then `controller` (the shell).
 
 pub mod api;
-pub mod plan;
 pub mod controller;
-pub mod embedded;
 pub mod demo;
+pub mod embedded;
+pub mod plan;

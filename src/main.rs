@@ -42,7 +42,7 @@ struct DemoArguments {
     /// How many times faster, 0.1 to 20.
     #[arg(long, default_value_t = 1.0)]
     speed: f64,
-    /// Uses no colours; so does a set NO_COLOR.
+    /// Uses no colours; so does a set `NO_COLOR`.
     #[arg(long)]
     no_color: bool,
     #[arg(long, env = "NO_COLOR", hide = true, num_args = 0..=1, default_value = "", default_missing_value = "1")]
@@ -108,7 +108,8 @@ fn print_crds(arguments: &CrdsArguments) -> anyhow::Result<()> {
         let text = crd::yaml(&definition)?;
         match &arguments.output_dir {
             Some(dir) => {
-                let name = definition.pointer("/metadata/name").and_then(serde_json::Value::as_str).unwrap_or("unnamed");
+                let name =
+                    definition.pointer("/metadata/name").and_then(serde_json::Value::as_str).unwrap_or("unnamed");
                 let path = dir.join(format!("{name}.yaml"));
                 std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
             }

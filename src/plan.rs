@@ -21,6 +21,7 @@ pub mod scale;
 pub mod status;
 pub mod step;
 pub mod strategy;
+pub mod template;
 pub mod traffic;
 pub mod weight;
 
@@ -136,7 +137,9 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
     }
     let route = course.route();
     let first = facts.target.as_deref().filter(|target| course.stable().is_none() && facts.pods_of(target).ready > 0);
-    let stable = course.stable().filter(|stable| facts.pods_of(stable).ready > 0 || facts.route.stable.as_deref() == Some(*stable));
+    let stable = course
+        .stable()
+        .filter(|stable| facts.pods_of(stable).ready > 0 || facts.route.stable.as_deref() == Some(*stable));
     let canary = course.canary().map(|canary| canary.hash.clone()).filter(|_| !facts.is_leaving);
     let is_drained = course.drained_at(facts).is_some_and(|at| at <= facts.now);
     let wanted = Wanted {
@@ -165,7 +168,9 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
 
 /// The writes of a change, and what is remembered of it.
 fn route_actions(facts: &Facts<'_>, course: &mut Course, change: Option<&Change>) -> Vec<Action> {
-    let (Some(change), Some(routing)) = (change, &facts.strategy.routing) else { return Vec::new() };
+    let (Some(change), Some(routing)) = (change, &facts.strategy.routing) else {
+        return Vec::new();
+    };
     if let (Change::Weight(weight), Some(route)) = (change, &mut course.status.route) {
         route.asked = *weight;
     }
@@ -178,7 +183,9 @@ fn is_in_flight(facts: &Facts<'_>, course: &Course) -> bool {
     if course.canary().is_some() && !facts.is_leaving {
         return true;
     }
-    let Some(stable) = course.stable() else { return false };
+    let Some(stable) = course.stable() else {
+        return false;
+    };
     if facts.route.legs.is_empty() || facts.route.is_plain {
         return false;
     }
@@ -198,7 +205,8 @@ fn leave(facts: &Facts<'_>, course: &Course, planned: &[Action]) -> Vec<Action> 
     if is_unusable {
         return vec![Action::RemoveFinalizer];
     }
-    let others = facts.pods.iter().any(|(hash, pods)| course.stable() != Some(hash) && (pods.wanted > 0 || pods.exist > 0));
+    let others =
+        facts.pods.iter().any(|(hash, pods)| course.stable() != Some(hash) && (pods.wanted > 0 || pods.exist > 0));
     let is_unlabelled = facts.route.stable.is_none() && facts.route.canary.is_none();
     if is_unlabelled {
         return vec![Action::RemoveFinalizer];
@@ -207,7 +215,8 @@ fn leave(facts: &Facts<'_>, course: &Course, planned: &[Action]) -> Vec<Action> 
         return Vec::new();
     }
     let routing = facts.strategy.routing.as_ref();
-    let unlabel = routing.map_or_else(Vec::new, |routing| route::actions(facts.observed, routing, &facts.route, &Change::Unlabel));
+    let unlabel = routing
+        .map_or_else(Vec::new, |routing| route::actions(facts.observed, routing, &facts.route, &Change::Unlabel));
     if unlabel.is_empty() { vec![Action::RemoveFinalizer] } else { unlabel }
 }
 
@@ -215,12 +224,14 @@ fn leave(facts: &Facts<'_>, course: &Course, planned: &[Action]) -> Vec<Action> 
 fn settle(facts: &Facts<'_>, course: &mut Course) {
     let in_force = course.is_in_force(facts);
     let stable = course.stable().map(str::to_owned);
-    if course.canary().is_none() && in_force && stable.as_deref().is_some_and(|stable| facts.route.rests_on(stable)) {
-        if let Some(route) = &mut course.status.route {
-            if route.resting.as_ref().is_some_and(|resting| *resting == facts.route.resting()) {
-                route.resting = None;
-            }
-        }
+    let rests = stable.as_deref().is_some_and(|stable| facts.route.rests_on(stable));
+    if course.canary().is_none()
+        && in_force
+        && rests
+        && let Some(route) = &mut course.status.route
+        && route.resting.as_ref().is_some_and(|resting| *resting == facts.route.resting())
+    {
+        route.resting = None;
     }
     if !in_force && (is_in_flight(facts, course) || facts.route.is_plain || facts.is_leaving) {
         course.wakes.push((course.in_force_at(facts), "the route is due to be in force".into()));
@@ -233,7 +244,10 @@ fn settle(facts: &Facts<'_>, course: &mut Course) {
         let available = hash.map_or(0, |hash| facts.pods_of(&hash).available);
         if available < facts.replicas && facts.strategy.faults.is_empty() {
             course.wait("PodsNotReady", format!("{available} of {} pods are available", facts.replicas));
-        } else if course.stable().is_some() && is_in_flight(facts, course) && !course.waits.iter().any(|wait| wait.reason == "RouteSettling") {
+        } else if course.stable().is_some()
+            && is_in_flight(facts, course)
+            && !course.waits.iter().any(|wait| wait.reason == "RouteSettling")
+        {
             course.wait("RouteSettling", "the route is on its way to rest");
         }
     }
@@ -245,7 +259,12 @@ fn complete(facts: &Facts<'_>, course: Course, actions: Vec<Action>) -> Plan {
     let is_status_first = course.has_decided;
     let is_abort = course.status.aborted.is_some() && before.aborted != course.status.aborted;
     let queries = course.queries.clone();
-    let wake = course.wakes.iter().filter(|(at, _)| *at > facts.now).min().map(|(at, reason)| Wake { at: *at, reason: reason.clone() });
+    let wake = course
+        .wakes
+        .iter()
+        .filter(|(at, _)| *at > facts.now)
+        .min()
+        .map(|(at, reason)| Wake { at: *at, reason: reason.clone() });
     let wanted_weight = course.permitted(facts);
     let status = status::finish(facts, course, wanted_weight);
     let notes = narrate::narrate(before, &status);

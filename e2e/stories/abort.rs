@@ -23,7 +23,10 @@ async fn aborted(world: &World, reason: &str, seconds: u64) {
 pub async fn on_failing_metric(environment: Arc<Environment>, name: String) {
     let world = World::start(environment, &name).await;
     world.success_rate(json!({})).await;
-    let first = Given { steps: json!([{"setWeight": 20}, {"setWeight": 40}, {"analysis": World::analysis()}]), ..Given::default() };
+    let first = Given {
+        steps: json!([{"setWeight": 20}, {"setWeight": 40}, {"analysis": World::analysis()}]),
+        ..Given::default()
+    };
     world.healthy(&first).await;
     let second = first.image("checkout:2");
     world.errors(&second.hash(), 0.2);
@@ -62,7 +65,11 @@ pub async fn while_a_stable_pod_is_unready(environment: Arc<Environment>, name: 
     world.given(&second).await;
     world.until("weight 40", 20, || (world.monitor.weights("checkout").last() == Some(&40)).then_some(())).await;
     world.ready("checkout:1", Ready::AllBut(1));
-    world.wait("a stable pod is unready", 10, |rollout| rollout.status.stable.as_ref().is_some_and(|stable| stable.ready == 4)).await;
+    world
+        .wait("a stable pod is unready", 10, |rollout| {
+            rollout.status.stable.as_ref().is_some_and(|stable| stable.ready == 4)
+        })
+        .await;
     let action = world.act("abort", &second.hash(), None).await;
     aborted(&world, "AbortedByAction", 5).await;
     world.assert(world.answer(&action).await.0, "the abort is accepted");
@@ -84,7 +91,9 @@ pub async fn background_fails_while_pods_crash(environment: Arc<Environment>, na
     world.given(&second).await;
     world.until("weight 40", 20, || (world.monitor.weights("checkout").last() == Some(&40)).then_some(())).await;
     world.ready("checkout:2", Ready::Flapping(1));
-    world.until("the weight follows the pods down", 10, || world.monitor.weights("checkout").contains(&20).then_some(())).await;
+    world
+        .until("the weight follows the pods down", 10, || world.monitor.weights("checkout").contains(&20).then_some(()))
+        .await;
     world.errors(&second.hash(), 0.5);
     aborted(&world, "AnalysisFailed", 20).await;
     world.end().await;

@@ -14,7 +14,9 @@ pub async fn stable_broken_rolls_forward(environment: Arc<Environment>, name: St
     let first = Given::default();
     world.healthy(&first).await;
     world.ready("checkout:1", Ready::None);
-    world.wait("stable is broken", 10, |rollout| rollout.status.stable.as_ref().is_some_and(|stable| stable.ready == 0)).await;
+    world
+        .wait("stable is broken", 10, |rollout| rollout.status.stable.as_ref().is_some_and(|stable| stable.ready == 0))
+        .await;
     let second = first.image("checkout:2");
     world.given(&second).await;
     world.wait("the fix is promoted", 30, |rollout| is_healthy(rollout, &second.hash())).await;

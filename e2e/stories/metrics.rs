@@ -25,13 +25,16 @@ enum Mood {
 }
 
 async fn answer(mood: Mood) -> axum::response::Response {
-    let vector = |series: &str| format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{series}]}}}}"#);
+    let vector =
+        |series: &str| format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{series}]}}}}"#);
     match mood {
         Mood::Down => (StatusCode::SERVICE_UNAVAILABLE, "down").into_response(),
         Mood::Garbage => "<html>404</html>".into_response(),
         Mood::NaN => vector(r#"{"metric":{},"value":[1,"NaN"]}"#).into_response(),
         Mood::Empty => vector("").into_response(),
-        Mood::Several => vector(r#"{"metric":{"a":"1"},"value":[1,"1"]},{"metric":{"a":"2"},"value":[1,"1"]}"#).into_response(),
+        Mood::Several => {
+            vector(r#"{"metric":{"a":"1"},"value":[1,"1"]},{"metric":{"a":"2"},"value":[1,"1"]}"#).into_response()
+        }
         Mood::Good => vector(r#"{"metric":{},"value":[1,"1"]}"#).into_response(),
         Mood::Slow => std::future::pending().await,
     }
@@ -42,7 +45,13 @@ pub async fn prometheus_misbehaves(environment: Arc<Environment>, name: String) 
     let world = World::start(environment, &name).await;
     let mood = Arc::new(Mutex::new(Mood::Down));
     let served = mood.clone();
-    let app = Router::new().route("/api/v1/query", get(move || { let mood = *served.lock().unwrap(); answer(mood) }));
+    let app = Router::new().route(
+        "/api/v1/query",
+        get(move || {
+            let mood = *served.lock().unwrap();
+            answer(mood)
+        }),
+    );
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let server = tokio::spawn(async move { axum::serve(listener, app).await });
@@ -56,7 +65,8 @@ pub async fn prometheus_misbehaves(environment: Arc<Environment>, name: String) 
     world
         .success_rate(json!({"consecutiveErrorLimit": 1, "interval": "200ms", "count": 2, "prometheus": {"provider": provider, "query": "up"}}))
         .await;
-    let mut given = Given { replicas: 1, steps: json!([{"setWeight": 50}, {"analysis": World::analysis()}]), ..Given::default() };
+    let mut given =
+        Given { replicas: 1, steps: json!([{"setWeight": 50}, {"analysis": World::analysis()}]), ..Given::default() };
     world.healthy(&given).await;
     let cases: [(Mood, &str, &str, &'static str); 6] = [
         (Mood::Down, "ProviderDown", "503", "checkout:2"),
@@ -72,7 +82,8 @@ pub async fn prometheus_misbehaves(environment: Arc<Environment>, name: String) 
         world.given(&given).await;
         let rollout = world
             .wait(&format!("{reason} {told}"), 20, |rollout| {
-                rollout.status.phase == Some(Phase::Paused) && rollout.status.blocked_by.iter().any(|wait| wait.reason == reason && wait.message.contains(told))
+                rollout.status.phase == Some(Phase::Paused)
+                    && rollout.status.blocked_by.iter().any(|wait| wait.reason == reason && wait.message.contains(told))
             })
             .await;
         world.assert(rollout.status.aborted.is_none(), "no answer is no verdict");

@@ -28,10 +28,17 @@ pub async fn pause_and_promote(environment: Arc<Environment>, name: String) {
     let promote = world.act("promote", &second.hash(), Some(1)).await;
     let rollout = world.wait("promoted", 30, |rollout| is_healthy(rollout, &second.hash())).await;
     world.assert(world.answer(&promote).await.0, "the promotion is accepted");
-    let decided = rollout.status.decisions.iter().any(|decision| decision.what == "Promote step" && decision.by.contains("alice"));
+    let decided = rollout
+        .status
+        .decisions
+        .iter()
+        .any(|decision| decision.what == "Promote step" && decision.by.contains("alice"));
     world.assert(decided, "the decision is on record, with who");
     let owned = world.object(&format!("/apis/serin.dev/v1alpha1/namespaces/{{ns}}/rolloutactions/{promote}")).await;
-    world.assert(owned.is_some_and(|object| object.pointer("/metadata/ownerReferences/0/name") == Some(&json!("checkout"))), "the Rollout owns the action");
+    world.assert(
+        owned.is_some_and(|object| object.pointer("/metadata/ownerReferences/0/name") == Some(&json!("checkout"))),
+        "the Rollout owns the action",
+    );
     world.end().await;
 }
 
@@ -50,11 +57,18 @@ pub async fn abort_and_retry(environment: Arc<Environment>, name: String) {
     world.given(&second).await;
     let retry = world.act("retry", &second.hash(), None).await;
     world.assert(world.answer(&retry).await.0, "the retry is accepted");
-    world.wait("the second attempt", 20, |rollout| rollout.status.attempt.as_ref().is_some_and(|attempt| attempt.number == 2)).await;
+    world
+        .wait("the second attempt", 20, |rollout| {
+            rollout.status.attempt.as_ref().is_some_and(|attempt| attempt.number == 2)
+        })
+        .await;
     world.act("promoteFull", &second.hash(), None).await;
     world.wait("promoted", 30, |rollout| is_healthy(rollout, &second.hash())).await;
     let abort = world.act("abort", &second.hash(), None).await;
     let (accepted, message) = world.answer(&abort).await;
-    world.assert(!accepted && message.contains("revert"), &format!("after the promotion an abort is refused: {message}"));
+    world.assert(
+        !accepted && message.contains("revert"),
+        &format!("after the promotion an abort is refused: {message}"),
+    );
     world.end().await;
 }

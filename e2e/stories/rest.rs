@@ -17,7 +17,8 @@ pub async fn controller_killed(environment: Arc<Environment>, name: String) {
     let mut given = Given { replicas: 3, steps: json!([{"setWeight": 34}, {"setWeight": 67}]), ..Given::default() };
     world.healthy(&given).await;
     let mut kills = 0;
-    for (round, image) in ["checkout:2", "checkout:3", "checkout:4", "checkout:5", "checkout:6"].into_iter().enumerate() {
+    for (round, image) in ["checkout:2", "checkout:3", "checkout:4", "checkout:5", "checkout:6"].into_iter().enumerate()
+    {
         given = given.image(image);
         world.given(&given).await;
         for kill in 0..4 {

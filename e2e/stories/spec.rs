@@ -24,13 +24,25 @@ pub async fn invalid(environment: Arc<Environment>, name: String) {
         ("two members", step(json!({"setWeight": 5, "pause": {}})), "exactly one of setWeight"),
         ("a weight above 100", step(json!({"setWeight": 120})), "spec.strategy.canary.steps[0].setWeight"),
         ("a null pause", step(json!({"pause": null})), "spec.strategy.canary.steps[0]"),
-        ("an unsupported step", step(json!({"setCanaryScale": {"replicas": 2}})), "setCanaryScale is not supported yet"),
+        (
+            "an unsupported step",
+            step(json!({"setCanaryScale": {"replicas": 2}})),
+            "setCanaryScale is not supported yet",
+        ),
         ("an experiment", step(json!({"experiment": {"templates": []}})), "experiment is not supported"),
         ("blue-green", with("/spec/strategy/blueGreen", json!({"activeService": "a"})), "blueGreen is not supported"),
         ("another mesh", with("/spec/strategy/canary/trafficRouting/smi", json!({})), "smi is not supported"),
         ("no route at all", with("/spec/strategy/canary/trafficRouting/istio", json!({})), "exactly one of owned"),
-        ("two kinds of route", with("/spec/strategy/canary/trafficRouting/istio/virtualService", json!({"name": "x"})), "exactly one of owned"),
-        ("host level", with("/spec/strategy/canary/stableService", json!("checkout-stable")), "stableService is not supported yet"),
+        (
+            "two kinds of route",
+            with("/spec/strategy/canary/trafficRouting/istio/virtualService", json!({"name": "x"})),
+            "exactly one of owned",
+        ),
+        (
+            "host level",
+            with("/spec/strategy/canary/stableService", json!("checkout-stable")),
+            "stableService is not supported yet",
+        ),
         ("a workloadRef", with("/spec/workloadRef", json!({"kind": "Deployment"})), "workloadRef is not supported yet"),
         ("another selector", with("/spec/selector/matchLabels/app", json!("cart")), "the selector cannot be changed"),
     ];
@@ -43,15 +55,41 @@ pub async fn invalid(environment: Arc<Environment>, name: String) {
             Err(error) => world.assert(error.to_string().contains(told), &format!("{what}: {error} lacks {told}")),
         }
     }
+    world.end().await;
+}
+
+/// What the API server admits and the controller refuses: the status says so, and stable serves on.
+pub async fn faulty(environment: Arc<Environment>, name: String) {
+    let world = World::start(environment, &name).await;
+    let good = Given::default();
+    world.healthy(&good).await;
+    let step = |step: Value| Given { steps: json!([step]), ..Given::default() }.object();
+    let with = |pointer: &str, value: Value| {
+        let mut object = Given::default().object();
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        object.pointer_mut(parent).unwrap()[key] = value;
+        object
+    };
     let admitted: [(&str, Value, &str); 3] = [
-        ("a duration that is none", step(json!({"pause": {"duration": "soon"}})), "spec.strategy.canary.steps[0].pause.duration"),
-        ("labels that the selector misses", with("/spec/template/metadata/labels", json!({"other": "label"})), "spec.template.metadata.labels"),
+        (
+            "a duration that is none",
+            step(json!({"pause": {"duration": "soon"}})),
+            "spec.strategy.canary.steps[0].pause.duration",
+        ),
+        (
+            "labels that the selector misses",
+            with("/spec/template/metadata/labels", json!({"other": "label"})),
+            "spec.template.metadata.labels",
+        ),
         ("a deadline below minReadySeconds", with("/spec/minReadySeconds", json!(700)), "spec.progressDeadlineSeconds"),
     ];
     for (what, object, told) in admitted {
         world.apply(&object).await;
         let rollout = world.wait(what, 10, |rollout| rollout.status.message.contains(told)).await;
-        world.assert(rollout.status.conditions.iter().any(|one| one.kind == "Stalled" && one.reason == "InvalidSpec"), "Stalled says InvalidSpec");
+        world.assert(
+            rollout.status.conditions.iter().any(|one| one.kind == "Stalled" && one.reason == "InvalidSpec"),
+            "Stalled says InvalidSpec",
+        );
         world.assert(rollout.status.stable.is_some_and(|stable| stable.ready == 5), "stable serves on");
     }
     world.given(&good).await;
@@ -65,9 +103,16 @@ pub async fn scale(environment: Arc<Environment>, name: String) {
     let mut object = Given::default().object();
     object["spec"].as_object_mut().unwrap().remove("replicas");
     world.apply(&object).await;
-    world.wait("one replica is written", 10, |rollout| rollout.spec.value()["replicas"] == 1 && rollout.status.replicas == 1).await;
+    world
+        .wait("one replica is written", 10, |rollout| {
+            rollout.spec.value()["replicas"] == 1 && rollout.status.replicas == 1
+        })
+        .await;
     let path = format!("/apis/serin.dev/v1alpha1/namespaces/{}/rollouts/checkout/scale", world.namespace);
-    let request = http::Request::patch(&path).header("content-type", "application/merge-patch+json").body(br#"{"spec":{"replicas":4}}"#.to_vec()).unwrap();
+    let request = http::Request::patch(&path)
+        .header("content-type", "application/merge-patch+json")
+        .body(br#"{"spec":{"replicas":4}}"#.to_vec())
+        .unwrap();
     let answer: Value = world.client.request(request).await.expect("a scale");
     world.assert(answer["status"]["selector"] == "app=checkout", "the scale has the selector");
     world.wait("four pods", 10, |rollout| rollout.status.stable.as_ref().is_some_and(|stable| stable.ready == 4)).await;

@@ -31,15 +31,20 @@ pub struct Environment {
 impl Environment {
     /// Applies what is shipped, server-side, and makes the controller's credentials.
     pub async fn prepare() -> Arc<Self> {
-        let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; start the stories by e2e/run"));
+        let variable = |name: &str| {
+            std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; start the stories by e2e/run"))
+        };
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let client = Client::try_default().await.expect("KUBECONFIG leads to a cluster");
         for file in ["namespace.yaml", "rbac.yaml"] {
             apply_file(&client, &root.join("deploy").join(file)).await;
         }
-        let mut definitions: Vec<PathBuf> = std::fs::read_dir(root.join("crds")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut definitions: Vec<PathBuf> =
+            std::fs::read_dir(root.join("crds")).unwrap().map(|entry| entry.unwrap().path()).collect();
         definitions.sort();
-        for file in definitions.iter().filter(|file| file.extension().is_some_and(|extension| extension == "yaml") && !file.ends_with("kustomization.yaml")) {
+        for file in definitions.iter().filter(|file| {
+            file.extension().is_some_and(|extension| extension == "yaml") && !file.ends_with("kustomization.yaml")
+        }) {
             apply_file(&client, file).await;
         }
         let dir = PathBuf::from(variable("E2E_DIR"));
@@ -47,7 +52,14 @@ impl Environment {
         let token = request_token(&client).await;
         std::fs::write(&kubeconfig, kubeconfig_with(&variable("KUBECONFIG"), &token)).unwrap();
         let exporter = Exporter::start(variable("E2E_EXPORTER").parse().expect("an address")).await;
-        Arc::new(Self { client, binary: variable("SERIN_BIN").into(), kubeconfig, dir, prometheus: variable("E2E_PROMETHEUS"), exporter })
+        Arc::new(Self {
+            client,
+            binary: variable("SERIN_BIN").into(),
+            kubeconfig,
+            dir,
+            prometheus: variable("E2E_PROMETHEUS"),
+            exporter,
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! What Prometheus scrapes: request counters by story and revision, whose errors are set by the stories.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -38,7 +39,12 @@ impl Exporter {
     /// Sets the fraction of a revision's requests that fail from now on.
     pub fn set(&self, story: &str, revision: &str, errors: f64) {
         let mut all = self.series.lock().unwrap();
-        let series = all.entry((story.to_owned(), revision.to_owned())).or_insert_with(|| Series { good: 0.0, bad: 0.0, errors, since: Instant::now() });
+        let series = all.entry((story.to_owned(), revision.to_owned())).or_insert_with(|| Series {
+            good: 0.0,
+            bad: 0.0,
+            errors,
+            since: Instant::now(),
+        });
         series.grow();
         series.errors = errors;
     }
@@ -53,7 +59,10 @@ impl Exporter {
         for ((story, revision), series) in self.series.lock().unwrap().iter_mut() {
             series.grow();
             for (code, count) in [("200", series.good), ("500", series.bad)] {
-                text.push_str(&format!("e2e_requests_total{{story=\"{story}\",revision=\"{revision}\",code=\"{code}\"}} {count}\n"));
+                let _ = writeln!(
+                    text,
+                    "e2e_requests_total{{story=\"{story}\",revision=\"{revision}\",code=\"{code}\"}} {count}"
+                );
             }
         }
         text

@@ -62,9 +62,20 @@ impl Monitor {
         (monitor, tasks)
     }
 
-    fn follow<K>(&self, client: &Client, namespace: &str, of: fn(&mut Seen) -> &mut BTreeMap<String, K>) -> tokio::task::JoinHandle<()>
+    fn follow<K>(
+        &self,
+        client: &Client,
+        namespace: &str,
+        of: fn(&mut Seen) -> &mut BTreeMap<String, K>,
+    ) -> tokio::task::JoinHandle<()>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + Sync
+            + 'static,
     {
         let api: Api<K> = Api::namespaced(client.clone(), namespace);
         let monitor = self.clone();
@@ -80,7 +91,11 @@ impl Monitor {
         })
     }
 
-    fn take<K: Resource<DynamicType = ()> + Clone>(&self, event: Event<K>, of: fn(&mut Seen) -> &mut BTreeMap<String, K>) {
+    fn take<K: Resource<DynamicType = ()> + Clone>(
+        &self,
+        event: Event<K>,
+        of: fn(&mut Seen) -> &mut BTreeMap<String, K>,
+    ) {
         let mut seen = self.seen.lock().unwrap();
         match event {
             Event::Apply(object) | Event::InitApply(object) => {
@@ -146,8 +161,16 @@ impl Seen {
                 weights.push((Instant::now(), weight));
             }
             let status = &rollout.status;
-            let pods: Vec<String> = facts.pods.iter().map(|(hash, pods)| format!("{hash}:{}/{}", pods.ready, pods.wanted)).collect();
-            let line = format!("{name} {:?} step {:?} weight {weight} pods [{}] route [{}] {}", status.phase, status.current_step_index, pods.join(" "), facts.route.line(), status.message);
+            let pods: Vec<String> =
+                facts.pods.iter().map(|(hash, pods)| format!("{hash}:{}/{}", pods.ready, pods.wanted)).collect();
+            let line = format!(
+                "{name} {:?} step {:?} weight {weight} pods [{}] route [{}] {}",
+                status.phase,
+                status.current_step_index,
+                pods.join(" "),
+                facts.route.line(),
+                status.message
+            );
             if self.timeline.last().is_none_or(|last| last.split_once("s ").is_none_or(|(_, last)| last != line)) {
                 self.timeline.push(format!("{:7.3}s {line}", began.elapsed().as_secs_f64()));
             }
@@ -183,7 +206,8 @@ impl Seen {
         }
         let ready = |hash: &Option<String>| hash.as_ref().map_or(0, |hash| facts.pods_of(hash).ready);
         let (stable_ready, canary_ready) = (ready(&route.stable), ready(&route.canary));
-        let is_split = route.stable.is_some() && route.canary.is_some() && route.stable != route.canary && !route.legs.is_empty();
+        let is_split =
+            route.stable.is_some() && route.canary.is_some() && route.stable != route.canary && !route.legs.is_empty();
         if is_split && route.exceeds(0) && canary_ready == 0 && stable_ready > 0 {
             broken.push(format!("S2 {name}: weight on a canary without ready pods"));
         }
@@ -191,7 +215,12 @@ impl Seen {
             broken.push(format!("S2 {name}: weight on a stable without ready pods"));
         }
         let index = usize::try_from(status.current_step_index.unwrap_or(0)).unwrap();
-        let permitted = strategy.steps.iter().take(index + 1).rev().find_map(|step| if let Step::SetWeight(weight) = step { Some(*weight) } else { None });
+        let permitted = strategy
+            .steps
+            .iter()
+            .take(index + 1)
+            .rev()
+            .find_map(|step| if let Step::SetWeight(weight) = step { Some(*weight) } else { None });
         let permitted = if status.aborted.is_some() || status.canary.is_none() { 0 } else { permitted.unwrap_or(0) };
         let is_finishing = status.stable.as_ref().is_some_and(|stable| route.canary.as_ref() == Some(&stable.hash));
         if is_split && stable_ready > 0 && !is_finishing && route.exceeds(permitted) {
@@ -200,7 +229,12 @@ impl Seen {
         for hash in [&route.stable, &route.canary].into_iter().flatten() {
             let pods = facts.pods_of(hash);
             let has_weight = !is_split || route.stable.as_ref() == Some(hash) || route.exceeds(0);
-            if facts.pods.contains_key(hash) && pods.wanted == 0 && facts.replicas > 0 && has_weight && !route.legs.is_empty() {
+            if facts.pods.contains_key(hash)
+                && pods.wanted == 0
+                && facts.replicas > 0
+                && has_weight
+                && !route.legs.is_empty()
+            {
                 broken.push(format!("S4 {name}: {hash} has no pods wanted and is selected with weight"));
             }
         }
@@ -210,15 +244,25 @@ impl Seen {
     /// S5 and S7: what a status may never do.
     fn judge_history(&mut self, before: &BTreeMap<String, Rollout>) {
         for (name, after) in self.rollouts.clone() {
-            let Some(before) = before.get(&name) else { continue };
+            let Some(before) = before.get(&name) else {
+                continue;
+            };
             let (was, is) = (&before.status, &after.status);
-            let promoted = is.history.last().is_some_and(|last| last.outcome == OutcomeKind::Promoted && is.stable.as_ref().is_some_and(|stable| stable.hash == last.hash));
-            if was.stable.is_some() && was.stable.as_ref().map(|one| &one.hash) != is.stable.as_ref().map(|one| &one.hash) && !promoted {
+            let promoted = is.history.last().is_some_and(|last| {
+                last.outcome == OutcomeKind::Promoted
+                    && is.stable.as_ref().is_some_and(|stable| stable.hash == last.hash)
+            });
+            if was.stable.is_some()
+                && was.stable.as_ref().map(|one| &one.hash) != is.stable.as_ref().map(|one| &one.hash)
+                && !promoted
+            {
                 self.violations.push(format!("S5 {name}: stable changed without a promotion"));
             }
             let failed = was.aborted.as_ref().map(|aborted| &aborted.hash);
-            let again = is.aborted.is_none() && failed.is_some() && is.canary.as_ref().map(|canary| &canary.hash) == failed;
-            let asked = is.decisions.iter().any(|decision| decision.what == "Retry" && !was.decisions.contains(decision));
+            let again =
+                is.aborted.is_none() && failed.is_some() && is.canary.as_ref().map(|canary| &canary.hash) == failed;
+            let asked =
+                is.decisions.iter().any(|decision| decision.what == "Retry" && !was.decisions.contains(decision));
             if again && !asked {
                 self.violations.push(format!("S7 {name}: a failed revision is tried again"));
             }

@@ -50,7 +50,8 @@ impl Rules {
     }
 
     async fn follow(self, api: Api<Pod>) {
-        let mut events = std::pin::pin!(watcher(api.clone(), watcher::Config::default()).default_backoff().touched_objects());
+        let mut events =
+            std::pin::pin!(watcher(api.clone(), watcher::Config::default()).default_backoff().touched_objects());
         let mut pods: BTreeMap<String, Pod> = BTreeMap::new();
         let mut turn = 0_u64;
         loop {
@@ -87,11 +88,14 @@ impl Rules {
                 Ready::All => true,
                 Ready::None => false,
                 Ready::AllBut(unready) => *at >= unready,
-                Ready::Flapping(unready) => *at >= unready || turn % 2 == 0,
+                Ready::Flapping(unready) => *at >= unready || turn.is_multiple_of(2),
             };
             *at += 1;
             let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-            let now = conditions.into_iter().find(|condition| condition.type_ == GATE).map(|condition| condition.status == "True");
+            let now = conditions
+                .into_iter()
+                .find(|condition| condition.type_ == GATE)
+                .map(|condition| condition.status == "True");
             if now != Some(is_ready) {
                 wanted.push((name.clone(), is_ready));
             }

@@ -138,9 +138,20 @@ impl World {
         let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = Command::new(&self.environment.binary);
         command
-            .args(["run", "--namespace", &self.namespace, "--listen=127.0.0.1:0", "--log-format=text", "--log=info,serin=debug"])
+            .args([
+                "run",
+                "--namespace",
+                &self.namespace,
+                "--listen=127.0.0.1:0",
+                "--log-format=text",
+                "--log=info,serin=debug",
+            ])
             .args(["--prometheus-url", &self.environment.prometheus, "--route-wait=0.2", "--drain=0.2"])
-            .args(if self.arguments.is_empty() { vec!["--leader-election=false".to_owned()] } else { self.arguments.clone() })
+            .args(if self.arguments.is_empty() {
+                vec!["--leader-election=false".to_owned()]
+            } else {
+                self.arguments.clone()
+            })
             .env("KUBECONFIG", &self.environment.kubeconfig)
             .stdout(Stdio::null())
             .stderr(log);
@@ -194,7 +205,9 @@ impl World {
     /// An analysis template `success-rate` on this story's counters.
     pub async fn success_rate(&self, metric: Value) {
         let selector = format!("story=\"{}\",revision=\"{{{{args.revision}}}}\"", self.namespace);
-        let query = format!("sum(rate(e2e_requests_total{{{selector},code=\"200\"}}[3s])) / sum(rate(e2e_requests_total{{{selector}}}[3s]))");
+        let query = format!(
+            "sum(rate(e2e_requests_total{{{selector},code=\"200\"}}[3s])) / sum(rate(e2e_requests_total{{{selector}}}[3s]))"
+        );
         let mut full = json!({"name": "success-rate", "interval": "500ms", "count": 3, "successCondition": "result[0] >= 0.95", "prometheus": {"query": query}});
         merge(&mut full, &metric);
         self.apply(&json!({
@@ -233,7 +246,12 @@ impl World {
         let seen = self.monitor.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let log = std::fs::read_to_string(self.log()).unwrap_or_default();
         let tail: Vec<&str> = log.lines().rev().take(40).collect();
-        println!("--- {}: {what}\n{}\n--- controller\n{}", self.namespace, seen.timeline.join("\n"), tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        println!(
+            "--- {}: {what}\n{}\n--- controller\n{}",
+            self.namespace,
+            seen.timeline.join("\n"),
+            tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+        );
         drop(seen);
         panic!("{what}");
     }
@@ -258,7 +276,8 @@ impl World {
         let mut object: RolloutAction = serde_json::from_value(body.clone()).unwrap();
         object.status = None;
         let url = <RolloutAction as kube::Resource>::url_path(&(), Some(&self.namespace));
-        let request = kube::core::Request::new(url).create(&PostParams::default(), serde_json::to_vec(&body).unwrap()).unwrap();
+        let request =
+            kube::core::Request::new(url).create(&PostParams::default(), serde_json::to_vec(&body).unwrap()).unwrap();
         let created: RolloutAction = self.client.request(request).await.expect("an action");
         drop(api);
         created.metadata.name.unwrap()
@@ -283,7 +302,13 @@ impl World {
     /// Merges a patch into an object that Git holds, as another writer.
     pub async fn edit_virtual_service(&self, name: &str, patch: Value) {
         let api: Api<VirtualService> = Api::namespaced(self.client.clone(), &self.namespace);
-        api.patch(name, &PatchParams { field_manager: Some("argocd-controller".into()), ..PatchParams::default() }, &Patch::Merge(&patch)).await.expect("a patch");
+        api.patch(
+            name,
+            &PatchParams { field_manager: Some("argocd-controller".into()), ..PatchParams::default() },
+            &Patch::Merge(&patch),
+        )
+        .await
+        .expect("a patch");
     }
 
     /// A whole object, as JSON.
@@ -297,7 +322,10 @@ impl World {
     pub async fn events(&self) -> Vec<String> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
         let listed = api.list(&ListParams::default()).await.expect("events");
-        let ours = listed.items.into_iter().filter(|event| event.regarding.as_ref().is_some_and(|about| about.kind.as_deref() == Some("Rollout")));
+        let ours = listed
+            .items
+            .into_iter()
+            .filter(|event| event.regarding.as_ref().is_some_and(|about| about.kind.as_deref() == Some("Rollout")));
         ours.filter_map(|event| event.reason).collect()
     }
 
@@ -336,10 +364,13 @@ impl Drop for World {
 /// Whether a Rollout rests on a revision.
 pub fn is_healthy(rollout: &Rollout, hash: &str) -> bool {
     let is_current = rollout.metadata.generation == Some(rollout.status.observed_generation);
-    is_current && rollout.status.phase == Some(Phase::Healthy) && rollout.status.stable.as_ref().is_some_and(|stable| stable.hash == hash)
+    is_current
+        && rollout.status.phase == Some(Phase::Healthy)
+        && rollout.status.stable.as_ref().is_some_and(|stable| stable.hash == hash)
 }
 
 /// Whether a Rollout is aborted, for a reason.
 pub fn is_aborted(rollout: &Rollout, reason: &str) -> bool {
-    rollout.status.phase == Some(Phase::Degraded) && rollout.status.aborted.as_ref().is_some_and(|aborted| aborted.reason == reason)
+    rollout.status.phase == Some(Phase::Degraded)
+        && rollout.status.aborted.as_ref().is_some_and(|aborted| aborted.reason == reason)
 }

@@ -16,7 +16,7 @@ pub fn definitions() -> Vec<Value> {
 }
 
 fn rollout() -> Value {
-    let mut version = version(schema::rollout());
+    let mut version = version(&schema::rollout());
     let columns = json!([
         {"name": "Phase", "type": "string", "jsonPath": ".status.phase"},
         {"name": "Step", "type": "integer", "jsonPath": ".status.currentStepIndex"},
@@ -35,11 +35,11 @@ fn rollout() -> Value {
         version.insert("additionalPrinterColumns".into(), columns);
         version.insert("subresources".into(), json!({"status": {}, "scale": scale}));
     }
-    definition("Rollout", "rollouts", "Namespaced", &["sro"], version)
+    definition("Rollout", "rollouts", "Namespaced", &["sro"], &version)
 }
 
 fn rollout_action() -> Value {
-    let mut version = version(schema::rollout_action());
+    let mut version = version(&schema::rollout_action());
     let columns = json!([
         {"name": "Rollout", "type": "string", "jsonPath": ".spec.rollout"},
         {"name": "Action", "type": "string", "jsonPath": ".spec.action"},
@@ -52,31 +52,31 @@ fn rollout_action() -> Value {
         version.insert("additionalPrinterColumns".into(), columns);
         version.insert("subresources".into(), json!({"status": {}}));
     }
-    definition("RolloutAction", "rolloutactions", "Namespaced", &["sra"], version)
+    definition("RolloutAction", "rolloutactions", "Namespaced", &["sra"], &version)
 }
 
 fn analysis_template(kind: &str, plural: &str, scope: &str) -> Value {
-    let mut version = version(schema::analysis_template());
+    let mut version = version(&schema::analysis_template());
     if let Some(version) = version.as_object_mut() {
         version.insert("additionalPrinterColumns".into(), json!([age_column()]));
     }
-    definition(kind, plural, scope, &[], version)
+    definition(kind, plural, scope, &[], &version)
 }
 
 fn metric_provider() -> Value {
-    let mut version = version(schema::metric_provider());
+    let mut version = version(&schema::metric_provider());
     let address = json!({"name": "Address", "type": "string", "jsonPath": ".spec.prometheus.address"});
     if let Some(version) = version.as_object_mut() {
         version.insert("additionalPrinterColumns".into(), json!([address, age_column()]));
     }
-    definition("MetricProvider", "metricproviders", "Cluster", &[], version)
+    definition("MetricProvider", "metricproviders", "Cluster", &[], &version)
 }
 
 fn age_column() -> Value {
     json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"})
 }
 
-fn version(schema: Value) -> Value {
+fn version(schema: &Value) -> Value {
     json!({
         "name": names::VERSION,
         "served": true,
@@ -85,7 +85,7 @@ fn version(schema: Value) -> Value {
     })
 }
 
-fn definition(kind: &str, plural: &str, scope: &str, short_names: &[&str], version: Value) -> Value {
+fn definition(kind: &str, plural: &str, scope: &str, short_names: &[&str], version: &Value) -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

@@ -1,6 +1,7 @@
 //! Schemas of the kinds: from the types, then tightened for the API server. Bounds make CEL rules affordable,
 //! and a field that Serin does not support is declared only to be refused by name: an API server prunes unknown
 //! fields silently, and a step pruned to `{}` would be a gate that vanished.
+#![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::schema::{OptionalEnum, OptionalIntOrString, StructuralSchemaRewriter};
@@ -116,14 +117,20 @@ pub const ROLLOUT_REFUSED: &[Refused] = &[
 ];
 
 const VIRTUAL_SERVICE_REFUSED: &[(&str, &str)] = &[("tlsRoutes", NOT_YET), ("tcpRoutes", NOT_YET)];
-const SECRET_REFUSED: &[(&str, &str)] =
-    &[("secretKeyRef", "is not supported: Serin reads no Secrets of applications; put credentials into a MetricProvider")];
+const SECRET_REFUSED: &[(&str, &str)] = &[(
+    "secretKeyRef",
+    "is not supported: Serin reads no Secrets of applications; put credentials into a MetricProvider",
+)];
 
 /// Fields of Argo Rollouts, and of Serin's own design, that an analysis template's spec cannot have.
 pub const TEMPLATE_REFUSED: &[Refused] = &[
     Refused {
         path: "",
-        fields: &[("dryRun", NOT_YET), ("measurementRetention", NO_RUNS), ("templates", "is not supported; name all templates in the Rollout")],
+        fields: &[
+            ("dryRun", NOT_YET),
+            ("measurementRetention", NO_RUNS),
+            ("templates", "is not supported; name all templates in the Rollout"),
+        ],
     },
     Refused { path: "args[]", fields: &[("valueFrom", "is not supported here; give the value in the Rollout")] },
     Refused {
@@ -236,14 +243,22 @@ pub fn rollout_action() -> Value {
     *at(spec, "step") = {
         let mut step = schema_of::<IntOrString>();
         set(&mut step, "maxLength", json!(63));
-        set(&mut step, "description", json!("Index of the step, counting from 0, that it was decided on. Required for `promote`."));
+        set(
+            &mut step,
+            "description",
+            json!("Index of the step, counting from 0, that it was decided on. Required for `promote`."),
+        );
         step
     };
     for field in ["rollout", "revision"] {
         set(at(spec, field), "maxLength", json!(253));
     }
     rule(spec, "self == oldSelf", "a RolloutAction cannot be changed; create another");
-    rule(spec, "self.action != 'promote' || has(self.step)", "step is required for promote: the index of the step to pass, counting from 0");
+    rule(
+        spec,
+        "self.action != 'promote' || has(self.step)",
+        "step is required for promote: the index of the step to pass, counting from 0",
+    );
     schema
 }
 
@@ -310,7 +325,9 @@ fn bound(spec: &mut Value, path: &str, key: &str, limit: i64) {
 }
 
 fn rule(schema: &mut Value, rule: &str, message: &str) {
-    let Some(object) = schema.as_object_mut() else { return };
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
     let rules = object.entry("x-kubernetes-validations").or_insert_with(|| json!([]));
     if let Some(rules) = rules.as_array_mut() {
         rules.push(json!({"rule": rule, "message": message}));
@@ -341,7 +358,8 @@ fn refuse(spec: &mut Value, table: &[Refused]) {
 
 /// Schema of a refused field: CEL sees only fields with a type, so that each has the one that its author means.
 fn refused_schema(field: &str) -> Value {
-    const LISTS: [&str; 6] = ["dryRun", "measurementRetention", "templates", "matchExpressions", "tlsRoutes", "tcpRoutes"];
+    const LISTS: [&str; 6] =
+        ["dryRun", "measurementRetention", "templates", "matchExpressions", "tlsRoutes", "tcpRoutes"];
     const SCALARS: [&str; 13] = [
         "restartAt",
         "canaryService",
@@ -384,7 +402,9 @@ fn strip_defaults(schema: &mut Value) {
 
 /// Calls `edit` on every schema below this one, never on the map of a schema's properties.
 fn walk(schema: &mut Value, edit: &mut impl FnMut(&mut Map<String, Value>)) {
-    let Some(object) = schema.as_object_mut() else { return };
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
     edit(object);
     if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
         properties.values_mut().for_each(|property| walk(property, edit));
@@ -423,7 +443,13 @@ fn tightened_template(mut template: Value) -> Value {
             properties.iter_mut().for_each(|(name, property)| tighten_property(name, property));
         }
     });
-    set(&mut template, "description", json!("The pod template. Changing it starts a canary; annotations that begin with `serin.dev/git-` do not count."));
+    set(
+        &mut template,
+        "description",
+        json!(
+            "The pod template. Changing it starts a canary; annotations that begin with `serin.dev/git-` do not count."
+        ),
+    );
     template
 }
 
@@ -434,7 +460,9 @@ fn tighten_property(name: &str, property: &mut Value) {
         "sizeLimit" | "divisor" => *property = any_number(),
         _ => {}
     }
-    let Some((_, keys)) = LIST_MAP_KEYS.iter().find(|(list, _)| *list == name) else { return };
+    let Some((_, keys)) = LIST_MAP_KEYS.iter().find(|(list, _)| *list == name) else {
+        return;
+    };
     let required = |item: &Value| keys.iter().all(|key| item.pointer(&format!("/properties/{key}")).is_some());
     if property.get("type") != Some(&json!("array")) || !property.get("items").is_some_and(required) {
         return;

@@ -1,4 +1,5 @@
 //! Action to exactly one API request, guarded by the version of the snapshot. Acts, never decides.
+#![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -76,7 +77,8 @@ pub async fn write_status(shell: &Shell, observed: &Observed, plan: &Plan) -> Re
     let api: Api<Rollout> = api(shell, observed);
     let name = metadata.name.clone().unwrap_or_default();
     let patch = Patch::Json::<()>(serde_json::from_value(patch).unwrap_or_default());
-    let written = shell.write("rollouts/status", "patch", "write the status", api.patch_status(&name, &params(), &patch)).await?;
+    let written =
+        shell.write("rollouts/status", "patch", "write the status", api.patch_status(&name, &params(), &patch)).await?;
     shell.remember(written);
     Ok(())
 }
@@ -111,7 +113,8 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
             }
             let api: Api<ReplicaSet> = api(shell, observed);
             let patch = Patch::Merge(&body);
-            let written = shell.write("replicasets", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
+            let written =
+                shell.write("replicasets", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
             let written = reread_on_conflict(shell, &api, name, &shell.caches.replica_sets, written).await?;
             shell.caches.replica_sets.put(written);
             Ok(())
@@ -124,24 +127,38 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
         }
         Action::WriteVirtualService { name, version, split } => {
             let body = objects::virtual_service(observed, name, version.as_deref(), *split);
-            let written: VirtualService = write_owned(shell, observed, action, ("virtualservices", name, version.is_some()), &body).await?;
+            let written: VirtualService =
+                write_owned(shell, observed, action, ("virtualservices", name, version.is_some()), &body).await?;
             shell.caches.virtual_services.put(written);
             Ok(())
         }
         Action::WriteDestinationRule { name, version, .. } => {
             let body = objects::destination_rule(observed, action);
-            let written: DestinationRule = write_owned(shell, observed, action, ("destinationrules", name, version.is_some()), &body).await?;
+            let written: DestinationRule =
+                write_owned(shell, observed, action, ("destinationrules", name, version.is_some()), &body).await?;
             shell.caches.destination_rules.put(written);
             Ok(())
         }
-        Action::EditVirtualService { name, version, edits } => edit_virtual_service(shell, observed, action, (name, version, edits)).await,
-        Action::EditDestinationRule { name, version, edits } => edit_destination_rule(shell, observed, action, (name, version, edits)).await,
-        Action::Answer { .. } | Action::OwnAction { .. } | Action::DeleteAction { .. } => answer(shell, observed, action).await,
+        Action::EditVirtualService { name, version, edits } => {
+            edit_virtual_service(shell, observed, action, (name, version, edits)).await
+        }
+        Action::EditDestinationRule { name, version, edits } => {
+            edit_destination_rule(shell, observed, action, (name, version, edits)).await
+        }
+        Action::Answer { .. } | Action::OwnAction { .. } | Action::DeleteAction { .. } => {
+            answer(shell, observed, action).await
+        }
     }
 }
 
 /// After a conflict the cache is old: reads the object, so that the next plan is made from it.
-async fn reread_on_conflict<K>(shell: &Shell, api: &Api<K>, name: &str, cache: &super::cache::Cache<K>, written: Result<K, Error>) -> Result<K, Error>
+async fn reread_on_conflict<K>(
+    shell: &Shell,
+    api: &Api<K>,
+    name: &str,
+    cache: &super::cache::Cache<K>,
+    written: Result<K, Error>,
+) -> Result<K, Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + PartialEq,
 {
@@ -159,7 +176,10 @@ async fn set_replicas(shell: &Shell, observed: &Observed, action: &Action, repli
     let name = observed.rollout.metadata.name.clone().unwrap_or_default();
     let body = json!({"metadata": {"resourceVersion": observed.rollout.metadata.resource_version}, "spec": {"replicas": replicas}});
     let patch = Patch::Merge(&body);
-    shell.write("rollouts/scale", "patch", &action.to_string(), api.patch_scale(&name, &params(), &patch)).await.map(|_| ())
+    shell
+        .write("rollouts/scale", "patch", &action.to_string(), api.patch_scale(&name, &params(), &patch))
+        .await
+        .map(|_| ())
 }
 
 async fn set_finalizer(shell: &Shell, observed: &Observed, action: &Action) -> Result<(), Error> {
@@ -178,7 +198,13 @@ async fn set_finalizer(shell: &Shell, observed: &Observed, action: &Action) -> R
     Ok(())
 }
 
-async fn create<K, T>(shell: &Shell, observed: &Observed, action: &Action, resource: &'static str, body: &T) -> Result<K, Error>
+async fn create<K, T>(
+    shell: &Shell,
+    observed: &Observed,
+    action: &Action,
+    resource: &'static str,
+    body: &T,
+) -> Result<K, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
     T: Serialize,
@@ -187,13 +213,19 @@ where
     let url = K::url_path(&(), Some(namespace));
     let bytes = serde_json::to_vec(body).unwrap_or_default();
     let request = kube::core::Request::new(url).create(&create_params(), bytes);
-    let request = request.map_err(|error| kube::Error::BuildRequest(error.into()));
+    let request = request.map_err(kube::Error::BuildRequest);
     let answer = async { shell.client.request::<K>(request?).await };
     shell.write(resource, "create", &action.to_string(), answer).await
 }
 
 /// Writes an object that Serin owns: creates it, or applies it server-side onto the version of the snapshot.
-async fn write_owned<K>(shell: &Shell, observed: &Observed, action: &Action, (resource, name, exists): (&'static str, &str, bool), body: &Value) -> Result<K, Error>
+async fn write_owned<K>(
+    shell: &Shell,
+    observed: &Observed,
+    action: &Action,
+    (resource, name, exists): (&'static str, &str, bool),
+    body: &Value,
+) -> Result<K, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + PartialEq,
 {
@@ -206,7 +238,12 @@ where
 }
 
 /// Edits weights by JSON patch with tests; when somebody else wrote the object, reads it and tries again at once.
-async fn edit_virtual_service(shell: &Shell, observed: &Observed, action: &Action, (name, version, edits): (&str, &str, &[WeightEdit])) -> Result<(), Error> {
+async fn edit_virtual_service(
+    shell: &Shell,
+    observed: &Observed,
+    action: &Action,
+    (name, version, edits): (&str, &str, &[WeightEdit]),
+) -> Result<(), Error> {
     let api: Api<VirtualService> = api(shell, observed);
     let mut version = version.to_owned();
     let mut tries = 0;
@@ -231,10 +268,16 @@ async fn edit_virtual_service(shell: &Shell, observed: &Observed, action: &Actio
     }
 }
 
-async fn edit_destination_rule(shell: &Shell, observed: &Observed, action: &Action, (name, version, edits): (&str, &str, &[SubsetEdit])) -> Result<(), Error> {
+async fn edit_destination_rule(
+    shell: &Shell,
+    observed: &Observed,
+    action: &Action,
+    (name, version, edits): (&str, &str, &[SubsetEdit]),
+) -> Result<(), Error> {
     let api: Api<DestinationRule> = api(shell, observed);
     let patch = json_patch_of(objects::subset_patch(version, edits));
-    let written = shell.write("destinationrules", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
+    let written =
+        shell.write("destinationrules", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
     let written = reread_on_conflict(shell, &api, name, &shell.caches.destination_rules, written).await?;
     shell.caches.destination_rules.put(written);
     Ok(())
@@ -250,7 +293,9 @@ async fn answer(shell: &Shell, observed: &Observed, action: &Action) -> Result<(
         Action::Answer { name, accepted, message, at, .. } => {
             let body = json!({"status": {"accepted": accepted, "message": message, "at": at}});
             let patch = Patch::Merge(&body);
-            let written = shell.write("rolloutactions/status", "patch", &action.to_string(), api.patch_status(name, &params(), &patch)).await;
+            let written = shell
+                .write("rolloutactions/status", "patch", &action.to_string(), api.patch_status(name, &params(), &patch))
+                .await;
             if let Err(Error::Write { source, .. }) = &written
                 && matches!(&**source, kube::Error::Api(status) if status.code == 404)
             {
@@ -262,7 +307,8 @@ async fn answer(shell: &Shell, observed: &Observed, action: &Action) -> Result<(
             let owner = objects::owner(&observed.rollout, false);
             let body = json!({"metadata": {"resourceVersion": version, "ownerReferences": [owner]}});
             let patch = Patch::Merge(&body);
-            let written = shell.write("rolloutactions", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await?;
+            let written =
+                shell.write("rolloutactions", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await?;
             shell.caches.actions.put(written);
         }
         Action::DeleteAction { name, uid } => {

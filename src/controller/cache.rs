@@ -105,7 +105,9 @@ impl<K> Inner<K> {
     }
 
     fn remove(&mut self, key: &Key, words: Words<K>) -> Vec<String> {
-        let Some(object) = self.objects.remove(key) else { return Vec::new() };
+        let Some(object) = self.objects.remove(key) else {
+            return Vec::new();
+        };
         let words = words(&object);
         for word in &words {
             if let Some(keys) = self.index.get_mut(word) {
@@ -130,8 +132,13 @@ pub fn version_of<K: Resource>(object: &K) -> u64 {
 }
 
 /// Feeds a cache for ever. Streaming lists keep the memory of a start small; a server without them is listed in pages.
-pub async fn feed<K>(cache: Arc<Cache<K>>, api: Api<K>, selector: Option<&'static str>, on_change: OnChange<K>, readiness: Readiness)
-where
+pub async fn feed<K>(
+    cache: Arc<Cache<K>>,
+    api: Api<K>,
+    selector: Option<&'static str>,
+    on_change: OnChange<K>,
+    readiness: Readiness,
+) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + PartialEq + Send + Sync + 'static,
 {
     let kind = K::plural(&()).into_owned();
@@ -162,7 +169,13 @@ where
     }
 }
 
-fn take<K: Resource<DynamicType = ()> + Clone + PartialEq>(cache: &Cache<K>, event: Event<K>, on_change: &OnChange<K>, readiness: &Readiness, kind: &str) {
+fn take<K: Resource<DynamicType = ()> + Clone + PartialEq>(
+    cache: &Cache<K>,
+    event: Event<K>,
+    on_change: &OnChange<K>,
+    readiness: &Readiness,
+    kind: &str,
+) {
     match event {
         Event::Init => cache.inner().listing = Some(BTreeMap::new()),
         Event::InitApply(object) => {
@@ -193,7 +206,9 @@ fn is_unsupported(error: &watcher::Error) -> bool {
 }
 
 fn is_missing_kind(error: &watcher::Error) -> bool {
-    let (watcher::Error::WatchStartFailed(kube::Error::Api(status)) | watcher::Error::InitialListFailed(kube::Error::Api(status))) = error else {
+    let (watcher::Error::WatchStartFailed(kube::Error::Api(status))
+    | watcher::Error::InitialListFailed(kube::Error::Api(status))) = error
+    else {
         return false;
     };
     status.code == 404

@@ -67,7 +67,9 @@ impl Error {
 
 /// What follows from an answer of the API server.
 pub fn class_of(error: &kube::Error) -> Class {
-    let kube::Error::Api(status) = error else { return Class::Transient };
+    let kube::Error::Api(status) = error else {
+        return Class::Transient;
+    };
     match status.code {
         // A missing object, and a failed `test` of a JSON patch, say that the snapshot is old too.
         404 | 409 | 410 => Class::Conflict,

@@ -30,7 +30,7 @@ pub struct Leadership {
 impl Leadership {
     /// Leads for ever: for a single process that shares its cluster with nobody.
     pub fn alone() -> Self {
-        let far = Instant::now() + Duration::from_secs(10 * 365 * 24 * 3600);
+        let far = Instant::now() + Duration::from_hours(10 * 365 * 24);
         Self { until: Arc::new(watch::Sender::new(Some(far))) }
     }
 
@@ -110,7 +110,10 @@ impl Candidate {
     /// Takes or renews the lease; false while another holds it.
     async fn take(&self, seen: &mut Seen) -> kube::Result<bool> {
         let Some(lease) = self.api.get_opt(&self.name).await? else {
-            let lease = Lease { metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() }, spec: Some(self.spec(None)) };
+            let lease = Lease {
+                metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+                spec: Some(self.spec(None)),
+            };
             return match self.api.create(&PostParams::default(), &lease).await {
                 Ok(_) => Ok(true),
                 Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),

@@ -14,7 +14,12 @@ pub mod prometheus;
 /// Asks a provider.
 pub trait Meter: Send + Sync {
     /// The answer, or a sentence that says why there is none. Never longer than the provider's time-out.
-    fn measure(&self, name: String, spec: MetricProviderSpec, query: String) -> BoxFuture<'static, Result<Sample, String>>;
+    fn measure(
+        &self,
+        name: String,
+        spec: MetricProviderSpec,
+        query: String,
+    ) -> BoxFuture<'static, Result<Sample, String>>;
 }
 
 /// Answers that wait to be recorded, and queries that are under way. Both by Rollout.
@@ -42,7 +47,9 @@ impl Inbox {
     /// Drops the answers that a written status has recorded, and those that it had no use for.
     pub fn drop_recorded(&self, rollout: &str, recorded: &[Measurement]) {
         let mut inner = self.inner();
-        let Some(one) = inner.get_mut(rollout) else { return };
+        let Some(one) = inner.get_mut(rollout) else {
+            return;
+        };
         one.answered.retain(|answer| !recorded.iter().any(|done| done.id == answer.id));
         for done in recorded {
             one.asked.remove(&done.id);
@@ -63,7 +70,13 @@ impl Inbox {
 }
 
 /// Starts a query unless it is under way; `done` is called when its answer is in the inbox.
-pub fn start(inbox: &Arc<Inbox>, meter: &Arc<dyn Meter>, clock: &Clock, asked: (&str, Query, Option<MetricProviderSpec>), done: impl FnOnce(bool) + Send + 'static) {
+pub fn start(
+    inbox: &Arc<Inbox>,
+    meter: &Arc<dyn Meter>,
+    clock: &Clock,
+    asked: (&str, Query, Option<MetricProviderSpec>),
+    done: impl FnOnce(bool) + Send + 'static,
+) {
     let (rollout, query, spec) = asked;
     if !inbox.ask(rollout, &query.id) {
         return;

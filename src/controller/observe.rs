@@ -8,12 +8,16 @@ use super::Shell;
 use crate::api::istio::full_host;
 use crate::api::names;
 use crate::api::provider::MetricProviderSpec;
-use crate::api::watched::{DestinationRule, MetricProvider, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
+use crate::api::watched::{
+    DestinationRule, MetricProvider, ReplicaSet, Rollout, RolloutAction, Service, VirtualService,
+};
 use crate::plan::observed::{Observed, Template};
 
 /// Words under which each kind is found, and by which its changes reach the Rollouts that read it.
 pub mod words {
-    use super::{DestinationRule, MetricProvider, ReplicaSet, RolloutAction, Service, Value, VirtualService, full_host, names};
+    use super::{
+        DestinationRule, MetricProvider, ReplicaSet, RolloutAction, Service, Value, VirtualService, full_host, names,
+    };
     use crate::api::watched::{AnalysisTemplate, ClusterAnalysisTemplate};
 
     /// The word of one object.
@@ -28,7 +32,12 @@ pub mod words {
     /// A ReplicaSet: its Rollout.
     pub fn replica_set(one: &ReplicaSet) -> Vec<String> {
         let namespace = one.metadata.namespace.as_deref().unwrap_or_default();
-        let owners = one.metadata.owner_references.iter().flatten().filter(|owner| owner.kind == "Rollout" && owner.api_version == names::API_VERSION);
+        let owners = one
+            .metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .filter(|owner| owner.kind == "Rollout" && owner.api_version == names::API_VERSION);
         owners.map(|owner| of("rollout", namespace, &owner.name)).collect()
     }
 
@@ -82,9 +91,11 @@ pub fn observe(shell: &Shell, rollout: &Rollout) -> (Observed, BTreeSet<String>)
     let caches = &shell.caches;
     let mut read = BTreeSet::new();
     let own = words::of("rollout", &namespace, &name);
-    let replica_sets = caches.replica_sets.find(&own).into_iter().filter(|one| {
-        one.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == uid.as_ref())
-    });
+    let replica_sets = caches
+        .replica_sets
+        .find(&own)
+        .into_iter()
+        .filter(|one| one.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == uid.as_ref()));
     let mut observed = Observed {
         rollout: rollout.clone(),
         replica_sets: replica_sets.map(|one| (*one).clone()).collect(),
@@ -102,7 +113,14 @@ pub fn observe(shell: &Shell, rollout: &Rollout) -> (Observed, BTreeSet<String>)
     (observed, read)
 }
 
-fn read_route(shell: &Shell, namespace: &str, name: &str, spec: &Value, observed: &mut Observed, read: &mut BTreeSet<String>) {
+fn read_route(
+    shell: &Shell,
+    namespace: &str,
+    name: &str,
+    spec: &Value,
+    observed: &mut Observed,
+    read: &mut BTreeSet<String>,
+) {
     let caches = &shell.caches;
     let istio = spec.pointer("/strategy/canary/trafficRouting/istio").cloned().unwrap_or_default();
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
@@ -113,10 +131,14 @@ fn read_route(shell: &Shell, namespace: &str, name: &str, spec: &Value, observed
     let several = istio.get("virtualServices").and_then(Value::as_array).into_iter().flatten();
     virtual_services.extend(several.filter_map(|one| text(one.get("name"))));
     let mut rules = BTreeSet::from([words::of("destinationrule", namespace, &owned_name)]);
-    rules.extend(text(istio.pointer("/destinationRule/name")).map(|name| words::of("destinationrule", namespace, &name)));
+    rules.extend(
+        text(istio.pointer("/destinationRule/name")).map(|name| words::of("destinationrule", namespace, &name)),
+    );
     let mut found: BTreeMap<String, VirtualService> = BTreeMap::new();
-    let mut words_of_routes: BTreeSet<String> = virtual_services.iter().map(|name| words::of("virtualservice", namespace, name)).collect();
-    for host in istio.pointer("/owned/hosts").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+    let mut words_of_routes: BTreeSet<String> =
+        virtual_services.iter().map(|name| words::of("virtualservice", namespace, name)).collect();
+    for host in istio.pointer("/owned/hosts").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+    {
         words_of_routes.insert(format!("vshost/{}", full_host(host, namespace)));
     }
     if let Some(host) = text(istio.pointer("/owned/host")) {
@@ -124,12 +146,22 @@ fn read_route(shell: &Shell, namespace: &str, name: &str, spec: &Value, observed
     }
     for word in &words_of_routes {
         for one in caches.virtual_services.find(word) {
-            let key = words::of("", one.metadata.namespace.as_deref().unwrap_or_default(), one.metadata.name.as_deref().unwrap_or_default());
+            let key = words::of(
+                "",
+                one.metadata.namespace.as_deref().unwrap_or_default(),
+                one.metadata.name.as_deref().unwrap_or_default(),
+            );
             found.insert(key, (*one).clone());
         }
     }
-    for one in found.values().filter(|one| virtual_services.iter().any(|name| one.metadata.name.as_ref() == Some(name))) {
-        let hosts = one.spec.http.iter().flat_map(|route| &route.route).map(|weighted| full_host(&weighted.destination.host, namespace));
+    for one in found.values().filter(|one| virtual_services.iter().any(|name| one.metadata.name.as_ref() == Some(name)))
+    {
+        let hosts = one
+            .spec
+            .http
+            .iter()
+            .flat_map(|route| &route.route)
+            .map(|weighted| full_host(&weighted.destination.host, namespace));
         services.extend(hosts);
     }
     for host in &services {
@@ -142,7 +174,14 @@ fn read_route(shell: &Shell, namespace: &str, name: &str, spec: &Value, observed
     let mut found_rules: BTreeMap<String, DestinationRule> = BTreeMap::new();
     for word in &rules {
         for one in caches.destination_rules.find(word) {
-            found_rules.insert(words::of("", one.metadata.namespace.as_deref().unwrap_or_default(), one.metadata.name.as_deref().unwrap_or_default()), (*one).clone());
+            found_rules.insert(
+                words::of(
+                    "",
+                    one.metadata.namespace.as_deref().unwrap_or_default(),
+                    one.metadata.name.as_deref().unwrap_or_default(),
+                ),
+                (*one).clone(),
+            );
         }
     }
     observed.virtual_services = found.into_values().collect();
@@ -153,7 +192,11 @@ fn read_route(shell: &Shell, namespace: &str, name: &str, spec: &Value, observed
 
 fn read_templates(shell: &Shell, namespace: &str, spec: &Value, observed: &mut Observed, read: &mut BTreeSet<String>) {
     let canary = spec.pointer("/strategy/canary");
-    let steps = canary.and_then(|canary| canary.get("steps")?.as_array()).into_iter().flatten().filter_map(|step| step.get("analysis"));
+    let steps = canary
+        .and_then(|canary| canary.get("steps")?.as_array())
+        .into_iter()
+        .flatten()
+        .filter_map(|step| step.get("analysis"));
     let background = canary.and_then(|canary| canary.get("analysis"));
     let mut wanted = BTreeSet::new();
     for analysis in steps.chain(background) {
@@ -184,7 +227,9 @@ fn providers(shell: &Shell, namespace: &str) -> BTreeMap<String, Option<String>>
         let name = one.metadata.name.clone().unwrap_or_default();
         let fault = match serde_json::from_str::<MetricProviderSpec>(one.spec.text()) {
             Err(error) => Some(format!("MetricProvider {name}: {error}")),
-            Ok(spec) if !spec.allows(namespace) => Some(format!("MetricProvider {name} does not allow the namespace {namespace}; ask its administrator to add it to allowedNamespaces")),
+            Ok(spec) if !spec.allows(namespace) => Some(format!(
+                "MetricProvider {name} does not allow the namespace {namespace}; ask its administrator to add it to allowedNamespaces"
+            )),
             Ok(spec) => spec.fault().map(|fault| format!("MetricProvider {name}: {fault}")),
         };
         providers.insert(name, fault);

@@ -23,7 +23,7 @@ const PASSES_MOST: usize = 4;
 const BACKOFF: Duration = Duration::from_millis(200);
 const BACKOFF_MOST: Duration = Duration::from_secs(30);
 /// A look that nothing asked for, against what no watch tells.
-const FAR: Duration = Duration::from_secs(6 * 3600);
+const FAR: Duration = Duration::from_hours(6);
 
 /// One pass over one Rollout, or a few when the snapshot turns out old.
 pub async fn reconcile(rollout: Arc<Rollout>, shell: Arc<Shell>) -> Result<Requeue, Error> {
@@ -61,7 +61,9 @@ async fn passes(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Resul
         match error.class() {
             Class::Conflict if tries < PASSES_MOST => shell.reread(&current).await?,
             Class::Refused if tries < PASSES_MOST && shell.refuse(name, &error) => {}
-            Class::Conflict | Class::Refused | Class::Transient | Class::NotLeading => return Err(error),
+            Class::Conflict | Class::Refused | Class::Transient | Class::NotLeading => {
+                return Err(error);
+            }
         }
     }
 }
@@ -85,7 +87,10 @@ async fn pass(rollout: &Rollout, shell: &Arc<Shell>, name: &str) -> Result<Reque
     ask(shell, &plan, name);
     applied?;
     settle(shell, &observed, &plan, &measured, name);
-    Ok(plan.wake.map_or_else(|| Requeue::requeue(FAR), |wake| Requeue::requeue(clock::until((shell.clock)(), wake.at).max(Duration::from_millis(1)))))
+    Ok(plan.wake.map_or_else(
+        || Requeue::requeue(FAR),
+        |wake| Requeue::requeue(clock::until((shell.clock)(), wake.at).max(Duration::from_millis(1))),
+    ))
 }
 
 /// Applies the plan; while the API server refuses a write, only the status says so.

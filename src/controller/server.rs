@@ -23,7 +23,10 @@ pub struct Readiness {
 impl Readiness {
     /// Waits for these kinds.
     pub fn of(kinds: &[&str]) -> Self {
-        let missing = kinds.iter().map(|kind| ((*kind).to_owned(), Some(format!("waiting for the first list of {kind}")))).collect();
+        let missing = kinds
+            .iter()
+            .map(|kind| ((*kind).to_owned(), Some(format!("waiting for the first list of {kind}"))))
+            .collect();
         Self { missing: Arc::new(Mutex::new(missing)), listed: Arc::new(watch::Sender::new(false)) }
     }
 
@@ -48,7 +51,12 @@ impl Readiness {
 }
 
 /// Serves until `stop` turns true.
-pub async fn serve(address: SocketAddr, readiness: Readiness, metrics: Arc<Metrics>, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
+pub async fn serve(
+    address: SocketAddr,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+    mut stop: watch::Receiver<bool>,
+) -> std::io::Result<()> {
     let app = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -65,7 +73,11 @@ type Served = State<(Readiness, Arc<Metrics>)>;
 
 async fn readyz(State((readiness, _)): Served) -> impl IntoResponse {
     let missing = readiness.missing();
-    if missing.is_empty() { (StatusCode::OK, "ok\n".to_owned()) } else { (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", missing.join("\n"))) }
+    if missing.is_empty() {
+        (StatusCode::OK, "ok\n".to_owned())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", missing.join("\n")))
+    }
 }
 
 async fn exposition(State((_, metrics)): Served) -> impl IntoResponse {

@@ -82,7 +82,11 @@ impl Default for Metrics {
         registry.register("queries", "Queries to metric providers, by outcome", metrics.queries.clone());
         registry.register("rollouts_ended", "Rollouts that ended, by outcome", metrics.ended.clone());
         registry.register("rollouts", "Rollouts by phase", metrics.rollouts.clone());
-        registry.register("events_dropped", "Kubernetes Events that were not published", metrics.events_dropped.clone());
+        registry.register(
+            "events_dropped",
+            "Kubernetes Events that were not published",
+            metrics.events_dropped.clone(),
+        );
         registry.register("leader", "1 while this replica leads", metrics.leader.clone());
         metrics
     }

@@ -58,11 +58,17 @@ impl Screen {
             _ if note.is_warning => Color::Red,
             _ => Color::Cyan,
         };
-        self.story(vec![Span::styled(format!("{:<16}", note.reason), Style::new().fg(color)), Span::raw(note.message.clone())])
+        self.story(vec![
+            Span::styled(format!("{:<16}", note.reason), Style::new().fg(color)),
+            Span::raw(note.message.clone()),
+        ])
     }
 
     fn story(&mut self, mut spans: Vec<Span<'static>>) -> anyhow::Result<()> {
-        spans.insert(0, Span::styled(format!("{:6.1}s  ", self.began.elapsed().as_secs_f64()), Style::new().fg(Color::DarkGray)));
+        spans.insert(
+            0,
+            Span::styled(format!("{:6.1}s  ", self.began.elapsed().as_secs_f64()), Style::new().fg(Color::DarkGray)),
+        );
         let line = self.tint(Line::from(spans));
         let Some(terminal) = &mut self.terminal else {
             println!("{}", view::plain(&[line]).join(""));
@@ -80,18 +86,21 @@ impl Screen {
     pub fn draw(&mut self, rollout: &Rollout, condition: &str) -> anyhow::Result<()> {
         let lines = view::lines(rollout, condition);
         if self.terminal.is_none() {
-            return self.print_changes(&lines);
+            self.print_changes(&lines);
+            return Ok(());
         }
         let mut text: Vec<Line<'static>> = vec![Line::default()];
         text.extend(lines.into_iter().map(|line| self.tint(line)));
         if let Some(terminal) = &mut self.terminal {
-            terminal.draw(|frame| frame.render_widget(Paragraph::new(Text::from(text)).wrap(Wrap { trim: false }), frame.area()))?;
+            terminal.draw(|frame| {
+                frame.render_widget(Paragraph::new(Text::from(text)).wrap(Wrap { trim: false }), frame.area())
+            })?;
         }
         Ok(())
     }
 
     /// Without a terminal: the lines of weights and metrics that changed.
-    fn print_changes(&mut self, lines: &[Line<'static>]) -> anyhow::Result<()> {
+    fn print_changes(&mut self, lines: &[Line<'static>]) {
         let plain = view::plain(lines);
         for (at, line) in plain.iter().enumerate().skip(1).take(3) {
             if self.shown.get(at) != Some(line) && !line.ends_with("  -") {
@@ -99,7 +108,6 @@ impl Screen {
             }
         }
         self.shown = plain;
-        Ok(())
     }
 
     fn tint(&self, line: Line<'static>) -> Line<'static> {

@@ -1,5 +1,7 @@
 //! A Rollout as lines: pure. The words are those of the status.
 
+use std::cmp::Ordering;
+
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 
@@ -40,15 +42,25 @@ fn color(phase: Phase) -> Color {
 /// `[##>....] step 3 of 6`
 fn steps(rollout: &Rollout) -> String {
     let status = &rollout.status;
-    let Some(attempt) = &status.attempt else { return String::new() };
+    let Some(attempt) = &status.attempt else {
+        return String::new();
+    };
     let total = usize::try_from(attempt.steps).unwrap_or(0);
     let at = usize::try_from(status.current_step_index.unwrap_or(0)).unwrap_or(0);
-    let marks: String = (0..total).map(|step| if step < at { '●' } else if step == at { '◉' } else { '○' }).collect();
+    let marks: String = (0..total)
+        .map(|step| match step.cmp(&at) {
+            Ordering::Less => '●',
+            Ordering::Equal => '◉',
+            Ordering::Greater => '○',
+        })
+        .collect();
     if at < total { format!("{marks} step {} of {total}", at + 1) } else { format!("{marks} all steps passed") }
 }
 
 fn revision_line(title: &str, side: Option<&RevisionStatus>, color: Color) -> Line<'static> {
-    let Some(side) = side else { return Line::from(format!("{title}  -")) };
+    let Some(side) = side else {
+        return Line::from(format!("{title}  -"));
+    };
     let filled = usize::try_from(side.observed_weight).unwrap_or(0) * BAR / 100;
     let bar: String = "█".repeat(filled);
     let rest = "░".repeat(BAR - filled.min(BAR));
@@ -82,5 +94,8 @@ fn metric_line(metric: &MetricStatus, condition: &str) -> Line<'static> {
 
 /// The lines as plain text.
 pub fn plain(lines: &[Line<'_>]) -> Vec<String> {
-    lines.iter().map(|line| line.spans.iter().map(|span| span.content.as_ref()).collect::<String>().trim_end().to_owned()).collect()
+    lines
+        .iter()
+        .map(|line| line.spans.iter().map(|span| span.content.as_ref()).collect::<String>().trim_end().to_owned())
+        .collect()
 }

@@ -1,4 +1,5 @@
 //! The wire: requests of the real client to the store, and its answers.
+#![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -49,7 +50,9 @@ impl tower::Service<Request<Body>> for Service {
             let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
             let fault = cluster.fault(&head.method);
             match fault {
-                Some(Fault::Refuse(code, reason)) => return Ok(refused(&Refusal::new(code, reason, "a fault of the test"))),
+                Some(Fault::Refuse(code, reason)) => {
+                    return Ok(refused(&Refusal::new(code, reason, "a fault of the test")));
+                }
                 Some(Fault::Hang) => std::future::pending().await,
                 Some(Fault::LoseAnswer) | None => {}
             }
@@ -101,17 +104,22 @@ fn selection(namespace: Option<String>, query: &str) -> Selection {
 fn answer(cluster: &Cluster, head: &http::request::Parts, body: &[u8]) -> Result<Answer, Refusal> {
     let path = head.uri.path();
     let query = head.uri.query().unwrap_or_default();
-    let target = target(path).ok_or_else(|| Refusal::new(404, "NotFound", "the server could not find the requested resource"))?;
+    let target = target(path)
+        .ok_or_else(|| Refusal::new(404, "NotFound", "the server could not find the requested resource"))?;
     let manager = parameter(query, "fieldManager").unwrap_or_else(|| "unknown".into());
     let verb = match (&head.method, &target.name) {
-        (&Method::GET, None) if parameter(query, "watch").is_some() => return watch(cluster, target, query),
+        (&Method::GET, None) if parameter(query, "watch").is_some() => {
+            return watch(cluster, target, query);
+        }
         (&Method::GET, None) => "list",
         (&Method::GET, Some(_)) => "get",
         (&Method::POST, _) => "create",
         (&Method::PUT, _) => "replace",
         (&Method::PATCH, _) => "patch",
         (&Method::DELETE, _) => "delete",
-        _ => return Err(Refusal::new(405, "MethodNotAllowed", "the server does not allow this method")),
+        _ => {
+            return Err(Refusal::new(405, "MethodNotAllowed", "the server does not allow this method"));
+        }
     };
     if target.kind.plural != "leases" {
         let subresource = target.subresource.as_ref().map_or(String::new(), |name| format!("/{name}"));
@@ -148,7 +156,10 @@ fn part(target: &Target) -> Part {
 
 fn get(cluster: &Cluster, target: &Target) -> Result<Value, Refusal> {
     let (namespace, name) = named(target);
-    cluster.state().get(target.kind.plural, &namespace, &name).ok_or_else(|| Refusal::not_found(target.kind.plural, &name))
+    cluster
+        .state()
+        .get(target.kind.plural, &namespace, &name)
+        .ok_or_else(|| Refusal::not_found(target.kind.plural, &name))
 }
 
 fn list(cluster: &Cluster, target: &Target, query: &str) -> Answer {
@@ -156,7 +167,10 @@ fn list(cluster: &Cluster, target: &Target, query: &str) -> Answer {
     let items = state.list(target.kind.plural, Some(&selection(target.namespace.clone(), query)));
     let api_version = target.kind.api_version();
     let metadata = json!({"resourceVersion": state.version().to_string()});
-    json_answer(200, &json!({"apiVersion": api_version, "kind": format!("{}List", target.kind.kind), "metadata": metadata, "items": items}))
+    json_answer(
+        200,
+        &json!({"apiVersion": api_version, "kind": format!("{}List", target.kind.kind), "metadata": metadata, "items": items}),
+    )
 }
 
 fn parse(body: &[u8]) -> Result<Value, Refusal> {
@@ -181,7 +195,13 @@ fn replace(cluster: &Cluster, target: &Target, body: &[u8], manager: &str) -> Re
     Ok(json_answer(200, &replaced))
 }
 
-fn patch_object(cluster: &Cluster, target: &Target, content_type: &str, body: &[u8], manager: &str) -> Result<Answer, Refusal> {
+fn patch_object(
+    cluster: &Cluster,
+    target: &Target,
+    content_type: &str,
+    body: &[u8],
+    manager: &str,
+) -> Result<Answer, Refusal> {
     let mut object = get(cluster, target)?;
     let version = object.pointer("/metadata/resourceVersion").cloned();
     patch::carry_out(&mut object, content_type, body)?;
@@ -215,7 +235,8 @@ fn watch(cluster: &Cluster, target: Target, query: &str) -> Result<Answer, Refus
     let streams = parameter(query, "sendInitialEvents").as_deref() == Some("true");
     let after = parameter(query, "resourceVersion").and_then(|version| version.parse().ok()).filter(|_| !streams);
     let receiver = cluster.state().watch(target.kind.plural, selection(target.namespace, query), after)?;
-    let lines = futures::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|line| (line, receiver)) });
+    let lines =
+        futures::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|line| (line, receiver)) });
     let body = StreamBody::new(lines.map(|line| Ok::<_, Infallible>(Frame::data(line))));
     Ok(respond(200, body.boxed_unsync()))
 }

@@ -27,7 +27,9 @@ pub fn carry_out(object: &mut Value, content_type: &str, body: &[u8]) -> Result<
     match content_type {
         "application/json-patch+json" => {
             let patch: json_patch::Patch = serde_json::from_slice(body).map_err(invalid)?;
-            json_patch::patch(object, &patch).map_err(|error| Refusal::invalid(&format!("the server rejected our request due to an error in our request: {error}")))
+            json_patch::patch(object, &patch).map_err(|error| {
+                Refusal::invalid(&format!("the server rejected our request due to an error in our request: {error}"))
+            })
         }
         "application/apply-patch+yaml" => {
             apply(object, &serde_json::from_slice(body).map_err(invalid)?);
@@ -37,6 +39,10 @@ pub fn carry_out(object: &mut Value, content_type: &str, body: &[u8]) -> Result<
             json_patch::merge(object, &serde_json::from_slice(body).map_err(invalid)?);
             Ok(())
         }
-        other => Err(Refusal::new(415, "UnsupportedMediaType", &format!("the body of the request was in an unknown format: {other}"))),
+        other => Err(Refusal::new(
+            415,
+            "UnsupportedMediaType",
+            &format!("the body of the request was in an unknown format: {other}"),
+        )),
     }
 }

@@ -1,4 +1,5 @@
 //! Objects, versions and watchers. Everything happens under one lock, in one order.
+#![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -33,7 +34,13 @@ impl Kind {
     }
 }
 
-const fn kind(group: &'static str, version: &'static str, plural: &'static str, kind: &'static str, has_status: bool) -> Kind {
+const fn kind(
+    group: &'static str,
+    version: &'static str,
+    plural: &'static str,
+    kind: &'static str,
+    has_status: bool,
+) -> Kind {
     Kind { group, version, plural, kind, has_status }
 }
 
@@ -165,7 +172,14 @@ pub fn key_of(object: &Value) -> (String, String) {
 impl State {
     /// Nothing.
     pub fn new() -> Self {
-        Self { version: 1, uids: 0, objects: BTreeMap::new(), changes: VecDeque::new(), watchers: Vec::new(), requests: Vec::new() }
+        Self {
+            version: 1,
+            uids: 0,
+            objects: BTreeMap::new(),
+            changes: VecDeque::new(),
+            watchers: Vec::new(),
+            requests: Vec::new(),
+        }
     }
 
     /// The newest version.
@@ -213,12 +227,21 @@ impl State {
     }
 
     /// Replaces one part of an object. An unchanged object is no change.
-    pub fn update(&mut self, plural: &str, mut object: Value, part: Part, manager: &str, now: &str) -> Result<Value, Refusal> {
+    pub fn update(
+        &mut self,
+        plural: &str,
+        mut object: Value,
+        part: Part,
+        manager: &str,
+        now: &str,
+    ) -> Result<Value, Refusal> {
         let kind = kind_of(plural).ok_or_else(|| Refusal::not_found(plural, ""))?;
         let (namespace, name) = key_of(&object);
         let before = self.get(plural, &namespace, &name).ok_or_else(|| Refusal::not_found(plural, &name))?;
         let version = object.pointer("/metadata/resourceVersion");
-        if version.is_some_and(|version| !version.is_null() && Some(version) != before.pointer("/metadata/resourceVersion")) {
+        if version
+            .is_some_and(|version| !version.is_null() && Some(version) != before.pointer("/metadata/resourceVersion"))
+        {
             return Err(Refusal::conflict(plural, &name));
         }
         match part {
@@ -235,7 +258,8 @@ impl State {
                     object["metadata"][key] = before["metadata"][key].clone();
                 }
                 let grows = without_metadata(&object) != without_metadata(&before);
-                object["metadata"]["generation"] = json!(before["metadata"]["generation"].as_i64().unwrap_or(0) + i64::from(grows));
+                object["metadata"]["generation"] =
+                    json!(before["metadata"]["generation"].as_i64().unwrap_or(0) + i64::from(grows));
                 if grows {
                     sign(&mut object, manager, now);
                 }
@@ -247,7 +271,10 @@ impl State {
             return Ok(before);
         }
         let is_leaving = object.pointer("/metadata/deletionTimestamp").is_some();
-        let is_held = object.pointer("/metadata/finalizers").and_then(Value::as_array).is_some_and(|finalizers| !finalizers.is_empty());
+        let is_held = object
+            .pointer("/metadata/finalizers")
+            .and_then(Value::as_array)
+            .is_some_and(|finalizers| !finalizers.is_empty());
         if is_leaving && !is_held {
             return Ok(self.remove(kind, object));
         }
@@ -258,7 +285,10 @@ impl State {
     pub fn delete(&mut self, plural: &str, namespace: &str, name: &str, now: &str) -> Result<Value, Refusal> {
         let kind = kind_of(plural).ok_or_else(|| Refusal::not_found(plural, name))?;
         let mut object = self.get(plural, namespace, name).ok_or_else(|| Refusal::not_found(plural, name))?;
-        let is_held = object.pointer("/metadata/finalizers").and_then(Value::as_array).is_some_and(|finalizers| !finalizers.is_empty());
+        let is_held = object
+            .pointer("/metadata/finalizers")
+            .and_then(Value::as_array)
+            .is_some_and(|finalizers| !finalizers.is_empty());
         if !is_held {
             return Ok(self.remove(kind, object));
         }
@@ -273,7 +303,13 @@ impl State {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         let before = self.objects.entry(kind.plural).or_default().insert(key_of(&object), object.clone());
-        self.announce(Change { version: self.version, plural: kind.plural, kind: kind.kind, object: object.clone(), before });
+        self.announce(Change {
+            version: self.version,
+            plural: kind.plural,
+            kind: kind.kind,
+            object: object.clone(),
+            before,
+        });
         object
     }
 
@@ -302,7 +338,12 @@ impl State {
     }
 
     /// Begins a watch: after a version, or with everything there is and a bookmark.
-    pub fn watch(&mut self, plural: &'static str, selection: Selection, after: Option<u64>) -> Result<mpsc::Receiver<Bytes>, Refusal> {
+    pub fn watch(
+        &mut self,
+        plural: &'static str,
+        selection: Selection,
+        after: Option<u64>,
+    ) -> Result<mpsc::Receiver<Bytes>, Refusal> {
         let (sender, receiver) = mpsc::channel(LAG);
         let mut lines = Vec::new();
         match after {
@@ -310,11 +351,17 @@ impl State {
                 if self.changes.front().is_some_and(|oldest| oldest.version > after + 1) && after < self.version {
                     return Err(Refusal::new(410, "Expired", "too old resource version"));
                 }
-                lines.extend(self.changes.iter().filter(|change| change.version > after).filter_map(|change| event(change, plural, &selection)));
+                lines.extend(
+                    self.changes
+                        .iter()
+                        .filter(|change| change.version > after)
+                        .filter_map(|change| event(change, plural, &selection)),
+                );
             }
             None => {
                 lines.extend(self.list(plural, Some(&selection)).into_iter().map(|object| line("ADDED", &object)));
-                let (api_version, kind) = kind_of(plural).map_or_else(Default::default, |kind| (kind.api_version(), kind.kind));
+                let (api_version, kind) =
+                    kind_of(plural).map_or_else(Default::default, |kind| (kind.api_version(), kind.kind));
                 let end = json!({
                     "apiVersion": api_version,
                     "kind": kind,
@@ -367,10 +414,13 @@ fn without_metadata(object: &Value) -> Value {
 
 /// Records who wrote the spec last.
 fn sign(object: &mut Value, manager: &str, now: &str) {
-    let Some(spec) = object.get("spec").and_then(Value::as_object) else { return };
+    let Some(spec) = object.get("spec").and_then(Value::as_object) else {
+        return;
+    };
     let fields: serde_json::Map<String, Value> = spec.keys().map(|key| (format!("f:{key}"), json!({}))).collect();
     let entry = json!({"manager": manager, "operation": "Update", "time": now, "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": fields}});
-    let mut entries: Vec<Value> = object.pointer("/metadata/managedFields").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut entries: Vec<Value> =
+        object.pointer("/metadata/managedFields").and_then(Value::as_array).cloned().unwrap_or_default();
     entries.retain(|known| known["manager"] != manager);
     entries.push(entry);
     object["metadata"]["managedFields"] = json!(entries);

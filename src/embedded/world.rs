@@ -1,4 +1,5 @@
 //! What kube-controller-manager and kubelets do for ReplicaSets: pods that become ready after a while, and garbage.
+#![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,9 +16,16 @@ const PERIOD: Duration = Duration::from_millis(20);
 /// Plays pods for ever: each is ready `ready_after` its ReplicaSet wanted it.
 pub async fn run(cluster: Cluster, ready_after: SignedDuration) {
     let mut pods: BTreeMap<String, Vec<Timestamp>> = BTreeMap::new();
+    let mut seen = 0;
     loop {
-        play(&cluster, ready_after, &mut pods);
-        collect_garbage(&cluster);
+        let now = (cluster.clock)();
+        let version = cluster.state().version();
+        let awaits_pods = pods.values().flatten().any(|at| *at > now);
+        if version != seen || awaits_pods {
+            play(&cluster, ready_after, &mut pods);
+            collect_garbage(&cluster);
+            seen = version;
+        }
         tokio::time::sleep(PERIOD).await;
     }
 }
@@ -46,11 +54,15 @@ fn play(cluster: &Cluster, ready_after: SignedDuration, pods: &mut BTreeMap<Stri
 
 /// Removes what an owner left behind.
 fn collect_garbage(cluster: &Cluster) {
-    let all: Vec<(&str, Value)> = KINDS.iter().flat_map(|kind| cluster.list(kind.plural).into_iter().map(|object| (kind.plural, object))).collect();
+    let all: Vec<(&str, Value)> = KINDS
+        .iter()
+        .flat_map(|kind| cluster.list(kind.plural).into_iter().map(|object| (kind.plural, object)))
+        .collect();
     let living: BTreeSet<&str> = all.iter().filter_map(|(_, object)| object["metadata"]["uid"].as_str()).collect();
     for (plural, object) in &all {
         let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array).cloned().unwrap_or_default();
-        let is_left = !owners.is_empty() && owners.iter().all(|owner| !owner["uid"].as_str().is_some_and(|uid| living.contains(uid)));
+        let is_left = !owners.is_empty()
+            && owners.iter().all(|owner| !owner["uid"].as_str().is_some_and(|uid| living.contains(uid)));
         if is_left {
             let (namespace, name) = key_of(object);
             let _ = cluster.state().delete(plural, &namespace, &name, &cluster.now());

@@ -174,11 +174,19 @@ impl fmt::Display for Action {
             Self::SetReplicas { replicas } => write!(f, "write {replicas} replicas through /scale"),
             Self::AddFinalizer => f.write_str("add the finalizer"),
             Self::RemoveFinalizer => f.write_str("remove the finalizer"),
-            Self::CreateReplicaSet { name, replicas, .. } => write!(f, "create ReplicaSet {name} with {replicas} pods"),
-            Self::ScaleReplicaSet { name, replicas, .. } => write!(f, "scale ReplicaSet {name} to {replicas}"),
+            Self::CreateReplicaSet { name, replicas, .. } => {
+                write!(f, "create ReplicaSet {name} with {replicas} pods")
+            }
+            Self::ScaleReplicaSet { name, replicas, .. } => {
+                write!(f, "scale ReplicaSet {name} to {replicas}")
+            }
             Self::DeleteReplicaSet { name, .. } => write!(f, "delete ReplicaSet {name}"),
-            Self::WriteVirtualService { name, split: Some(split), .. } => write!(f, "write VirtualService {name} with {split}"),
-            Self::WriteVirtualService { name, split: None, .. } => write!(f, "write VirtualService {name} to the plain host"),
+            Self::WriteVirtualService { name, split: Some(split), .. } => {
+                write!(f, "write VirtualService {name} with {split}")
+            }
+            Self::WriteVirtualService { name, split: None, .. } => {
+                write!(f, "write VirtualService {name} to the plain host")
+            }
             Self::WriteDestinationRule { name, stable, canary, .. } => {
                 write!(f, "write DestinationRule {name} with stable {stable}, canary {canary}")
             }
@@ -188,7 +196,9 @@ impl fmt::Display for Action {
             }
             Self::EditDestinationRule { name, edits, .. } => {
                 write!(f, "label the subsets of DestinationRule {name}:")?;
-                edits.iter().try_for_each(|edit| write!(f, " {}={}", edit.name, edit.hash.as_deref().unwrap_or("(none)")))
+                edits
+                    .iter()
+                    .try_for_each(|edit| write!(f, " {}={}", edit.name, edit.hash.as_deref().unwrap_or("(none)")))
             }
             Self::Answer { name, accepted: true, .. } => write!(f, "accept RolloutAction {name}"),
             Self::Answer { name, accepted: false, .. } => write!(f, "refuse RolloutAction {name}"),

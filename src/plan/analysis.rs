@@ -1,246 +1,17 @@
 //! Which measurements are due, and measurements to verdicts. Knows nothing of traffic or pods.
 
-use std::collections::BTreeSet;
-
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
 
 use super::condition;
 use super::measurement::{Measurement, Query, Sample};
-use super::observed::Observed;
-use super::strategy::{Fault, Gate, refused};
-use crate::api::analysis::{AnalysisTemplateSpec, MetricSpec, OnNoData};
-use crate::api::rollout::{ArgumentSpec, HashOf};
-use crate::api::schema::TEMPLATE_REFUSED;
+use super::template::{Metric, Obstacle};
+use crate::api::analysis::OnNoData;
 use crate::api::status::{AnalysisKind, AnalysisStatus, Assessment, MeasurementStatus, MetricStatus, Verdict};
 
 /// Measurements kept in the status, a metric.
 const KEPT: usize = 10;
 /// The longest wait after an error or an answer without data.
 const RETRY: SignedDuration = SignedDuration::from_secs(10);
-/// Name of the provider that a metric without one means.
-const DEFAULT_PROVIDER: &str = "default";
-
-/// One metric, arguments filled in.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Metric {
-    /// Its name.
-    pub name: String,
-    /// The provider.
-    pub provider: String,
-    /// The query.
-    pub query: String,
-    /// Time between measurements.
-    pub interval: Option<SignedDuration>,
-    /// Time before the first.
-    pub delay: SignedDuration,
-    /// Measurements wanted; none has no end.
-    pub count: Option<i32>,
-    /// Failures tolerated; none tolerates all.
-    pub failure_limit: Option<i32>,
-    /// Inconclusive measurements tolerated.
-    pub inconclusive_limit: i32,
-    /// Errors in a row tolerated.
-    pub error_limit: i32,
-    /// Passes in a row that are enough.
-    pub enough_successes: Option<i32>,
-    /// Success condition.
-    pub success: Option<String>,
-    /// Failure condition.
-    pub failure: Option<String>,
-    /// What no data means.
-    pub on_no_data: OnNoData,
-}
-
-/// Why an analysis cannot be measured: a word and a sentence.
-pub type Obstacle = (&'static str, String);
-
-/// What arguments may name.
-pub struct Names<'a> {
-    /// Hash of stable.
-    pub stable: &'a str,
-    /// Hash of the canary.
-    pub canary: &'a str,
-}
-
-/// The metrics of a gate, arguments filled in, or all that is in the way.
-pub fn metrics(observed: &Observed, gate: &Gate, endless: bool, names: &Names<'_>) -> Result<Vec<Metric>, Vec<Obstacle>> {
-    let mut metrics = Vec::new();
-    let mut obstacles = Vec::new();
-    for reference in &gate.templates {
-        let cluster = reference.cluster_scope.unwrap_or(false);
-        let kind = if cluster { "ClusterAnalysisTemplate" } else { "AnalysisTemplate" };
-        let name = &reference.template_name;
-        let Some(template) = observed.templates.iter().find(|template| template.name == *name && template.cluster == cluster) else {
-            obstacles.push(("TemplateMissing", format!("{kind} {name} does not exist; create it")));
-            continue;
-        };
-        let invalid = |fault: &Fault| ("TemplateInvalid", format!("{kind} {name}: {fault}"));
-        match parse_template(&template.spec.value(), endless) {
-            Ok(spec) => match fill(observed, &spec, gate, names) {
-                Ok(filled) => metrics.extend(filled),
-                Err(faults) => obstacles.extend(faults.iter().map(invalid)),
-            },
-            Err(faults) => obstacles.extend(faults.iter().map(invalid)),
-        }
-    }
-    let mut seen = BTreeSet::new();
-    for metric in &metrics {
-        if !seen.insert(&metric.name) {
-            obstacles.push(("TemplateInvalid", format!("metric {} stands in two templates; rename one", metric.name)));
-        }
-        match observed.providers.get(&metric.provider) {
-            Some(None) => {}
-            Some(Some(fault)) => obstacles.push(("ProviderInvalid", fault.clone())),
-            None => obstacles.push(("ProviderMissing", format!("MetricProvider {} does not exist; create it, or start Serin with --prometheus-url", metric.provider))),
-        }
-    }
-    if obstacles.is_empty() { Ok(metrics) } else { Err(obstacles) }
-}
-
-/// An analysis template's spec, or all its faults.
-pub fn parse_template(spec: &Value, endless: bool) -> Result<AnalysisTemplateSpec, Vec<Fault>> {
-    let mut faults = refused("spec", spec, TEMPLATE_REFUSED);
-    let typed: Result<AnalysisTemplateSpec, _> = serde_path_to_error::deserialize(spec.clone());
-    let typed = match typed {
-        Ok(typed) => typed,
-        Err(error) => {
-            faults.push(Fault::new(format!("spec.{}", error.path()), error.inner().to_string()));
-            return Err(faults);
-        }
-    };
-    if typed.metrics.is_empty() {
-        faults.push(Fault::new("spec.metrics", "is empty; add a metric"));
-    }
-    for (index, metric) in typed.metrics.iter().enumerate() {
-        check_metric(&format!("spec.metrics[{index}]"), metric, endless, &mut faults);
-    }
-    if faults.is_empty() { Ok(typed) } else { Err(faults) }
-}
-
-fn check_metric(path: &str, metric: &MetricSpec, endless: bool, faults: &mut Vec<Fault>) {
-    for (field, duration) in [("interval", &metric.interval), ("initialDelay", &metric.initial_delay)] {
-        if let Some(Err(message)) = duration.as_ref().map(crate::api::duration::DurationText::parse) {
-            faults.push(Fault::new(format!("{path}.{field}"), message));
-        }
-    }
-    if metric.interval.as_ref().is_some_and(|interval| interval.parse().is_ok_and(|interval| interval < SignedDuration::from_millis(100))) {
-        faults.push(Fault::new(format!("{path}.interval"), "is shorter than 100ms; write a longer one"));
-    }
-    for (field, condition) in [("successCondition", &metric.success_condition), ("failureCondition", &metric.failure_condition)] {
-        if let Some(message) = condition.as_ref().and_then(|condition| condition::fault(condition)) {
-            faults.push(Fault::new(format!("{path}.{field}"), message));
-        }
-    }
-    if metric.prometheus.is_none() && !faults.iter().any(|fault| fault.path.starts_with(&format!("{path}."))) {
-        faults.push(Fault::new(path, "exactly one of prometheus, istio, compare, limit, web is required"));
-    }
-    if metric.count.is_some_and(|count| count > 1) && metric.interval.is_none() {
-        faults.push(Fault::new(format!("{path}.interval"), "is required when count is above 1"));
-    }
-    if !endless && metric.interval.is_some() && metric.count.is_none() {
-        faults.push(Fault::new(format!("{path}.count"), "is required in a step's analysis: without it the step never ends"));
-    }
-}
-
-fn fill(observed: &Observed, spec: &AnalysisTemplateSpec, gate: &Gate, names: &Names<'_>) -> Result<Vec<Metric>, Vec<Fault>> {
-    let mut faults = Vec::new();
-    let mut values = Vec::new();
-    for (index, arg) in spec.args.iter().flatten().enumerate() {
-        let given = gate.args.iter().find(|given| given.name == arg.name);
-        match given.map_or_else(|| Ok(arg.value.clone()), |given| argument(observed, given, names)) {
-            Ok(Some(value)) => values.push((arg.name.clone(), value)),
-            Ok(None) => faults.push(Fault::new(format!("spec.args[{index}]"), format!("{} has no value; give it in the Rollout's args", arg.name))),
-            Err(message) => faults.push(Fault::new(format!("spec.args[{index}]"), message)),
-        }
-    }
-    let mut metrics = Vec::new();
-    for (index, metric) in spec.metrics.iter().enumerate() {
-        match fill_metric(metric, &values) {
-            Ok(metric) => metrics.push(metric),
-            Err(unknown) => faults.push(Fault::new(format!("spec.metrics[{index}]"), format!("names {{{{args.{unknown}}}}}, which spec.args does not declare; declare it"))),
-        }
-    }
-    if faults.is_empty() { Ok(metrics) } else { Err(faults) }
-}
-
-/// The value of an argument that a Rollout gives.
-fn argument(observed: &Observed, given: &ArgumentSpec, names: &Names<'_>) -> Result<Option<String>, String> {
-    let Some(source) = &given.value_from else { return Ok(given.value.clone()) };
-    if let Some(whose) = source.pod_template_hash_value {
-        let hash = match whose {
-            HashOf::Stable => names.stable,
-            HashOf::Latest => names.canary,
-        };
-        return Ok(Some(hash.to_owned()));
-    }
-    let Some(field) = &source.field_ref else { return Ok(None) };
-    let rollout = serde_json::to_value(&observed.rollout).unwrap_or_default();
-    field_at(&rollout, &field.field_path)
-        .map(Some)
-        .ok_or_else(|| format!("{}: the Rollout has no field {}", given.name, field.field_path))
-}
-
-/// A field by a path such as `metadata.labels['region']` or `spec.replicas`, as text.
-fn field_at(object: &Value, path: &str) -> Option<String> {
-    let (path, key) = match path.split_once("['") {
-        Some((path, key)) => (path, Some(key.strip_suffix("']")?)),
-        None => (path, None),
-    };
-    let mut here = object;
-    for part in path.split('.') {
-        here = here.get(part)?;
-    }
-    if let Some(key) = key {
-        here = here.get(key)?;
-    }
-    match here {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(_) | Value::Bool(_) => Some(here.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
-fn fill_metric(metric: &MetricSpec, values: &[(String, String)]) -> Result<Metric, String> {
-    let duration = |text: &Option<crate::api::duration::DurationText>| text.as_ref().and_then(|text| text.parse().ok());
-    let interval = duration(&metric.interval);
-    let text = |text: &Option<String>| text.as_ref().map(|text| interpolate(text, values)).transpose();
-    Ok(Metric {
-        name: metric.name.clone(),
-        provider: metric.prometheus.as_ref().and_then(|prometheus| prometheus.provider.clone()).unwrap_or_else(|| DEFAULT_PROVIDER.to_owned()),
-        query: interpolate(metric.prometheus.as_ref().map_or("", |prometheus| &prometheus.query), values)?,
-        interval,
-        delay: duration(&metric.initial_delay).unwrap_or_default(),
-        count: metric.count.or(if interval.is_none() { Some(1) } else { None }),
-        failure_limit: Some(metric.failure_limit.unwrap_or(0)).filter(|limit| *limit >= 0),
-        inconclusive_limit: metric.inconclusive_limit.unwrap_or(0),
-        error_limit: metric.consecutive_error_limit.unwrap_or(4),
-        enough_successes: metric.consecutive_success_limit.filter(|limit| *limit > 0),
-        success: text(&metric.success_condition)?,
-        failure: text(&metric.failure_condition)?,
-        on_no_data: metric.on_no_data.unwrap_or_default(),
-    })
-}
-
-/// Fills `{{args.name}}` in; the name of an unknown argument is the error.
-fn interpolate(text: &str, values: &[(String, String)]) -> Result<String, String> {
-    let mut filled = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("{{") {
-        let Some((inside, tail)) = after.split_once("}}") else { break };
-        filled.push_str(before);
-        match inside.trim().strip_prefix("args.") {
-            Some(name) => {
-                let value = values.iter().find(|(known, _)| known == name).map(|(_, value)| value);
-                filled.push_str(value.ok_or_else(|| name.to_owned())?);
-            }
-            None => filled.extend(["{{", inside, "}}"]),
-        }
-        rest = tail;
-    }
-    filled.push_str(rest);
-    Ok(filled)
-}
 
 /// A new analysis, nothing measured.
 pub fn begin(kind: AnalysisKind, step: Option<i32>, now: Timestamp) -> AnalysisStatus {
@@ -255,16 +26,27 @@ fn query_id(prefix: &str, analysis: &AnalysisStatus, metric: &str, number: i32) 
 
 /// The analysis with every answer that belongs to it, each once, and its verdict.
 /// An answer counts only when it was asked after the analysis began (S8).
-pub fn record(mut analysis: AnalysisStatus, metrics: &[Metric], measured: &[Measurement], prefix: &str) -> AnalysisStatus {
+pub fn record(
+    mut analysis: AnalysisStatus,
+    metrics: &[Metric],
+    measured: &[Measurement],
+    prefix: &str,
+) -> AnalysisStatus {
     for metric in metrics {
         let at = analysis.metrics.iter().position(|status| status.name == metric.name).unwrap_or_else(|| {
             analysis.metrics.push(MetricStatus { name: metric.name.clone(), ..MetricStatus::default() });
             analysis.metrics.len() - 1
         });
-        let Some(mut status) = analysis.metrics.get(at).cloned() else { continue };
+        let Some(mut status) = analysis.metrics.get(at).cloned() else {
+            continue;
+        };
         while status.verdict == Verdict::Running {
             let id = query_id(prefix, &analysis, &metric.name, status.taken);
-            let Some(answer) = measured.iter().find(|answer| answer.id == id && answer.started_at >= analysis.started_at) else { break };
+            let Some(answer) =
+                measured.iter().find(|answer| answer.id == id && answer.started_at >= analysis.started_at)
+            else {
+                break;
+            };
             status = count(status, metric, answer);
         }
         if let Some(slot) = analysis.metrics.get_mut(at) {
@@ -369,7 +151,12 @@ fn verdict(metrics: &[MetricStatus]) -> Verdict {
 }
 
 /// The queries that are due, and when the next one will be.
-pub fn due(analysis: &AnalysisStatus, metrics: &[Metric], prefix: &str, now: Timestamp) -> (Vec<Query>, Option<Timestamp>) {
+pub fn due(
+    analysis: &AnalysisStatus,
+    metrics: &[Metric],
+    prefix: &str,
+    now: Timestamp,
+) -> (Vec<Query>, Option<Timestamp>) {
     let mut queries = Vec::new();
     let mut next: Option<Timestamp> = None;
     for metric in metrics {
@@ -407,12 +194,26 @@ pub fn later(at: Timestamp, duration: SignedDuration) -> Timestamp {
 /// What a running analysis waits for: a word and a sentence; the words `NoData` and `ProviderDown` hold the steps.
 pub fn waits(analysis: &AnalysisStatus, metrics: &[Metric]) -> Vec<Obstacle> {
     let mut waits = Vec::new();
-    for (metric, status) in metrics.iter().filter_map(|metric| Some((metric, analysis.metrics.iter().find(|status| status.name == metric.name)?))) {
-        let Some(last) = status.measurements.last().filter(|_| status.verdict == Verdict::Running) else { continue };
+    for (metric, status) in metrics
+        .iter()
+        .filter_map(|metric| Some((metric, analysis.metrics.iter().find(|status| status.name == metric.name)?)))
+    {
+        let Some(last) = status.measurements.last().filter(|_| status.verdict == Verdict::Running) else {
+            continue;
+        };
         if status.consecutive_errors > metric.error_limit {
-            waits.push(("ProviderDown", format!("metric {}: {} errors in a row, the last: {}; it is asked again until it answers", metric.name, status.consecutive_errors, last.value)));
+            waits.push((
+                "ProviderDown",
+                format!(
+                    "metric {}: {} errors in a row, the last: {}; it is asked again until it answers",
+                    metric.name, status.consecutive_errors, last.value
+                ),
+            ));
         } else if last.assessment == Assessment::NoData {
-            waits.push(("NoData", format!("metric {}: the query has no data yet; it is asked again (onNoData: Wait)", metric.name)));
+            waits.push((
+                "NoData",
+                format!("metric {}: the query has no data yet; it is asked again (onNoData: Wait)", metric.name),
+            ));
         }
     }
     waits
@@ -423,9 +224,21 @@ pub fn evidence(analysis: &AnalysisStatus, metrics: &[Metric]) -> String {
     let told = analysis.metrics.iter().filter(|status| status.verdict == analysis.verdict).map(|status| {
         let last = status.measurements.last().map_or("", |last| last.value.as_str());
         let metric = metrics.iter().find(|metric| metric.name == status.name);
-        let against = metric.and_then(|metric| metric.failure.as_ref().map(|text| format!("fails if {text}")).or(metric.success.as_ref().map(|text| format!("wants {text}"))));
+        let against = metric.and_then(|metric| {
+            metric
+                .failure
+                .as_ref()
+                .map(|text| format!("fails if {text}"))
+                .or(metric.success.as_ref().map(|text| format!("wants {text}")))
+        });
         let limit = metric.and_then(|metric| metric.failure_limit).unwrap_or(0);
-        format!("metric {}: {last} ({}); {} of {} failed, limit {limit}", status.name, against.unwrap_or_default(), status.failures, status.taken)
+        format!(
+            "metric {}: {last} ({}); {} of {} failed, limit {limit}",
+            status.name,
+            against.unwrap_or_default(),
+            status.failures,
+            status.taken
+        )
     });
     told.collect::<Vec<_>>().join("; ")
 }
@@ -466,10 +279,12 @@ mod tests {
             now = due(&analysis, std::slice::from_ref(metric), "r", now).1.unwrap_or(now);
         }
         assert_eq!(analysis.verdict, verdict, "{answers:?}");
-        let found: Vec<&str> = waits(&analysis, std::slice::from_ref(metric)).into_iter().map(|(reason, _)| reason).collect();
+        let found: Vec<&str> =
+            waits(&analysis, std::slice::from_ref(metric)).into_iter().map(|(reason, _)| reason).collect();
         assert_eq!(found, waits_for, "{answers:?}");
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "answers are results")]
     fn vector(number: f64) -> Result<Sample, String> {
         Ok(Sample::Vector(vec![number]))
     }
@@ -487,7 +302,12 @@ mod tests {
         check(&metric(), &[down()], Verdict::Running, &[]);
         check(&metric(), &[down(), down()], Verdict::Running, &["ProviderDown"]);
         check(&metric(), &[down(), down(), down(), vector(1.0)], Verdict::Running, &[]);
-        check(&metric(), &[Ok(Sample::Vector(vec![1.0, 1.0])), Ok(Sample::Vector(vec![1.0, 1.0]))], Verdict::Running, &["ProviderDown"]);
+        check(
+            &metric(),
+            &[Ok(Sample::Vector(vec![1.0, 1.0])), Ok(Sample::Vector(vec![1.0, 1.0]))],
+            Verdict::Running,
+            &["ProviderDown"],
+        );
     }
 
     #[test]
@@ -508,16 +328,12 @@ mod tests {
         let now = Timestamp::from_second(100).unwrap();
         let analysis = begin(AnalysisKind::Step, Some(1), now);
         let (queries, _) = due(&analysis, &[metric()], "r", now);
-        let early = Measurement { id: queries[0].id.clone(), started_at: Timestamp::from_second(99).unwrap(), finished_at: now, outcome: vector(0.0) };
+        let early = Measurement {
+            id: queries[0].id.clone(),
+            started_at: Timestamp::from_second(99).unwrap(),
+            finished_at: now,
+            outcome: vector(0.0),
+        };
         assert_eq!(record(analysis, &[metric()], &[early], "r").metrics[0].taken, 0);
-    }
-
-    #[test]
-    fn arguments_are_filled_in() {
-        let values = vec![("service".to_owned(), "checkout".to_owned())];
-        assert_eq!(interpolate("up{job=\"{{args.service}}\"}", &values), Ok("up{job=\"checkout\"}".into()));
-        assert_eq!(interpolate("up{job=\"{{ args.service }}\"}", &values), Ok("up{job=\"checkout\"}".into()));
-        assert_eq!(interpolate("{{args.other}}", &values), Err("other".into()));
-        assert_eq!(interpolate("{{ not closed", &values), Ok("{{ not closed".into()));
     }
 }

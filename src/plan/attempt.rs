@@ -10,7 +10,9 @@ pub const SERIN: &str = "serin";
 
 /// Begins, supersedes or reverts, as the template asks.
 pub fn begin(facts: &Facts<'_>, course: &mut Course) {
-    let Some(target) = facts.target.clone() else { return };
+    let Some(target) = facts.target.clone() else {
+        return;
+    };
     match course.stable().map(str::to_owned) {
         None => first(facts, course, &target),
         Some(stable) if stable == target => revert(facts, course),
@@ -32,11 +34,18 @@ fn first(facts: &Facts<'_>, course: &mut Course, target: &str) {
 
 /// The template is stable's again: nothing is in progress any more.
 fn revert(facts: &Facts<'_>, course: &mut Course) {
-    let Some(canary) = course.status.canary.clone() else { return };
+    let Some(canary) = course.status.canary.clone() else {
+        return;
+    };
     if course.status.aborted.is_none() {
         record(facts, course, &canary, OutcomeKind::Reverted, "the template is stable's again");
         drain(course, &canary.hash, OutcomeKind::Reverted);
-        course.decide(Decision { at: facts.now, by: SERIN.into(), what: "Revert".into(), why: "the template is stable's again".into() });
+        course.decide(Decision {
+            at: facts.now,
+            by: SERIN.into(),
+            what: "Revert".into(),
+            why: "the template is stable's again".into(),
+        });
     }
     clear(course);
 }
@@ -46,11 +55,9 @@ fn start(facts: &Facts<'_>, course: &mut Course, target: &str) {
     if course.is_held {
         return;
     }
-    if let Some(canary) = course.status.canary.clone() {
-        if course.status.aborted.is_none() {
-            record(facts, course, &canary, OutcomeKind::Superseded, &format!("revision {target} came"));
-            drain(course, &canary.hash, OutcomeKind::Superseded);
-        }
+    if let Some(canary) = course.canary().cloned() {
+        record(facts, course, &canary, OutcomeKind::Superseded, &format!("revision {target} came"));
+        drain(course, &canary.hash, OutcomeKind::Superseded);
     }
     clear(course);
     course.status.draining.retain(|draining| draining.hash != target);
@@ -86,17 +93,22 @@ pub fn retry(facts: &Facts<'_>, course: &mut Course) {
 
 /// Aborts the canary in progress: by whom, a word and the evidence.
 pub fn abort(facts: &Facts<'_>, course: &mut Course, by: &str, reason: &str, message: &str) {
-    let Some(canary) = course.canary().cloned() else { return };
+    let Some(canary) = course.canary().cloned() else {
+        return;
+    };
     record(facts, course, &canary, OutcomeKind::Aborted, &format!("{reason}: {message}"));
     drain(course, &canary.hash, OutcomeKind::Aborted);
-    course.status.aborted = Some(Aborted { hash: canary.hash, at: facts.now, reason: reason.into(), message: message.into() });
+    course.status.aborted =
+        Some(Aborted { hash: canary.hash, at: facts.now, reason: reason.into(), message: message.into() });
     course.status.paused = None;
     course.decide(Decision { at: facts.now, by: by.into(), what: "Abort".into(), why: format!("{reason}: {message}") });
 }
 
 /// Records the canary as the new stable: the point of no return.
 pub fn promote(facts: &Facts<'_>, course: &mut Course) {
-    let Some(canary) = course.canary().cloned() else { return };
+    let Some(canary) = course.canary().cloned() else {
+        return;
+    };
     record(facts, course, &canary, OutcomeKind::Promoted, "every gate passed");
     if let Some(stable) = course.stable().map(str::to_owned) {
         drain(course, &stable, OutcomeKind::Promoted);
@@ -168,7 +180,8 @@ fn revision(facts: &Facts<'_>, course: &Course, hash: &str) -> RevisionStatus {
 
 /// Images of the template's containers, joined by commas.
 fn images(facts: &Facts<'_>) -> String {
-    let containers = facts.strategy.template.as_ref().and_then(|template| template.pointer("/spec/containers")?.as_array());
+    let containers =
+        facts.strategy.template.as_ref().and_then(|template| template.pointer("/spec/containers")?.as_array());
     let images = containers.into_iter().flatten().filter_map(|container| container.get("image")?.as_str());
     images.collect::<Vec<_>>().join(",")
 }

@@ -20,8 +20,13 @@ const MOST: usize = 20;
 /// Decides every action that has no answer, in the order of their creation.
 pub fn obey(facts: &Facts<'_>, course: &mut Course) {
     let mut asked: Vec<&RolloutAction> = facts.observed.actions.iter().filter(|action| !is_answered(action)).collect();
-    asked.sort_by_key(|action| (action.metadata.creation_timestamp.as_ref().map(|time| time.0), action.metadata.name.clone()));
-    course.status.handled_actions.retain(|handled| asked.iter().any(|action| action.metadata.uid.as_ref() == Some(&handled.uid)));
+    asked.sort_by_key(|action| {
+        (action.metadata.creation_timestamp.as_ref().map(|time| time.0), action.metadata.name.clone())
+    });
+    course
+        .status
+        .handled_actions
+        .retain(|handled| asked.iter().any(|action| action.metadata.uid.as_ref() == Some(&handled.uid)));
     for action in asked.into_iter().take(MOST) {
         let uid = action.metadata.uid.clone().unwrap_or_default();
         if course.status.handled_actions.iter().any(|handled| handled.uid == uid) {
@@ -42,7 +47,8 @@ fn is_answered(action: &RolloutAction) -> bool {
 }
 
 fn decide(facts: &Facts<'_>, course: &mut Course, action: &RolloutAction) -> Result<String, String> {
-    let spec: RolloutActionSpec = serde_json::from_str(action.spec.text()).map_err(|error| format!("cannot be read: {error}"))?;
+    let spec: RolloutActionSpec =
+        serde_json::from_str(action.spec.text()).map_err(|error| format!("cannot be read: {error}"))?;
     let done = carry_out(facts, course, &spec)?;
     let by = spec.by.as_ref().map_or_else(|| "somebody".to_owned(), |by| format!("{by} (unverified)"));
     if spec.action != Verb::Abort {
@@ -65,11 +71,16 @@ fn title(verb: Verb) -> &'static str {
 
 fn carry_out(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> Result<String, String> {
     let canary = course.status.canary.clone().ok_or_else(|| match course.stable() {
-        Some(stable) if stable == spec.revision => format!("revision {stable} is stable already; to go back, revert the commit"),
+        Some(stable) if stable == spec.revision => {
+            format!("revision {stable} is stable already; to go back, revert the commit")
+        }
         Some(_) | None => "no canary is in progress".to_owned(),
     })?;
     if canary.hash != spec.revision {
-        return Err(format!("decided on revision {}, but the canary is {} now; look again and decide anew", spec.revision, canary.hash));
+        return Err(format!(
+            "decided on revision {}, but the canary is {} now; look again and decide anew",
+            spec.revision, canary.hash
+        ));
     }
     let is_aborted = course.status.aborted.is_some();
     match spec.action {
@@ -128,7 +139,10 @@ fn promote(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> 
         return Err(format!("decided on another step; the current step is {index}: look again and decide anew"));
     }
     course.status.paused = None;
-    course.status.analysis.retain(|analysis| analysis.verdict != Verdict::Inconclusive || analysis.kind == AnalysisKind::Step);
+    course
+        .status
+        .analysis
+        .retain(|analysis| analysis.verdict != Verdict::Inconclusive || analysis.kind == AnalysisKind::Step);
     step::pass(facts, course);
     Ok(format!("step {index} is passed"))
 }
@@ -151,14 +165,31 @@ pub fn answers(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
         let uid = action.metadata.uid.clone().unwrap_or_default();
         if let Some(handled) = course.status.handled_actions.iter().find(|handled| handled.uid == uid) {
             let handled = handled.clone();
-            actions.push(Action::Answer { name, uid, accepted: handled.accepted, message: handled.message, at: handled.at });
+            actions.push(Action::Answer {
+                name,
+                uid,
+                accepted: handled.accepted,
+                message: handled.message,
+                at: handled.at,
+            });
             continue;
         }
-        let Some(at) = action.status.as_ref().and_then(|status| status.at) else { continue };
+        let Some(at) = action.status.as_ref().and_then(|status| status.at) else {
+            continue;
+        };
         if later(at, KEPT) <= facts.now {
             actions.push(Action::DeleteAction { name, uid });
-        } else if action.metadata.owner_references.iter().flatten().all(|owner| Some(&owner.uid) != facts.observed.rollout.metadata.uid.as_ref()) {
-            actions.push(Action::OwnAction { name, version: action.metadata.resource_version.clone().unwrap_or_default() });
+        } else if action
+            .metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .all(|owner| Some(&owner.uid) != facts.observed.rollout.metadata.uid.as_ref())
+        {
+            actions.push(Action::OwnAction {
+                name,
+                version: action.metadata.resource_version.clone().unwrap_or_default(),
+            });
         } else {
             course.wakes.push((later(at, KEPT), "an answered action is due for removal".into()));
         }

@@ -18,7 +18,10 @@ pub fn fault(condition: &str) -> Option<String> {
         Err(error) => Some(format!("is not CEL: {}", one_line(&error.to_string()))),
         Ok(program) => {
             let references = program.references();
-            let unknown = references.variables().into_iter().find(|name| *name != "result" && !is_bound(program.expression(), name));
+            let unknown = references
+                .variables()
+                .into_iter()
+                .find(|name| *name != "result" && !is_bound(program.expression(), name));
             unknown.map(|name| format!("names {name}; a condition knows only `result`"))
         }
     }
@@ -74,13 +77,22 @@ fn speaks_of_all(expression: &IdedExpr) -> bool {
     any(expression, &|expression| match expression {
         Expr::Comprehension(_) => true,
         Expr::Call(call) => call.func_name == "size",
-        Expr::Unspecified | Expr::Ident(_) | Expr::List(_) | Expr::Literal(_) | Expr::Map(_) | Expr::Select(_) | Expr::Struct(_) => false,
+        Expr::Unspecified
+        | Expr::Ident(_)
+        | Expr::List(_)
+        | Expr::Literal(_)
+        | Expr::Map(_)
+        | Expr::Select(_)
+        | Expr::Struct(_) => false,
     })
 }
 
 /// Whether a macro of the expression binds this name.
 fn is_bound(expression: &IdedExpr, name: &str) -> bool {
-    any(expression, &|expression| matches!(expression, Expr::Comprehension(inner) if inner.iter_var == name || inner.accu_var == name))
+    any(
+        expression,
+        &|expression| matches!(expression, Expr::Comprehension(inner) if inner.iter_var == name || inner.accu_var == name),
+    )
 }
 
 fn any(expression: &IdedExpr, is_it: &impl Fn(&Expr) -> bool) -> bool {
@@ -88,10 +100,14 @@ fn any(expression: &IdedExpr, is_it: &impl Fn(&Expr) -> bool) -> bool {
         return true;
     }
     match &expression.expr {
-        Expr::Call(call) => call.target.iter().any(|target| any(target, is_it)) || call.args.iter().any(|arg| any(arg, is_it)),
-        Expr::Comprehension(inner) => [&inner.iter_range, &inner.accu_init, &inner.loop_cond, &inner.loop_step, &inner.result]
-            .into_iter()
-            .any(|part| any(part, is_it)),
+        Expr::Call(call) => {
+            call.target.iter().any(|target| any(target, is_it)) || call.args.iter().any(|arg| any(arg, is_it))
+        }
+        Expr::Comprehension(inner) => {
+            [&inner.iter_range, &inner.accu_init, &inner.loop_cond, &inner.loop_step, &inner.result]
+                .into_iter()
+                .any(|part| any(part, is_it))
+        }
         Expr::List(list) => list.elements.iter().any(|element| any(element, is_it)),
         Expr::Select(select) => any(&select.operand, is_it),
         Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) | Expr::Map(_) | Expr::Struct(_) => false,
@@ -106,10 +122,12 @@ fn one_line(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn check(condition: &str, sample: Sample, want: Result<bool, &str>) {
-        match (evaluate(condition, &sample), want) {
+    fn check(condition: &str, sample: &Sample, want: Result<bool, &str>) {
+        match (evaluate(condition, sample), want) {
             (Ok(got), Ok(want)) => assert_eq!(got, want, "{condition} of {sample:?}"),
-            (Err(got), Err(want)) => assert!(got.contains(want), "{condition} of {sample:?}: {got}"),
+            (Err(got), Err(want)) => {
+                assert!(got.contains(want), "{condition} of {sample:?}: {got}")
+            }
             (got, want) => panic!("{condition} of {sample:?}: {got:?}, not {want:?}"),
         }
     }
@@ -117,17 +135,17 @@ mod tests {
     #[test]
     fn conditions() {
         let vector = |numbers: &[f64]| Sample::Vector(numbers.to_vec());
-        check("result[0] >= 0.95", vector(&[0.99]), Ok(true));
-        check("result[0] >= 0.95", vector(&[0.5]), Ok(false));
-        check("result[0] >= 1", vector(&[1.0]), Ok(true));
-        check("result > 10", Sample::Scalar(11.5), Ok(true));
-        check("result[0] >= 0.95", vector(&[0.99, 0.98]), Err("answered 2 series"));
-        check("result.all(x, x >= 0.95)", vector(&[0.99, 0.98]), Ok(true));
-        check("result.exists(x, x < 0.95)", vector(&[0.99, 0.9]), Ok(true));
-        check("size(result) == 2", vector(&[0.99, 0.9]), Ok(true));
-        check("result >= 0.95", vector(&[0.99]), Err("write result[0]"));
-        check("result[0]", vector(&[0.99]), Err("neither true nor false"));
-        check("isInf(result[0])", vector(&[f64::INFINITY]), Ok(true));
+        check("result[0] >= 0.95", &vector(&[0.99]), Ok(true));
+        check("result[0] >= 0.95", &vector(&[0.5]), Ok(false));
+        check("result[0] >= 1", &vector(&[1.0]), Ok(true));
+        check("result > 10", &Sample::Scalar(11.5), Ok(true));
+        check("result[0] >= 0.95", &vector(&[0.99, 0.98]), Err("answered 2 series"));
+        check("result.all(x, x >= 0.95)", &vector(&[0.99, 0.98]), Ok(true));
+        check("result.exists(x, x < 0.95)", &vector(&[0.99, 0.9]), Ok(true));
+        check("size(result) == 2", &vector(&[0.99, 0.9]), Ok(true));
+        check("result >= 0.95", &vector(&[0.99]), Err("write result[0]"));
+        check("result[0]", &vector(&[0.99]), Err("neither true nor false"));
+        check("isInf(result[0])", &vector(&[f64::INFINITY]), Ok(true));
     }
 
     #[test]

@@ -43,7 +43,8 @@ pub struct Facts<'a> {
 impl<'a> Facts<'a> {
     /// Reads a snapshot.
     pub fn of(observed: &'a Observed, strategy: &'a Strategy, now: Timestamp) -> Self {
-        let (route, problems) = strategy.routing.as_ref().map_or_else(Default::default, |routing| route::observe(observed, routing));
+        let (route, problems) =
+            strategy.routing.as_ref().map_or_else(Default::default, |routing| route::observe(observed, routing));
         let remembered = observed.rollout.status.stable.as_ref().map_or(1, |stable| stable.replicas.max(1));
         Self {
             observed,
@@ -188,7 +189,11 @@ impl Course {
 
     /// Canary pods that the permitted weight needs; all of them where stable has no ready pod.
     pub fn pods_carrying(&self, facts: &Facts<'_>) -> i32 {
-        pods_for(self.permitted(facts), facts.replicas).min(self.pods_wanted(facts)).max(if self.is_alone(facts) { self.pods_wanted(facts) } else { 0 })
+        pods_for(self.permitted(facts), facts.replicas).min(self.pods_wanted(facts)).max(if self.is_alone(facts) {
+            self.pods_wanted(facts)
+        } else {
+            0
+        })
     }
 
     /// Whether stable has no ready pod.
@@ -221,8 +226,14 @@ impl Course {
 /// Begins a course: remembers what of the route changed since the last pass.
 pub fn track(facts: &Facts<'_>) -> Course {
     let status = facts.observed.rollout.status.clone();
-    let mut course =
-        Course { status, waits: Vec::new(), is_held: false, has_decided: false, queries: Vec::new(), wakes: Vec::new() };
+    let mut course = Course {
+        status,
+        waits: Vec::new(),
+        is_held: false,
+        has_decided: false,
+        queries: Vec::new(),
+        wakes: Vec::new(),
+    };
     if facts.strategy.routing.is_none() {
         return course;
     }
@@ -231,7 +242,10 @@ pub fn track(facts: &Facts<'_>) -> Course {
     let has_weight = facts.route.exceeds(0);
     if route.observed != line {
         let is_foreign = course.canary().is_some() && route.since.is_some() && !facts.route.legs.is_empty();
-        if is_foreign && !facts.route.is_at(route.asked) && facts.route.canary == course.canary().map(|canary| canary.hash.clone()) {
+        if is_foreign
+            && !facts.route.is_at(route.asked)
+            && facts.route.canary == course.canary().map(|canary| canary.hash.clone())
+        {
             route.contested += 1;
             route.contested_at = Some(facts.now);
         }

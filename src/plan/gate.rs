@@ -1,10 +1,11 @@
 //! The analyses of the attempt under way: begun when their weight is in force, fed with answers, and their verdicts.
 
-use super::analysis::{self, Metric, Names};
+use super::analysis;
 use super::attempt::{self, SERIN};
 use super::course::{Course, Facts};
 use super::measurement::Measurement;
 use super::strategy::{Gate, Step};
+use super::template::{self, Metric, Names, Obstacle};
 use crate::api::status::{AnalysisKind, AnalysisStatus, Verdict};
 
 /// Counts the answers of the analyses that run, and aborts on a failed one.
@@ -13,7 +14,9 @@ pub fn judge(facts: &Facts<'_>, course: &mut Course, measured: &[Measurement]) {
         return;
     }
     for kind in [AnalysisKind::Step, AnalysisKind::Background] {
-        let Some((gate, step)) = gate(facts, course, kind) else { continue };
+        let Some((gate, step)) = gate(facts, course, kind) else {
+            continue;
+        };
         judge_one(facts, course, (kind, step, &gate), measured);
         if course.canary().is_none() {
             return;
@@ -24,18 +27,28 @@ pub fn judge(facts: &Facts<'_>, course: &mut Course, measured: &[Measurement]) {
 /// Begins analyses whose weight is in force and asks what is due, once the steps are where they are.
 pub fn ask(facts: &Facts<'_>, course: &mut Course) {
     for kind in [AnalysisKind::Step, AnalysisKind::Background] {
-        let Some((gate, step)) = gate(facts, course, kind) else { continue };
+        let Some((gate, step)) = gate(facts, course, kind) else {
+            continue;
+        };
         if find(course, kind, step).is_none() && is_weight_in_force(facts, course, kind) {
             replace(course, analysis::begin(kind, step, facts.now));
         }
-        let Some(running) = find(course, kind, step).filter(|running| running.verdict == Verdict::Running).cloned() else { continue };
-        let Ok(metrics) = metrics(facts, course, &gate, kind) else { continue };
+        let Some(running) = find(course, kind, step).filter(|running| running.verdict == Verdict::Running).cloned()
+        else {
+            continue;
+        };
+        let Ok(metrics) = metrics(facts, course, &gate, kind) else {
+            continue;
+        };
         let (queries, next) = analysis::due(&running, &metrics, &prefix(course), facts.now);
         course.queries.extend(queries);
         course.wakes.extend(next.map(|at| (at, "the next measurement is due".to_owned())));
         if kind == AnalysisKind::Step {
             let index = step.unwrap_or(0) + 1;
-            course.wait("AnalysisRunning", format!("step {index} of {} measures {}", facts.strategy.steps.len(), progress(&running, &metrics)));
+            course.wait(
+                "AnalysisRunning",
+                format!("step {index} of {} measures {}", facts.strategy.steps.len(), progress(&running, &metrics)),
+            );
         }
     }
 }
@@ -78,7 +91,12 @@ fn replace(course: &mut Course, analysis: AnalysisStatus) {
     course.status.analysis.sort_by_key(|analysis| analysis.kind);
 }
 
-fn judge_one(facts: &Facts<'_>, course: &mut Course, (kind, step, gate): (AnalysisKind, Option<i32>, &Gate), measured: &[Measurement]) {
+fn judge_one(
+    facts: &Facts<'_>,
+    course: &mut Course,
+    (kind, step, gate): (AnalysisKind, Option<i32>, &Gate),
+    measured: &[Measurement],
+) {
     let metrics = match metrics(facts, course, gate, kind) {
         Ok(metrics) => metrics,
         Err(obstacles) => {
@@ -86,9 +104,15 @@ fn judge_one(facts: &Facts<'_>, course: &mut Course, (kind, step, gate): (Analys
             return;
         }
     };
-    let Some(running) = find(course, kind, step).cloned() else { return };
+    let Some(running) = find(course, kind, step).cloned() else {
+        return;
+    };
     let before = running.verdict;
-    let recorded = if before == Verdict::Running { analysis::record(running, &metrics, measured, &prefix(course)) } else { running };
+    let recorded = if before == Verdict::Running {
+        analysis::record(running, &metrics, measured, &prefix(course))
+    } else {
+        running
+    };
     let verdict = recorded.verdict;
     course.has_decided |= verdict != before;
     for (reason, message) in analysis::waits(&recorded, &metrics) {
@@ -105,12 +129,12 @@ fn judge_one(facts: &Facts<'_>, course: &mut Course, (kind, step, gate): (Analys
     }
 }
 
-fn metrics(facts: &Facts<'_>, course: &Course, gate: &Gate, kind: AnalysisKind) -> Result<Vec<Metric>, Vec<analysis::Obstacle>> {
+fn metrics(facts: &Facts<'_>, course: &Course, gate: &Gate, kind: AnalysisKind) -> Result<Vec<Metric>, Vec<Obstacle>> {
     let names = Names {
         stable: course.stable().unwrap_or_default(),
         canary: course.canary().map_or("", |canary| canary.hash.as_str()),
     };
-    analysis::metrics(facts.observed, gate, kind == AnalysisKind::Background, &names)
+    template::metrics(facts.observed, gate, kind == AnalysisKind::Background, &names)
 }
 
 fn prefix(course: &Course) -> String {

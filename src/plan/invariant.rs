@@ -74,7 +74,9 @@ impl Checks<'_> {
                 }
                 Action::EditVirtualService { name, edits, .. } => {
                     for (leg, is_written) in &mut legs {
-                        if let Some(edit) = edits.iter().find(|edit| leg.virtual_service == *name && leg.http == edit.http) {
+                        if let Some(edit) =
+                            edits.iter().find(|edit| leg.virtual_service == *name && leg.http == edit.http)
+                        {
                             (leg.stable, leg.canary, *is_written) = (edit.split.stable, edit.split.canary, true);
                         }
                     }
@@ -98,7 +100,8 @@ impl Checks<'_> {
 
     /// The revisions of both subsets after the plan.
     fn subsets_after(&self) -> (Option<String>, Option<String>, bool) {
-        let (mut stable, mut canary, mut is_written) = (self.facts.route.stable.clone(), self.facts.route.canary.clone(), false);
+        let (mut stable, mut canary, mut is_written) =
+            (self.facts.route.stable.clone(), self.facts.route.canary.clone(), false);
         for action in &self.plan.actions {
             if let Action::WriteDestinationRule { stable: to_stable, canary: to_canary, .. } = action {
                 (stable, canary, is_written) = (Some(to_stable.clone()), Some(to_canary.clone()), true);
@@ -107,7 +110,7 @@ impl Checks<'_> {
                 let names = self.facts.strategy.routing.as_ref().map(|routing| super::route::names_of("", routing));
                 for edit in edits {
                     let is_stable = names.as_ref().is_some_and(|names| names.stable == edit.name);
-                    *(if is_stable { &mut stable } else { &mut canary }) = edit.hash.clone();
+                    if is_stable { &mut stable } else { &mut canary }.clone_from(&edit.hash);
                     is_written |= edit.hash.is_some();
                 }
             }
@@ -122,7 +125,10 @@ impl Checks<'_> {
             *is_written && (split.share() != leg.share || split.stable < 0 || split.canary < 0)
         };
         let legs = self.legs_after();
-        legs.iter().filter(|leg| wrong(leg)).map(|(leg, _)| broken("S1", format!("{}: {}+{} is not {}", leg.key(), leg.stable, leg.canary, leg.share))).collect()
+        legs.iter()
+            .filter(|leg| wrong(leg))
+            .map(|(leg, _)| broken("S1", format!("{}: {}+{} is not {}", leg.key(), leg.stable, leg.canary, leg.share)))
+            .collect()
     }
 
     /// S2: no weight goes to a revision without ready pods while another has some.
@@ -137,7 +143,8 @@ impl Checks<'_> {
             if leg.canary > 0 && canary_ready == 0 && stable_ready > 0 {
                 violations.push(broken("S2", format!("{}: {}% to a canary without ready pods", leg.key(), leg.canary)));
             }
-            let before = self.facts.route.legs.iter().find(|known| known.key() == leg.key()).map_or(0, |known| known.stable);
+            let before =
+                self.facts.route.legs.iter().find(|known| known.key() == leg.key()).map_or(0, |known| known.stable);
             if leg.stable > before && stable_ready == 0 && canary_ready > 0 && stable.is_some() {
                 violations.push(broken("S2", format!("{}: {}% to a stable without ready pods", leg.key(), leg.stable)));
             }
@@ -153,34 +160,47 @@ impl Checks<'_> {
         if stable == canary || is_promoted || self.ready(stable.as_deref()) == 0 || !self.facts.problems.is_empty() {
             return Vec::new();
         }
-        let is_canary = status.aborted.is_none() && status.canary.as_ref().is_some_and(|one| Some(&one.hash) == canary.as_ref());
+        let is_canary =
+            status.aborted.is_none() && status.canary.as_ref().is_some_and(|one| Some(&one.hash) == canary.as_ref());
         let permitted = if is_canary && !self.facts.is_leaving { self.permitted() } else { 0 };
         let wanted = pods_for(permitted, self.facts.replicas);
         let most = carried_at_most(permitted, self.ready(canary.as_deref()), wanted);
         let over = |leg: &Leg| leg.canary > Split::of(leg.share, most).canary;
         let legs = self.legs_after();
-        legs.iter().filter(|(leg, _)| over(leg)).map(|(leg, _)| broken("S3", format!("{}: {}% is above {most}%", leg.key(), leg.canary))).collect()
+        legs.iter()
+            .filter(|(leg, _)| over(leg))
+            .map(|(leg, _)| broken("S3", format!("{}: {}% is above {most}%", leg.key(), leg.canary)))
+            .collect()
     }
 
     fn permitted(&self) -> i32 {
         let index = self.plan.status.current_step_index.and_then(|index| usize::try_from(index).ok()).unwrap_or(0);
-        let weights = self.facts.strategy.steps.iter().take(index + 1).rev();
-        weights.filter_map(|step| if let Step::SetWeight(weight) = step { Some(*weight) } else { None }).next().unwrap_or(0)
+        let mut weights = self.facts.strategy.steps.iter().take(index + 1).rev();
+        weights.find_map(|step| if let Step::SetWeight(weight) = step { Some(*weight) } else { None }).unwrap_or(0)
     }
 
     /// S4: what a subset selects, or a route gives weight, keeps its pods.
     fn selected_pods_stay(&self) -> Vec<Violation> {
         let mut violations = Vec::new();
         for action in &self.plan.actions {
-            let Action::ScaleReplicaSet { name, replicas, .. } = action else { continue };
-            let Some((hash, pods)) = self.facts.pods.iter().find(|(_, pods)| pods.name == *name) else { continue };
+            let Action::ScaleReplicaSet { name, replicas, .. } = action else {
+                continue;
+            };
+            let Some((hash, pods)) = self.facts.pods.iter().find(|(_, pods)| pods.name == *name) else {
+                continue;
+            };
             if *replicas >= pods.wanted {
                 continue;
             }
-            let is_canary = self.facts.route.canary.as_ref() == Some(hash) && self.facts.route.stable.as_ref() != Some(hash);
-            let needed = if is_canary { pods_for(self.facts.route.weight(), self.facts.replicas) } else { self.facts.replicas };
+            let is_canary =
+                self.facts.route.canary.as_ref() == Some(hash) && self.facts.route.stable.as_ref() != Some(hash);
+            let needed =
+                if is_canary { pods_for(self.facts.route.weight(), self.facts.replicas) } else { self.facts.replicas };
             if self.facts.route.selects(hash) && *replicas < needed {
-                violations.push(broken("S4", format!("{name} is scaled from {} to {replicas} while the route selects it", pods.wanted)));
+                violations.push(broken(
+                    "S4",
+                    format!("{name} is scaled from {} to {replicas} while the route selects it", pods.wanted),
+                ));
             }
         }
         violations
@@ -193,17 +213,31 @@ impl Checks<'_> {
         if after.is_some_and(|after| after.hash == before.hash) {
             return None;
         }
-        let is_recorded = self.plan.status.history.last().is_some_and(|last| last.outcome == OutcomeKind::Promoted && after.is_some_and(|after| after.hash == last.hash));
-        let passed = self.plan.status.current_step_index.and_then(|index| usize::try_from(index).ok()) == Some(self.facts.strategy.steps.len());
+        let is_recorded = self.plan.status.history.last().is_some_and(|last| {
+            last.outcome == OutcomeKind::Promoted && after.is_some_and(|after| after.hash == last.hash)
+        });
+        let passed = self.plan.status.current_step_index.and_then(|index| usize::try_from(index).ok())
+            == Some(self.facts.strategy.steps.len());
         let failing = self.plan.status.analysis.iter().any(|analysis| analysis.verdict == Verdict::Fail);
-        (!is_recorded || !passed || failing || !self.plan.is_status_first)
-            .then(|| broken("S5", format!("stable changes from {}: recorded {is_recorded}, all steps passed {passed}, failing {failing}", before.hash)))
+        (!is_recorded || !passed || failing || !self.plan.is_status_first).then(|| {
+            broken(
+                "S5",
+                format!(
+                    "stable changes from {}: recorded {is_recorded}, all steps passed {passed}, failing {failing}",
+                    before.hash
+                ),
+            )
+        })
     }
 
     /// S6: an abort moves traffic in the pass that decides it, whenever stable has a ready pod.
     fn abort_moves_traffic(&self) -> Option<Violation> {
         let has_stable = self.ready(self.facts.route.stable.as_deref()) > 0 || self.facts.route.stable.is_none();
-        if !self.plan.is_abort || !has_stable || !self.facts.problems.is_empty() || self.facts.route.stable == self.facts.route.canary {
+        if !self.plan.is_abort
+            || !has_stable
+            || !self.facts.problems.is_empty()
+            || self.facts.route.stable == self.facts.route.canary
+        {
             return None;
         }
         let left = self.legs_after().iter().map(|(leg, _)| leg.canary).max().unwrap_or(0);
@@ -216,7 +250,12 @@ impl Checks<'_> {
         if self.facts.target.as_ref() != Some(&failed.hash) || self.plan.status.aborted.is_some() {
             return None;
         }
-        let is_retried = self.plan.status.decisions.iter().any(|decision| decision.what == "Retry" && !self.before.decisions.contains(decision));
+        let is_retried = self
+            .plan
+            .status
+            .decisions
+            .iter()
+            .any(|decision| decision.what == "Retry" && !self.before.decisions.contains(decision));
         (!is_retried).then(|| broken("S7", format!("{} is tried again, and nobody asked", failed.hash)))
     }
 
@@ -226,12 +265,28 @@ impl Checks<'_> {
         let since = self.plan.status.route.as_ref().and_then(|route| route.since);
         let in_force = later(since.unwrap_or(self.facts.now), self.facts.observed.settings.route_wait());
         for analysis in &self.plan.status.analysis {
-            let is_new = !self.before.analysis.iter().any(|known| known.kind == analysis.kind && known.started_at == analysis.started_at);
+            let is_new = !self
+                .before
+                .analysis
+                .iter()
+                .any(|known| known.kind == analysis.kind && known.started_at == analysis.started_at);
             if is_new && analysis.started_at < in_force {
-                violations.push(broken("S8", format!("an analysis begins at {} and the route is in force at {in_force}", analysis.started_at)));
+                violations.push(broken(
+                    "S8",
+                    format!("an analysis begins at {} and the route is in force at {in_force}", analysis.started_at),
+                ));
             }
-            let early = analysis.metrics.iter().flat_map(|metric| &metric.measurements).filter(|measurement| measurement.at < analysis.started_at);
-            violations.extend(early.map(|measurement| broken("S8", format!("a measurement of {} counts for an analysis of {}", measurement.at, analysis.started_at))));
+            let early = analysis
+                .metrics
+                .iter()
+                .flat_map(|metric| &metric.measurements)
+                .filter(|measurement| measurement.at < analysis.started_at);
+            violations.extend(early.map(|measurement| {
+                broken(
+                    "S8",
+                    format!("a measurement of {} counts for an analysis of {}", measurement.at, analysis.started_at),
+                )
+            }));
         }
         violations
     }

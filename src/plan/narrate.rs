@@ -36,7 +36,9 @@ pub const REASONS: &[(&str, &str)] = &[
 /// What happened, in order.
 pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
     let mut notes = Vec::new();
-    let mut note = |reason: &str, is_warning: bool, message: String| notes.push(Note { reason: reason.into(), is_warning, message });
+    let mut note = |reason: &str, is_warning: bool, message: String| {
+        notes.push(Note { reason: reason.into(), is_warning, message })
+    };
     if before.stable.is_none()
         && let Some(stable) = &after.stable
     {
@@ -48,7 +50,11 @@ pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
         note(&outcome.outcome.to_string(), is_warning, format!("revision {}: {}", outcome.hash, outcome.reason));
     }
     for handled in after.handled_actions.iter().filter(|handled| !before.handled_actions.contains(handled)) {
-        note(if handled.accepted { "ActionAccepted" } else { "ActionRefused" }, !handled.accepted, handled.message.clone());
+        note(
+            if handled.accepted { "ActionAccepted" } else { "ActionRefused" },
+            !handled.accepted,
+            handled.message.clone(),
+        );
     }
     if let Some(started) = started(before, after) {
         note("RolloutStarted", false, started);
@@ -57,7 +63,8 @@ pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
         note("WeightInForce", false, weight);
     }
     for analysis in &after.analysis {
-        let known = before.analysis.iter().find(|known| known.kind == analysis.kind && known.started_at == analysis.started_at);
+        let known =
+            before.analysis.iter().find(|known| known.kind == analysis.kind && known.started_at == analysis.started_at);
         if analysis.verdict == Verdict::Pass && known.is_some_and(|known| known.verdict != Verdict::Pass) {
             let names: Vec<&str> = analysis.metrics.iter().map(|metric| metric.name.as_str()).collect();
             note("AnalysisPassed", false, format!("{} passed", names.join(", ")));
@@ -67,7 +74,9 @@ pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
     if after.phase == Some(Phase::Paused) && before.phase != after.phase && !timed {
         note("Paused", false, after.message.clone());
     }
-    let reason_of = |status: &RolloutStatus| status.conditions.iter().find(|condition| condition.kind == "Stalled").map(|condition| condition.reason.clone());
+    let reason_of = |status: &RolloutStatus| {
+        status.conditions.iter().find(|condition| condition.kind == "Stalled").map(|condition| condition.reason.clone())
+    };
     if reason_of(after).is_some() && reason_of(before) != reason_of(after) && after.aborted.is_none() {
         note("Stalled", true, after.message.clone());
     }
@@ -82,12 +91,18 @@ fn started(before: &RolloutStatus, after: &RolloutStatus) -> Option<String> {
     let (attempt, canary) = (after.attempt.as_ref()?, after.canary.as_ref()?);
     let same = before.attempt.as_ref().is_some_and(|known| known.started_at == attempt.started_at);
     let commit = canary.commit.as_ref().map_or(String::new(), |commit| format!(", commit {commit}"));
-    (!same && after.aborted.is_none()).then(|| format!("revision {} of {}{commit}: attempt {}, {} steps", canary.hash, canary.image, attempt.number, attempt.steps))
+    (!same && after.aborted.is_none()).then(|| {
+        format!(
+            "revision {} of {}{commit}: attempt {}, {} steps",
+            canary.hash, canary.image, attempt.number, attempt.steps
+        )
+    })
 }
 
 /// The weight that came in force: that of a `setWeight` step that was passed.
 fn weight_passed(before: &RolloutStatus, after: &RolloutStatus) -> Option<String> {
     let (attempt, canary) = (after.attempt.as_ref()?, after.canary.as_ref()?);
-    let known = before.attempt.as_ref().filter(|known| known.started_at == attempt.started_at).map_or(0, |known| known.weight);
+    let known =
+        before.attempt.as_ref().filter(|known| known.started_at == attempt.started_at).map_or(0, |known| known.weight);
     (attempt.weight != known).then(|| format!("{}% of traffic goes to {}", attempt.weight, canary.hash))
 }

@@ -1,4 +1,5 @@
 //! The objects and patches that actions stand for, as JSON. Whole objects for what Serin owns, guarded patches for what Git holds.
+#![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 use serde_json::{Map, Value, json};
 
@@ -28,7 +29,8 @@ pub fn replica_set(rollout: &Rollout, hash: &str, replicas: i32, revision: i64) 
     let selector = spec.pointer("/selector/matchLabels").and_then(Value::as_object).cloned().unwrap_or_default();
     let mut template = spec.get("template").cloned().unwrap_or_else(|| json!({}));
     label_pods(&mut template, name, hash);
-    let mut labels: Map<String, Value> = template.pointer("/metadata/labels").and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut labels: Map<String, Value> =
+        template.pointer("/metadata/labels").and_then(Value::as_object).cloned().unwrap_or_default();
     labels.retain(|key, _| !names::is_tracking_key(key) || selector.contains_key(key));
     let mut match_labels = selector;
     match_labels.insert(names::REVISION_HASH.into(), json!(hash));
@@ -56,7 +58,8 @@ fn label_pods(template: &mut Value, rollout: &str, hash: &str) {
     if !template.is_object() {
         *template = json!({});
     }
-    let users = template.pointer(&format!("/metadata/labels/{}", names::CANONICAL_REVISION.replace('/', "~1"))).cloned();
+    let users =
+        template.pointer(&format!("/metadata/labels/{}", names::CANONICAL_REVISION.replace('/', "~1"))).cloned();
     let labels = &mut template["metadata"]["labels"];
     if !labels.is_object() {
         *labels = json!({});
@@ -108,7 +111,9 @@ pub fn virtual_service(observed: &Observed, name: &str, version: Option<&str>, s
 
 /// The DestinationRule that Serin owns: nothing but the two subsets.
 pub fn destination_rule(observed: &Observed, action: &Action) -> Value {
-    let Action::WriteDestinationRule { name, version, host, export_to, stable, canary } = action else { return Value::Null };
+    let Action::WriteDestinationRule { name, version, host, export_to, stable, canary } = action else {
+        return Value::Null;
+    };
     let rollout = observed.rollout.metadata.name.as_deref().unwrap_or_default();
     let mut spec = json!({
         "host": host,
@@ -165,7 +170,9 @@ pub fn subset_patch(version: &str, edits: &[SubsetEdit]) -> Value {
         operations.push(json!({"op": "test", "path": format!("{subset}/name"), "value": edit.name}));
         operations.push(match &edit.hash {
             Some(hash) if edit.has_labels => json!({"op": "add", "path": label, "value": hash}),
-            Some(hash) => json!({"op": "add", "path": format!("{subset}/labels"), "value": {names::REVISION_HASH: hash}}),
+            Some(hash) => {
+                json!({"op": "add", "path": format!("{subset}/labels"), "value": {names::REVISION_HASH: hash}})
+            }
             None => json!({"op": "remove", "path": label}),
         });
     }
@@ -174,15 +181,26 @@ pub fn subset_patch(version: &str, edits: &[SubsetEdit]) -> Value {
 
 /// Whether a newer version of a VirtualService still has the edited destinations where the snapshot had them.
 pub fn has_same_routes(current: &VirtualService, edits: &[WeightEdit], observed: &Observed, name: &str) -> bool {
-    let known = observed.virtual_services.iter().find(|one| one.metadata.name.as_deref() == Some(name) && one.metadata.namespace == current.metadata.namespace);
+    let known = observed
+        .virtual_services
+        .iter()
+        .find(|one| one.metadata.name.as_deref() == Some(name) && one.metadata.namespace == current.metadata.namespace);
     let Some(known) = known else { return false };
     edits.iter().all(|edit| {
         let destinations = |one: &VirtualService| {
-            one.spec.http.get(edit.http).map(|route| (route.name.clone(), route.route.iter().map(|weighted| weighted.destination.clone()).collect::<Vec<_>>()))
+            one.spec.http.get(edit.http).map(|route| {
+                (
+                    route.name.clone(),
+                    route.route.iter().map(|weighted| weighted.destination.clone()).collect::<Vec<_>>(),
+                )
+            })
         };
         let foreign = |one: &VirtualService| {
             let route = one.spec.http.get(edit.http);
-            let others = route.into_iter().flat_map(|route| route.route.iter().enumerate()).filter(|(at, _)| *at != edit.stable_at && *at != edit.canary_at);
+            let others = route
+                .into_iter()
+                .flat_map(|route| route.route.iter().enumerate())
+                .filter(|(at, _)| *at != edit.stable_at && *at != edit.canary_at);
             others.map(|(_, weighted)| weighted.weight.unwrap_or(0)).collect::<Vec<_>>()
         };
         destinations(current) == destinations(known) && foreign(current) == foreign(known)

@@ -72,16 +72,29 @@ fn canonical_object(name: &str, fields: &Map<String, Value>) -> Option<Value> {
 fn quantity(value: &Value) -> Value {
     let text = match value {
         Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     };
     nanos(text.trim()).map_or(Value::String(text), |nanos| Value::String(format!("{nanos}n")))
 }
 
 fn nanos(text: &str) -> Option<i128> {
     const SUFFIXES: [(&str, i128); 16] = [
-        ("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("Ti", 1 << 40), ("Pi", 1 << 50), ("Ei", 1 << 60),
-        ("n", 0), ("u", -1), ("m", -2), ("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000), ("T", 1_000_000_000_000),
-        ("P", 1_000_000_000_000_000), ("E", 1_000_000_000_000_000_000), ("", 1),
+        ("Ki", 1 << 10),
+        ("Mi", 1 << 20),
+        ("Gi", 1 << 30),
+        ("Ti", 1 << 40),
+        ("Pi", 1 << 50),
+        ("Ei", 1 << 60),
+        ("n", 0),
+        ("u", -1),
+        ("m", -2),
+        ("k", 1_000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+        ("T", 1_000_000_000_000),
+        ("P", 1_000_000_000_000_000),
+        ("E", 1_000_000_000_000_000_000),
+        ("", 1),
     ];
     let (number, scale) = SUFFIXES.iter().find_map(|(suffix, scale)| Some((text.strip_suffix(suffix)?, *scale)))?;
     let billionths = match scale {
@@ -146,7 +159,8 @@ pub fn hash_of(replica_set: &ReplicaSet) -> Option<&str> {
 fn pods_of(replica_set: &ReplicaSet) -> Pods {
     let metadata = &replica_set.metadata;
     let revision = metadata.annotations.as_ref().and_then(|annotations| annotations.get(names::REVISION)?.parse().ok());
-    let images: Vec<&str> = replica_set.spec.template.spec.containers.iter().map(|container| container.image.as_str()).collect();
+    let images: Vec<&str> =
+        replica_set.spec.template.spec.containers.iter().map(|container| container.image.as_str()).collect();
     Pods {
         name: metadata.name.clone().unwrap_or_default(),
         version: metadata.resource_version.clone().unwrap_or_default(),
@@ -163,28 +177,32 @@ fn pods_of(replica_set: &ReplicaSet) -> Pods {
 mod tests {
     use super::*;
 
-    fn check_same(left: Value, right: Value) {
-        assert_eq!(hash(&left), hash(&right), "{left} {right}");
+    fn check_same(left: &Value, right: &Value) {
+        assert_eq!(hash(left), hash(right), "{left} {right}");
     }
 
     #[test]
     fn what_does_not_count() {
-        let plain = json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        let plain =
+            json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
         check_same(
-            plain.clone(),
-            json!({
+            &plain,
+            &json!({
                 "metadata": {"labels": {"app": "a"}, "creationTimestamp": null, "annotations": {"serin.dev/git-commit": "4f2a"}},
                 "spec": {"containers": [{"name": "c", "image": "i", "resources": {}, "ports": []}], "volumes": null},
             }),
         );
-        assert_ne!(hash(&plain), hash(&json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "j"}]}})));
+        assert_ne!(
+            hash(&plain),
+            hash(&json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "j"}]}}))
+        );
     }
 
     #[test]
     fn quantities_are_numbers() {
         let with = |cpu: Value, memory: Value| json!({"spec": {"containers": [{"resources": {"limits": {"cpu": cpu, "memory": memory}}}]}});
-        check_same(with(json!("1000m"), json!("1024Mi")), with(json!(1), json!("1Gi")));
-        check_same(with(json!("0.5"), json!("1e3")), with(json!(0.5), json!("1k")));
+        check_same(&with(json!("1000m"), json!("1024Mi")), &with(json!(1), json!("1Gi")));
+        check_same(&with(json!("0.5"), json!("1e3")), &with(json!(0.5), json!("1k")));
         assert_ne!(hash(&with(json!("1"), json!("1G"))), hash(&with(json!("1"), json!("1Gi"))));
         assert_ne!(hash(&with(json!("1E"), json!("1"))), hash(&with(json!("1Ei"), json!("1"))));
     }
@@ -198,7 +216,7 @@ mod tests {
     #[test]
     fn default_protocol_does_not_count() {
         let with = |port: Value| json!({"spec": {"containers": [{"ports": [port]}]}});
-        check_same(with(json!({"containerPort": 80, "protocol": "TCP"})), with(json!({"containerPort": 80})));
+        check_same(&with(json!({"containerPort": 80, "protocol": "TCP"})), &with(json!({"containerPort": 80})));
     }
 
     #[test]

@@ -53,7 +53,10 @@ pub struct Leg {
 impl Leg {
     /// Names the leg in the status: `virtualservice/route`.
     pub fn key(&self) -> String {
-        self.route.as_ref().map_or_else(|| format!("{}/{}", self.virtual_service, self.http), |route| format!("{}/{route}", self.virtual_service))
+        self.route.as_ref().map_or_else(
+            || format!("{}/{}", self.virtual_service, self.http),
+            |route| format!("{}/{route}", self.virtual_service),
+        )
     }
 
     /// Whether the canary has exactly this weight and stable the rest.
@@ -109,7 +112,11 @@ impl Route {
 
     /// The route as one line, for telling whether it changed.
     pub fn line(&self) -> String {
-        let mut line = format!("stable={} canary={}", self.stable.as_deref().unwrap_or("-"), self.canary.as_deref().unwrap_or("-"));
+        let mut line = format!(
+            "stable={} canary={}",
+            self.stable.as_deref().unwrap_or("-"),
+            self.canary.as_deref().unwrap_or("-")
+        );
         if self.is_plain {
             line.push_str(" plain");
         }
@@ -180,22 +187,40 @@ pub fn observe(observed: &Observed, routing: &Routing) -> (Route, Vec<Problem>) 
     (route, problems)
 }
 
-fn find<'a, T>(objects: &'a [T], meta: impl Fn(&T) -> (Option<&str>, Option<&str>), namespace: &str, name: &str) -> Option<&'a T> {
+fn find<'a, T>(
+    objects: &'a [T],
+    meta: impl Fn(&T) -> (Option<&str>, Option<&str>),
+    namespace: &str,
+    name: &str,
+) -> Option<&'a T> {
     objects.iter().find(|object| meta(object) == (Some(namespace), Some(name)))
 }
 
 fn rule_named<'a>(observed: &'a Observed, namespace: &str, name: &str) -> Option<&'a DestinationRule> {
-    find(&observed.destination_rules, |rule| (rule.metadata.namespace.as_deref(), rule.metadata.name.as_deref()), namespace, name)
+    find(
+        &observed.destination_rules,
+        |rule| (rule.metadata.namespace.as_deref(), rule.metadata.name.as_deref()),
+        namespace,
+        name,
+    )
 }
 
 fn virtual_service_named<'a>(observed: &'a Observed, namespace: &str, name: &str) -> Option<&'a VirtualService> {
-    find(&observed.virtual_services, |one| (one.metadata.namespace.as_deref(), one.metadata.name.as_deref()), namespace, name)
+    find(
+        &observed.virtual_services,
+        |one| (one.metadata.namespace.as_deref(), one.metadata.name.as_deref()),
+        namespace,
+        name,
+    )
 }
 
 fn read_rule(observed: &Observed, namespace: &str, names: &Names, route: &mut Route, problems: &mut Vec<Problem>) {
     let Some(rule) = rule_named(observed, namespace, &names.rule) else {
         if !names.owns_rule {
-            problems.push(Problem::missing(format!("DestinationRule {} does not exist; create it with the subsets {} and {}", names.rule, names.stable, names.canary)));
+            problems.push(Problem::missing(format!(
+                "DestinationRule {} does not exist; create it with the subsets {} and {}",
+                names.rule, names.stable, names.canary
+            )));
         }
         return;
     };
@@ -207,12 +232,20 @@ fn read_rule(observed: &Observed, namespace: &str, names: &Names, route: &mut Ro
         return;
     }
     route.has_rule = true;
-    let hash = |name: &str| rule.spec.subsets.iter().find(|subset| subset.name == name).map(|subset| subset.labels.get(names::REVISION_HASH).cloned());
+    let hash = |name: &str| {
+        rule.spec
+            .subsets
+            .iter()
+            .find(|subset| subset.name == name)
+            .map(|subset| subset.labels.get(names::REVISION_HASH).cloned())
+    };
     for (name, slot) in [(&names.stable, &mut route.stable), (&names.canary, &mut route.canary)] {
         match hash(name) {
             Some(found) => *slot = found,
             None if names.owns_rule => {}
-            None => problems.push(Problem::missing(format!("DestinationRule {} has no subset {name}; add it", names.rule))),
+            None => {
+                problems.push(Problem::missing(format!("DestinationRule {} has no subset {name}; add it", names.rule)))
+            }
         }
     }
     if rule.spec.workload_selector.is_some() {
@@ -230,8 +263,12 @@ fn is_ours(observed: &Observed, metadata: &k8s_openapi::apimachinery::pkg::apis:
 }
 
 fn read_owned(observed: &Observed, namespace: &str, names: &Names, route: &mut Route, problems: &mut Vec<Problem>) {
-    let Some(name) = &names.virtual_service else { return };
-    let Some(virtual_service) = virtual_service_named(observed, namespace, name) else { return };
+    let Some(name) = &names.virtual_service else {
+        return;
+    };
+    let Some(virtual_service) = virtual_service_named(observed, namespace, name) else {
+        return;
+    };
     if !is_ours(observed, &virtual_service.metadata) {
         problems.push(Problem {
             reason: "RouteTaken",
@@ -249,9 +286,19 @@ fn read_owned(observed: &Observed, namespace: &str, names: &Names, route: &mut R
     }
 }
 
-fn read_in_place(observed: &Observed, namespace: &str, names: &Names, (name, routes): (&str, &[String]), route: &mut Route, problems: &mut Vec<Problem>) {
+fn read_in_place(
+    observed: &Observed,
+    namespace: &str,
+    names: &Names,
+    (name, routes): (&str, &[String]),
+    route: &mut Route,
+    problems: &mut Vec<Problem>,
+) {
     let Some(virtual_service) = virtual_service_named(observed, namespace, name) else {
-        let snippet = format!("route: [{{destination: {{host: …, subset: {}}}, weight: 100}}, {{destination: {{host: …, subset: {}}}, weight: 0}}]", names.stable, names.canary);
+        let snippet = format!(
+            "route: [{{destination: {{host: …, subset: {}}}, weight: 100}}, {{destination: {{host: …, subset: {}}}, weight: 0}}]",
+            names.stable, names.canary
+        );
         problems.push(Problem::missing(format!("VirtualService {name} does not exist; create it with {snippet}")));
         return;
     };
@@ -287,20 +334,30 @@ pub fn in_place_host(observed: &Observed, routing: &Routing, route: &Route) -> O
 }
 
 /// The HTTP routes of one VirtualService that are edited.
-fn legs(virtual_service: &VirtualService, names: &Names, routes: &[String], host: Option<&str>) -> Result<Vec<Leg>, Problem> {
+fn legs(
+    virtual_service: &VirtualService,
+    names: &Names,
+    routes: &[String],
+    host: Option<&str>,
+) -> Result<Vec<Leg>, Problem> {
     let name = virtual_service.metadata.name.clone().unwrap_or_default();
     let namespace = virtual_service.metadata.namespace.clone().unwrap_or_default();
     let http = &virtual_service.spec.http;
     let chosen: Vec<(usize, &HttpRoute)> = if routes.is_empty() {
         if http.len() != 1 {
-            return Err(Problem::missing(format!("VirtualService {name} has {} HTTP routes; name the ones to shift in `routes`", http.len())));
+            return Err(Problem::missing(format!(
+                "VirtualService {name} has {} HTTP routes; name the ones to shift in `routes`",
+                http.len()
+            )));
         }
         http.iter().enumerate().collect()
     } else {
         let mut chosen = Vec::new();
         for wanted in routes {
             let found = http.iter().enumerate().find(|(_, route)| route.name.as_ref() == Some(wanted));
-            chosen.push(found.ok_or_else(|| Problem::missing(format!("VirtualService {name} has no HTTP route named {wanted}; name the route")))?);
+            chosen.push(found.ok_or_else(|| {
+                Problem::missing(format!("VirtualService {name} has no HTTP route named {wanted}; name the route"))
+            })?);
         }
         chosen
     };
@@ -311,7 +368,9 @@ fn legs(virtual_service: &VirtualService, names: &Names, routes: &[String], host
             let (stable_at, canary_at) = (at(&names.stable), at(&names.canary));
             let (Some(stable_at), Some(canary_at)) = (stable_at, canary_at) else {
                 let missing = if stable_at.is_none() { &names.stable } else { &names.canary };
-                return Err(Problem::missing(format!("VirtualService {name} http[{index}] has no destination with subset {missing}; add it")));
+                return Err(Problem::missing(format!(
+                    "VirtualService {name} http[{index}] has no destination with subset {missing}; add it"
+                )));
             };
             leg(virtual_service, (index, route), (stable_at, canary_at))
         })
@@ -320,17 +379,28 @@ fn legs(virtual_service: &VirtualService, names: &Names, routes: &[String], host
 
 fn position(route: &HttpRoute, subset: &str, host: Option<&str>, namespace: &str) -> Option<usize> {
     let is_it = |destination: &Destination| {
-        destination.subset.as_deref() == Some(subset) && host.is_none_or(|host| full_host(&destination.host, namespace) == host)
+        destination.subset.as_deref() == Some(subset)
+            && host.is_none_or(|host| full_host(&destination.host, namespace) == host)
     };
     route.route.iter().position(|weighted| is_it(&weighted.destination))
 }
 
-fn leg(virtual_service: &VirtualService, (http, route): (usize, &HttpRoute), (stable_at, canary_at): (usize, usize)) -> Result<Leg, Problem> {
+fn leg(
+    virtual_service: &VirtualService,
+    (http, route): (usize, &HttpRoute),
+    (stable_at, canary_at): (usize, usize),
+) -> Result<Leg, Problem> {
     let name = virtual_service.metadata.name.clone().unwrap_or_default();
     let weight = |at: usize| route.route.get(at).and_then(|weighted| weighted.weight).unwrap_or(0);
     let foreign: i32 = (0..route.route.len()).filter(|at| *at != stable_at && *at != canary_at).map(weight).sum();
     if !(0..=100).contains(&foreign) {
-        return Err(Problem { reason: "RouteMissing", message: format!("VirtualService {name} http[{http}] gives {foreign} percent to other destinations; leave some for {}", "stable and canary") });
+        return Err(Problem {
+            reason: "RouteMissing",
+            message: format!(
+                "VirtualService {name} http[{http}] gives {foreign} percent to other destinations; leave some for {}",
+                "stable and canary"
+            ),
+        });
     }
     Ok(Leg {
         virtual_service: name,
@@ -346,12 +416,27 @@ fn leg(virtual_service: &VirtualService, (http, route): (usize, &HttpRoute), (st
 }
 
 /// Hosts of an owned VirtualService that another one holds at the same gateway.
-fn taken_hosts(observed: &Observed, namespace: &str, names: &Names, hosts: &[String], gateways: &[String]) -> Option<Problem> {
+fn taken_hosts(
+    observed: &Observed,
+    namespace: &str,
+    names: &Names,
+    hosts: &[String],
+    gateways: &[String],
+) -> Option<Problem> {
     let gateways_of = |gateways: &[String], namespace: &str| -> Vec<String> {
         if gateways.is_empty() {
             return vec!["mesh".into()];
         }
-        gateways.iter().map(|gateway| if gateway == "mesh" || gateway.contains('/') { gateway.clone() } else { format!("{namespace}/{gateway}") }).collect()
+        gateways
+            .iter()
+            .map(|gateway| {
+                if gateway == "mesh" || gateway.contains('/') {
+                    gateway.clone()
+                } else {
+                    format!("{namespace}/{gateway}")
+                }
+            })
+            .collect()
     };
     let ours = gateways_of(gateways, namespace);
     observed.virtual_services.iter().find_map(|other| {
@@ -372,8 +457,13 @@ fn taken_hosts(observed: &Observed, namespace: &str, names: &Names, hosts: &[Str
 
 fn service_problem(observed: &Observed, host: &str) -> Option<Problem> {
     let (name, namespace) = service_of(host)?;
-    let exists = observed.services.iter().any(|service| service.metadata.name.as_deref() == Some(name) && service.metadata.namespace.as_deref() == Some(namespace));
-    (!exists).then(|| Problem { reason: "ServiceMissing", message: format!("Service {namespace}/{name} does not exist; create it") })
+    let exists = observed.services.iter().any(|service| {
+        service.metadata.name.as_deref() == Some(name) && service.metadata.namespace.as_deref() == Some(namespace)
+    });
+    (!exists).then(|| Problem {
+        reason: "ServiceMissing",
+        message: format!("Service {namespace}/{name} does not exist; create it"),
+    })
 }
 
 /// What the route should become.
@@ -408,7 +498,9 @@ pub fn actions(observed: &Observed, routing: &Routing, route: &Route, change: &C
             let canary = resting.get(&leg.key()).copied().unwrap_or(0).clamp(0, leg.share);
             Split { stable: leg.share - canary, canary }
         }),
-        Change::Subsets { stable, canary } => subset_actions(observed, &names, routing, route, (Some(stable), Some(canary))),
+        Change::Subsets { stable, canary } => {
+            subset_actions(observed, &names, routing, route, (Some(stable), Some(canary)))
+        }
         Change::Unlabel => subset_actions(observed, &names, routing, route, (None, None)),
         Change::Plain => owned_virtual_service(observed, &names, None),
         Change::ToSubsets => owned_virtual_service(observed, &names, Some(Split::of(100, 0))),
@@ -417,14 +509,20 @@ pub fn actions(observed: &Observed, routing: &Routing, route: &Route, change: &C
 
 fn owned_virtual_service(observed: &Observed, names: &Names, split: Option<Split>) -> Vec<Action> {
     let namespace = observed.rollout.metadata.namespace.clone().unwrap_or_default();
-    let Some(name) = names.virtual_service.clone() else { return Vec::new() };
-    let version = virtual_service_named(observed, &namespace, &name).and_then(|one| one.metadata.resource_version.clone());
+    let Some(name) = names.virtual_service.clone() else {
+        return Vec::new();
+    };
+    let version =
+        virtual_service_named(observed, &namespace, &name).and_then(|one| one.metadata.resource_version.clone());
     vec![Action::WriteVirtualService { name, version, split }]
 }
 
 fn weight_actions(observed: &Observed, names: &Names, route: &Route, split: impl Fn(&Leg) -> Split) -> Vec<Action> {
     if names.virtual_service.is_some() {
-        return route.legs.first().map_or_else(Vec::new, |leg| owned_virtual_service(observed, names, Some(split(leg))));
+        return route
+            .legs
+            .first()
+            .map_or_else(Vec::new, |leg| owned_virtual_service(observed, names, Some(split(leg))));
     }
     let mut edits: BTreeMap<&str, (String, Vec<WeightEdit>)> = BTreeMap::new();
     for leg in &route.legs {
@@ -432,33 +530,71 @@ fn weight_actions(observed: &Observed, names: &Names, route: &Route, split: impl
         if split == (Split { stable: leg.stable, canary: leg.canary }) {
             continue;
         }
-        let edit = WeightEdit { http: leg.http, route: leg.route.clone(), stable_at: leg.stable_at, canary_at: leg.canary_at, split };
+        let edit = WeightEdit {
+            http: leg.http,
+            route: leg.route.clone(),
+            stable_at: leg.stable_at,
+            canary_at: leg.canary_at,
+            split,
+        };
         edits.entry(&leg.virtual_service).or_insert_with(|| (leg.version.clone(), Vec::new())).1.push(edit);
     }
-    edits.into_iter().map(|(name, (version, edits))| Action::EditVirtualService { name: name.to_owned(), version, edits }).collect()
+    edits
+        .into_iter()
+        .map(|(name, (version, edits))| Action::EditVirtualService { name: name.to_owned(), version, edits })
+        .collect()
 }
 
-fn subset_actions(observed: &Observed, names: &Names, routing: &Routing, route: &Route, (stable, canary): (Option<&String>, Option<&String>)) -> Vec<Action> {
+fn subset_actions(
+    observed: &Observed,
+    names: &Names,
+    routing: &Routing,
+    route: &Route,
+    (stable, canary): (Option<&String>, Option<&String>),
+) -> Vec<Action> {
     let namespace = observed.rollout.metadata.namespace.clone().unwrap_or_default();
     let rule = rule_named(observed, &namespace, &names.rule);
     let version = rule.and_then(|rule| rule.metadata.resource_version.clone());
     if names.owns_rule {
-        let (Some(stable), Some(canary)) = (stable, canary) else { return Vec::new() };
-        let Some(host) = in_place_host(observed, routing, route) else { return Vec::new() };
+        let (Some(stable), Some(canary)) = (stable, canary) else {
+            return Vec::new();
+        };
+        let Some(host) = in_place_host(observed, routing, route) else {
+            return Vec::new();
+        };
         let users = observed.destination_rules.iter().find(|rule| {
-            rule.metadata.name.as_deref() != Some(names.rule.as_str()) && full_host(&rule.spec.host, rule.metadata.namespace.as_deref().unwrap_or_default()) == host
+            rule.metadata.name.as_deref() != Some(names.rule.as_str())
+                && full_host(&rule.spec.host, rule.metadata.namespace.as_deref().unwrap_or_default()) == host
         });
         let export_to = users.map(|rule| rule.spec.export_to.clone()).unwrap_or_default();
-        return vec![Action::WriteDestinationRule { name: names.rule.clone(), version, host, export_to, stable: stable.clone(), canary: canary.clone() }];
+        return vec![Action::WriteDestinationRule {
+            name: names.rule.clone(),
+            version,
+            host,
+            export_to,
+            stable: stable.clone(),
+            canary: canary.clone(),
+        }];
     }
-    let (Some(rule), Some(version)) = (rule, version) else { return Vec::new() };
+    let (Some(rule), Some(version)) = (rule, version) else {
+        return Vec::new();
+    };
     let edits: Vec<SubsetEdit> = [(&names.stable, stable), (&names.canary, canary)]
         .into_iter()
         .filter_map(|(name, hash)| {
             let (at, subset) = rule.spec.subsets.iter().enumerate().find(|(_, subset)| subset.name == *name)?;
             let changes = subset.labels.get(names::REVISION_HASH) != hash;
-            changes.then(|| SubsetEdit { at, name: name.clone(), has_labels: !subset.labels.is_empty(), hash: hash.cloned() })
+            changes.then(|| SubsetEdit {
+                at,
+                name: name.clone(),
+                has_labels: !subset.labels.is_empty(),
+                hash: hash.cloned(),
+            })
         })
         .collect();
-    if edits.is_empty() { Vec::new() } else { vec![Action::EditDestinationRule { name: names.rule.clone(), version, edits }] }
+    if edits.is_empty() {
+        Vec::new()
+    } else {
+        vec![Action::EditDestinationRule { name: names.rule.clone(), version, edits }]
+    }
 }

@@ -72,13 +72,22 @@ fn canary_pods(facts: &Facts<'_>, course: &Course, hash: &str) -> Option<Action>
     let carried = pods_for(facts.route.weight(), facts.replicas);
     let has_weight = facts.route.canary.as_deref() == Some(hash) && facts.route.weight() > 0;
     let wanted = course.pods_wanted(facts).max(if has_weight { carried } else { 0 });
-    let replicas = if course.is_in_force(facts) && course.stable().is_some_and(|stable| facts.pods_of(stable).ready > 0) { wanted } else { wanted.max(current) };
+    let replicas = if course.is_in_force(facts) && course.stable().is_some_and(|stable| facts.pods_of(stable).ready > 0)
+    {
+        wanted
+    } else {
+        wanted.max(current)
+    };
     set(facts, course, hash, replicas)
 }
 
 /// Creates or scales the ReplicaSet of a revision; only the template's revision can be created.
 fn set(facts: &Facts<'_>, course: &Course, hash: &str, replicas: i32) -> Option<Action> {
-    let number = [&course.status.stable, &course.status.canary].into_iter().flatten().find(|one| one.hash == hash).map(|one| one.revision);
+    let number = [&course.status.stable, &course.status.canary]
+        .into_iter()
+        .flatten()
+        .find(|one| one.hash == hash)
+        .map(|one| one.revision);
     match facts.pods.get(hash) {
         Some(pods) => {
             let revision = number.filter(|number| *number != pods.revision);
@@ -93,7 +102,12 @@ fn set(facts: &Facts<'_>, course: &Course, hash: &str, replicas: i32) -> Option<
             let rollout = facts.observed.rollout.metadata.name.as_deref().unwrap_or_default();
             let newest = facts.pods.values().map(|pods| pods.revision).max().unwrap_or(0);
             let revision = number.unwrap_or(newest + 1);
-            Some(Action::CreateReplicaSet { name: format!("{rollout}-{hash}"), hash: hash.to_owned(), replicas, revision })
+            Some(Action::CreateReplicaSet {
+                name: format!("{rollout}-{hash}"),
+                hash: hash.to_owned(),
+                replicas,
+                revision,
+            })
         }
         None => None,
     }
@@ -105,11 +119,15 @@ fn drained(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
     let mut actions = Vec::new();
     for draining in course.status.draining.clone() {
         let pods = facts.pods_of(&draining.hash);
-        let Some(since) = draining.since.filter(|_| pods.wanted > 0) else { continue };
+        let Some(since) = draining.since.filter(|_| pods.wanted > 0) else {
+            continue;
+        };
         let delay = match draining.reason {
             _ if facts.is_leaving => Some(jiff::SignedDuration::ZERO),
             OutcomeKind::Aborted => facts.strategy.abort_scale_down_delay,
-            OutcomeKind::Promoted | OutcomeKind::Superseded | OutcomeKind::Reverted => Some(facts.strategy.scale_down_delay),
+            OutcomeKind::Promoted | OutcomeKind::Superseded | OutcomeKind::Reverted => {
+                Some(facts.strategy.scale_down_delay)
+            }
         };
         let Some(delay) = delay else { continue };
         let at = later(later(since, settings.route_wait()), delay.max(settings.drain()));
@@ -131,11 +149,14 @@ fn drained(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
 
 /// Old ReplicaSets without pods beyond the history limit, the oldest first.
 fn surplus(facts: &Facts<'_>, course: &Course) -> Vec<Action> {
-    let kept = [course.stable(), course.status.canary.as_ref().map(|canary| canary.hash.as_str()), facts.target.as_deref()];
+    let kept =
+        [course.stable(), course.status.canary.as_ref().map(|canary| canary.hash.as_str()), facts.target.as_deref()];
     let mut old: Vec<_> = facts
         .pods
         .iter()
-        .filter(|(hash, pods)| pods.wanted == 0 && pods.exist == 0 && !kept.contains(&Some(hash.as_str())) && !facts.route.selects(hash))
+        .filter(|(hash, pods)| {
+            pods.wanted == 0 && pods.exist == 0 && !kept.contains(&Some(hash.as_str())) && !facts.route.selects(hash)
+        })
         .map(|(_, pods)| pods)
         .collect();
     old.sort_by_key(|pods| Reverse(pods.revision));

@@ -33,7 +33,8 @@ pub fn finish(facts: &Facts<'_>, course: Course, wanted_weight: i32) -> RolloutS
     let previous = &facts.observed.rollout.status;
     let mut status = course.status;
     status.observed_generation = facts.observed.rollout.metadata.generation.unwrap_or(0);
-    status.selector = facts.strategy.selector.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+    status.selector =
+        facts.strategy.selector.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
     let sum = |count: fn(&super::revision::Pods) -> i32| facts.pods.values().map(count).sum();
     status.replicas = sum(|pods| pods.exist);
     status.ready_replicas = sum(|pods| pods.ready);
@@ -73,7 +74,12 @@ fn fill(facts: &Facts<'_>, side: &mut RevisionStatus, weight: i32, observed_weig
 
 fn since(wait: &Waiting, previous: &RolloutStatus, facts: &Facts<'_>) -> Wait {
     let known = previous.blocked_by.iter().find(|known| known.reason == wait.reason);
-    Wait { reason: wait.reason.into(), message: wait.message.clone(), since: known.map_or(facts.now, |known| known.since), until: wait.until }
+    Wait {
+        reason: wait.reason.into(),
+        message: wait.message.clone(),
+        since: known.map_or(facts.now, |known| known.since),
+        until: wait.until,
+    }
 }
 
 /// Phase, reason and the one sentence.
@@ -85,9 +91,16 @@ fn summary(facts: &Facts<'_>, status: &RolloutStatus, waits: &[Waiting]) -> (Pha
     }
     let stable = status.stable.as_ref().map_or("nothing", |stable| stable.hash.as_str());
     if let Some(aborted) = &status.aborted {
-        let others: Vec<Waiting> = waits.iter().filter(|wait| STALLING.contains(&wait.reason) || wait.reason == "StableNotReady").cloned().collect();
+        let others: Vec<Waiting> = waits
+            .iter()
+            .filter(|wait| STALLING.contains(&wait.reason) || wait.reason == "StableNotReady")
+            .cloned()
+            .collect();
         let also = if others.is_empty() { String::new() } else { format!(" ({})", told(&others)) };
-        let message = format!("{} was aborted: {}: {}; stable {stable} serves{also}; revert the commit, push a fix, or retry", aborted.hash, aborted.reason, aborted.message);
+        let message = format!(
+            "{} was aborted: {}: {}; stable {stable} serves{also}; revert the commit, push a fix, or retry",
+            aborted.hash, aborted.reason, aborted.message
+        );
         return (Phase::Degraded, "Aborted".into(), message);
     }
     if let Some(wait) = first(&STALLING) {
@@ -104,23 +117,41 @@ fn summary(facts: &Facts<'_>, status: &RolloutStatus, waits: &[Waiting]) -> (Pha
         Some(canary) => {
             let steps = facts.strategy.steps.len();
             let step = status.current_step_index.unwrap_or(0);
-            let place = if usize::try_from(step).unwrap_or(0) < steps { format!("step {} of {steps}", step + 1) } else { "all steps passed".into() };
+            let place = if usize::try_from(step).unwrap_or(0) < steps {
+                format!("step {} of {steps}", step + 1)
+            } else {
+                "all steps passed".into()
+            };
             let awaited = if waits.is_empty() { String::new() } else { format!(": {}", told(waits)) };
-            (Phase::Progressing, "Canary".into(), format!("{place}, canary {} at {}%{awaited}", canary.hash, canary.observed_weight))
+            (
+                Phase::Progressing,
+                "Canary".into(),
+                format!("{place}, canary {} at {}%{awaited}", canary.hash, canary.observed_weight),
+            )
         }
         None if waits.is_empty() => (Phase::Healthy, "Healthy".into(), format!("stable {stable} serves")),
         None => (Phase::Progressing, waits.first().map_or("Progressing", |wait| wait.reason).to_owned(), told(waits)),
     }
 }
 
-fn conditions(facts: &Facts<'_>, status: &RolloutStatus, phase: Phase, (reason, message): (&str, &str)) -> Vec<Condition> {
+fn conditions(
+    facts: &Facts<'_>,
+    status: &RolloutStatus,
+    phase: Phase,
+    (reason, message): (&str, &str),
+) -> Vec<Condition> {
     let truth = |is_true: bool| if is_true { "True" } else { "False" };
     let available = status.stable.as_ref().is_some_and(|stable| stable.ready > 0) || facts.replicas == 0;
     let moving = matches!(phase, Phase::Progressing | Phase::Paused);
     let promoted = status.history.last().map(|outcome| outcome.outcome.to_string());
     let mut list = vec![
         ("Ready", truth(phase == Phase::Healthy), reason.to_owned(), message.to_owned()),
-        ("Available", truth(available), if available { "StableReady" } else { "StableNotReady" }.to_owned(), String::new()),
+        (
+            "Available",
+            truth(available),
+            if available { "StableReady" } else { "StableNotReady" }.to_owned(),
+            String::new(),
+        ),
         ("Progressing", truth(phase != Phase::Degraded), reason.to_owned(), String::new()),
     ];
     if moving {
@@ -131,7 +162,12 @@ fn conditions(facts: &Facts<'_>, status: &RolloutStatus, phase: Phase, (reason, 
     }
     if status.canary.is_some() {
         let running = if status.aborted.is_some() { "False" } else { "Unknown" };
-        list.push(("Promoted", running, if status.aborted.is_some() { "Aborted" } else { "InProgress" }.to_owned(), String::new()));
+        list.push((
+            "Promoted",
+            running,
+            if status.aborted.is_some() { "Aborted" } else { "InProgress" }.to_owned(),
+            String::new(),
+        ));
     } else if status.stable.is_some() {
         list.push(("Promoted", "True", promoted.unwrap_or_else(|| "FirstDeployment".into()), String::new()));
     }
@@ -142,7 +178,13 @@ fn conditions(facts: &Facts<'_>, status: &RolloutStatus, phase: Phase, (reason, 
 }
 
 fn condition(facts: &Facts<'_>, (kind, truth): (&str, &str), reason: String, message: String) -> Condition {
-    let previous = facts.observed.rollout.status.conditions.iter().find(|condition| condition.kind == kind && condition.status == truth);
+    let previous = facts
+        .observed
+        .rollout
+        .status
+        .conditions
+        .iter()
+        .find(|condition| condition.kind == kind && condition.status == truth);
     Condition {
         kind: kind.into(),
         status: truth.into(),
@@ -160,7 +202,11 @@ fn contested(facts: &Facts<'_>, status: &RolloutStatus) -> Option<String> {
         return None;
     }
     let leg = facts.route.legs.first()?;
-    let object = facts.observed.virtual_services.iter().find(|one| one.metadata.name.as_deref() == Some(&leg.virtual_service))?;
+    let object = facts
+        .observed
+        .virtual_services
+        .iter()
+        .find(|one| one.metadata.name.as_deref() == Some(&leg.virtual_service))?;
     let who = writer(&object.metadata).map_or_else(|| "somebody".to_owned(), |(name, _)| name);
     Some(format!(
         "{who} changed the weights of VirtualService {} {count} times during this rollout; let Git ignore `.spec.http[].route[].weight` there (Argo CD: ignoreDifferences with RespectIgnoreDifferences=true), or use `owned`; field manager of Serin: {}",

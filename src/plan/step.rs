@@ -19,7 +19,9 @@ pub fn reread(facts: &Facts<'_>, course: &mut Course) {
     if course.canary().is_none() || course.is_held {
         return;
     }
-    let Some(mut attempt) = course.status.attempt.clone() else { return };
+    let Some(mut attempt) = course.status.attempt.clone() else {
+        return;
+    };
     let steps = facts.strategy.steps.len();
     if index > steps || attempt.passed_steps != attempt::passed_steps(facts, index) {
         let why = "steps already passed were edited; the steps begin again".to_owned();
@@ -35,8 +37,12 @@ pub fn reread(facts: &Facts<'_>, course: &mut Course) {
 
 /// Aborts a canary whose pods do not come in time.
 pub fn deadline(facts: &Facts<'_>, course: &mut Course) {
-    let Some(canary) = course.canary().map(|canary| canary.hash.clone()) else { return };
-    let Some(mut attempt) = course.status.attempt.clone() else { return };
+    let Some(canary) = course.canary().map(|canary| canary.hash.clone()) else {
+        return;
+    };
+    let Some(mut attempt) = course.status.attempt.clone() else {
+        return;
+    };
     let wanted = course.pods_wanted(facts);
     let available = facts.pods_of(&canary).available;
     attempt.short_of_pods = if available >= wanted {
@@ -55,10 +61,14 @@ pub fn deadline(facts: &Facts<'_>, course: &mut Course) {
     if facts.now < until {
         course.wait_until("PodsNotReady", message, until);
     } else if facts.strategy.deadline_aborts {
-        let message = format!("{message} after {} seconds without progress", facts.strategy.progress_deadline.as_secs());
+        let message =
+            format!("{message} after {} seconds without progress", facts.strategy.progress_deadline.as_secs());
         attempt::abort(facts, course, SERIN, "ProgressDeadlineExceeded", &message);
     } else {
-        course.hold("ProgressDeadlineExceeded", format!("{message}; progressDeadlineAbort is false: abort, or fix the pods"));
+        course.hold(
+            "ProgressDeadlineExceeded",
+            format!("{message}; progressDeadlineAbort is false: abort, or fix the pods"),
+        );
     }
 }
 
@@ -112,7 +122,11 @@ fn is_complete(facts: &Facts<'_>, course: &mut Course, step: &Step) -> bool {
         Step::Pause(duration) => is_paused_enough(facts, course, *duration),
         Step::Analysis(_) => {
             let index = course.status.current_step_index;
-            let own = course.status.analysis.iter().find(|analysis| analysis.kind == AnalysisKind::Step && analysis.step == index);
+            let own = course
+                .status
+                .analysis
+                .iter()
+                .find(|analysis| analysis.kind == AnalysisKind::Step && analysis.step == index);
             own.is_some_and(|analysis| analysis.verdict == Verdict::Pass)
         }
         Step::Faulty => false,
@@ -121,14 +135,17 @@ fn is_complete(facts: &Facts<'_>, course: &mut Course, step: &Step) -> bool {
 
 /// Whether the weight is what the step says, in force, with its pods; more where stable has no ready pod.
 fn has_weight(facts: &Facts<'_>, course: &Course, weight: i32) -> bool {
-    let Some(canary) = course.canary() else { return false };
+    let Some(canary) = course.canary() else {
+        return false;
+    };
     if facts.route.legs.is_empty() || facts.route.is_plain || !course.is_in_force(facts) {
         return false;
     }
     if weight == 0 {
         return !facts.route.exceeds(0);
     }
-    let is_routed = facts.route.canary.as_ref() == Some(&canary.hash) && facts.route.stable.as_deref() == course.stable();
+    let is_routed =
+        facts.route.canary.as_ref() == Some(&canary.hash) && facts.route.stable.as_deref() == course.stable();
     let has_pods = facts.pods_of(&canary.hash).available >= course.pods_wanted(facts);
     is_routed && has_pods && (facts.route.is_at(weight) || facts.route.is_at(100))
 }
@@ -137,19 +154,28 @@ fn is_paused_enough(facts: &Facts<'_>, course: &mut Course, duration: Option<jif
     let index = course.step_index();
     let since = course.status.attempt.as_ref().map_or(facts.now, |attempt| attempt.step_started_at);
     let Some(duration) = duration else {
-        course.wait("PausedByStep", format!("step {} of {} waits until somebody promotes it", index + 1, facts.strategy.steps.len()));
+        course.wait(
+            "PausedByStep",
+            format!("step {} of {} waits until somebody promotes it", index + 1, facts.strategy.steps.len()),
+        );
         return false;
     };
     let until = later(since, duration);
     if facts.now < until {
-        course.wait_until("PausedByStep", format!("step {} of {} pauses for {} s", index + 1, facts.strategy.steps.len(), duration.as_secs()), until);
+        course.wait_until(
+            "PausedByStep",
+            format!("step {} of {} pauses for {} s", index + 1, facts.strategy.steps.len(), duration.as_secs()),
+            until,
+        );
     }
     facts.now >= until
 }
 
 /// Whether every gate is passed and the canary is fully available. S5.
 fn may_promote(facts: &Facts<'_>, course: &mut Course) -> bool {
-    let Some(canary) = course.canary().map(|canary| canary.hash.clone()) else { return false };
+    let Some(canary) = course.canary().map(|canary| canary.hash.clone()) else {
+        return false;
+    };
     let is_skipping = course.status.attempt.as_ref().is_some_and(|attempt| attempt.skip_steps);
     if facts.route.legs.is_empty() || facts.route.is_plain || facts.route.stable.as_deref() != course.stable() {
         return false;
@@ -158,7 +184,11 @@ fn may_promote(facts: &Facts<'_>, course: &mut Course) -> bool {
         return false;
     }
     if !course.is_in_force(facts) {
-        course.wait_until("RouteSettling", "the last change of the route is on its way to the proxies", course.in_force_at(facts));
+        course.wait_until(
+            "RouteSettling",
+            "the last change of the route is on its way to the proxies",
+            course.in_force_at(facts),
+        );
         return false;
     }
     if is_skipping {
@@ -167,7 +197,8 @@ fn may_promote(facts: &Facts<'_>, course: &mut Course) -> bool {
     let unmeasured = facts.strategy.background.is_some() && {
         let background = course.status.analysis.iter().find(|analysis| analysis.kind == AnalysisKind::Background);
         let measured = background.is_some_and(|analysis| {
-            !analysis.metrics.is_empty() && analysis.metrics.iter().all(|metric| metric.successes + metric.failures + metric.inconclusive > 0)
+            !analysis.metrics.is_empty()
+                && analysis.metrics.iter().all(|metric| metric.successes + metric.failures + metric.inconclusive > 0)
         });
         !measured && has_weight_steps(facts)
     };

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::names;
-use crate::api::rollout::{ArgumentSpec, BackgroundAnalysisSpec, IstioSpec, RolloutSpec, StepSpec, TemplateRef, VirtualServiceRef};
+use crate::api::rollout::{
+    ArgumentSpec, BackgroundAnalysisSpec, IstioSpec, RolloutSpec, StepSpec, TemplateRef, VirtualServiceRef,
+};
 use crate::api::schema::{ROLLOUT_REFUSED, Refused, STEP_MEMBERS};
 
 /// What is wrong with one field, and what to do.
@@ -132,8 +134,10 @@ pub fn parse(namespace: &str, spec: &Value) -> Strategy {
         }
     };
     let canary = &spec.strategy.canary;
-    let steps_written = canary.steps.iter().flatten().map(|step| serde_json::to_string(step).unwrap_or_default()).collect();
-    let steps: Vec<Step> = canary.steps.iter().flatten().enumerate().map(|(index, step)| parse_step(index, step, &mut faults)).collect();
+    let steps_written =
+        canary.steps.iter().flatten().map(|step| serde_json::to_string(step).unwrap_or_default()).collect();
+    let steps: Vec<Step> =
+        canary.steps.iter().flatten().enumerate().map(|(index, step)| parse_step(index, step, &mut faults)).collect();
     let background = canary.analysis.as_ref().map(|analysis| parse_background(analysis, steps.len(), &mut faults));
     check_template(&spec, &mut faults);
     if spec.progress_deadline_seconds.unwrap_or(600) <= spec.min_ready_seconds.unwrap_or(0) {
@@ -149,7 +153,8 @@ pub fn parse(namespace: &str, spec: &Value) -> Strategy {
         paused: spec.paused.unwrap_or(false),
         routing: parse_routing(namespace, &canary.traffic_routing.istio, &mut faults),
         scale_down_delay: seconds(canary.scale_down_delay_seconds, 30),
-        abort_scale_down_delay: Some(seconds(canary.abort_scale_down_delay_seconds, 30)).filter(|delay| !delay.is_zero()),
+        abort_scale_down_delay: Some(seconds(canary.abort_scale_down_delay_seconds, 30))
+            .filter(|delay| !delay.is_zero()),
         background,
         steps,
         steps_written,
@@ -162,7 +167,12 @@ pub fn parse(namespace: &str, spec: &Value) -> Strategy {
 /// What can be said of a spec that does not parse: the pods that serve are still scaled.
 fn unreadable(spec: &Value) -> Strategy {
     let replicas = spec.get("replicas").and_then(Value::as_i64).and_then(|replicas| i32::try_from(replicas).ok());
-    Strategy { replicas, progress_deadline: SignedDuration::from_secs(600), history_limit: usize::MAX, ..Strategy::default() }
+    Strategy {
+        replicas,
+        progress_deadline: SignedDuration::from_secs(600),
+        history_limit: usize::MAX,
+        ..Strategy::default()
+    }
 }
 
 /// Fields that are present although Serin does not support them.
@@ -189,7 +199,9 @@ fn objects_at<'a>(root: &str, spec: &'a Value, path: &str) -> Vec<(String, &'a V
             .into_iter()
             .filter_map(|(path, object)| Some((format!("{path}.{name}"), object.get(name)?)))
             .flat_map(|(path, value)| match value.as_array().filter(|_| list) {
-                Some(items) => items.iter().enumerate().map(|(index, item)| (format!("{path}[{index}]"), item)).collect(),
+                Some(items) => {
+                    items.iter().enumerate().map(|(index, item)| (format!("{path}[{index}]"), item)).collect()
+                }
                 None => vec![(path, value)],
             })
             .collect();
@@ -206,13 +218,15 @@ fn parse_step(index: usize, step: &StepSpec, faults: &mut Vec<Fault>) -> Step {
             faults.push(Fault::new(format!("{path}.setWeight"), format!("{weight} is not between 0 and 100")));
             Step::Faulty
         }
-        (None, Some(pause), None) => match pause.duration.as_ref().map(crate::api::duration::DurationText::parse).transpose() {
-            Ok(duration) => Step::Pause(duration),
-            Err(message) => {
-                faults.push(Fault::new(format!("{path}.pause.duration"), message));
-                Step::Faulty
+        (None, Some(pause), None) => {
+            match pause.duration.as_ref().map(crate::api::duration::DurationText::parse).transpose() {
+                Ok(duration) => Step::Pause(duration),
+                Err(message) => {
+                    faults.push(Fault::new(format!("{path}.pause.duration"), message));
+                    Step::Faulty
+                }
             }
-        },
+        }
         (None, None, Some(analysis)) => {
             let gate = Gate { templates: analysis.templates.clone(), args: analysis.args.clone().unwrap_or_default() };
             check_gate(&format!("{path}.analysis"), &gate, faults);
@@ -232,7 +246,10 @@ fn parse_background(analysis: &BackgroundAnalysisSpec, steps: usize, faults: &mu
     check_gate(path, &gate, faults);
     let starting_step = usize::try_from(analysis.starting_step.unwrap_or(0)).unwrap_or(0);
     if starting_step >= steps.max(1) {
-        faults.push(Fault::new(format!("{path}.startingStep"), format!("{starting_step} is not the index of one of the {steps} steps")));
+        faults.push(Fault::new(
+            format!("{path}.startingStep"),
+            format!("{starting_step} is not the index of one of the {steps} steps"),
+        ));
     }
     Background { gate, starting_step }
 }
@@ -247,11 +264,16 @@ fn check_gate(path: &str, gate: &Gate, faults: &mut Vec<Fault>) {
         if !names.insert(&arg.name) {
             faults.push(Fault::new(format!("{path}.name"), format!("{} is given twice", arg.name)));
         }
-        let sources = arg.value_from.as_ref().map(|source| usize::from(source.pod_template_hash_value.is_some()) + usize::from(source.field_ref.is_some()));
+        let sources = arg.value_from.as_ref().map(|source| {
+            usize::from(source.pod_template_hash_value.is_some()) + usize::from(source.field_ref.is_some())
+        });
         match (&arg.value, sources) {
             (Some(_), None) | (None, Some(1)) => {}
             (None, Some(_)) if faults.iter().any(|fault| fault.path.starts_with(&path)) => {}
-            (None, Some(_)) => faults.push(Fault::new(format!("{path}.valueFrom"), "exactly one of podTemplateHashValue, fieldRef is required")),
+            (None, Some(_)) => faults.push(Fault::new(
+                format!("{path}.valueFrom"),
+                "exactly one of podTemplateHashValue, fieldRef is required",
+            )),
             _ => faults.push(Fault::new(path, "exactly one of value, valueFrom is required")),
         }
     }
@@ -260,14 +282,19 @@ fn check_gate(path: &str, gate: &Gate, faults: &mut Vec<Fault>) {
 fn parse_routing(namespace: &str, istio: &IstioSpec, faults: &mut Vec<Fault>) -> Option<Routing> {
     let path = "spec.strategy.canary.trafficRouting.istio";
     let several = istio.virtual_services.as_deref();
-    let given = usize::from(istio.owned.is_some()) + usize::from(istio.virtual_service.is_some()) + usize::from(several.is_some());
+    let given = usize::from(istio.owned.is_some())
+        + usize::from(istio.virtual_service.is_some())
+        + usize::from(several.is_some());
     if given != 1 {
         faults.push(Fault::new(path, "exactly one of owned, virtualService, virtualServices is required"));
         return None;
     }
     if let Some(owned) = &istio.owned {
         if istio.destination_rule.is_some() {
-            faults.push(Fault::new(format!("{path}.destinationRule"), "cannot be given with owned: Serin writes its own; remove it"));
+            faults.push(Fault::new(
+                format!("{path}.destinationRule"),
+                "cannot be given with owned: Serin writes its own; remove it",
+            ));
         }
         if owned.host.is_empty() {
             faults.push(Fault::new(format!("{path}.owned.host"), "is empty; name the Service that clients call"));
@@ -282,17 +309,30 @@ fn parse_routing(namespace: &str, istio: &IstioSpec, faults: &mut Vec<Fault>) ->
     let virtual_services = virtual_services(path, istio.virtual_service.as_ref(), several, faults);
     let rule = istio.destination_rule.as_ref().map(|rule| {
         if rule.stable_subset_name == rule.canary_subset_name {
-            faults.push(Fault::new(format!("{path}.destinationRule.canarySubsetName"), "is the stable subset too; name another subset"));
+            faults.push(Fault::new(
+                format!("{path}.destinationRule.canarySubsetName"),
+                "is the stable subset too; name another subset",
+            ));
         }
         (rule.name.clone(), rule.stable_subset_name.clone(), rule.canary_subset_name.clone())
     });
     Some(Routing::InPlace { virtual_services, rule })
 }
 
-fn virtual_services(path: &str, one: Option<&VirtualServiceRef>, several: Option<&[VirtualServiceRef]>, faults: &mut Vec<Fault>) -> Vec<(String, Vec<String>)> {
+fn virtual_services(
+    path: &str,
+    one: Option<&VirtualServiceRef>,
+    several: Option<&[VirtualServiceRef]>,
+    faults: &mut Vec<Fault>,
+) -> Vec<(String, Vec<String>)> {
     let listed: Vec<(String, &VirtualServiceRef)> = match (one, several) {
         (Some(one), _) => vec![(format!("{path}.virtualService"), one)],
-        (None, several) => several.unwrap_or_default().iter().enumerate().map(|(index, one)| (format!("{path}.virtualServices[{index}]"), one)).collect(),
+        (None, several) => several
+            .unwrap_or_default()
+            .iter()
+            .enumerate()
+            .map(|(index, one)| (format!("{path}.virtualServices[{index}]"), one))
+            .collect(),
     };
     if listed.is_empty() {
         faults.push(Fault::new(format!("{path}.virtualServices"), "is empty; name at least one VirtualService"));
@@ -300,10 +340,16 @@ fn virtual_services(path: &str, one: Option<&VirtualServiceRef>, several: Option
     let mut names = BTreeSet::new();
     for (path, reference) in &listed {
         if reference.name.contains('.') {
-            faults.push(Fault::new(format!("{path}.name"), "must be in the Rollout's namespace; write the name without a dot"));
+            faults.push(Fault::new(
+                format!("{path}.name"),
+                "must be in the Rollout's namespace; write the name without a dot",
+            ));
         }
         if !names.insert(&reference.name) {
-            faults.push(Fault::new(format!("{path}.name"), format!("{} is named twice; list its routes together", reference.name)));
+            faults.push(Fault::new(
+                format!("{path}.name"),
+                format!("{} is named twice; list its routes together", reference.name),
+            ));
         }
     }
     listed.iter().map(|(_, reference)| (reference.name.clone(), reference.routes.clone().unwrap_or_default())).collect()
@@ -318,7 +364,10 @@ fn check_template(spec: &RolloutSpec, faults: &mut Vec<Fault>) {
         if key == names::REVISION_HASH {
             faults.push(Fault::new("spec.selector.matchLabels", format!("{key} is set by Serin; remove it")));
         } else if labels.and_then(|labels| labels.get(key)).and_then(Value::as_str) != Some(value) {
-            faults.push(Fault::new("spec.template.metadata.labels", format!("lacks {key}: {value}, which the selector asks for; add it")));
+            faults.push(Fault::new(
+                "spec.template.metadata.labels",
+                format!("lacks {key}: {value}, which the selector asks for; add it"),
+            ));
         }
     }
     if spec.template.pointer("/spec/containers").and_then(Value::as_array).is_none_or(Vec::is_empty) {
@@ -366,17 +415,43 @@ mod tests {
     fn faults_name_the_field_and_what_to_do() {
         let steps = "/strategy/canary/steps";
         let members = STEP_MEMBERS.join(", ");
-        check(steps, json!([{"setWeight": 120}]), &["spec.strategy.canary.steps[0].setWeight: 120 is not between 0 and 100"]);
+        check(
+            steps,
+            json!([{"setWeight": 120}]),
+            &["spec.strategy.canary.steps[0].setWeight: 120 is not between 0 and 100"],
+        );
         check(steps, json!([{}]), &[&format!("spec.strategy.canary.steps[0]: exactly one of {members} is required")]);
-        check(steps, json!([{"setWeight": 5, "pause": {}}]), &[&format!("spec.strategy.canary.steps[0]: exactly one of {members} is required")]);
-        check(steps, json!([{"setCanaryScale": {"replicas": 3}}]), &["spec.strategy.canary.steps[0].setCanaryScale: is not supported yet; remove it"]);
-        check(steps, json!([{"pause": {"duration": "soon"}}]), &["spec.strategy.canary.steps[0].pause.duration: \"soon\" is not a duration; write 30s, 5m or 1h30m"]);
-        check(steps, json!([{"setWeight": "ten"}]), &["spec.strategy.canary.steps[0].setWeight: invalid type: string \"ten\", expected i32"]);
-        check("/selector/matchLabels", json!({"app": "cart"}), &["spec.template.metadata.labels: lacks app: cart, which the selector asks for; add it"]);
+        check(
+            steps,
+            json!([{"setWeight": 5, "pause": {}}]),
+            &[&format!("spec.strategy.canary.steps[0]: exactly one of {members} is required")],
+        );
+        check(
+            steps,
+            json!([{"setCanaryScale": {"replicas": 3}}]),
+            &["spec.strategy.canary.steps[0].setCanaryScale: is not supported yet; remove it"],
+        );
+        check(
+            steps,
+            json!([{"pause": {"duration": "soon"}}]),
+            &["spec.strategy.canary.steps[0].pause.duration: \"soon\" is not a duration; write 30s, 5m or 1h30m"],
+        );
+        check(
+            steps,
+            json!([{"setWeight": "ten"}]),
+            &["spec.strategy.canary.steps[0].setWeight: invalid type: string \"ten\", expected i32"],
+        );
+        check(
+            "/selector/matchLabels",
+            json!({"app": "cart"}),
+            &["spec.template.metadata.labels: lacks app: cart, which the selector asks for; add it"],
+        );
         check(
             "/strategy/canary/trafficRouting/istio",
             json!({}),
-            &["spec.strategy.canary.trafficRouting.istio: exactly one of owned, virtualService, virtualServices is required"],
+            &[
+                "spec.strategy.canary.trafficRouting.istio: exactly one of owned, virtualService, virtualServices is required",
+            ],
         );
     }
 }

@@ -11,6 +11,7 @@ use super::route::{Change, Route};
 use super::weight::carried;
 
 /// What is wanted of the route.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone)]
 pub struct Wanted<'a> {
     /// The revision that serves: stable, or at the first deployment the only one, once it has ready pods.
@@ -65,7 +66,9 @@ pub fn next(route: &Route, want: &Wanted<'_>) -> (Option<Change>, Option<Waiting
     if let Some(decided) = lower(route, want) {
         return decided;
     }
-    let Some(anchor) = want.anchor else { return (None, None) };
+    let Some(anchor) = want.anchor else {
+        return (None, None);
+    };
     if let Some(decided) = anchor_subset(route, want, anchor) {
         return decided;
     }
@@ -82,6 +85,7 @@ fn settling() -> (Option<Change>, Option<Waiting>) {
     (None, Some(("RouteSettling", "the last change of the route is on its way to the proxies".into())))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the answer of every part that decides")]
 fn change(change: Change) -> Option<(Option<Change>, Option<Waiting>)> {
     Some((Some(change), None))
 }
@@ -112,7 +116,8 @@ fn lower(route: &Route, want: &Wanted<'_>) -> Option<(Option<Change>, Option<Wai
     let stable_ready = route.stable.as_deref().is_none_or(|stable| want.ready(Some(stable)) > 0);
     if !stable_ready && canary_ready > 0 {
         if !want.is_wanted(canary) {
-            let message = "stable has no ready pod; traffic stays where pods are ready, and moves the moment stable has one";
+            let message =
+                "stable has no ready pod; traffic stays where pods are ready, and moves the moment stable has one";
             return Some((None, Some(("StableNotReady", message.into()))));
         }
         if route.is_at(100) {
@@ -132,12 +137,19 @@ fn anchor_subset(route: &Route, want: &Wanted<'_>, anchor: &str) -> Option<(Opti
     let ready = want.ready(Some(anchor));
     let serving = want.ready(route.stable.as_deref());
     if ready == 0 || (serving > 0 && ready + 1 < want.replicas) {
-        return Some((None, Some(("PodsNotReady", format!("{ready} of {} pods of {anchor} are ready to take over the stable subset", want.replicas)))));
+        return Some((
+            None,
+            Some((
+                "PodsNotReady",
+                format!("{ready} of {} pods of {anchor} are ready to take over the stable subset", want.replicas),
+            )),
+        ));
     }
     if route.stable.is_some() && !want.in_force {
         return Some(settling());
     }
-    let keeps = route.canary.as_deref().filter(|canary| *canary != anchor && (want.is_wanted(canary) || !is_free(route, want)));
+    let keeps =
+        route.canary.as_deref().filter(|canary| *canary != anchor && (want.is_wanted(canary) || !is_free(route, want)));
     change(Change::Subsets { stable: anchor.to_owned(), canary: keeps.unwrap_or(anchor).to_owned() })
 }
 
@@ -148,7 +160,9 @@ fn is_free(route: &Route, want: &Wanted<'_>) -> bool {
 
 /// The canary subset holds the canary once its pods are there, else stable; it moves at weight zero only.
 fn canary_subset(route: &Route, want: &Wanted<'_>, anchor: &str) -> Option<(Option<Change>, Option<Waiting>)> {
-    let exposed = |canary: &str| want.pods_wanted > 0 && want.goal > 0 && want.available(canary) >= want.pods_wanted && want.may_raise;
+    let exposed = |canary: &str| {
+        want.pods_wanted > 0 && want.goal > 0 && want.available(canary) >= want.pods_wanted && want.may_raise
+    };
     let target = match want.canary {
         Some(canary) if route.canary.as_deref() == Some(canary) || exposed(canary) => canary,
         Some(_) | None => anchor,

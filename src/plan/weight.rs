@@ -67,14 +67,18 @@ mod tests {
 
     #[test]
     fn pods_are_rounded_up() {
-        for (weight, replicas, pods) in [(0, 5, 0), (1, 5, 1), (20, 5, 1), (21, 5, 2), (50, 5, 3), (100, 5, 5), (5, 0, 0), (80, 1, 1)] {
+        for (weight, replicas, pods) in
+            [(0, 5, 0), (1, 5, 1), (20, 5, 1), (21, 5, 2), (50, 5, 3), (100, 5, 5), (5, 0, 0), (80, 1, 1)]
+        {
             assert_eq!(pods_for(weight, replicas), pods, "{weight} of {replicas}");
         }
     }
 
     #[test]
     fn weight_follows_dying_pods_down() {
-        for (weight, ready, replicas, want) in [(40, 2, 5, 40), (40, 1, 5, 20), (40, 0, 5, 0), (5, 1, 9, 5), (50, 1, 5, 20), (50, 1, 300, 1), (0, 0, 0, 0)] {
+        for (weight, ready, replicas, want) in
+            [(40, 2, 5, 40), (40, 1, 5, 20), (40, 0, 5, 0), (5, 1, 9, 5), (50, 1, 5, 20), (50, 1, 300, 1), (0, 0, 0, 0)]
+        {
             assert_eq!(carried(weight, ready, replicas), want, "{weight}: {ready} ready, {replicas} in all");
         }
     }
@@ -85,7 +89,10 @@ mod tests {
             for weight in 0..=100 {
                 let wanted = pods_for(weight, replicas);
                 for ready in 0..=wanted {
-                    assert!(carried(weight, ready, replicas) <= carried_at_most(weight, ready, wanted), "{weight}: {ready} of {wanted}, {replicas} in all");
+                    assert!(
+                        carried(weight, ready, replicas) <= carried_at_most(weight, ready, wanted),
+                        "{weight}: {ready} of {wanted}, {replicas} in all"
+                    );
                 }
             }
         }

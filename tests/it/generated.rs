@@ -8,7 +8,8 @@ use serin::api::crd;
 use serin::controller::apply::PERMISSIONS;
 
 fn read(path: &str) -> String {
-    std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_else(|error| panic!("{path}: {error}"))
+    std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR")))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 #[test]
@@ -34,18 +35,18 @@ fn no_default_in_a_spec_but_list_map_keys() {
     let definition = crd::definitions().into_iter().find(|one| one["spec"]["names"]["kind"] == "Rollout").unwrap();
     let spec = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
     let mut defaults = Vec::new();
-    find_defaults(spec, String::new(), &mut defaults);
+    find_defaults(spec, "", &mut defaults);
     let others: Vec<&String> = defaults.iter().filter(|path| !path.ends_with("/protocol/default")).collect();
     assert_eq!(others, Vec::<&String>::new());
 }
 
-fn find_defaults(schema: &Value, path: String, found: &mut Vec<String>) {
+fn find_defaults(schema: &Value, path: &str, found: &mut Vec<String>) {
     if let Some(fields) = schema.as_object() {
         for (key, value) in fields {
             if key == "default" && !path.ends_with("/properties") {
                 found.push(format!("{path}/default"));
             }
-            find_defaults(value, format!("{path}/{key}"), found);
+            find_defaults(value, &format!("{path}/{key}"), found);
         }
     }
 }
@@ -53,9 +54,12 @@ fn find_defaults(schema: &Value, path: String, found: &mut Vec<String>) {
 #[test]
 fn the_cluster_role_is_what_the_controller_needs() {
     let text = read("deploy/rbac.yaml");
-    let documents: Vec<Value> = serde_yaml::Deserializer::from_str(&text).map(|one| Value::deserialize(one).unwrap()).collect();
+    let documents: Vec<Value> =
+        serde_yaml::Deserializer::from_str(&text).map(|one| Value::deserialize(one).unwrap()).collect();
     let role = documents.iter().find(|one| one["kind"] == "ClusterRole").unwrap();
-    let list = |value: &Value| -> Vec<String> { value.as_array().unwrap().iter().map(|one| one.as_str().unwrap().to_owned()).collect() };
+    let list = |value: &Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|one| one.as_str().unwrap().to_owned()).collect()
+    };
     let mut shipped: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     for rule in role["rules"].as_array().unwrap() {
         for group in list(&rule["apiGroups"]) {
@@ -66,7 +70,9 @@ fn the_cluster_role_is_what_the_controller_needs() {
     }
     let needed: BTreeMap<(String, String), Vec<String>> = PERMISSIONS
         .iter()
-        .map(|(group, resource, verbs)| (((*group).to_owned(), (*resource).to_owned()), verbs.iter().map(|verb| (*verb).to_owned()).collect()))
+        .map(|(group, resource, verbs)| {
+            (((*group).to_owned(), (*resource).to_owned()), verbs.iter().map(|verb| (*verb).to_owned()).collect())
+        })
         .collect();
     assert_eq!(shipped, needed);
 }
@@ -75,7 +81,10 @@ fn the_cluster_role_is_what_the_controller_needs() {
 fn the_toolchain_is_named_once() {
     let pinned = read("rust-toolchain.toml");
     let version = env!("CARGO_PKG_RUST_VERSION");
-    assert!(pinned.contains(&format!("channel = \"{version}")), "rust-toolchain.toml and rust-version name the same Rust");
+    assert!(
+        pinned.contains(&format!("channel = \"{version}")),
+        "rust-toolchain.toml and rust-version name the same Rust"
+    );
 }
 
 #[test]

@@ -32,7 +32,10 @@ fn told(plan: &Plan) -> String {
     plan.queries.iter().for_each(|query| line(format!("- {} asks {}: {}", query.id, query.provider, query.text)));
     line("notes:".into());
     plan.notes.iter().for_each(|note| line(format!("- {}: {}", note.reason, note.message)));
-    line(format!("wake: {}", plan.wake.as_ref().map_or_else(|| "-".into(), |wake| format!("{} ({})", wake.at, wake.reason))));
+    line(format!(
+        "wake: {}",
+        plan.wake.as_ref().map_or_else(|| "-".into(), |wake| format!("{} ({})", wake.at, wake.reason))
+    ));
     line(format!("step: {:?}", plan.status.current_step_index));
     line("status:".into());
     let status = serde_yaml::to_string(&plan.status).unwrap();
@@ -45,7 +48,9 @@ fn golden_plans() {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/plan");
     let mut names: Vec<String> = std::fs::read_dir(dir)
         .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().to_str().and_then(|name| name.strip_suffix(".in.yaml").map(str::to_owned)))
+        .filter_map(|entry| {
+            entry.unwrap().file_name().to_str().and_then(|name| name.strip_suffix(".in.yaml").map(str::to_owned))
+        })
         .collect();
     names.sort();
     assert!(!names.is_empty());

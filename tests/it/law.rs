@@ -51,10 +51,13 @@ fn image(number: u8) -> String {
 }
 
 fn happen(world: &mut World, event: &Event) {
-    let is_in_place = world.observed.rollout.spec.value().pointer("/strategy/canary/trafficRouting/istio/virtualService").is_some();
+    let is_in_place =
+        world.observed.rollout.spec.value().pointer("/strategy/canary/trafficRouting/istio/virtualService").is_some();
     match event {
         Event::Time(seconds) => world.pass_time(*seconds),
-        Event::Image(number) => world.edit(|spec| spec["template"]["spec"]["containers"][0]["image"] = json!(image(*number))),
+        Event::Image(number) => {
+            world.edit(|spec| spec["template"]["spec"]["containers"][0]["image"] = json!(image(*number)));
+        }
         Event::Replicas(replicas) => world.edit(|spec| spec["replicas"] = json!(replicas)),
         Event::Unready(number, pods) => {
             world.unready.insert(image(*number), *pods);
@@ -63,7 +66,9 @@ fn happen(world: &mut World, event: &Event) {
         Event::Act(action) => world.act(action),
         Event::Crash(writes) => world.crash_after(*writes),
         Event::Paused(paused) => world.edit(|spec| spec["paused"] = json!(paused)),
-        Event::EditSteps(weight) => world.edit(|spec| spec["strategy"]["canary"]["steps"][0]["setWeight"] = json!(weight)),
+        Event::EditSteps(weight) => {
+            world.edit(|spec| spec["strategy"]["canary"]["steps"][0]["setWeight"] = json!(weight));
+        }
         Event::WeightsReverted => revert_weights(world),
         Event::RouteGone => world.observed.virtual_services.clear(),
         Event::RouteBack if is_in_place && world.observed.virtual_services.is_empty() => world.create_routes(),
@@ -123,7 +128,10 @@ fn check_end(world: &World) {
     if world.phase() == "Degraded" {
         assert!(status.aborted.is_some(), "only an abort stays degraded: {}", status.message);
     } else {
-        let wanted = world.observed.rollout.spec.value()["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned();
+        let wanted = world.observed.rollout.spec.value()["template"]["spec"]["containers"][0]["image"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         assert_eq!((world.phase().as_str(), stable), ("Healthy", Some(hash(&wanted))), "{}", status.message);
     }
     for replica_set in &world.observed.replica_sets {

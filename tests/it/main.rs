@@ -1,4 +1,5 @@
 //! One integration binary: laws, golden plans, the shell against the embedded API, what is generated, the house's order.
+#![expect(unreachable_pub, reason = "a test binary has no outside")]
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failing test may panic")]
 
 mod examples;

@@ -11,7 +11,18 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("demo", &["api", "plan", "controller", "embedded"]),
 ];
 /// What `api` and `plan` never name: clients, clocks, chance, logs, tasks.
-const BANNED: &[&str] = &["kube::Client", "kube::Api", "tokio::", "async fn", "Timestamp::now", "Instant::now", "rand::", "HashMap", "HashSet", "tracing::"];
+const BANNED: &[&str] = &[
+    "kube::Client",
+    "kube::Api",
+    "tokio::",
+    "async fn",
+    "Timestamp::now",
+    "Instant::now",
+    "rand::",
+    "HashMap",
+    "HashSet",
+    "tracing::",
+];
 const LINES_MOST: usize = 600;
 
 fn sources(dir: &Path) -> Vec<PathBuf> {
@@ -39,7 +50,9 @@ fn room(path: &Path) -> Option<String> {
 fn rooms_import_only_what_they_may() {
     let mut wrong = Vec::new();
     for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
-        let Some((own, allowed)) = room(&path).and_then(|room| IMPORTS.iter().find(|(name, _)| *name == room)) else { continue };
+        let Some((own, allowed)) = room(&path).and_then(|room| IMPORTS.iter().find(|(name, _)| *name == room)) else {
+            continue;
+        };
         for (number, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
             for (other, _) in IMPORTS.iter().filter(|(other, _)| other != own && !allowed.contains(other)) {
                 if line.contains(&format!("crate::{other}")) {
@@ -59,7 +72,12 @@ fn plan_and_api_are_pure() {
             continue;
         }
         for (number, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
-            wrong.extend(BANNED.iter().filter(|banned| line.contains(*banned)).map(|banned| format!("{}:{}: {banned}", path.display(), number + 1)));
+            wrong.extend(
+                BANNED
+                    .iter()
+                    .filter(|banned| line.contains(*banned))
+                    .map(|banned| format!("{}:{}: {banned}", path.display(), number + 1)),
+            );
         }
     }
     assert_eq!(wrong, Vec::<String>::new());

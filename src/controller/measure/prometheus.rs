@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine as _;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Secret;
@@ -22,7 +23,7 @@ use crate::plan::measurement::Sample;
 /// Queries under way at once, a provider; others wait, and those of other providers do not.
 const IN_FLIGHT: usize = 16;
 /// How long a Secret is kept before it is read again.
-const SECRET_KEPT: Duration = Duration::from_secs(60);
+const SECRET_KEPT: Duration = Duration::from_mins(1);
 const TIMEOUT_SECONDS: i32 = 10;
 const RESPONSE_BYTES: i64 = 1_048_576;
 
@@ -74,10 +75,14 @@ impl PrometheusMeter {
         {
             return Ok(value);
         }
-        let secret = self.secrets.get(&key.name).await.map_err(|_| format!("MetricProvider {name}: the Secret {} cannot be read; create it in Serin's namespace", key.name))?;
+        let secret = self.secrets.get(&key.name).await.map_err(|_| {
+            format!("MetricProvider {name}: the Secret {} cannot be read; create it in Serin's namespace", key.name)
+        })?;
         let bytes = secret.data.unwrap_or_default().remove(&key.key);
-        let bytes = bytes.ok_or_else(|| format!("MetricProvider {name}: the Secret {} has no key {}", key.name, key.key))?;
-        let value = String::from_utf8(bytes.0).map_err(|_| format!("MetricProvider {name}: the Secret {} is not text", key.name))?;
+        let bytes =
+            bytes.ok_or_else(|| format!("MetricProvider {name}: the Secret {} has no key {}", key.name, key.key))?;
+        let value = String::from_utf8(bytes.0)
+            .map_err(|_| format!("MetricProvider {name}: the Secret {} is not text", key.name))?;
         let value = value.trim().to_owned();
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = inner.get_mut(name) {
@@ -87,13 +92,16 @@ impl PrometheusMeter {
     }
 
     async fn authorization(&self, name: &str, spec: &MetricProviderSpec) -> Result<Option<String>, String> {
-        let Some(authentication) = &spec.authentication else { return Ok(None) };
+        let Some(authentication) = &spec.authentication else {
+            return Ok(None);
+        };
         if let Some(key) = &authentication.bearer_token {
             return Ok(Some(format!("Bearer {}", self.secret(name, key).await?)));
         }
-        let Some(basic) = &authentication.basic else { return Ok(None) };
+        let Some(basic) = &authentication.basic else {
+            return Ok(None);
+        };
         let password = self.secret(name, &basic.password).await?;
-        use base64::Engine as _;
         let text = base64::engine::general_purpose::STANDARD.encode(format!("{}:{password}", basic.username));
         Ok(Some(format!("Basic {text}")))
     }
@@ -106,19 +114,29 @@ impl PrometheusMeter {
         let client = Client::from(known.client, &spec.prometheus.address).map_err(|error| told(&error))?;
         let mut request = client.query(query);
         if let Some(value) = authorization {
-            let value = reqwest::header::HeaderValue::from_str(&value).map_err(|_| told(&"the credentials are not a header's text"))?;
+            let value = reqwest::header::HeaderValue::from_str(&value)
+                .map_err(|_| told(&"the credentials are not a header's text"))?;
             request = request.header(reqwest::header::AUTHORIZATION, value);
         }
         let response = request.get_raw().await.map_err(|error| told(&root(&error)))?;
         let limit = usize::try_from(spec.max_response_bytes.unwrap_or(RESPONSE_BYTES)).unwrap_or(usize::MAX);
         let status = response.status();
         let body = read(response, limit).await.map_err(|error| told(&error))?;
-        parse(&body).map_err(|error| if status.is_success() { told(&error) } else { told(&format!("HTTP {status}; {error}")) })
+        parse(&body).map_err(
+            |error| {
+                if status.is_success() { told(&error) } else { told(&format!("HTTP {status}; {error}")) }
+            },
+        )
     }
 }
 
 impl Meter for PrometheusMeter {
-    fn measure(&self, name: String, spec: MetricProviderSpec, query: String) -> BoxFuture<'static, Result<Sample, String>> {
+    fn measure(
+        &self,
+        name: String,
+        spec: MetricProviderSpec,
+        query: String,
+    ) -> BoxFuture<'static, Result<Sample, String>> {
         let meter = self.clone();
         let seconds = u64::try_from(spec.timeout_seconds.unwrap_or(TIMEOUT_SECONDS)).unwrap_or(1);
         async move {
@@ -143,7 +161,9 @@ async fn read(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, 
     while let Some(piece) = response.chunk().await.map_err(|error| root(&error))? {
         body.extend_from_slice(&piece);
         if body.len() > limit {
-            return Err(format!("the answer has more than {limit} bytes; aggregate in PromQL, or raise maxResponseBytes"));
+            return Err(format!(
+                "the answer has more than {limit} bytes; aggregate in PromQL, or raise maxResponseBytes"
+            ));
         }
     }
     Ok(body)
@@ -188,7 +208,14 @@ fn parse(body: &[u8]) -> Result<Sample, String> {
             series.sort_by(|left, right| left.metric.cmp(&right.metric));
             let numbers: Result<Vec<f64>, String> = series
                 .iter()
-                .map(|one| one.value.as_ref().ok_or("the query answers histograms; use histogram_quantile or histogram_fraction".to_owned())?.1.parse().map_err(|_| garbage()))
+                .map(|one| {
+                    one.value
+                        .as_ref()
+                        .ok_or("the query answers histograms; use histogram_quantile or histogram_fraction".to_owned())?
+                        .1
+                        .parse()
+                        .map_err(|_| garbage())
+                })
                 .collect();
             numbers.map(Sample::Vector)
         }
@@ -226,15 +253,23 @@ mod tests {
     }
 
     async fn ask(address: &str) -> Result<Sample, String> {
-        let spec = MetricProviderSpec { timeout_seconds: Some(2), max_response_bytes: Some(2048), ..MetricProviderSpec::at(address) };
+        let spec = MetricProviderSpec {
+            timeout_seconds: Some(2),
+            max_response_bytes: Some(2048),
+            ..MetricProviderSpec::at(address)
+        };
         meter().measure("p".into(), spec, "up".into()).await
     }
 
     #[tokio::test]
     async fn answers() {
-        let vector = |series: &str| format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{series}]}}}}"#);
+        let vector =
+            |series: &str| format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{series}]}}}}"#);
         let two = r#"{"metric":{"a":"2"},"value":[1,"2"]},{"metric":{"a":"1"},"value":[1,"NaN"]}"#;
-        assert_eq!(ask(&serve(r#"{"status":"success","data":{"resultType":"scalar","result":[1.5,"3"]}}"#).await).await, Ok(Sample::Scalar(3.0)));
+        assert_eq!(
+            ask(&serve(r#"{"status":"success","data":{"resultType":"scalar","result":[1.5,"3"]}}"#).await).await,
+            Ok(Sample::Scalar(3.0))
+        );
         assert_eq!(ask(&serve(vector("")).await).await, Ok(Sample::Vector(vec![])));
         let Ok(Sample::Vector(numbers)) = ask(&serve(vector(two)).await).await else { panic!("no vector") };
         assert!(numbers[0].is_nan() && (numbers[1] - 2.0).abs() < f64::EPSILON, "in the order of labels: {numbers:?}");
@@ -242,10 +277,15 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_answer_says_why() {
-        let check = |answer: Result<Sample, String>, wanted: &str| assert!(answer.as_ref().is_err_and(|error| error.contains(wanted)), "{answer:?} lacks {wanted}");
+        let check = |answer: Result<Sample, String>, wanted: &str| {
+            assert!(answer.as_ref().is_err_and(|error| error.contains(wanted)), "{answer:?} lacks {wanted}")
+        };
         check(ask(&serve("<html>").await).await, "not Prometheus'");
         check(ask(&serve((StatusCode::INTERNAL_SERVER_ERROR, "oh")).await).await, "HTTP 500");
-        check(ask(&serve(r#"{"status":"error","errorType":"bad_data","error":"parse error"}"#).await).await, "parse error");
+        check(
+            ask(&serve(r#"{"status":"error","errorType":"bad_data","error":"parse error"}"#).await).await,
+            "parse error",
+        );
         check(ask(&serve("x".repeat(4096)).await).await, "more than 2048 bytes");
         check(ask(&serve(Redirect::temporary("http://127.0.0.1:1/")).await).await, "HTTP 307");
         check(ask("http://127.0.0.1:1").await, "refused");
@@ -257,9 +297,14 @@ mod tests {
     async fn a_slow_provider_delays_no_other() {
         let meter = meter();
         let hangs = serve_app(Router::new().route("/api/v1/query", get(std::future::pending::<&str>))).await;
-        let slow: Vec<_> = (0..2 * IN_FLIGHT).map(|_| tokio::spawn(meter.measure("slow".into(), MetricProviderSpec::at(&hangs), "up".into()))).collect();
+        let slow: Vec<_> = (0..2 * IN_FLIGHT)
+            .map(|_| tokio::spawn(meter.measure("slow".into(), MetricProviderSpec::at(&hangs), "up".into())))
+            .collect();
         let fast = serve(r#"{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}"#).await;
-        assert_eq!(meter.measure("fast".into(), MetricProviderSpec::at(&fast), "up".into()).await, Ok(Sample::Scalar(1.0)));
+        assert_eq!(
+            meter.measure("fast".into(), MetricProviderSpec::at(&fast), "up".into()).await,
+            Ok(Sample::Scalar(1.0))
+        );
         assert!(slow.iter().all(|task| !task.is_finished()));
         slow.iter().for_each(tokio::task::JoinHandle::abort);
     }
@@ -275,14 +320,19 @@ mod tests {
         );
         let secret = Router::new().route(
             "/api/v1/namespaces/serin-system/secrets/token",
-            get(|| async { r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"token"},"data":{"key":"czNjcmV0Cg=="}}"# }),
+            get(|| async {
+                r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"token"},"data":{"key":"czNjcmV0Cg=="}}"#
+            }),
         );
         crate::controller::use_ring();
         let kubernetes = kube::Client::try_from(kube::Config::new(serve_app(secret).await.parse().unwrap())).unwrap();
         let meter = PrometheusMeter::new(Api::namespaced(kubernetes, "serin-system"));
-        let key = |key: &str| crate::api::provider::SecretKey { name: "token".into(), key: key.into() };
+        let key = |key: &str| SecretKey { name: "token".into(), key: key.into() };
         let with = |token| crate::api::provider::AuthenticationSpec { bearer_token: Some(token), basic: None };
-        let spec = MetricProviderSpec { authentication: Some(with(key("key"))), ..MetricProviderSpec::at(&serve_app(app).await) };
+        let spec = MetricProviderSpec {
+            authentication: Some(with(key("key"))),
+            ..MetricProviderSpec::at(&serve_app(app).await)
+        };
         assert_eq!(meter.measure("p".into(), spec.clone(), "up".into()).await, Ok(Sample::Scalar(1.0)));
         let wrong = MetricProviderSpec { authentication: Some(with(key("other"))), ..spec };
         assert!(meter.measure("q".into(), wrong, "up".into()).await.is_err_and(|error| error.contains("no key other")));

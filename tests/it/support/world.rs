@@ -85,7 +85,9 @@ impl World {
             "metadata": {"name": "checkout", "namespace": "shop", "uid": "rollout", "generation": 1, "resourceVersion": "1"},
             "spec": spec,
         }));
-        let service: Service = from(json!({"metadata": {"name": "checkout", "namespace": "shop"}, "spec": {"selector": {"app": "checkout"}}}));
+        let service: Service = from(
+            json!({"metadata": {"name": "checkout", "namespace": "shop"}, "spec": {"selector": {"app": "checkout"}}}),
+        );
         let metric = |count: Value| {
             Json::from(&json!({"metrics": [{
                 "name": "success-rate", "interval": "5s", "count": count, "failureLimit": 1, "successCondition": "result[0] >= 0.95",
@@ -99,7 +101,10 @@ impl World {
         let observed = Observed {
             rollout,
             services: vec![service],
-            templates: vec![template("success-rate", metric(json!(3))), template("background", Json::from(&background))],
+            templates: vec![
+                template("success-rate", metric(json!(3))),
+                template("background", Json::from(&background)),
+            ],
             providers: BTreeMap::from([("default".to_owned(), None)]),
             settings: Settings { route_wait_ms: 2_000, drain_ms: 3_000 },
             ..Observed::default()
@@ -156,7 +161,8 @@ impl World {
     /// Asks for something by RolloutAction, at the revision and step that are current.
     pub fn act(&mut self, action: &str) {
         let status = &self.observed.rollout.status;
-        let revision = status.canary.as_ref().or(status.stable.as_ref()).map_or("none", |one| one.hash.as_str()).to_owned();
+        let revision =
+            status.canary.as_ref().or(status.stable.as_ref()).map_or("none", |one| one.hash.as_str()).to_owned();
         let step = status.current_step_index.unwrap_or(0);
         let version = self.next_version();
         let object: RolloutAction = from(json!({
@@ -192,7 +198,13 @@ impl World {
         let decided = plan(&self.observed, &self.measured, self.now);
         assert_eq!(decided, plan(&self.observed, &self.measured, self.now), "the same input gives the same plan");
         let violations = invariant::check(&self.observed, &decided, self.now);
-        assert!(violations.is_empty(), "{}\n{:#?}\n{}", violations[0], decided.actions, serde_yaml::to_string(&self.observed).unwrap());
+        assert!(
+            violations.is_empty(),
+            "{}\n{:#?}\n{}",
+            violations[0],
+            decided.actions,
+            serde_yaml::to_string(&self.observed).unwrap()
+        );
         decided
     }
 
@@ -234,7 +246,12 @@ impl World {
                 Answers::Empty => Ok(Sample::Vector(vec![])),
                 Answers::Down => Err("connection refused".to_owned()),
             };
-            self.measured.push(Measurement { id: query.id.clone(), started_at: self.now, finished_at: self.now, outcome });
+            self.measured.push(Measurement {
+                id: query.id.clone(),
+                started_at: self.now,
+                finished_at: self.now,
+                outcome,
+            });
         }
     }
 
@@ -268,10 +285,16 @@ impl World {
                 replica_set.spec.replicas = Some(*replicas);
                 replica_set.metadata.resource_version = Some(version);
                 if let Some(revision) = revision {
-                    replica_set.metadata.annotations.get_or_insert_default().insert("serin.dev/revision".into(), revision.to_string());
+                    replica_set
+                        .metadata
+                        .annotations
+                        .get_or_insert_default()
+                        .insert("serin.dev/revision".into(), revision.to_string());
                 }
             }
-            Action::DeleteReplicaSet { name, .. } => self.observed.replica_sets.retain(|one| one.metadata.name.as_ref() != Some(name)),
+            Action::DeleteReplicaSet { name, .. } => {
+                self.observed.replica_sets.retain(|one| one.metadata.name.as_ref() != Some(name));
+            }
             Action::WriteVirtualService { name, split, .. } => {
                 let body = objects::virtual_service(&self.observed, name, Some(&version), *split);
                 self.observed.virtual_services.retain(|one| one.metadata.name.as_ref() != Some(name));
@@ -298,10 +321,13 @@ impl World {
                 own.status = from(json!({"accepted": accepted, "message": message, "at": at}));
             }
             Action::OwnAction { name, .. } => {
-                let own = self.observed.actions.iter_mut().find(|one| one.metadata.name.as_ref() == Some(name)).unwrap();
+                let own =
+                    self.observed.actions.iter_mut().find(|one| one.metadata.name.as_ref() == Some(name)).unwrap();
                 own.metadata.owner_references = Some(vec![from(objects::owner(&self.observed.rollout, false))]);
             }
-            Action::DeleteAction { uid, .. } => self.observed.actions.retain(|one| one.metadata.uid.as_ref() != Some(uid)),
+            Action::DeleteAction { uid, .. } => {
+                self.observed.actions.retain(|one| one.metadata.uid.as_ref() != Some(uid));
+            }
         }
     }
 

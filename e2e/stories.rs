@@ -48,5 +48,6 @@ pub fn all() -> Vec<(&'static str, Story)> {
         "controller-killed" => rest::controller_killed,
         "deleted-mid-canary" => rest::deleted,
         "leader-hands-over" => rest::leader_hands_over,
+        "at-rest" => rest::at_rest,
     ]
 }

@@ -318,18 +318,20 @@ impl Shell {
             Ok(Err(source)) => Err(Error::Write { action: action.to_owned(), source: Box::new(source) }),
             Err(_) => Err(Error::TimeOut { action: action.to_owned() }),
         };
-        self.metrics.write(resource, verb, result.as_ref().map_or_else(Error::metric_label, |_| "ok"));
+        self.metrics.request(resource, verb, result.as_ref().map_or_else(Error::metric_label, |_| "ok"));
         result
     }
 
     /// Reads one object, after a conflict.
     pub async fn read<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
         let action = || "read after a conflict".to_owned();
-        match timeout(WRITE_TIMEOUT, request).await {
+        let result = match timeout(WRITE_TIMEOUT, request).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(source)) => Err(Error::Write { action: action(), source: Box::new(source) }),
             Err(_) => Err(Error::TimeOut { action: action() }),
-        }
+        };
+        self.metrics.request("any", "get", result.as_ref().map_or_else(Error::metric_label, |_| "ok"));
+        result
     }
 
     /// Keeps the API server's answer for a Rollout until the watch has it too.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::json;
+use serin::api::status::Phase;
 use serin::api::watched::Rollout;
 
 use crate::support::world::is_healthy;
@@ -62,5 +63,32 @@ pub async fn leader_hands_over(environment: Arc<Environment>, name: String) {
     world.kill_controller();
     world.start_controller();
     world.wait("promoted by the successor", 60, |rollout| is_healthy(rollout, &second.hash())).await;
+    world.end().await;
+}
+
+/// A hundred Healthy Rollouts send nothing but watches: for five minutes in a full run, else for half a minute.
+pub async fn at_rest(environment: Arc<Environment>, name: String) {
+    let world = World::start(environment, &name).await;
+    let names: Vec<String> = (0..100).map(|number| format!("app-{number}")).collect();
+    for name in &names {
+        let mut object =
+            Given { replicas: 1, istio: json!({"owned": {"host": "checkout", "hosts": [name]}}), ..Given::default() }
+                .object();
+        object["metadata"]["name"] = json!(name);
+        object["spec"]["selector"]["matchLabels"]["app"] = json!(name);
+        object["spec"]["template"]["metadata"]["labels"]["app"] = json!(name);
+        world.apply(&object).await;
+    }
+    for name in &names {
+        let is_there = || world.monitor.rollout(name).filter(|rollout| rollout.status.phase == Some(Phase::Healthy));
+        world.until(&format!("{name} is Healthy"), 60, is_there).await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let before = world.requests().await;
+    world.assert(before > 500.0, "the hundred were made by requests that are counted");
+    let seconds = std::env::var("E2E_REST_SECONDS").map_or(30, |text| text.parse().unwrap());
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let after = world.requests().await;
+    world.assert((after - before).abs() < 0.5, &format!("{} requests in {seconds} s at rest", after - before));
     world.end().await;
 }

@@ -33,6 +33,8 @@ pub struct World {
     rules: Rules,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     controller: Option<Child>,
+    /// Address of the controller's /metrics.
+    pub address: String,
     arguments: Vec<String>,
 }
 
@@ -127,7 +129,17 @@ impl World {
         let (monitor, mut tasks) = Monitor::start(&client, &namespace);
         tasks.push(pods);
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut world = Self { environment, namespace, client, monitor, rules, tasks, controller: None, arguments };
+        let mut world = Self {
+            environment,
+            namespace,
+            client,
+            monitor,
+            rules,
+            tasks,
+            controller: None,
+            address: free_address(),
+            arguments,
+        };
         world.apply(&json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": NAME}, "spec": {"selector": {"app": NAME}, "ports": [{"port": 80}]}})).await;
         world.start_controller();
         world
@@ -138,20 +150,14 @@ impl World {
         let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = Command::new(&self.environment.binary);
         command
-            .args([
-                "run",
-                "--namespace",
-                &self.namespace,
-                "--listen=127.0.0.1:0",
-                "--log-format=text",
-                "--log=info,serin=debug",
-            ])
+            .args(["run", "--namespace", &self.namespace, "--log-format=text", "--log=info,serin=debug"])
             .args(["--prometheus-url", &self.environment.prometheus, "--route-wait=0.2", "--drain=0.2"])
             .args(if self.arguments.is_empty() {
                 vec!["--leader-election=false".to_owned()]
             } else {
                 self.arguments.clone()
             })
+            .args(["--listen", &self.address])
             .env("KUBECONFIG", &self.environment.kubeconfig)
             .stdout(Stdio::null())
             .stderr(log);
@@ -329,6 +335,13 @@ impl World {
         ours.filter_map(|event| event.reason).collect()
     }
 
+    /// Requests that the controller has sent, besides watches and leases.
+    pub async fn requests(&self) -> f64 {
+        let text = reqwest::get(format!("http://{}/metrics", self.address)).await.unwrap().text().await.unwrap();
+        let lines = text.lines().filter(|line| line.starts_with("serin_requests_total{"));
+        lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
+    }
+
     /// Pods wanted of a revision.
     pub fn pods_wanted(&self, hash: &str) -> i32 {
         let sets = self.monitor.replica_sets();
@@ -359,6 +372,12 @@ impl Drop for World {
         self.kill_controller();
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
     }
+}
+
+/// An address of loopback that nobody listens on.
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").to_string()
 }
 
 /// Whether a Rollout rests on a revision.

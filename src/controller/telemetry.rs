@@ -43,7 +43,7 @@ struct Phase {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Write {
+struct Request {
     verb: &'static str,
     resource: &'static str,
     outcome: &'static str,
@@ -54,7 +54,7 @@ pub struct Metrics {
     registry: Registry,
     passes: Family<Outcome, Counter>,
     pass_seconds: Histogram,
-    writes: Family<Write, Counter>,
+    requests: Family<Request, Counter>,
     queries: Family<Outcome, Counter>,
     ended: Family<Outcome, Counter>,
     rollouts: Family<Phase, Gauge>,
@@ -68,7 +68,7 @@ impl Default for Metrics {
             registry: Registry::with_prefix("serin"),
             passes: Family::default(),
             pass_seconds: Histogram::new(exponential_buckets(0.000_5, 4.0, 8)),
-            writes: Family::default(),
+            requests: Family::default(),
             queries: Family::default(),
             ended: Family::default(),
             rollouts: Family::default(),
@@ -78,7 +78,7 @@ impl Default for Metrics {
         let registry = &mut metrics.registry;
         registry.register("passes", "Passes over a Rollout, by outcome", metrics.passes.clone());
         registry.register("pass_duration_seconds", "Time of a pass, its writes included", metrics.pass_seconds.clone());
-        registry.register("writes", "Requests that write, by verb, resource and outcome", metrics.writes.clone());
+        registry.register("requests", "Requests besides watches and leases", metrics.requests.clone());
         registry.register("queries", "Queries to metric providers, by outcome", metrics.queries.clone());
         registry.register("rollouts_ended", "Rollouts that ended, by outcome", metrics.ended.clone());
         registry.register("rollouts", "Rollouts by phase", metrics.rollouts.clone());
@@ -99,9 +99,9 @@ impl Metrics {
         self.pass_seconds.observe(seconds);
     }
 
-    /// A write was answered, or not.
-    pub fn write(&self, resource: &'static str, verb: &'static str, outcome: &'static str) {
-        self.writes.get_or_create(&Write { verb, resource, outcome }).inc();
+    /// A request was answered, or not.
+    pub fn request(&self, resource: &'static str, verb: &'static str, outcome: &'static str) {
+        self.requests.get_or_create(&Request { verb, resource, outcome }).inc();
     }
 
     /// A query was answered, or not.

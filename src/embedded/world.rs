@@ -16,15 +16,15 @@ const PERIOD: Duration = Duration::from_millis(20);
 /// Plays pods for ever: each is ready `ready_after` its ReplicaSet wanted it.
 pub async fn run(cluster: Cluster, ready_after: SignedDuration) {
     let mut pods: BTreeMap<String, Vec<Timestamp>> = BTreeMap::new();
-    let mut seen = 0;
+    let (mut seen, mut played) = (0, Timestamp::MIN);
     loop {
         let now = (cluster.clock)();
         let version = cluster.state().version();
-        let awaits_pods = pods.values().flatten().any(|at| *at > now);
+        let awaits_pods = pods.values().flatten().any(|at| *at > played);
         if version != seen || awaits_pods {
             play(&cluster, ready_after, &mut pods);
             collect_garbage(&cluster);
-            seen = version;
+            (seen, played) = (version, now);
         }
         tokio::time::sleep(PERIOD).await;
     }

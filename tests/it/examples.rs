@@ -1,1 +1,101 @@
+//! Every example is executed: applied, and rolled to `checkout:2` by the real controller on virtual time.
 
+use std::time::Duration;
+
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+use serin::api::status::Phase;
+use serin::controller::lease::Leadership;
+use serin::embedded::store::KINDS;
+use serin::plan::{strategy, template};
+use tokio::time::sleep;
+
+use crate::shell::{Running, cluster, start, virtual_clock};
+
+fn documents(dir: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(format!("{dir}/rollout.yaml")).unwrap();
+    serde_yaml::Deserializer::from_str(&text).map(|one| Value::deserialize(one).unwrap()).collect()
+}
+
+fn plural(object: &Value) -> &'static str {
+    KINDS.iter().find(|kind| object["kind"] == kind.kind).unwrap().plural
+}
+
+/// Passes pause steps without an end as a person does, and collects the weights until the rollout has ended.
+async fn told(running: &Running) -> String {
+    let mut weights: Vec<i32> = Vec::new();
+    for _ in 0..200_000 {
+        let rollout = running.rollout("checkout");
+        let status = &rollout.status;
+        let weight = status.canary.as_ref().map_or(0, |canary| canary.observed_weight);
+        if weights.last() != Some(&weight) && !(weights.is_empty() && weight == 0) {
+            weights.push(weight);
+        }
+        let words =
+            |end: &str| weights.iter().map(ToString::to_string).chain([end.to_owned()]).collect::<Vec<_>>().join(" ");
+        if status.aborted.is_some() && weight == 0 {
+            return words("aborted");
+        }
+        if status.history.last().is_some_and(|last| last.outcome == serin::api::status::OutcomeKind::Promoted) {
+            weights.retain(|weight| *weight > 0);
+            return weights
+                .iter()
+                .map(ToString::to_string)
+                .chain(["promoted".to_owned()])
+                .collect::<Vec<_>>()
+                .join(" ");
+        }
+        let waits = status.blocked_by.iter().any(|wait| wait.reason == "PausedByStep" && wait.until.is_none());
+        if waits && status.phase == Some(Phase::Paused) {
+            promote(running, status.canary.as_ref().map_or("", |canary| &canary.hash)).await;
+        }
+        sleep(Duration::from_millis(25)).await;
+    }
+    panic!("no end: {}", running.rollout("checkout").status.message);
+}
+
+/// Does with the example's `promote.yaml` what its README says.
+async fn promote(running: &Running, hash: &str) {
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/02-pause-and-promote/promote.yaml"))
+            .unwrap();
+    let mut action: Value = serde_yaml::from_str(&text.replace("CANARY_HASH", hash)).unwrap();
+    action["metadata"] = json!({"name": "promote-1", "namespace": "shop"});
+    running.cluster.apply("rolloutactions", &action).unwrap();
+    sleep(Duration::from_millis(25)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_example_runs() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    let mut names: Vec<String> =
+        std::fs::read_dir(root).unwrap().map(|one| one.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.chars().next().is_some_and(|first| first.is_ascii_digit()));
+    names.sort();
+    assert!(names.len() >= 5);
+    for name in names {
+        let dir = format!("{root}/{name}");
+        let expected = std::fs::read_to_string(format!("{dir}/expected.txt")).unwrap();
+        let clock = virtual_clock();
+        let cluster = cluster(&clock);
+        let success_rate = if expected.contains("aborted") { 0.5 } else { 1.0 };
+        let running = start(&cluster, &clock, Leadership::alone(), success_rate);
+        for mut object in documents(&dir) {
+            object["metadata"]["namespace"] = json!("shop");
+            if object["kind"] == "Rollout" {
+                assert_eq!(strategy::parse("shop", &object["spec"]).faults, [], "{name}");
+            }
+            if object["kind"] == "AnalysisTemplate" {
+                assert!(template::parse_template(&object["spec"], false).is_ok(), "{name}");
+            }
+            cluster.apply(plural(&object), &object).unwrap();
+        }
+        running.wait("checkout", "Healthy", |rollout| rollout.status.phase == Some(Phase::Healthy)).await;
+        let mut next = documents(&dir).into_iter().find(|one| one["kind"] == "Rollout").unwrap();
+        next["metadata"]["namespace"] = json!("shop");
+        next["spec"]["template"]["spec"]["containers"][0]["image"] = json!("registry.example/checkout:2");
+        cluster.apply("rollouts", &next).unwrap();
+        assert_eq!(told(&running).await, expected.trim(), "{name}");
+        running.end().await;
+    }
+}

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 use crate::support::world::{hash, owned, spec};
 
 /// Time that begins at some moment and passes as tokio's does.
-fn virtual_clock() -> Clock {
+pub fn virtual_clock() -> Clock {
     let began = Instant::now();
     Arc::new(move || {
         let passed = SignedDuration::try_from(began.elapsed()).unwrap();
@@ -42,14 +42,14 @@ impl Meter for Always {
     }
 }
 
-struct Running {
-    cluster: Cluster,
+pub struct Running {
+    pub cluster: Cluster,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
 
 /// A cluster with pods, and a controller that leads as given.
-fn start(cluster: &Cluster, clock: &Clock, leadership: Leadership, success_rate: f64) -> Running {
+pub fn start(cluster: &Cluster, clock: &Clock, leadership: Leadership, success_rate: f64) -> Running {
     let (stop, stopped) = watch::channel(false);
     let start = Start {
         client: cluster.client("shop"),
@@ -65,7 +65,7 @@ fn start(cluster: &Cluster, clock: &Clock, leadership: Leadership, success_rate:
     Running { cluster: cluster.clone(), stop, task: tokio::spawn(controller::run(start, stopped)) }
 }
 
-fn cluster(clock: &Clock) -> Cluster {
+pub fn cluster(clock: &Clock) -> Cluster {
     let cluster = Cluster::new(clock.clone());
     tokio::spawn(world::run(cluster.clone(), SignedDuration::from_millis(200)));
     let metric = |name: &str| {
@@ -88,7 +88,7 @@ fn service(name: &str) -> Value {
 }
 
 impl Running {
-    fn rollout(&self, name: &str) -> Rollout {
+    pub fn rollout(&self, name: &str) -> Rollout {
         serde_json::from_value(self.cluster.get("rollouts", "shop", name).unwrap()).unwrap()
     }
 
@@ -98,7 +98,7 @@ impl Running {
     }
 
     /// Waits in virtual time.
-    async fn wait(&self, name: &str, what: &str, is_so: impl Fn(&Rollout) -> bool) -> Rollout {
+    pub async fn wait(&self, name: &str, what: &str, is_so: impl Fn(&Rollout) -> bool) -> Rollout {
         for _ in 0..40_000 {
             let rollout = self.rollout(name);
             if is_so(&rollout) {
@@ -118,7 +118,7 @@ impl Running {
         .await
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         self.stop.send_replace(true);
         self.task.await.unwrap();
     }

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+const gate = corev1.PodConditionType("example.dev/gate")
+
+// played is a pod after its first status was written at the given time.
+func played(t *testing.T, pod *corev1.Pod, at time.Time) *corev1.Pod {
+	t.Helper()
+	status, _ := nextStatus(pod, "10.244.0.1", at)
+	if status == nil {
+		t.Fatal("a new pod has no status to write")
+	}
+	pod.Status = *status
+	return pod
+}
+
+func newPod(annotations map[string]string, gates ...corev1.PodReadinessGate) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "p", Annotations: annotations},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}, ReadinessGates: gates},
+	}
+}
+
+func TestReadiness(t *testing.T) {
+	start := time.Unix(1000, 0)
+	for name, want := range map[string]struct {
+		pod   *corev1.Pod
+		after time.Duration
+		ready bool
+		again bool
+	}{
+		"not at once":              {newPod(nil), 0, false, true},
+		"after its delay":          {newPod(nil), time.Second, true, false},
+		"a longer delay":           {newPod(map[string]string{readyAfter: "12s"}), 11 * time.Second, false, true},
+		"never":                    {newPod(map[string]string{neverReady: "true"}), time.Hour, false, false},
+		"waiting":                  {newPod(map[string]string{waitingReason: "CrashLoopBackOff"}), time.Hour, false, false},
+		"a gate that nobody opens": {newPod(nil, corev1.PodReadinessGate{ConditionType: gate}), time.Second, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := played(t, want.pod, start)
+			status, again := nextStatus(pod, "10.244.0.1", start.Add(want.after))
+			if status != nil {
+				pod.Status = *status
+			}
+			if got := isTrue(pod, corev1.PodReady); got != want.ready {
+				t.Errorf("ready is %v, want %v", got, want.ready)
+			}
+			if (again > 0) != want.again {
+				t.Errorf("looks again after %v", again)
+			}
+		})
+	}
+}
+
+func TestGateOpensAndForeignConditionsStay(t *testing.T) {
+	start := time.Unix(1000, 0)
+	pod := played(t, newPod(nil, corev1.PodReadinessGate{ConditionType: gate}), start)
+	pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: gate, Status: corev1.ConditionTrue})
+	status, _ := nextStatus(pod, "10.244.0.1", start.Add(time.Second))
+	pod.Status = *status
+	if !isTrue(pod, corev1.PodReady) || !isTrue(pod, gate) {
+		t.Errorf("conditions are %v", pod.Status.Conditions)
+	}
+}
+
+func TestNothingToWriteTwice(t *testing.T) {
+	start := time.Unix(1000, 0)
+	pod := played(t, newPod(nil), start)
+	status, _ := nextStatus(pod, "10.244.0.1", start.Add(time.Second))
+	pod.Status = *status
+	if again, _ := nextStatus(pod, "10.244.0.1", start.Add(2*time.Second)); again != nil {
+		t.Errorf("writes again: %v", again)
+	}
+}

@@ -136,6 +136,11 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
         return None;
     }
     let route = course.route();
+    let peace = course::peace_at(&route);
+    let is_contested = peace.is_some_and(|at| at > facts.now) && facts.route.weight() < course.permitted(facts);
+    if let Some(at) = peace.filter(|_| is_contested) {
+        course.wait_until("RouteContested", "somebody else changes the weights; see condition RouteContested", at);
+    }
     let first = facts.target.as_deref().filter(|target| course.stable().is_none() && facts.pods_of(target).ready > 0);
     let stable = course
         .stable()
@@ -147,7 +152,7 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
         canary: canary.as_deref(),
         goal: course.permitted(facts),
         pods_wanted: course.pods_carrying(facts),
-        may_raise: facts.has_finalizer() && facts.strategy.faults.is_empty(),
+        may_raise: facts.has_finalizer() && facts.strategy.faults.is_empty() && !is_contested,
         pods: &facts.pods,
         replicas: facts.replicas,
         in_force: course.is_in_force(facts),

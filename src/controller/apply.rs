@@ -102,7 +102,8 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
         Action::AddFinalizer | Action::RemoveFinalizer => set_finalizer(shell, observed, action).await,
         Action::CreateReplicaSet { hash, replicas, revision, .. } => {
             let body = objects::replica_set(&observed.rollout, hash, *replicas, *revision);
-            let created: ReplicaSet = create(shell, observed, action, "replicasets", &body).await?;
+            let created = create(shell, observed, action, "replicasets", &body).await;
+            let created = told_if_taken(shell, observed, created, &format!("{}-{hash}", name_of(observed))).await?;
             shell.caches.replica_sets.put(created);
             Ok(())
         }
@@ -169,6 +170,32 @@ where
         cache.put(current);
     }
     written
+}
+
+fn name_of(observed: &Observed) -> String {
+    observed.rollout.metadata.name.clone().unwrap_or_default()
+}
+
+/// A ReplicaSet's name that something else has is told, not tried for ever; our own is taken into the cache.
+async fn told_if_taken(
+    shell: &Shell,
+    observed: &Observed,
+    created: Result<ReplicaSet, Error>,
+    name: &str,
+) -> Result<ReplicaSet, Error> {
+    let Err(error) = created else { return created };
+    if error.class() != Class::Conflict {
+        return Err(error);
+    }
+    let api: Api<ReplicaSet> = api(shell, observed);
+    let existing = shell.read(api.get(name)).await?;
+    let uid = observed.rollout.metadata.uid.as_ref();
+    if existing.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == uid) {
+        shell.caches.replica_sets.put(existing);
+        return Err(error);
+    }
+    let message = format!("ReplicaSet {name} exists and is not this Rollout's; delete or rename it");
+    Err(Error::Told { message })
 }
 
 async fn set_replicas(shell: &Shell, observed: &Observed, action: &Action, replicas: i32) -> Result<(), Error> {

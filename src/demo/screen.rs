@@ -23,6 +23,7 @@ pub struct Screen {
     has_color: bool,
     began: Instant,
     shown: Vec<String>,
+    panel: Vec<Line<'static>>,
 }
 
 impl Screen {
@@ -34,12 +35,15 @@ impl Screen {
         } else {
             None
         };
-        Ok(Self { terminal, has_color, began: Instant::now(), shown: Vec::new() })
+        Ok(Self { terminal, has_color, began: Instant::now(), shown: Vec::new(), panel: Vec::new() })
     }
 
     /// Leaves the last panel where it is.
     pub fn close(&mut self) -> anyhow::Result<()> {
+        self.redraw()?;
         if let Some(terminal) = &mut self.terminal {
+            let bottom = terminal.get_frame().area().bottom().saturating_sub(1);
+            terminal.set_cursor_position((0, bottom))?;
             terminal.show_cursor()?;
             println!();
         }
@@ -79,7 +83,7 @@ impl Screen {
         let paragraph = Paragraph::new(line).wrap(Wrap { trim: false });
         let lines = u16::try_from(paragraph.line_count(u16::try_from(width).unwrap_or(80))).unwrap_or(height);
         terminal.insert_before(lines, |buffer| paragraph.render(buffer.area, buffer))?;
-        Ok(())
+        self.redraw()
     }
 
     /// Shows a Rollout as it is.
@@ -89,11 +93,17 @@ impl Screen {
             self.print_changes(&lines);
             return Ok(());
         }
-        let mut text: Vec<Line<'static>> = vec![Line::default()];
-        text.extend(lines.into_iter().map(|line| self.tint(line)));
+        self.panel = lines.into_iter().map(|line| self.tint(line)).collect();
+        self.redraw()
+    }
+
+    /// Draws the panel again, an empty line above it.
+    fn redraw(&mut self) -> anyhow::Result<()> {
+        let mut text = vec![Line::default()];
+        text.extend(self.panel.iter().cloned());
         if let Some(terminal) = &mut self.terminal {
             terminal.draw(|frame| {
-                frame.render_widget(Paragraph::new(Text::from(text)).wrap(Wrap { trim: false }), frame.area())
+                frame.render_widget(Paragraph::new(Text::from(text)).wrap(Wrap { trim: false }), frame.area());
             })?;
         }
         Ok(())

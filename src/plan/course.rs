@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::analysis::later;
 use super::measurement::Query;
@@ -221,6 +221,13 @@ impl Course {
         let settings = &facts.observed.settings;
         self.route().zero_since.map(|since| later(later(since, settings.route_wait()), settings.drain()))
     }
+}
+
+/// When a contested route may be raised again: at once at first, then later each time, a minute at most.
+pub fn peace_at(route: &RouteStatus) -> Option<Timestamp> {
+    let doublings = u32::try_from(route.contested - 2).ok()?;
+    let seconds = 1_i64.checked_shl(doublings).unwrap_or(60).clamp(1, 60);
+    route.contested_at.map(|at| later(at, SignedDuration::from_secs(seconds)))
 }
 
 /// Begins a course: remembers what of the route changed since the last pass.

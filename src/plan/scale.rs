@@ -18,7 +18,8 @@ pub fn watch_draining(facts: &Facts<'_>, course: &mut Course) {
         }
     }
     let route = &facts.route;
-    let has_route = route.is_plain || !route.legs.is_empty();
+    // Who wants no pods wants no traffic.
+    let has_route = facts.replicas > 0 && (route.is_plain || !route.legs.is_empty());
     course.status.draining.retain(|draining| {
         let has_pods = facts.pods.get(&draining.hash).is_some_and(|pods| pods.wanted > 0 || pods.exist > 0);
         has_pods && !serving.contains(&draining.hash)
@@ -135,7 +136,7 @@ fn drained(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
             course.wakes.push((at, format!("revision {} is due to be scaled down", draining.hash)));
             continue;
         }
-        if facts.route.selects(&draining.hash) {
+        if facts.route.selects(&draining.hash) && facts.replicas > 0 {
             continue;
         }
         if !course.is_in_force(facts) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 use serin::api::status::Phase;
 use serin::api::watched::Rollout;
@@ -69,6 +69,7 @@ pub async fn leader_hands_over(environment: Arc<Environment>, name: String) {
 /// A hundred Healthy Rollouts send nothing but watches: for five minutes in a full run, else for half a minute.
 pub async fn at_rest(environment: Arc<Environment>, name: String) {
     let world = World::start(environment, &name).await;
+    world.stop_monitor();
     let names: Vec<String> = (0..100).map(|number| format!("app-{number}")).collect();
     for name in &names {
         let mut object =
@@ -79,9 +80,14 @@ pub async fn at_rest(environment: Arc<Environment>, name: String) {
         object["spec"]["template"]["metadata"]["labels"]["app"] = json!(name);
         world.apply(&object).await;
     }
-    for name in &names {
-        let is_there = || world.monitor.rollout(name).filter(|rollout| rollout.status.phase == Some(Phase::Healthy));
-        world.until(&format!("{name} is Healthy"), 60, is_there).await;
+    let api: Api<Rollout> = Api::namespaced(world.client.clone(), &world.namespace);
+    for _ in 0..120 {
+        let listed = api.list(&ListParams::default()).await.expect("a list").items;
+        let healthy = listed.iter().filter(|rollout| rollout.status.phase == Some(Phase::Healthy)).count();
+        if healthy == names.len() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
     let before = world.requests().await;

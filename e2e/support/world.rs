@@ -164,6 +164,11 @@ impl World {
         self.controller = Some(command.spawn().expect("the release binary starts"));
     }
 
+    /// Ends the monitor, whose checks of every object at every write are not for hundreds of Rollouts.
+    pub fn stop_monitor(&self) {
+        self.tasks.iter().take(self.tasks.len() - 1).for_each(tokio::task::JoinHandle::abort);
+    }
+
     /// Kills the controller without a word.
     pub fn kill_controller(&mut self) {
         if let Some(mut child) = self.controller.take() {

@@ -39,6 +39,7 @@ pub fn all() -> Vec<(&'static str, Story)> {
         "pause-and-promote-by-action" => people::pause_and_promote,
         "abort-and-retry-by-action" => people::abort_and_retry,
         "foreign-parts-survive" => route::foreign_parts_survive,
+        "several-virtual-services" => route::several,
         "virtual-service-created-later" => route::created_later,
         "route-contested" => route::contested,
         "prometheus-misbehaves" => metrics::prometheus_misbehaves,

@@ -206,7 +206,9 @@ fn leave(facts: &Facts<'_>, course: &Course, planned: &[Action]) -> Vec<Action> 
     if !facts.is_leaving || !facts.has_finalizer() {
         return Vec::new();
     }
-    let is_unusable = !facts.problems.is_empty() || facts.route.legs.is_empty() || facts.strategy.routing.is_none();
+    let serves = course.stable().is_some_and(|stable| facts.pods_of(stable).ready > 0);
+    let is_unusable =
+        !serves || !facts.problems.is_empty() || facts.route.legs.is_empty() || facts.strategy.routing.is_none();
     if is_unusable {
         return vec![Action::RemoveFinalizer];
     }

@@ -93,6 +93,60 @@ pub async fn foreign_parts_survive(environment: Arc<Environment>, name: String) 
     world.end().await;
 }
 
+/// Two VirtualServices, one with its only route unnamed; Serin owns the subsets, and copies `exportTo` from the user's rule.
+pub async fn several(environment: Arc<Environment>, name: String) {
+    let world = World::start(environment, &name).await;
+    let route = json!([
+        {"destination": {"host": "checkout", "subset": "checkout-stable"}, "weight": 100},
+        {"destination": {"host": "checkout", "subset": "checkout-canary"}, "weight": 0},
+    ]);
+    let held = |name: &str, http: Value| {
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": name},
+            "spec": {"hosts": [name], "http": http},
+        })
+    };
+    let inside = held("checkout", json!([{"route": route}]));
+    let outside = held(
+        "shop.example",
+        json!([{"name": "api", "route": route}, {"name": "rest", "route": [{"destination": {"host": "web"}}]}]),
+    );
+    world.apply(&inside).await;
+    world.apply(&outside).await;
+    let mut users = destination_rule();
+    users["spec"]["exportTo"] = json!(["."]);
+    world.apply(&users).await;
+    let first = Given {
+        istio: json!({"virtualServices": [{"name": "checkout"}, {"name": "shop.example", "routes": ["api"]}]}),
+        ..Given::default()
+    };
+    let dotted = world.try_apply(&first.object()).await;
+    world.assert(dotted.is_ok(), "the API server admits a name with a dot");
+    let told = "must be in the Rollout's namespace";
+    world.wait("a name with a dot is refused", 10, |rollout| rollout.status.message.contains(told)).await;
+    let mut outside = outside;
+    outside["metadata"]["name"] = json!("outside");
+    world.apply(&outside).await;
+    let first = Given {
+        istio: json!({"virtualServices": [{"name": "checkout"}, {"name": "outside", "routes": ["api"]}]}),
+        ..first
+    };
+    world.healthy(&first).await;
+    world.healthy(&first.image("checkout:2")).await;
+    let weights = world.monitor.weights("checkout");
+    world.assert(weights == [0, 20, 50, 80, 0], &format!("weights were {weights:?}"));
+    let path = |plural: &str, name: &str| format!("/apis/networking.istio.io/v1/namespaces/{{ns}}/{plural}/{name}");
+    for object in [&inside, &outside] {
+        let now = world.object(&path("virtualservices", object["metadata"]["name"].as_str().unwrap())).await.unwrap();
+        world.assert(now["spec"] == object["spec"], &format!("at rest it is what Git holds: {}", now["spec"]));
+    }
+    let rule = world.object(&path("destinationrules", "checkout-serin")).await.unwrap();
+    world.assert(rule["spec"]["exportTo"] == json!(["."]), "exportTo is the user's");
+    let untouched = world.object(&path("destinationrules", "checkout")).await.unwrap();
+    world.assert(untouched["spec"] == users["spec"], "the user's rule is not touched");
+    world.end().await;
+}
+
 /// The VirtualService does not exist at first, and the rollout says so.
 pub async fn created_later(environment: Arc<Environment>, name: String) {
     let world = World::start(environment, &name).await;

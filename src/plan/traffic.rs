@@ -94,7 +94,8 @@ fn change(change: Change) -> Option<(Option<Change>, Option<Waiting>)> {
 fn owned_start(route: &Route, want: &Wanted<'_>) -> (Option<Change>, Option<Waiting>) {
     let subsets_serve = route.has_rule && want.ready(route.stable.as_deref()) > 0;
     if route.legs.is_empty() && !route.is_plain {
-        let first = if subsets_serve && want.in_force { Change::ToSubsets } else { Change::Plain };
+        // The subsets are known to the proxies for long: only the VirtualService was deleted.
+        let first = if subsets_serve { Change::ToSubsets } else { Change::Plain };
         return (Some(first), None);
     }
     match want.anchor {

@@ -94,3 +94,34 @@ fn event_reasons_are_documented() {
         assert!(documented.contains(&format!("| `{reason}` | {meaning} |")), "docs/events.md lacks {reason}");
     }
 }
+
+/// Every word that a plan waits with stands in docs/waits.md.
+#[test]
+fn waits_are_documented() {
+    let documented = read("docs/waits.md");
+    let openings = ["hold(\"", "wait(\"", "wait_until(\"", "reason: \"", "push((\"", "Some((\"", "        \""];
+    let mut found = 0;
+    for file in [
+        "plan.rs",
+        "plan/gate.rs",
+        "plan/analysis.rs",
+        "plan/template.rs",
+        "plan/step.rs",
+        "plan/route.rs",
+        "plan/traffic.rs",
+    ] {
+        for line in read(&format!("src/{file}")).lines() {
+            let word = openings.iter().find_map(|opening| line.split_once(opening)?.1.split('"').next());
+            let is_reason = |word: &&str| {
+                word.len() > 4 && word.starts_with(char::is_uppercase) && word.chars().all(char::is_alphabetic)
+            };
+            let Some(word) = word.filter(is_reason).filter(|word| *word != "Promote" && !word.starts_with("Steps"))
+            else {
+                continue;
+            };
+            found += 1;
+            assert!(documented.contains(&format!("`{word}`")), "docs/waits.md lacks {word} of {file}");
+        }
+    }
+    assert!(found > 15, "only {found} words were found: does the test still read the code?");
+}

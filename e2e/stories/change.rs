@@ -31,7 +31,7 @@ pub async fn newer_revision(environment: Arc<Environment>, name: String) {
     world.healthy(&first).await;
     let (second, third) = (first.image("checkout:2"), first.image("checkout:3"));
     world.given(&second).await;
-    world.until("weight 40", 20, || (world.monitor.weights("checkout").last() == Some(&40)).then_some(())).await;
+    world.reaches(40).await;
     world.given(&third).await;
     let rollout = world.wait("the newer one is promoted", 30, |rollout| is_healthy(rollout, &third.hash())).await;
     let weights = world.monitor.weights("checkout");
@@ -49,7 +49,7 @@ pub async fn revert(environment: Arc<Environment>, name: String) {
     world.healthy(&first).await;
     let second = first.image("checkout:2");
     world.given(&second).await;
-    world.until("weight 40", 20, || (world.monitor.weights("checkout").last() == Some(&40)).then_some(())).await;
+    world.reaches(40).await;
     world.healthy(&first).await;
     let weights = world.monitor.weights("checkout");
     world.assert(weights == [0, 40, 0], &format!("weights were {weights:?}"));

@@ -49,7 +49,7 @@ pub async fn abort_and_retry(environment: Arc<Environment>, name: String) {
     world.healthy(&first).await;
     let second = first.image("checkout:2");
     world.given(&second).await;
-    world.until("weight 40", 20, || (world.monitor.weights("checkout").last() == Some(&40)).then_some(())).await;
+    world.reaches(40).await;
     world.act("abort", &second.hash(), None).await;
     world.wait("aborted", 5, |rollout| is_aborted(rollout, "AbortedByAction")).await;
     let promote = world.act("promoteFull", &second.hash(), None).await;

@@ -43,10 +43,10 @@ pub async fn deleted(environment: Arc<Environment>, name: String) {
     let first = Given { steps: json!([{"setWeight": 40}, {"pause": {}}]), ..Given::default() };
     world.healthy(&first).await;
     world.given(&first.image("checkout:2")).await;
-    world.until("weight 40", 20, || (world.monitor.weights("checkout").last() == Some(&40)).then_some(())).await;
+    world.reaches(40).await;
     let api: Api<Rollout> = Api::namespaced(world.client.clone(), &world.namespace);
     api.delete("checkout", &DeleteParams::background()).await.expect("deleted");
-    world.until("weight 0", 10, || (world.monitor.weights("checkout").last() == Some(&0)).then_some(())).await;
+    world.reaches(0).await;
     world.until("the Rollout is gone", 20, || world.monitor.rollout("checkout").is_none().then_some(())).await;
     world.until("its ReplicaSets are gone", 40, || world.monitor.replica_sets().is_empty().then_some(())).await;
     world.end().await;
@@ -59,7 +59,7 @@ pub async fn leader_hands_over(environment: Arc<Environment>, name: String) {
     world.healthy(&first).await;
     let second = first.image("checkout:2");
     world.given(&second).await;
-    world.until("weight 40", 20, || (world.monitor.weights("checkout").last() == Some(&40)).then_some(())).await;
+    world.reaches(40).await;
     world.kill_controller();
     world.start_controller();
     world.wait("promoted by the successor", 60, |rollout| is_healthy(rollout, &second.hash())).await;

@@ -176,10 +176,10 @@ pub async fn contested(environment: Arc<Environment>, name: String) {
     world.healthy(&first).await;
     let second = first.image("checkout:2");
     world.given(&second).await;
-    world.until("weight 40", 20, || (world.monitor.weights("checkout").last() == Some(&40)).then_some(())).await;
+    world.reaches(40).await;
     world.edit_virtual_service("checkout", json!({"spec": {"http": virtual_service()["spec"]["http"]}})).await;
-    world.until("weight 0", 5, || (world.monitor.weights("checkout").last() == Some(&0)).then_some(())).await;
-    world.until("weight 40 again", 10, || (world.monitor.weights("checkout").last() == Some(&40)).then_some(())).await;
+    world.reaches(0).await;
+    world.reaches(40).await;
     let told = |rollout: &serin::api::watched::Rollout| {
         rollout
             .status

@@ -6,18 +6,24 @@ use serde_json::{Value, json};
 
 use crate::support::{Environment, Given, World};
 
+/// A Rollout with this one step.
+fn step(step: Value) -> Value {
+    Given { steps: Value::Array(vec![step]), ..Given::default() }.object()
+}
+
+/// A Rollout with another value at a pointer.
+fn with(pointer: &str, value: Value) -> Value {
+    let mut object = Given::default().object();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    object.pointer_mut(parent).unwrap()[key] = value;
+    object
+}
+
 /// A dozen invalid specs, each refused with the path of the field; pruned steps among them.
 pub async fn invalid(environment: Arc<Environment>, name: String) {
     let world = World::start(environment, &name).await;
     let good = Given::default();
     world.healthy(&good).await;
-    let step = |step: Value| Given { steps: json!([step]), ..Given::default() }.object();
-    let with = |pointer: &str, value: Value| {
-        let mut object = Given::default().object();
-        let (parent, key) = pointer.rsplit_once('/').unwrap();
-        object.pointer_mut(parent).unwrap()[key] = value;
-        object
-    };
     let refused: [(&str, Value, &str); 14] = [
         ("a misspelt step, pruned to nothing", step(json!({"setWieght": 20})), "spec.strategy.canary.steps[0]"),
         ("an empty step", step(json!({})), "exactly one of setWeight"),
@@ -63,13 +69,6 @@ pub async fn faulty(environment: Arc<Environment>, name: String) {
     let world = World::start(environment, &name).await;
     let good = Given::default();
     world.healthy(&good).await;
-    let step = |step: Value| Given { steps: json!([step]), ..Given::default() }.object();
-    let with = |pointer: &str, value: Value| {
-        let mut object = Given::default().object();
-        let (parent, key) = pointer.rsplit_once('/').unwrap();
-        object.pointer_mut(parent).unwrap()[key] = value;
-        object
-    };
     let admitted: [(&str, Value, &str); 3] = [
         (
             "a duration that is none",

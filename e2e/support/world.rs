@@ -252,6 +252,12 @@ impl World {
         }
     }
 
+    /// Waits until the canary has this weight.
+    pub async fn reaches(&self, weight: i32) {
+        let is_there = || (self.monitor.weights(NAME).last() == Some(&weight)).then_some(());
+        self.until(&format!("weight {weight}"), 20, is_there).await;
+    }
+
     /// Fails with what was seen.
     pub fn fail(&self, what: &str) -> ! {
         let seen = self.monitor.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

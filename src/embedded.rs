@@ -67,6 +67,11 @@ impl Cluster {
         faults.1.as_ref().and_then(|decide| decide(number))
     }
 
+    /// Lets a kind not exist, as before its definition is applied; or exist again.
+    pub fn set_absent(&self, plural: &'static str, is_absent: bool) {
+        self.state().set_absent(plural, is_absent);
+    }
+
     /// Ends every watch, as an API server does that is restarted.
     pub fn drop_watches(&self) {
         self.state().drop_watches();

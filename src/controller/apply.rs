@@ -242,7 +242,13 @@ where
     let request = kube::core::Request::new(url).create(&create_params(), bytes);
     let request = request.map_err(kube::Error::BuildRequest);
     let answer = async { shell.client.request::<K>(request?).await };
-    shell.write(resource, "create", &action.to_string(), answer).await
+    match shell.write(resource, "create", &action.to_string(), answer).await {
+        Err(error) if error.code() == Some(404) => {
+            let message = format!("{action}: the kind {resource} does not exist here: is Istio installed?");
+            Err(Error::Told { message })
+        }
+        answered => answered,
+    }
 }
 
 /// Writes an object that Serin owns: creates it, or applies it server-side onto the version of the snapshot.
@@ -323,9 +329,7 @@ async fn answer(shell: &Shell, observed: &Observed, action: &Action) -> Result<(
             let written = shell
                 .write("rolloutactions/status", "patch", &action.to_string(), api.patch_status(name, &params(), &patch))
                 .await;
-            if let Err(Error::Write { source, .. }) = &written
-                && matches!(&**source, kube::Error::Api(status) if status.code == 404)
-            {
+            if written.as_ref().is_err_and(|error| error.code() == Some(404)) {
                 return Ok(());
             }
             shell.caches.actions.put(written?);

@@ -161,7 +161,7 @@ pub async fn feed<K>(
                 Err(error) => {
                     tracing::warn!(%kind, %error, "the watch failed and is tried again");
                     if is_missing_kind(&error) {
-                        readiness.set(&kind, Some(format!("the kind {kind} does not exist here: is Istio installed?")));
+                        readiness.absent(&kind);
                     }
                 }
             }
@@ -187,7 +187,7 @@ fn take<K: Resource<DynamicType = ()> + Clone + PartialEq>(
             for (object, words) in cache.replace() {
                 on_change(&object, &words);
             }
-            readiness.set(kind, None);
+            readiness.listed(kind);
         }
         Event::Apply(object) => {
             let words = cache.put(object.clone());

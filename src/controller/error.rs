@@ -54,6 +54,12 @@ impl Error {
         }
     }
 
+    /// The API server's status code.
+    pub fn code(&self) -> Option<u16> {
+        let Self::Write { source, .. } = self else { return None };
+        if let kube::Error::Api(status) = &**source { Some(status.code) } else { None }
+    }
+
     /// The class as a metric label.
     pub fn metric_label(&self) -> &'static str {
         match self.class() {

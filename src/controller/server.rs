@@ -13,38 +13,63 @@ use tokio::sync::watch;
 
 use super::telemetry::Metrics;
 
-/// What must be there before the process is ready: caches by kind, each with what is missing or nothing.
+/// How a kind's cache is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Listed {
+    /// Not listed yet.
+    Waiting,
+    /// The kind does not exist; its cache is rightly empty.
+    Absent,
+    /// Listed.
+    Done,
+}
+
+/// What must be there before the process is ready: a list of each kind.
 #[derive(Clone)]
 pub struct Readiness {
-    missing: Arc<Mutex<BTreeMap<String, Option<String>>>>,
+    kinds: Arc<Mutex<BTreeMap<String, Listed>>>,
     listed: Arc<watch::Sender<bool>>,
 }
 
 impl Readiness {
     /// Waits for these kinds.
     pub fn of(kinds: &[&str]) -> Self {
-        let missing = kinds
-            .iter()
-            .map(|kind| ((*kind).to_owned(), Some(format!("waiting for the first list of {kind}"))))
-            .collect();
-        Self { missing: Arc::new(Mutex::new(missing)), listed: Arc::new(watch::Sender::new(false)) }
+        let kinds = kinds.iter().map(|kind| ((*kind).to_owned(), Listed::Waiting)).collect();
+        Self { kinds: Arc::new(Mutex::new(kinds)), listed: Arc::new(watch::Sender::new(false)) }
     }
 
-    /// Says what a kind is missing, or that it is there.
-    pub fn set(&self, kind: &str, missing: Option<String>) {
-        let mut all = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(kind.to_owned(), missing);
-        let is_ready = all.values().all(Option::is_none);
-        drop(all);
-        self.listed.send_if_modified(|listed| std::mem::replace(listed, is_ready) != is_ready);
+    /// A kind is listed.
+    pub fn listed(&self, kind: &str) {
+        self.set(kind, Listed::Done);
+    }
+
+    /// A kind does not exist: passes may begin without it, and say what they miss.
+    pub fn absent(&self, kind: &str) {
+        self.set(kind, Listed::Absent);
+    }
+
+    fn set(&self, kind: &str, listed: Listed) {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        kinds.insert(kind.to_owned(), listed);
+        let may_begin = kinds.values().all(|listed| *listed != Listed::Waiting);
+        drop(kinds);
+        self.listed.send_if_modified(|listed| std::mem::replace(listed, may_begin) != may_begin);
     }
 
     /// All that is missing.
     pub fn missing(&self) -> Vec<String> {
-        self.missing.lock().unwrap_or_else(PoisonError::into_inner).values().flatten().cloned().collect()
+        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = kinds.iter().filter_map(|(kind, listed)| match listed {
+            Listed::Waiting => Some(format!("waiting for the first list of {kind}")),
+            Listed::Absent => Some(format!(
+                "the kind {kind} does not exist here: is Istio installed, are Serin's definitions applied?"
+            )),
+            Listed::Done => None,
+        });
+        told.collect()
     }
 
-    /// Whether everything is there; once.
+    /// Waits until passes may begin.
     pub async fn wait(&self) {
         let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
     }

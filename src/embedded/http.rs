@@ -104,8 +104,9 @@ fn selection(namespace: Option<String>, query: &str) -> Selection {
 fn answer(cluster: &Cluster, head: &http::request::Parts, body: &[u8]) -> Result<Answer, Refusal> {
     let path = head.uri.path();
     let query = head.uri.query().unwrap_or_default();
-    let target = target(path)
-        .ok_or_else(|| Refusal::new(404, "NotFound", "the server could not find the requested resource"))?;
+    let known = target(path).filter(|target| cluster.state().has(target.kind.plural));
+    let target =
+        known.ok_or_else(|| Refusal::new(404, "NotFound", "the server could not find the requested resource"))?;
     let manager = parameter(query, "fieldManager").unwrap_or_else(|| "unknown".into());
     let verb = match (&head.method, &target.name) {
         (&Method::GET, None) if parameter(query, "watch").is_some() => {

@@ -1,7 +1,7 @@
 //! Objects, versions and watchers. Everything happens under one lock, in one order.
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -159,6 +159,7 @@ pub struct State {
     objects: BTreeMap<&'static str, Objects>,
     changes: VecDeque<Change>,
     watchers: Vec<Watcher>,
+    absent: BTreeSet<&'static str>,
     /// Requests that were answered: `verb resource`.
     pub requests: Vec<String>,
 }
@@ -178,6 +179,7 @@ impl State {
             objects: BTreeMap::new(),
             changes: VecDeque::new(),
             watchers: Vec::new(),
+            absent: BTreeSet::new(),
             requests: Vec::new(),
         }
     }
@@ -330,6 +332,20 @@ impl State {
         if self.changes.len() > KEPT {
             self.changes.pop_front();
         }
+    }
+
+    /// Lets a kind not exist, or exist again.
+    pub fn set_absent(&mut self, plural: &'static str, is_absent: bool) {
+        if is_absent {
+            self.absent.insert(plural);
+        } else {
+            self.absent.remove(plural);
+        }
+    }
+
+    /// Whether a kind exists.
+    pub fn has(&self, plural: &str) -> bool {
+        !self.absent.contains(plural)
     }
 
     /// Ends every watch.

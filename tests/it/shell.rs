@@ -231,6 +231,23 @@ async fn dropped_watches_are_taken_up_again() {
     running.end().await;
 }
 
+/// A kind that does not exist delays nothing: the status says what is missing, and the rollout goes on when it is there.
+#[tokio::test(start_paused = true)]
+async fn without_istio_the_status_says_so() {
+    let clock = virtual_clock();
+    let cluster = cluster(&clock);
+    cluster.set_absent("virtualservices", true);
+    let running = start(&cluster, &clock, Leadership::alone(), 1.0);
+    running.given("checkout", "checkout:1");
+    let began = Instant::now();
+    let told = |rollout: &Rollout| rollout.status.message.contains("is Istio installed?");
+    running.wait("checkout", "told", told).await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    cluster.set_absent("virtualservices", false);
+    running.healthy("checkout", "checkout:1").await;
+    running.end().await;
+}
+
 fn candidate(cluster: &Cluster, clock: &Clock, identity: &str) -> (Leadership, Candidate) {
     let leadership = Leadership::candidate();
     let api = kube::Api::namespaced(cluster.client("serin-system"), "serin-system");

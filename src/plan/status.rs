@@ -26,7 +26,8 @@ const STALLING: [&str; 9] = [
     "ProviderInvalid",
 ];
 /// Waits for a person, a time or data.
-const PAUSING: [&str; 6] = ["PausedByStep", "PausedBySpec", "PausedByAction", "NoData", "ProviderDown", "Inconclusive"];
+const PAUSING: [&str; 7] =
+    ["NoReplicas", "PausedByStep", "PausedBySpec", "PausedByAction", "NoData", "ProviderDown", "Inconclusive"];
 
 /// Completes the status of a course.
 pub fn finish(facts: &Facts<'_>, course: Course, wanted_weight: i32) -> RolloutStatus {

@@ -78,7 +78,7 @@ pub fn advance(facts: &Facts<'_>, course: &mut Course) {
         return;
     }
     if facts.replicas == 0 {
-        skip_all(facts, course);
+        course.hold("NoReplicas", "spec.replicas is 0: the canary waits for pods to judge");
         return;
     }
     while let Some(step) = facts.strategy.steps.get(course.step_index()) {
@@ -90,16 +90,6 @@ pub fn advance(facts: &Facts<'_>, course: &mut Course) {
     if may_promote(facts, course) {
         attempt::promote(facts, course);
     }
-}
-
-/// Without pods there is nothing to judge: the new revision takes stable's place, on record.
-fn skip_all(facts: &Facts<'_>, course: &mut Course) {
-    while course.step_index() < facts.strategy.steps.len() {
-        pass(facts, course);
-    }
-    let why = "spec.replicas is 0: there is nothing to judge".to_owned();
-    course.decide(Decision { at: facts.now, by: SERIN.into(), what: "Skip steps".into(), why });
-    attempt::promote(facts, course);
 }
 
 /// Passes the current step.

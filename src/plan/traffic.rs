@@ -126,7 +126,8 @@ fn lower(route: &Route, want: &Wanted<'_>) -> Option<(Option<Change>, Option<Wai
         }
         return if want.in_force { change(Change::Weight(100)) } else { Some(settling()) };
     }
-    let cap = if want.is_wanted(canary) { carried(want.goal, canary_ready, want.replicas) } else { 0 };
+    let cap =
+        if want.is_wanted(canary) && want.replicas > 0 { carried(want.goal, canary_ready, want.replicas) } else { 0 };
     if route.exceeds(cap) { change(Change::Weight(cap)) } else { None }
 }
 

@@ -178,8 +178,8 @@ pub async fn contested(environment: Arc<Environment>, name: String) {
     world.given(&second).await;
     world.reaches(40).await;
     world.edit_virtual_service("checkout", json!({"spec": {"http": virtual_service()["spec"]["http"]}})).await;
-    world.reaches(0).await;
-    world.reaches(40).await;
+    let corrected = || world.monitor.weights("checkout").ends_with(&[40, 0, 40]).then_some(());
+    world.until("the weights are corrected", 10, corrected).await;
     let told = |rollout: &serin::api::watched::Rollout| {
         rollout
             .status

@@ -90,6 +90,7 @@ pub async fn at_rest(environment: Arc<Environment>, name: String) {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
+    world.assert(world.probe("/healthz").await == 200 && world.probe("/readyz").await == 200, "it is alive and ready");
     let before = world.requests().await;
     world.assert(before > 500.0, "the hundred were made by requests that are counted");
     let seconds = std::env::var("E2E_REST_SECONDS").map_or(30, |text| text.parse().unwrap());

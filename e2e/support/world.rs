@@ -346,6 +346,11 @@ impl World {
         ours.filter_map(|event| event.reason).collect()
     }
 
+    /// The status code of one of the controller's own paths.
+    pub async fn probe(&self, path: &str) -> u16 {
+        reqwest::get(format!("http://{}{path}", self.address)).await.unwrap().status().as_u16()
+    }
+
     /// Requests that the controller has sent, besides watches and leases.
     pub async fn requests(&self) -> f64 {
         let text = reqwest::get(format!("http://{}/metrics", self.address)).await.unwrap().text().await.unwrap();

@@ -191,13 +191,6 @@ pub async fn run(start: Start, mut stop: watch::Receiver<bool>) {
     let led = leaderships(shell.leadership.watch(), shell.metrics.clone());
     let config = watcher::Config::default().page_size(100);
     let controller = Controller::new(rollouts, config);
-    let (store, readiness) = (controller.store(), shell.readiness.clone());
-    readiness.waiting("rollouts");
-    tokio::spawn(async move {
-        if store.wait_until_ready().await.is_ok() {
-            readiness.listed("rollouts");
-        }
-    });
     let stopped = async move {
         let _ = stop.wait_for(|stop| *stop).await;
     };

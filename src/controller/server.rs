@@ -38,11 +38,6 @@ impl Readiness {
         Self { kinds: Arc::new(Mutex::new(kinds)), listed: Arc::new(watch::Sender::new(false)) }
     }
 
-    /// A kind is about to be listed.
-    pub fn waiting(&self, kind: &str) {
-        self.set(kind, Listed::Waiting);
-    }
-
     /// A kind is listed.
     pub fn listed(&self, kind: &str) {
         self.set(kind, Listed::Done);

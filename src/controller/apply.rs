@@ -45,13 +45,13 @@ pub const PERMISSIONS: &[(&str, &str, &[&str])] = &[
 
 /// Carries a plan out: the status before the actions where it decides something, else after them.
 /// An abort's route writes go out even if the status write fails.
-pub async fn apply(shell: &Shell, observed: &Observed, plan: &Plan) -> Result<bool, Error> {
+pub async fn apply(shell: &Shell, observed: &Observed, plan: &Plan) -> Result<(), Error> {
     let is_changed = plan.status != observed.rollout.status;
     let mut recorded = Ok(());
     if plan.is_status_first && is_changed {
         recorded = write_status(shell, observed, plan).await;
         if recorded.is_err() && !plan.is_abort {
-            return recorded.map(|()| true);
+            return recorded;
         }
     }
     for action in &plan.actions {
@@ -64,7 +64,7 @@ pub async fn apply(shell: &Shell, observed: &Observed, plan: &Plan) -> Result<bo
     if is_changed && !plan.is_status_first {
         write_status(shell, observed, plan).await?;
     }
-    Ok(is_changed || !plan.actions.is_empty())
+    Ok(())
 }
 
 /// Writes the whole status, only onto the version that was read.
@@ -76,7 +76,7 @@ pub async fn write_status(shell: &Shell, observed: &Observed, plan: &Plan) -> Re
     ]);
     let api: Api<Rollout> = api(shell, observed);
     let name = metadata.name.clone().unwrap_or_default();
-    let patch = Patch::Json::<()>(serde_json::from_value(patch).unwrap_or_default());
+    let patch = json_patch_of(patch);
     let written =
         shell.write("rollouts/status", "patch", "write the status", api.patch_status(&name, &params(), &patch)).await?;
     shell.remember(written);

@@ -37,13 +37,10 @@ pub async fn reconcile(rollout: Arc<Rollout>, shell: Arc<Shell>) -> Result<Reque
             Err(error) => error.metric_label(),
         };
         shell.metrics.pass(outcome, began.elapsed().as_secs_f64());
-        match result {
-            Ok(requeue) => {
-                shell.calm(&name);
-                Ok(requeue)
-            }
-            Err(error) => Err(error),
+        if result.is_ok() {
+            shell.calm(&name);
         }
+        result
     }
     .instrument(span)
     .await
@@ -101,7 +98,7 @@ async fn carry_out(shell: &Arc<Shell>, observed: &Observed, plan: &Plan, name: &
         }
         return Err(Error::Told { message });
     }
-    apply::apply(shell, observed, plan).await.map(|_| ())
+    apply::apply(shell, observed, plan).await
 }
 
 /// Starts the queries that are due.

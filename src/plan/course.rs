@@ -189,11 +189,7 @@ impl Course {
 
     /// Canary pods that the permitted weight needs; all of them where stable has no ready pod.
     pub fn pods_carrying(&self, facts: &Facts<'_>) -> i32 {
-        pods_for(self.permitted(facts), facts.replicas).min(self.pods_wanted(facts)).max(if self.is_alone(facts) {
-            self.pods_wanted(facts)
-        } else {
-            0
-        })
+        if self.is_alone(facts) { self.pods_wanted(facts) } else { pods_for(self.permitted(facts), facts.replicas) }
     }
 
     /// Whether stable has no ready pod.

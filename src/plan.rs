@@ -176,11 +176,16 @@ fn route_actions(facts: &Facts<'_>, course: &mut Course, change: Option<&Change>
     let (Some(change), Some(routing)) = (change, &facts.strategy.routing) else {
         return Vec::new();
     };
-    if let (Change::Weight(weight), Some(route)) = (change, &mut course.status.route) {
-        route.asked = *weight;
+    if facts.problems.iter().any(|problem| problem.reason == "RouteTaken") {
+        return Vec::new();
     }
-    let is_taken = facts.problems.iter().any(|problem| problem.reason == "RouteTaken");
-    if is_taken { Vec::new() } else { route::actions(facts.observed, routing, &facts.route, change) }
+    let actions = route::actions(facts.observed, routing, &facts.route, change);
+    if let (Change::Weight(weight), Some(route), false) = (change, &mut course.status.route, actions.is_empty()) {
+        route.asked = *weight;
+        // A status that is written first speaks of a write that may fail.
+        route.unseen = !course.has_decided;
+    }
+    actions
 }
 
 /// Whether the route is away from its rest, so that a deletion must bring it back first.

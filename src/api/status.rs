@@ -232,9 +232,12 @@ pub struct RouteStatus {
     /// When that was last seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contested_at: Option<Timestamp>,
-    /// The canary weight that Serin last asked for and saw.
+    /// The canary weight that Serin last asked for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub asked: i32,
+    /// Whether that weight was written by the last pass, and not looked at since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unseen: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::Resource;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -205,29 +205,75 @@ pub struct ServiceSpec {
     pub selector: BTreeMap<String, String>,
 }
 
-/// Reads an object's metadata without what no pass reads. Of `managedFields` the last foreign writer of the spec stays.
+/// Reads an object's metadata without what no pass reads. Of `managedFields` the last foreign writer of the spec stays,
+/// and Serin's own entry while the routes are as Serin wrote them last.
 fn slim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     let mut metadata = ObjectMeta::deserialize(deserializer)?;
-    let writer = metadata
-        .managed_fields
-        .take()
-        .unwrap_or_default()
+    let entries = metadata.managed_fields.take().unwrap_or_default();
+    let (own, foreign): (Vec<_>, Vec<_>) =
+        entries.into_iter().partition(|entry| entry.manager.as_deref() == Some(names::FIELD_MANAGER));
+    let spec = |entry: &ManagedFieldsEntry| entry.fields_v1.as_ref().map(|fields| fields.0.get("f:spec").cloned());
+    let last = foreign
         .into_iter()
-        .filter(|entry| entry.manager.as_deref() != Some(names::FIELD_MANAGER))
-        .filter(|entry| entry.fields_v1.as_ref().is_none_or(|fields| fields.0.get("f:spec").is_some()))
+        .filter(|entry| spec(entry).is_none_or(|spec| spec.is_some()))
         .max_by_key(|entry| entry.time.as_ref().map(|time| time.0));
-    metadata.managed_fields = writer.map(|mut entry| {
-        entry.fields_v1 = None;
-        vec![entry]
+    let own = own.into_iter().find(|entry| {
+        let owns = |field: &str| spec(entry).flatten().is_some_and(|spec| spec.get(field).is_some());
+        ROUTES.iter().any(|field| owns(field))
     });
+    let kept: Vec<ManagedFieldsEntry> = last
+        .into_iter()
+        .chain(own)
+        .map(|mut entry| {
+            entry.fields_v1 = None;
+            entry
+        })
+        .collect();
+    metadata.managed_fields = (!kept.is_empty()).then_some(kept);
     if let Some(annotations) = &mut metadata.annotations {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
     Ok(metadata)
 }
 
+/// The fields of a VirtualService that hold weights; each is owned as a whole.
+const ROUTES: [&str; 3] = ["f:http", "f:tls", "f:tcp"];
+
 /// The last foreign writer of an object's spec: its name and when.
 pub fn writer(metadata: &ObjectMeta) -> Option<(String, Option<Timestamp>)> {
-    let entry = metadata.managed_fields.as_ref()?.first()?;
+    let entry = metadata.managed_fields.iter().flatten().find(|entry| !is_own(entry))?;
     Some((entry.manager.clone()?, entry.time.as_ref().map(|time| time.0)))
+}
+
+/// Whether the routes are as Serin wrote them last: nobody has changed them since.
+pub fn wrote_last(metadata: &ObjectMeta) -> bool {
+    metadata.managed_fields.iter().flatten().any(is_own)
+}
+
+fn is_own(entry: &ManagedFieldsEntry) -> bool {
+    entry.manager.as_deref() == Some(names::FIELD_MANAGER)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(entries: &Value) -> ObjectMeta {
+        let object = json!({"metadata": {"name": "checkout", "managedFields": entries}});
+        serde_json::from_value::<VirtualService>(object).unwrap_or_default().metadata
+    }
+
+    #[test]
+    fn who_wrote_the_routes_last() {
+        let own = json!({"manager": "serin", "time": "2026-01-01T00:00:01Z", "fieldsV1": {"f:spec": {"f:http": {}}}});
+        let git = json!({"manager": "argocd-controller", "time": "2026-01-01T00:00:01Z", "fieldsV1": {"f:spec": {"f:hosts": {}}}});
+        let labels = json!({"manager": "kubectl-label", "fieldsV1": {"f:metadata": {}}});
+        let both = read(&json!([own, git, labels]));
+        assert!(wrote_last(&both), "{both:?}");
+        assert_eq!(writer(&both).map(|(name, _)| name).as_deref(), Some("argocd-controller"));
+        let reverted = read(&json!([{"manager": "serin", "fieldsV1": {"f:spec": {"f:hosts": {}}}}, git]));
+        assert!(!wrote_last(&reverted), "{reverted:?}");
+    }
 }

@@ -13,6 +13,7 @@ use super::strategy::{Routing, Step, Strategy};
 use super::weight::pods_for;
 use crate::api::names;
 use crate::api::status::{Decision, RevisionStatus, RolloutStatus, RouteStatus};
+use crate::api::watched::wrote_last;
 
 /// Outcomes and decisions kept in the status.
 const KEPT: usize = 10;
@@ -243,15 +244,12 @@ pub fn track(facts: &Facts<'_>) -> Course {
     let mut route = course.route();
     let line = facts.route.line();
     let has_weight = facts.route.exceeds(0);
+    if is_contested(facts, &course, &route) {
+        route.contested += 1;
+        route.contested_at = Some(facts.now);
+    }
+    route.unseen = false;
     if route.observed != line {
-        let is_foreign = course.canary().is_some() && route.since.is_some() && !facts.route.legs.is_empty();
-        if is_foreign
-            && !facts.route.is_at(route.asked)
-            && facts.route.canary == course.canary().map(|canary| canary.hash.clone())
-        {
-            route.contested += 1;
-            route.contested_at = Some(facts.now);
-        }
         route.since = Some(facts.now);
         route.observed = line;
     }
@@ -261,4 +259,23 @@ pub fn track(facts: &Facts<'_>) -> Course {
     }
     course.status.route = Some(route);
     course
+}
+
+/// Whether somebody else changed the weights since the last pass. That may have been quicker than the next look.
+fn is_contested(facts: &Facts<'_>, course: &Course, route: &RouteStatus) -> bool {
+    let Some(canary) = course.canary().filter(|_| route.since.is_some() && !facts.route.legs.is_empty()) else {
+        return false;
+    };
+    let has_moved = route.observed != facts.route.line() || route.unseen;
+    let is_ours = |leg: &route::Leg| {
+        let of_leg = facts.observed.virtual_services.iter().find(|one| {
+            one.metadata.name.as_ref() == Some(&leg.virtual_service)
+                && one.metadata.namespace == facts.observed.rollout.metadata.namespace
+        });
+        of_leg.is_some_and(|one| wrote_last(&one.metadata))
+    };
+    has_moved
+        && facts.route.canary.as_ref() == Some(&canary.hash)
+        && !facts.route.is_at(route.asked)
+        && !facts.route.legs.iter().all(is_ours)
 }

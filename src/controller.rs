@@ -7,6 +7,7 @@ pub mod error;
 pub mod lease;
 pub mod measure;
 pub mod observe;
+pub mod pods;
 pub mod publish;
 pub mod reconcile;
 pub mod server;
@@ -15,8 +16,10 @@ pub mod telemetry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use jiff::SignedDuration;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::Config as ControllerConfig;
 use kube::runtime::reflector::ObjectRef;
@@ -34,6 +37,7 @@ use self::error::Error;
 use self::lease::Leadership;
 use self::measure::{Inbox, Meter};
 use self::observe::words;
+use self::pods::PodWatches;
 use self::publish::Publisher;
 use self::server::Readiness;
 use self::telemetry::Metrics;
@@ -43,10 +47,15 @@ use crate::api::watched::{
     AnalysisTemplate, ClusterAnalysisTemplate, DestinationRule, MetricProvider, ReplicaSet, Rollout, RolloutAction,
     Service, VirtualService,
 };
-use crate::plan::observed::Settings;
+use crate::plan::analysis::later;
+use crate::plan::observed::{EvictionRefused, Settings};
 
 /// Passes at once.
 const CONCURRENCY: u16 = 64;
+/// The least time between two writes of a status that differ in counts and wording alone.
+const COUNTS_WAIT: Duration = Duration::from_secs(1);
+/// How long nothing is evicted after a disruption budget refused.
+const EVICTION_WAIT: SignedDuration = SignedDuration::from_secs(5);
 /// Kinds that must be listed before the first pass.
 const KINDS: [&str; 8] = [
     "replicasets",
@@ -105,6 +114,8 @@ pub struct Shell {
     pub readiness: Readiness,
     /// Asks for a pass.
     pub trigger: Trigger,
+    /// Pods of the Rollouts that are being restarted.
+    pub pods: PodWatches,
     memory: Mutex<Memory>,
 }
 
@@ -123,6 +134,10 @@ struct Memory {
     read: BTreeMap<String, BTreeSet<String>>,
     /// Phases, for counting.
     phases: BTreeMap<String, &'static str>,
+    /// When a status was last written.
+    stored: BTreeMap<String, Instant>,
+    /// Evictions that a disruption budget refused.
+    evictions: BTreeMap<String, EvictionRefused>,
 }
 
 struct Refusal {
@@ -256,7 +271,7 @@ where
 {
     let told = shell.clone();
     let on_change: OnChange<K> = Arc::new(move |_, words| told.changed(words));
-    tokio::spawn(cache::feed(cache.clone(), api, selector, on_change, shell.readiness.clone()))
+    tokio::spawn(cache::feed(cache.clone(), api, selector.map(str::to_owned), on_change, shell.readiness.clone()))
 }
 
 impl Shell {
@@ -284,6 +299,7 @@ impl Shell {
             metrics: start.metrics,
             readiness: start.readiness,
             trigger,
+            pods: PodWatches::default(),
             memory: Mutex::default(),
         }
     }
@@ -414,8 +430,11 @@ impl Shell {
         memory.written.remove(name);
         memory.failures.remove(name);
         memory.refusals.remove(name);
+        memory.stored.remove(name);
+        memory.evictions.remove(name);
         let phase = memory.phases.remove(name);
         drop(memory);
+        self.pods.end(name);
         self.metrics.phase(phase, None);
     }
 
@@ -423,6 +442,29 @@ impl Shell {
     pub fn in_phase(&self, name: &str, phase: &'static str) {
         let before = self.memory().phases.insert(name.to_owned(), phase);
         self.metrics.phase(before, Some(phase));
+    }
+
+    /// Remembers when a status was written.
+    pub fn store(&self, name: &str) {
+        self.memory().stored.insert(name.to_owned(), Instant::now());
+    }
+
+    /// How long the counts of a status may still wait, so that pods that come one by one make no write each.
+    pub fn may_wait(&self, name: &str) -> Option<Duration> {
+        let stored = self.memory().stored.get(name).copied()?;
+        COUNTS_WAIT.checked_sub(stored.elapsed()).filter(|left| !left.is_zero())
+    }
+
+    /// Remembers that a disruption budget refused an eviction.
+    pub fn refuse_eviction(&self, rollout: &Rollout, error: &Error) {
+        let until = later((self.clock)(), EVICTION_WAIT);
+        let refused = EvictionRefused { message: error.to_string(), until };
+        self.memory().evictions.insert(self.name_of(rollout), refused);
+    }
+
+    /// The last refusal of an eviction.
+    pub fn eviction_refused(&self, name: &str) -> Option<EvictionRefused> {
+        self.memory().evictions.get(name).cloned()
     }
 
     /// Counts a failure; the failures before it.

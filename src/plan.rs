@@ -15,6 +15,8 @@ pub mod measurement;
 pub mod narrate;
 pub mod objects;
 pub mod observed;
+pub mod ratio;
+pub mod restart;
 pub mod revision;
 pub mod route;
 pub mod scale;
@@ -36,6 +38,7 @@ use self::observed::Observed;
 use self::route::Change;
 use self::traffic::Wanted;
 use crate::api::status::{Phase, RolloutStatus};
+use crate::api::watched::ServicePort;
 
 /// All there is to do, in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,6 +58,8 @@ pub struct Plan {
     pub notes: Vec<Note>,
     /// When to look again if nothing changes, and why.
     pub wake: Option<Wake>,
+    /// Whether the pods themselves are to be watched, because they are being restarted.
+    pub watches_pods: bool,
 }
 
 /// When to look again, and why.
@@ -93,6 +98,7 @@ pub fn plan(observed: &Observed, measured: &[Measurement], now: Timestamp) -> Pl
         actions.push(Action::AddFinalizer);
     }
     actions.extend(scale::actions(&facts, &mut course));
+    actions.extend(restart::actions(&facts, &mut course));
     actions.extend(leave(&facts, &course, &actions));
     if !holds_finalizer && facts.has_finalizer() && !facts.is_leaving {
         actions.push(Action::RemoveFinalizer);
@@ -141,6 +147,7 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
     if let Some(at) = peace.filter(|_| is_contested) {
         course.wait_until("RouteContested", "somebody else changes the weights; see condition RouteContested", at);
     }
+    let lacks = stable_lacks(facts, course);
     let first = facts.target.as_deref().filter(|target| course.stable().is_none() && facts.pods_of(target).ready > 0);
     let stable = course
         .stable()
@@ -152,9 +159,11 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
         canary: canary.as_deref(),
         goal: course.permitted(facts),
         pods_wanted: course.pods_carrying(facts),
+        pods_now: course.pods_at(facts, facts.route.weight().min(course.permitted(facts))),
         may_raise: facts.has_finalizer() && facts.strategy.faults.is_empty() && !is_contested,
         pods: &facts.pods,
         replicas: facts.replicas,
+        stable_lacks: lacks,
         in_force: course.is_in_force(facts),
         drained: is_drained,
         owned: facts.owns_route(),
@@ -171,8 +180,34 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
     change
 }
 
+/// With `dynamicStableScale`: the weight that stable's ready pods cannot carry yet. Pods that do not come are waited for
+/// as long as a canary's.
+fn stable_lacks(facts: &Facts<'_>, course: &mut Course) -> i32 {
+    let Some(stable) = course.stable().filter(|_| facts.strategy.dynamic_stable) else {
+        return 0;
+    };
+    let lacks = 100 - weight::capacity(facts.pods_of(stable).ready, facts.replicas);
+    let ended =
+        course.status.history.last().map(|outcome| analysis::later(outcome.ended_at, facts.strategy.progress_deadline));
+    match ended.filter(|_| course.canary().is_none() && lacks > 0) {
+        Some(until) if until <= facts.now => 0,
+        Some(until) => {
+            course.wakes.push((until, "stable's pods are waited for no longer".into()));
+            lacks
+        }
+        None => lacks,
+    }
+}
+
 /// The writes of a change, and what is remembered of it.
 fn route_actions(facts: &Facts<'_>, course: &mut Course, change: Option<&Change>) -> Vec<Action> {
+    if !facts.route.to_create.is_empty() && !facts.is_leaving && facts.strategy.faults.is_empty() {
+        let create = |(name, ports): &(String, Vec<ServicePort>)| Action::CreateService {
+            name: name.clone(),
+            ports: ports.clone(),
+        };
+        return facts.route.to_create.iter().map(create).collect();
+    }
     let (Some(change), Some(routing)) = (change, &facts.strategy.routing) else {
         return Vec::new();
     };
@@ -190,6 +225,9 @@ fn route_actions(facts: &Facts<'_>, course: &mut Course, change: Option<&Change>
 
 /// Whether the route is away from its rest, so that a deletion must bring it back first.
 fn is_in_flight(facts: &Facts<'_>, course: &Course) -> bool {
+    if facts.strategy.ratio.is_some() {
+        return false;
+    }
     if course.canary().is_some() && !facts.is_leaving {
         return true;
     }
@@ -278,9 +316,10 @@ fn complete(facts: &Facts<'_>, course: Course, actions: Vec<Action>) -> Plan {
         .min()
         .map(|(at, reason)| Wake { at: *at, reason: reason.clone() });
     let wanted_weight = course.permitted(facts);
+    let watches_pods = restart::under_way(facts, &course).is_some();
     let status = status::finish(facts, course, wanted_weight);
     let notes = narrate::narrate(before, &status);
-    Plan { actions, status, is_status_first, is_abort, queries, notes, wake }
+    Plan { actions, status, is_status_first, is_abort, queries, notes, wake, watches_pods }
 }
 
 impl Plan {

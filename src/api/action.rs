@@ -42,6 +42,8 @@ pub enum Verb {
     Pause,
     /// Go on.
     Resume,
+    /// Restart all pods, a few at a time. The revision is stable's, or the canary's.
+    Restart,
 }
 
 impl fmt::Display for Verb {
@@ -53,6 +55,7 @@ impl fmt::Display for Verb {
             Self::Retry => "retry",
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::Restart => "restart",
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The parts of a VirtualService's spec that weights depend on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,19 +16,85 @@ pub struct VirtualServiceSpec {
     pub gateways: Vec<String>,
     /// HTTP routes, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub http: Vec<HttpRoute>,
+    pub http: Vec<Route>,
+    /// TLS routes, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tls: Vec<Route>,
+    /// TCP routes, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tcp: Vec<Route>,
 }
 
-/// One HTTP route.
+impl VirtualServiceSpec {
+    /// The routes of a protocol.
+    pub fn routes(&self, protocol: Protocol) -> &[Route] {
+        match protocol {
+            Protocol::Http => &self.http,
+            Protocol::Tls => &self.tls,
+            Protocol::Tcp => &self.tcp,
+        }
+    }
+
+    /// Every route.
+    pub fn all(&self) -> impl Iterator<Item = &Route> {
+        self.http.iter().chain(&self.tls).chain(&self.tcp)
+    }
+}
+
+/// The protocol of a route.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP, gRPC among it.
+    #[default]
+    Http,
+    /// TLS, passed through by server name.
+    Tls,
+    /// TCP.
+    Tcp,
+}
+
+impl Protocol {
+    /// Its field in a VirtualService's spec.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tls => "tls",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// One route.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct HttpRoute {
-    /// Its name.
+pub struct Route {
+    /// Its name; HTTP routes alone have one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// What a TLS or TCP route matches; matches by anything else are not kept.
+    #[serde(rename = "match", deserialize_with = "matches", skip_serializing_if = "Vec::is_empty")]
+    pub matches: Vec<Match>,
     /// Its destinations.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub route: Vec<WeightedDestination>,
+}
+
+fn matches<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Match>, D::Error> {
+    let all = Vec::<Match>::deserialize(deserializer)?;
+    Ok(all.into_iter().filter(|one| one.port.is_some() || !one.sni_hosts.is_empty()).collect())
+}
+
+/// What a TLS or TCP route matches.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Match {
+    /// The port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<i32>,
+    /// Server names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sni_hosts: Vec<String>,
 }
 
 /// A destination and its share.

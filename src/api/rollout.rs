@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -32,10 +34,23 @@ pub struct RolloutSpec {
     /// How many old ReplicaSets without pods are kept. Absent: 10.
     #[schemars(range(min = 0))]
     pub revision_history_limit: Option<i32>,
+    /// Revisions that may be gone back to without steps. Absent: every older revision runs the steps again.
+    pub rollback_window: Option<RollbackWindow>,
+    /// Restarts the pods that are older than this time, a few at a time and as disruption budgets allow. May lie ahead.
+    pub restart_at: Option<Timestamp>,
     /// Holds the rollout where it is. An abort and a revert to stable still happen.
     pub paused: Option<bool>,
     /// How a new template reaches traffic.
     pub strategy: StrategySpec,
+}
+
+/// How far a rollback reaches that skips the steps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RollbackWindow {
+    /// A revision that was promoted before skips steps and analysis when fewer revisions than this lie between it and
+    /// stable, by age. Its pods still come first.
+    #[schemars(range(min = 0))]
+    pub revisions: i32,
 }
 
 /// Labels that a pod must carry.
@@ -51,16 +66,30 @@ pub struct Selector {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StrategySpec {
-    /// Canary by weights of an Istio route.
+    /// Canary by weights of an Istio route, or by the ratio of pods.
     pub canary: CanarySpec,
 }
 
-/// Canary by weights of an Istio route.
+/// Canary by weights of an Istio route, or by the ratio of pods.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CanarySpec {
-    /// The Istio route whose weights are shifted.
-    pub traffic_routing: TrafficRoutingSpec,
+    /// The Istio route whose weights are shifted. Absent: a canary by the ratio of pods behind one Service.
+    pub traffic_routing: Option<TrafficRoutingSpec>,
+    /// The Service that serves stable, for weights between two Services. Serin adds the key `serin.dev/revision-hash` to
+    /// its selector; absent in the cluster, Serin creates and owns it.
+    pub stable_service: Option<String>,
+    /// The Service that serves the canary, likewise.
+    pub canary_service: Option<String>,
+    /// Whether stable has only the pods that its share of the traffic needs. An abort then waits for stable's pods. Absent: false.
+    pub dynamic_stable_scale: Option<bool>,
+    /// Pods that any ReplicaSet with pods has at least, never more than `replicas`; with `trafficRouting` only. Absent: 1.
+    #[schemars(range(min = 1))]
+    pub min_pods_per_replica_set: Option<i32>,
+    /// Pods above `replicas` while their ratio changes: a number, or percent rounded up; without `trafficRouting` only. Absent: 25%.
+    pub max_surge: Option<IntOrString>,
+    /// Pods that may be missing while their ratio changes, and while pods are restarted: a number, or percent rounded down. Absent: 25%.
+    pub max_unavailable: Option<IntOrString>,
     /// Seconds that the previous stable's pods are kept after a promotion, or a superseded canary's. Absent: 30.
     #[schemars(range(min = 0))]
     pub scale_down_delay_seconds: Option<i32>,
@@ -117,11 +146,35 @@ pub struct OwnedRouteSpec {
 
 /// A VirtualService in the Rollout's namespace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct VirtualServiceRef {
     /// Its name.
     pub name: String,
-    /// Names of its HTTP routes to edit. Absent: the only HTTP route it has.
+    /// Names of its HTTP routes to edit. Absent: the only HTTP route it has, unless TLS or TCP routes are named.
     pub routes: Option<Vec<String>>,
+    /// Its TLS routes to edit.
+    pub tls_routes: Option<Vec<TlsRouteRef>>,
+    /// Its TCP routes to edit.
+    pub tcp_routes: Option<Vec<TcpRouteRef>>,
+}
+
+/// A TLS route, by what it matches: `port`, `sniHosts`, or both.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TlsRouteRef {
+    /// The port that one of its matches names.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+    /// The server names that one of its matches holds, all of them and no other.
+    pub sni_hosts: Option<Vec<String>>,
+}
+
+/// A TCP route, by the port that it matches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TcpRouteRef {
+    /// The port that one of its matches names.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
 }
 
 /// A DestinationRule in the Rollout's namespace.
@@ -137,16 +190,35 @@ pub struct DestinationRuleRef {
 }
 
 /// One step: exactly one of its fields.
+// The steps that are passed are hashed as JSON: a member that comes later is left out where it is absent, so that no
+// rollout begins again when Serin is upgraded.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StepSpec {
     /// Percent of traffic for the canary, 0 to 100. Its pods come first.
     #[schemars(range(min = 0, max = 100))]
     pub set_weight: Option<i32>,
+    /// Canary pods from here on, whatever the weight; holds until the next such step. All pods come once the steps are passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_canary_scale: Option<CanaryScaleSpec>,
     /// Waits.
     pub pause: Option<PauseSpec>,
     /// Waits for an analysis to pass; a failed one aborts.
     pub analysis: Option<StepAnalysisSpec>,
+}
+
+/// Canary pods: exactly one of its fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryScaleSpec {
+    /// A number of pods.
+    #[schemars(range(min = 0))]
+    pub replicas: Option<i32>,
+    /// Percent of `spec.replicas`, rounded up.
+    #[schemars(range(min = 0, max = 100))]
+    pub weight: Option<i32>,
+    /// True: what the weight needs again, as without this step.
+    pub match_traffic_weight: Option<bool>,
 }
 
 /// How long to wait.

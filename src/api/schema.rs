@@ -34,8 +34,6 @@ pub const ROLLOUT_REFUSED: &[Refused] = &[
         path: "",
         fields: &[
             ("workloadRef", "is not supported yet; write the pod template in spec.template"),
-            ("restartAt", NOT_YET),
-            ("rollbackWindow", NOT_YET),
             ("promotion", NOT_YET),
             ("analysis", "is not supported: there are no AnalysisRun objects to limit; remove it"),
         ],
@@ -45,15 +43,9 @@ pub const ROLLOUT_REFUSED: &[Refused] = &[
     Refused {
         path: "strategy.canary",
         fields: &[
-            ("canaryService", "is not supported yet; route by subsets of one Service"),
-            ("stableService", "is not supported yet; route by subsets of one Service"),
-            ("dynamicStableScale", NOT_YET),
-            ("minPodsPerReplicaSet", NOT_YET),
-            ("maxSurge", "has no meaning with trafficRouting; remove it"),
-            ("maxUnavailable", "has no meaning with trafficRouting; remove it"),
             ("canaryMetadata", NOT_YET),
             ("stableMetadata", NOT_YET),
-            ("pingPong", "is not supported; route by subsets of one Service"),
+            ("pingPong", "is not supported; use stableService and canaryService, or subsets of one Service"),
             ("antiAffinity", "is not supported; write the affinity in the pod template"),
             ("scaleDownDelayRevisionLimit", "is not supported; use scaleDownDelaySeconds"),
             ("replicaProgressThreshold", NOT_YET),
@@ -73,8 +65,6 @@ pub const ROLLOUT_REFUSED: &[Refused] = &[
             ("maxTrafficWeight", "is not supported by Istio; weights are percent"),
         ],
     },
-    Refused { path: "strategy.canary.trafficRouting.istio.virtualService", fields: VIRTUAL_SERVICE_REFUSED },
-    Refused { path: "strategy.canary.trafficRouting.istio.virtualServices[]", fields: VIRTUAL_SERVICE_REFUSED },
     Refused {
         path: "strategy.canary.trafficRouting.istio.destinationRule",
         fields: &[("additionalSubsetNames", "is not needed: subsets that Serin does not own are kept; remove it")],
@@ -82,7 +72,6 @@ pub const ROLLOUT_REFUSED: &[Refused] = &[
     Refused {
         path: "strategy.canary.steps[]",
         fields: &[
-            ("setCanaryScale", NOT_YET),
             ("setHeaderRoute", NOT_YET),
             ("setMirrorRoute", NOT_YET),
             ("approval", NOT_YET),
@@ -116,7 +105,6 @@ pub const ROLLOUT_REFUSED: &[Refused] = &[
     Refused { path: "strategy.canary.analysis.args[].valueFrom", fields: SECRET_REFUSED },
 ];
 
-const VIRTUAL_SERVICE_REFUSED: &[(&str, &str)] = &[("tlsRoutes", NOT_YET), ("tcpRoutes", NOT_YET)];
 const SECRET_REFUSED: &[(&str, &str)] = &[(
     "secretKeyRef",
     "is not supported: Serin reads no Secrets of applications; put credentials into a MetricProvider",
@@ -162,7 +150,13 @@ pub fn rollout() -> Value {
         ("strategy.canary.trafficRouting.managedRoutes", 50),
         ("strategy.canary.trafficRouting.istio.virtualServices", 20),
         ("strategy.canary.trafficRouting.istio.virtualServices[].routes", 50),
+        ("strategy.canary.trafficRouting.istio.virtualServices[].tlsRoutes", 50),
+        ("strategy.canary.trafficRouting.istio.virtualServices[].tlsRoutes[].sniHosts", 50),
+        ("strategy.canary.trafficRouting.istio.virtualServices[].tcpRoutes", 50),
         ("strategy.canary.trafficRouting.istio.virtualService.routes", 50),
+        ("strategy.canary.trafficRouting.istio.virtualService.tlsRoutes", 50),
+        ("strategy.canary.trafficRouting.istio.virtualService.tlsRoutes[].sniHosts", 50),
+        ("strategy.canary.trafficRouting.istio.virtualService.tcpRoutes", 50),
         ("strategy.canary.trafficRouting.istio.owned.hosts", 100),
         ("strategy.canary.trafficRouting.istio.owned.gateways", 20),
     ] {
@@ -187,11 +181,55 @@ fn rollout_rules(spec: &mut Value) {
         "destinationRule cannot be given with owned: Serin writes its own",
     );
     one_of(at(spec, "strategy.canary.steps[]"), STEP_MEMBERS);
+    one_of(at(spec, "strategy.canary.steps[].setCanaryScale"), SCALE_MEMBERS);
+    for reference in ["virtualService", "virtualServices[]"] {
+        let tls = at(spec, &format!("strategy.canary.trafficRouting.istio.{reference}.tlsRoutes[]"));
+        rule(tls, "has(self.port) || has(self.sniHosts)", "port or sniHosts is required: what the route matches");
+    }
+    canary_rules(at(spec, "strategy.canary"));
     for args in ["strategy.canary.steps[].analysis.args[]", "strategy.canary.analysis.args[]"] {
         one_of(at(spec, args), &["value", "valueFrom"]);
         one_of(at(spec, &format!("{args}.valueFrom")), &["podTemplateHashValue", "fieldRef", "secretKeyRef"]);
     }
 }
+
+/// What belongs to which kind of canary: weights between subsets, weights between Services, or pods alone.
+fn canary_rules(canary: &mut Value) {
+    rule(
+        canary,
+        "has(self.stableService) == has(self.canaryService)",
+        "stableService and canaryService belong together; name both or none",
+    );
+    rule(
+        canary,
+        "!has(self.stableService) || (has(self.trafficRouting) && !has(self.trafficRouting.istio.owned) && !has(self.trafficRouting.istio.destinationRule))",
+        "stableService and canaryService need a virtualService whose weights lie between them: without owned, without destinationRule",
+    );
+    rule(
+        canary,
+        "!has(self.maxSurge) || !has(self.trafficRouting)",
+        "maxSurge has no meaning with trafficRouting; remove it",
+    );
+    for field in NEED_ROUTING {
+        rule(
+            canary,
+            &format!("!has(self.{field}) || has(self.trafficRouting)"),
+            &format!("{field} needs trafficRouting; remove it"),
+        );
+    }
+    rule(
+        canary,
+        "has(self.trafficRouting) || !has(self.steps) || !self.steps.exists(step, has(step.setCanaryScale))",
+        "setCanaryScale needs trafficRouting: without it the pods are the weight",
+    );
+}
+
+/// Fields of the canary that mean nothing without a route.
+pub const NEED_ROUTING: &[&str] =
+    &["dynamicStableScale", "minPodsPerReplicaSet", "scaleDownDelaySeconds", "abortScaleDownDelaySeconds"];
+
+/// Every member of `setCanaryScale`.
+pub const SCALE_MEMBERS: &[&str] = &["replicas", "weight", "matchTrafficWeight"];
 
 /// Every member that a step can have, supported or refused.
 pub const STEP_MEMBERS: &[&str] = &[
@@ -358,15 +396,8 @@ fn refuse(spec: &mut Value, table: &[Refused]) {
 
 /// Schema of a refused field: CEL sees only fields with a type, so that each has the one that its author means.
 fn refused_schema(field: &str) -> Value {
-    const LISTS: [&str; 6] =
-        ["dryRun", "measurementRetention", "templates", "matchExpressions", "tlsRoutes", "tcpRoutes"];
-    const SCALARS: [&str; 13] = [
-        "restartAt",
-        "canaryService",
-        "stableService",
-        "minPodsPerReplicaSet",
-        "maxSurge",
-        "maxUnavailable",
+    const LISTS: [&str; 4] = ["dryRun", "measurementRetention", "templates", "matchExpressions"];
+    const SCALARS: [&str; 7] = [
         "scaleDownDelayRevisionLimit",
         "maxTrafficWeight",
         "confidence",
@@ -377,7 +408,6 @@ fn refused_schema(field: &str) -> Value {
     ];
     let object = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     match field {
-        "dynamicStableScale" => json!({"type": "boolean"}),
         "additionalSubsetNames" => json!({"type": "array", "items": {"type": "string"}}),
         list if LISTS.contains(&list) => json!({"type": "array", "items": object}),
         scalar if SCALARS.contains(&scalar) => json!({"x-kubernetes-int-or-string": true}),

@@ -48,6 +48,12 @@ pub struct RolloutStatus {
     /// A pause by action.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<Decision>,
+    /// A restart of the pods that an action asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Decision>,
+    /// Pods older than this were restarted: the last `restartAt`, or the time of the last action, that is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restarted_at: Option<Timestamp>,
     /// The route as last observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<RouteStatus>,
@@ -88,6 +94,8 @@ impl Default for RolloutStatus {
             attempt: None,
             aborted: None,
             paused: None,
+            restart: None,
+            restarted_at: None,
             route: None,
             analysis: Vec::new(),
             draining: Vec::new(),
@@ -181,7 +189,7 @@ pub struct Attempt {
     /// The weight of the last `setWeight` step that was passed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub weight: i32,
-    /// Whether the remaining steps are skipped, by a promoteFull on record.
+    /// Whether the remaining steps are skipped: by a promoteFull or a rollback within the window, both on record.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_steps: bool,
     /// Since when the canary has too few pods, and the most it had since.

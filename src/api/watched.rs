@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -142,9 +143,14 @@ watched!(
     /// A Service.
     Service, "", "v1", "Service", "services", NamespaceResourceScope,
     {
-        /// Its selector.
+        /// Its selector and ports.
         spec: ServiceSpec,
     }
+);
+
+watched!(
+    /// A pod, by its metadata alone; watched only while a restart is under way.
+    Pod, "", "v1", "Pod", "pods", NamespaceResourceScope, {}
 );
 
 /// The parts of a ReplicaSet's spec that a pass reads.
@@ -202,7 +208,28 @@ pub struct ReplicaSetStatus {
 #[serde(default)]
 pub struct ServiceSpec {
     /// Labels of the pods behind it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub selector: BTreeMap<String, String>,
+    /// Its ports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<ServicePort>,
+}
+
+/// One port of a Service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServicePort {
+    /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its number.
+    pub port: i32,
+    /// The pod's port, where it differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_port: Option<IntOrString>,
+    /// The protocol that Istio takes it for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_protocol: Option<String>,
 }
 
 /// Reads an object's metadata without what no pass reads. Of `managedFields` the last foreign writer of the spec stays,

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::ReplicaSet as FullReplicaSet;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Evict, EvictParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource};
 use serde::Serialize;
@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use super::Shell;
 use super::error::{Class, Error};
 use crate::api::names;
-use crate::api::watched::{DestinationRule, ReplicaSet, Rollout, RolloutAction, VirtualService};
+use crate::api::status::RolloutStatus;
+use crate::api::watched::{DestinationRule, Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
 use crate::plan::action::{Action, SubsetEdit, WeightEdit};
 use crate::plan::observed::Observed;
 use crate::plan::{Plan, objects};
@@ -36,43 +37,30 @@ pub const PERMISSIONS: &[(&str, &str, &[&str])] = &[
     ("serin.dev", "metricproviders", &["list", "watch"]),
     ("serin.dev", "rolloutactions", &["list", "watch", "patch", "delete"]),
     ("serin.dev", "rolloutactions/status", &["patch"]),
+    ("", "pods", &["list", "watch"]),
+    ("", "pods/eviction", &["create"]),
     ("apps", "replicasets", &["get", "list", "watch", "create", "patch", "delete"]),
-    ("", "services", &["list", "watch"]),
+    ("", "services", &["list", "watch", "create", "patch"]),
     ("networking.istio.io", "virtualservices", &["get", "list", "watch", "create", "patch"]),
     ("networking.istio.io", "destinationrules", &["get", "list", "watch", "create", "patch"]),
     ("events.k8s.io", "events", &["create", "patch"]),
 ];
 
-/// Carries a plan out: the status before the actions where it decides something, else after them.
-/// An abort's route writes go out even if the status write fails.
-pub async fn apply(shell: &Shell, observed: &Observed, plan: &Plan) -> Result<(), Error> {
-    let is_changed = plan.status != observed.rollout.status;
-    let mut recorded = Ok(());
-    if plan.is_status_first && is_changed {
-        recorded = write_status(shell, observed, plan).await;
-        if recorded.is_err() && !plan.is_abort {
-            return recorded;
-        }
-    }
-    for action in &plan.actions {
-        if recorded.is_err() && !action.is_route() {
-            continue;
-        }
+/// Carries the actions of a plan out, in order; after a failed one the rest is left.
+/// Where the status could not be recorded before them, only an abort's route writes go out.
+pub async fn apply(shell: &Shell, observed: &Observed, plan: &Plan, is_recorded: bool) -> Result<(), Error> {
+    for action in plan.actions.iter().filter(|action| is_recorded || action.is_route()) {
         carry_out(shell, observed, action).await?;
-    }
-    recorded?;
-    if is_changed && !plan.is_status_first {
-        write_status(shell, observed, plan).await?;
     }
     Ok(())
 }
 
 /// Writes the whole status, only onto the version that was read.
-pub async fn write_status(shell: &Shell, observed: &Observed, plan: &Plan) -> Result<(), Error> {
+pub async fn write_status(shell: &Shell, observed: &Observed, status: &RolloutStatus) -> Result<(), Error> {
     let metadata = &observed.rollout.metadata;
     let patch = json!([
         {"op": "test", "path": "/metadata/resourceVersion", "value": shell.version_of(&observed.rollout)},
-        {"op": "add", "path": "/status", "value": plan.status},
+        {"op": "add", "path": "/status", "value": status},
     ]);
     let api: Api<Rollout> = api(shell, observed);
     let name = metadata.name.clone().unwrap_or_default();
@@ -82,6 +70,8 @@ pub async fn write_status(shell: &Shell, observed: &Observed, plan: &Plan) -> Re
     shell.remember(written);
     Ok(())
 }
+
+impl Evict for Pod {}
 
 fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(shell: &Shell, observed: &Observed) -> Api<K> {
     Api::namespaced(shell.client.clone(), observed.rollout.metadata.namespace.as_deref().unwrap_or_default())
@@ -146,9 +136,43 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
         Action::EditDestinationRule { name, version, edits } => {
             edit_destination_rule(shell, observed, action, (name, version, edits)).await
         }
+        Action::CreateService { name, ports } => {
+            let body = objects::service(&observed.rollout, name, ports);
+            let created = create(shell, observed, action, "services", &body).await?;
+            shell.caches.services.put(created);
+            Ok(())
+        }
+        Action::EditService { name, version, hash } => {
+            let api: Api<Service> = api(shell, observed);
+            let body = objects::selector_patch(version, hash.as_deref());
+            let patch = Patch::Merge(&body);
+            let written =
+                shell.write("services", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await?;
+            shell.caches.services.put(written);
+            Ok(())
+        }
+        Action::EvictPod { name, uid } => evict(shell, observed, action, (name, uid)).await,
         Action::Answer { .. } | Action::OwnAction { .. } | Action::DeleteAction { .. } => {
             answer(shell, observed, action).await
         }
+    }
+}
+
+/// Evicts a pod; a disruption budget that refuses is asked again later.
+async fn evict(shell: &Shell, observed: &Observed, action: &Action, (name, uid): (&str, &str)) -> Result<(), Error> {
+    let api: Api<Pod> = api(shell, observed);
+    let delete_options = DeleteParams {
+        preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    let params = EvictParams { delete_options: Some(delete_options), ..EvictParams::default() };
+    match shell.write("pods/eviction", "create", &action.to_string(), api.evict(name, &params)).await {
+        Err(error) if error.code() == Some(429) => {
+            shell.refuse_eviction(&observed.rollout, &error);
+            Ok(())
+        }
+        Err(error) if error.code() == Some(404) => Ok(()),
+        result => result.map(|_| ()),
     }
 }
 
@@ -203,10 +227,9 @@ async fn set_replicas(shell: &Shell, observed: &Observed, action: &Action, repli
     let name = observed.rollout.metadata.name.clone().unwrap_or_default();
     let body = json!({"metadata": {"resourceVersion": observed.rollout.metadata.resource_version}, "spec": {"replicas": replicas}});
     let patch = Patch::Merge(&body);
-    shell
-        .write("rollouts/scale", "patch", &action.to_string(), api.patch_scale(&name, &params(), &patch))
-        .await
-        .map(|_| ())
+    shell.write("rollouts/scale", "patch", &action.to_string(), api.patch_scale(&name, &params(), &patch)).await?;
+    // The answer is a Scale: the Rollout that it belongs to is read once.
+    shell.reread(&observed.rollout).await
 }
 
 async fn set_finalizer(shell: &Shell, observed: &Observed, action: &Action) -> Result<(), Error> {
@@ -356,7 +379,10 @@ async fn answer(shell: &Shell, observed: &Observed, action: &Action) -> Result<(
         | Action::WriteVirtualService { .. }
         | Action::WriteDestinationRule { .. }
         | Action::EditVirtualService { .. }
-        | Action::EditDestinationRule { .. } => {}
+        | Action::EditDestinationRule { .. }
+        | Action::CreateService { .. }
+        | Action::EditService { .. }
+        | Action::EvictPod { .. } => {}
     }
     Ok(())
 }

@@ -135,7 +135,7 @@ pub fn version_of<K: Resource>(object: &K) -> u64 {
 pub async fn feed<K>(
     cache: Arc<Cache<K>>,
     api: Api<K>,
-    selector: Option<&'static str>,
+    selector: Option<String>,
     on_change: OnChange<K>,
     readiness: Readiness,
 ) where
@@ -146,7 +146,7 @@ pub async fn feed<K>(
     loop {
         let mut config = watcher::Config::default();
         config = if streams { config.streaming_lists() } else { config.page_size(100) };
-        if let Some(selector) = selector {
+        if let Some(selector) = &selector {
             config = config.labels(selector);
         }
         let mut events = watch(api.clone(), config).default_backoff().boxed();

@@ -102,6 +102,8 @@ pub fn observe(shell: &Shell, rollout: &Rollout) -> (Observed, BTreeSet<String>)
         actions: caches.actions.find(&own).into_iter().map(|one| (*one).clone()).collect(),
         settings: shell.settings.clone(),
         refusal: shell.refusal(&namespace, &name),
+        pods: shell.pods.of(&format!("{namespace}/{name}")),
+        eviction_refused: shell.eviction_refused(&format!("{namespace}/{name}")),
         ..Observed::default()
     };
     read_route(shell, &namespace, &name, &spec, &mut observed, &mut read);
@@ -141,7 +143,9 @@ fn read_route(
     {
         words_of_routes.insert(format!("vshost/{}", full_host(host, namespace)));
     }
-    if let Some(host) = text(istio.pointer("/owned/host")) {
+    let sides =
+        ["/strategy/canary/stableService", "/strategy/canary/canaryService"].map(|path| text(spec.pointer(path)));
+    for host in sides.into_iter().flatten().chain(text(istio.pointer("/owned/host"))) {
         services.insert(full_host(&host, namespace));
     }
     for word in &words_of_routes {
@@ -158,8 +162,7 @@ fn read_route(
     {
         let hosts = one
             .spec
-            .http
-            .iter()
+            .all()
             .flat_map(|route| &route.route)
             .map(|weighted| full_host(&weighted.destination.host, namespace));
         services.extend(hosts);

@@ -11,14 +11,20 @@ use tracing::Instrument;
 use super::error::{Class, Error};
 use super::{Shell, apply, clock, measure, observe};
 use crate::api::names;
-use crate::api::status::Phase;
+use crate::api::status::{Outcome, OutcomeKind, Phase, RolloutStatus};
 use crate::api::watched::Rollout;
 use crate::plan::measurement::Measurement;
+use crate::plan::narrate::Note;
 use crate::plan::observed::Observed;
+use crate::plan::status::is_pressing;
 use crate::plan::{self, Plan, invariant};
 
 /// Passes in a row after conflicts, before the next one waits for its turn.
 const PASSES_MOST: usize = 4;
+/// Plans in one pass, before the status is written and the next pass begins.
+const ROUNDS_MOST: usize = 10;
+/// No wait at all: the next pass begins once others have had their turn.
+const AT_ONCE: Duration = Duration::from_millis(1);
 /// The first wait after a failure, and the longest.
 const BACKOFF: Duration = Duration::from_millis(200);
 const BACKOFF_MOST: Duration = Duration::from_secs(30);
@@ -65,40 +71,99 @@ async fn passes(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Resul
     }
 }
 
-async fn pass(rollout: &Rollout, shell: &Arc<Shell>, name: &str) -> Result<Requeue, Error> {
+/// Plans and acts until nothing more can be done at once: each round sees the API server's answers to the one before.
+/// The status is written once, at the end; a round that decides something writes it first.
+async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<Requeue, Error> {
     if !shell.leadership.may_write() {
         return Ok(Requeue::await_change());
     }
-    let now = (shell.clock)();
-    let (observed, read) = observe::observe(shell, rollout);
-    shell.refer(name, read);
-    let measured = shell.inbox.answers(name);
-    let plan = plan::plan(&observed, &measured, now);
-    for violation in invariant::check(&observed, &plan, now) {
-        tracing::error!(%violation, "a plan breaks an invariant; please report it");
+    let mut pass = Pass { shell, name, stored: rollout.status.clone(), measured: Vec::new(), notes: Vec::new() };
+    let mut status = rollout.status.clone();
+    for _ in 0..ROUNDS_MOST {
+        let now = (shell.clock)();
+        let (mut observed, read) = observe::observe(shell, &shell.newest(rollout));
+        observed.rollout.status = status;
+        shell.refer(name, read);
+        pass.measured = shell.inbox.answers(name);
+        let plan = plan::plan(&observed, &pass.measured, now);
+        for violation in invariant::check(&observed, &plan, now) {
+            tracing::error!(%violation, "a plan breaks an invariant; please report it");
+        }
+        if !plan.is_idle(&observed.rollout.status) {
+            tracing::debug!(phase = %plan.phase(), actions = plan.actions.len(), message = %plan.status.message, "planned");
+        }
+        let carried = pass.carry_out(&observed, &plan).await;
+        ask(shell, &plan, name);
+        carried?;
+        if plan.actions.is_empty() {
+            return pass.end(&observed, &plan).await;
+        }
+        status = plan.status;
     }
-    if !plan.is_idle(&observed.rollout.status) {
-        tracing::debug!(phase = %plan.phase(), actions = plan.actions.len(), message = %plan.status.message, "planned");
-    }
-    let applied = carry_out(shell, &observed, &plan, name).await;
-    ask(shell, &plan, name);
-    applied?;
-    settle(shell, &observed, &plan, &measured, name);
-    Ok(plan.wake.map_or_else(
-        || Requeue::requeue(FAR),
-        |wake| Requeue::requeue(clock::until((shell.clock)(), wake.at).max(Duration::from_millis(1))),
-    ))
+    let (mut observed, _) = observe::observe(shell, &shell.newest(rollout));
+    observed.rollout.status = pass.stored.clone();
+    pass.store(&observed, &status).await?;
+    Ok(Requeue::requeue(AT_ONCE))
 }
 
-/// Applies the plan; while the API server refuses a write, only the status says so.
-async fn carry_out(shell: &Arc<Shell>, observed: &Observed, plan: &Plan, name: &str) -> Result<(), Error> {
-    if let Some(message) = observed.refusal.clone().filter(|_| shell.tells_refusal(name)) {
-        if plan.status != observed.rollout.status {
-            apply::write_status(shell, observed, plan).await?;
+/// A pass under way.
+struct Pass<'a> {
+    shell: &'a Arc<Shell>,
+    name: &'a str,
+    /// The status that the API server has.
+    stored: RolloutStatus,
+    /// Answers that the plans have counted and no stored status has.
+    measured: Vec<Measurement>,
+    /// What to tell people once the status is stored.
+    notes: Vec<Note>,
+}
+
+impl Pass<'_> {
+    /// Carries a plan out; while the API server refuses a write, only the status says so.
+    async fn carry_out(&mut self, observed: &Observed, plan: &Plan) -> Result<(), Error> {
+        self.notes.extend(plan.notes.iter().cloned());
+        if let Some(message) = observed.refusal.clone().filter(|_| self.shell.tells_refusal(self.name)) {
+            self.store(observed, &plan.status).await?;
+            return Err(Error::Told { message });
         }
-        return Err(Error::Told { message });
+        let recorded = if plan.is_status_first { self.store(observed, &plan.status).await } else { Ok(()) };
+        if recorded.is_err() && !plan.is_abort {
+            return recorded;
+        }
+        if plan.watches_pods {
+            self.shell.pods.begin(&self.shell.client, self.name, &self.shell.trigger);
+        } else {
+            self.shell.pods.end(self.name);
+        }
+        apply::apply(self.shell, observed, plan, recorded.is_ok()).await?;
+        recorded
     }
-    apply::apply(shell, observed, plan).await
+
+    /// Writes the status where it differs, and tells people what it says.
+    async fn store(&mut self, observed: &Observed, status: &RolloutStatus) -> Result<(), Error> {
+        if *status != self.stored {
+            apply::write_status(self.shell, observed, status).await?;
+            self.shell.store(self.name);
+        }
+        self.shell.inbox.drop_recorded(self.name, &self.measured);
+        let before = std::mem::replace(&mut self.stored, status.clone());
+        tell(self.shell, observed, (&before, status), std::mem::take(&mut self.notes));
+        Ok(())
+    }
+
+    /// Ends the pass: the status is stored, unless it differs in counts alone and was stored a moment ago.
+    async fn end(mut self, observed: &Observed, plan: &Plan) -> Result<Requeue, Error> {
+        let wake = plan.wake.as_ref().map(|wake| clock::until((self.shell.clock)(), wake.at).max(AT_ONCE));
+        let is_pressing = is_pressing(&self.stored, &plan.status) || !self.measured.is_empty();
+        let wait = if is_pressing { None } else { self.shell.may_wait(self.name) };
+        if wait.is_none() || plan.status == self.stored {
+            self.store(observed, &plan.status).await?;
+        }
+        self.shell.forget_refusal(self.name);
+        self.shell.in_phase(self.name, label(plan.phase()));
+        let wait = wait.filter(|_| plan.status != self.stored);
+        Ok(Requeue::requeue(wake.into_iter().chain(wait).min().unwrap_or(FAR)))
+    }
 }
 
 /// Starts the queries that are due.
@@ -113,11 +178,8 @@ fn ask(shell: &Arc<Shell>, plan: &Plan, name: &str) {
     }
 }
 
-/// After a whole pass: answers are recorded, people are told.
-fn settle(shell: &Arc<Shell>, observed: &Observed, plan: &Plan, measured: &[Measurement], name: &str) {
-    shell.inbox.drop_recorded(name, measured);
-    shell.forget_refusal(name);
-    shell.in_phase(name, label(plan.phase()));
+/// Tells people what a stored status says that the one before did not.
+fn tell(shell: &Shell, observed: &Observed, (before, after): (&RolloutStatus, &RolloutStatus), notes: Vec<Note>) {
     let metadata = &observed.rollout.metadata;
     let about = ObjectReference {
         api_version: Some(names::API_VERSION.into()),
@@ -128,20 +190,21 @@ fn settle(shell: &Arc<Shell>, observed: &Observed, plan: &Plan, measured: &[Meas
         resource_version: metadata.resource_version.clone(),
         field_path: None,
     };
-    for note in &plan.notes {
+    for note in notes {
         if note.is_warning {
             tracing::warn!(reason = %note.reason, message = %note.message);
         } else {
             tracing::info!(reason = %note.reason, message = %note.message);
         }
-        shell.publisher.publish(about.clone(), note.clone());
+        shell.publisher.publish(about.clone(), note);
     }
-    for outcome in plan.status.history.iter().filter(|outcome| !observed.rollout.status.history.contains(outcome)) {
+    let is_new = |outcome: &&Outcome| before.stable.is_some() && !before.history.contains(outcome);
+    for outcome in after.history.iter().filter(is_new) {
         shell.metrics.ended(match outcome.outcome {
-            crate::api::status::OutcomeKind::Promoted => "promoted",
-            crate::api::status::OutcomeKind::Aborted => "aborted",
-            crate::api::status::OutcomeKind::Superseded => "superseded",
-            crate::api::status::OutcomeKind::Reverted => "reverted",
+            OutcomeKind::Promoted => "promoted",
+            OutcomeKind::Aborted => "aborted",
+            OutcomeKind::Superseded => "superseded",
+            OutcomeKind::Reverted => "reverted",
         });
     }
 }

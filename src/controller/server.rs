@@ -69,6 +69,11 @@ impl Readiness {
         told.collect()
     }
 
+    /// Whether every kind is listed, or known to be absent.
+    pub fn is_listed(&self) -> bool {
+        *self.listed.borrow()
+    }
+
     /// Waits until passes may begin.
     pub async fn wait(&self) {
         let _ = self.listed.subscribe().wait_for(|listed| *listed).await;

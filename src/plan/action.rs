@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::weight::Split;
+use crate::api::istio::Protocol;
+use crate::api::watched::ServicePort;
 
 /// One write. Names are in the Rollout's namespace; versions are those of the snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +92,29 @@ pub enum Action {
         /// Each subset to edit.
         edits: Vec<SubsetEdit>,
     },
+    /// Creates a Service of a canary between hosts.
+    CreateService {
+        /// Its name.
+        name: String,
+        /// Its ports.
+        ports: Vec<ServicePort>,
+    },
+    /// Edits the revision key of a Service's selector.
+    EditService {
+        /// Its name.
+        name: String,
+        /// Its version in the snapshot.
+        version: String,
+        /// The hash; none removes the key.
+        hash: Option<String>,
+    },
+    /// Evicts a pod that is to be restarted; disruption budgets may refuse it for now.
+    EvictPod {
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+    },
     /// Answers a `RolloutAction`.
     Answer {
         /// Its name.
@@ -122,8 +147,10 @@ pub enum Action {
 /// New weights of one route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeightEdit {
-    /// Index in `spec.http`.
-    pub http: usize,
+    /// The route's protocol.
+    pub protocol: Protocol,
+    /// Index among the routes of its protocol.
+    pub at: usize,
     /// The route's name, where it has one.
     pub route: Option<String>,
     /// Index of the stable destination.
@@ -154,13 +181,16 @@ impl Action {
             Self::WriteVirtualService { .. }
             | Self::WriteDestinationRule { .. }
             | Self::EditVirtualService { .. }
-            | Self::EditDestinationRule { .. } => true,
+            | Self::EditDestinationRule { .. }
+            | Self::CreateService { .. }
+            | Self::EditService { .. } => true,
             Self::SetReplicas { .. }
             | Self::AddFinalizer
             | Self::RemoveFinalizer
             | Self::CreateReplicaSet { .. }
             | Self::ScaleReplicaSet { .. }
             | Self::DeleteReplicaSet { .. }
+            | Self::EvictPod { .. }
             | Self::Answer { .. }
             | Self::OwnAction { .. }
             | Self::DeleteAction { .. } => false,
@@ -200,6 +230,10 @@ impl fmt::Display for Action {
                     .iter()
                     .try_for_each(|edit| write!(f, " {}={}", edit.name, edit.hash.as_deref().unwrap_or("(none)")))
             }
+            Self::CreateService { name, .. } => write!(f, "create Service {name}"),
+            Self::EditService { name, hash: Some(hash), .. } => write!(f, "select revision {hash} in Service {name}"),
+            Self::EditService { name, hash: None, .. } => write!(f, "select all revisions in Service {name}"),
+            Self::EvictPod { name, .. } => write!(f, "evict pod {name}"),
             Self::Answer { name, accepted: true, .. } => write!(f, "accept RolloutAction {name}"),
             Self::Answer { name, accepted: false, .. } => write!(f, "refuse RolloutAction {name}"),
             Self::OwnAction { name, .. } => write!(f, "own RolloutAction {name}"),

@@ -1,7 +1,9 @@
 //! Begins and ends of an attempt: a first deployment, a new template, a newer one, stable's again, an abort, a promotion.
 
 use super::course::{Course, Facts};
-use super::revision::hash_text;
+use super::revision::{Pods, hash_text};
+use super::step;
+use super::weight::enough;
 use crate::api::names;
 use crate::api::status::{Aborted, Attempt, Decision, Draining, Outcome, OutcomeKind, RevisionStatus};
 
@@ -21,14 +23,16 @@ pub fn begin(facts: &Facts<'_>, course: &mut Course) {
     }
 }
 
-/// The first deployment has no canary: it becomes stable as soon as its pods are available.
+/// The first deployment has no canary: it becomes stable as soon as enough of its pods are available.
 fn first(facts: &Facts<'_>, course: &mut Course, target: &str) {
     let pods = facts.pods_of(target);
-    if !facts.pods.contains_key(target) || pods.available < facts.replicas {
+    if !facts.pods.contains_key(target) || pods.available < enough(facts.replicas) {
         return;
     }
     let why = format!("first deployment: {} of {} pods are available", pods.available, facts.replicas);
-    course.status.stable = Some(revision(facts, course, target));
+    let stable = revision(facts, course, target);
+    record(facts, course, &stable, OutcomeKind::Promoted, &why);
+    course.status.stable = Some(stable);
     course.decide(Decision { at: facts.now, by: SERIN.into(), what: "FirstDeployment".into(), why });
 }
 
@@ -61,8 +65,37 @@ fn start(facts: &Facts<'_>, course: &mut Course, target: &str) {
     }
     clear(course);
     course.status.draining.retain(|draining| draining.hash != target);
+    let rollback = rollback(facts, course, target);
     course.status.canary = Some(revision(facts, course, target));
     open(facts, course, 1);
+    if let Some(why) = rollback {
+        skip(facts, course);
+        course.decide(Decision { at: facts.now, by: SERIN.into(), what: "Rollback".into(), why });
+    }
+}
+
+/// Why a target may skip the steps: it was promoted before, and lies within the rollback window.
+fn rollback(facts: &Facts<'_>, course: &Course, target: &str) -> Option<String> {
+    let window = facts.strategy.rollback_window?;
+    let last = course.status.history.iter().rev().find(|outcome| outcome.hash == target)?;
+    let age = |pods: &Pods| (pods.created_at, pods.revision);
+    let (old, stable) = (facts.pods.get(target)?, facts.pods.get(course.stable()?)?);
+    let between = facts.pods.values().filter(|pods| age(old) < age(pods) && age(pods) < age(stable)).count();
+    let is_within = last.outcome == OutcomeKind::Promoted && age(old) < age(stable) && between < window;
+    is_within.then(|| {
+        format!("revision {target} was promoted before, and {between} revisions lie between it and stable: within rollbackWindow {window}, so that the steps are skipped")
+    })
+}
+
+/// Skips all steps; the canary is promoted as soon as it is fully available.
+pub fn skip(facts: &Facts<'_>, course: &mut Course) {
+    while course.step_index() < facts.strategy.steps.len() {
+        step::pass(facts, course);
+    }
+    course.status.analysis.clear();
+    if let Some(attempt) = &mut course.status.attempt {
+        attempt.skip_steps = true;
+    }
 }
 
 /// Opens an attempt at step 0.

@@ -66,10 +66,14 @@ fn title(verb: Verb) -> &'static str {
         Verb::Retry => "Retry",
         Verb::Pause => "Pause",
         Verb::Resume => "Resume",
+        Verb::Restart => "Restart",
     }
 }
 
 fn carry_out(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> Result<String, String> {
+    if spec.action == Verb::Restart {
+        return restart(facts, course, spec);
+    }
     let canary = course.status.canary.clone().ok_or_else(|| match course.stable() {
         Some(stable) if stable == spec.revision => {
             format!("revision {stable} is stable already; to go back, revert the commit")
@@ -101,15 +105,8 @@ fn carry_out(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -
         Verb::Promote => promote(facts, course, spec),
         Verb::PromoteFull if facts.strategy.paused => Err("spec.paused is true; set it to false in Git".into()),
         Verb::PromoteFull => {
-            let steps = facts.strategy.steps.len();
-            while course.step_index() < steps {
-                step::pass(facts, course);
-            }
             course.status.paused = None;
-            course.status.analysis.clear();
-            if let Some(attempt) = &mut course.status.attempt {
-                attempt.skip_steps = true;
-            }
+            attempt::skip(facts, course);
             Ok("all steps are skipped; the canary is promoted as soon as it is fully available".into())
         }
         Verb::Pause => {
@@ -119,7 +116,23 @@ fn carry_out(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -
             Ok("the rollout is held at its step".into())
         }
         Verb::Resume => resume(course),
+        Verb::Restart => restart(facts, course, spec),
     }
+}
+
+fn restart(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> Result<String, String> {
+    let canary = course.status.canary.as_ref().map(|canary| canary.hash.as_str());
+    if ![course.stable(), canary].contains(&Some(spec.revision.as_str())) {
+        let stable = course.stable().unwrap_or("none");
+        return Err(format!(
+            "decided on revision {}, but stable is {stable} now; look again and decide anew",
+            spec.revision
+        ));
+    }
+    let by = spec.by.clone().unwrap_or_else(|| "somebody".into());
+    let why = spec.reason.clone().unwrap_or_else(|| "no reason given".into());
+    course.status.restart = Some(Decision { at: facts.now, by, what: "Restart".into(), why });
+    Ok("all pods are restarted, a few at a time and as disruption budgets allow".into())
 }
 
 fn promote(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> Result<String, String> {

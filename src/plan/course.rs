@@ -7,9 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::analysis::later;
 use super::measurement::Query;
 use super::observed::Observed;
+use super::ratio;
 use super::revision::{self, Pods};
 use super::route::{self, Problem, Route};
-use super::strategy::{Routing, Step, Strategy};
+use super::strategy::{Routing, Scale, Step, Strategy};
 use super::weight::pods_for;
 use crate::api::names;
 use crate::api::status::{Decision, RevisionStatus, RolloutStatus, RouteStatus};
@@ -44,8 +45,7 @@ pub struct Facts<'a> {
 impl<'a> Facts<'a> {
     /// Reads a snapshot.
     pub fn of(observed: &'a Observed, strategy: &'a Strategy, now: Timestamp) -> Self {
-        let (route, problems) =
-            strategy.routing.as_ref().map_or_else(Default::default, |routing| route::observe(observed, routing));
+        let (route, problems) = route::observe(observed, strategy);
         let remembered = observed.rollout.status.stable.as_ref().map_or(1, |stable| stable.replicas.max(1));
         Self {
             observed,
@@ -68,6 +68,11 @@ impl<'a> Facts<'a> {
     /// Whether Serin owns the VirtualService.
     pub fn owns_route(&self) -> bool {
         matches!(self.strategy.routing, Some(Routing::Owned { .. }))
+    }
+
+    /// Pods of a revision that has any: `minPodsPerReplicaSet` at least, but never more than all.
+    pub fn at_least(&self, pods: i32) -> i32 {
+        if pods > 0 { pods.max(self.strategy.least_pods.min(self.replicas)) } else { pods }
     }
 
     /// Whether the finalizer is there.
@@ -184,18 +189,33 @@ impl Course {
         } else if self.has_passed_all(facts) || self.is_alone(facts) {
             facts.replicas
         } else {
-            pods_for(self.permitted(facts), facts.replicas)
+            self.pods_at(facts, self.permitted(facts))
         }
     }
 
     /// Canary pods that the permitted weight needs; all of them where stable has no ready pod.
     pub fn pods_carrying(&self, facts: &Facts<'_>) -> i32 {
-        if self.is_alone(facts) { self.pods_wanted(facts) } else { pods_for(self.permitted(facts), facts.replicas) }
+        if self.is_alone(facts) { self.pods_wanted(facts) } else { self.pods_at(facts, self.permitted(facts)) }
     }
 
-    /// Whether stable has no ready pod.
+    /// Canary pods for a weight: what the last `setCanaryScale` says, else what the weight needs.
+    pub fn pods_at(&self, facts: &Facts<'_>, weight: i32) -> i32 {
+        if let Some(ratio) = facts.strategy.ratio {
+            return ratio::split(weight, facts.replicas, ratio.max_surge).canary;
+        }
+        let mut passed = facts.strategy.steps.iter().take(self.step_index() + 1).rev();
+        let scale = passed.find_map(|step| if let Step::SetCanaryScale(scale) = step { Some(*scale) } else { None });
+        let pods = match scale {
+            Some(Scale::Replicas(pods)) if facts.replicas > 0 => pods,
+            Some(Scale::Weight(percent)) => pods_for(percent, facts.replicas),
+            Some(Scale::Replicas(_) | Scale::MatchTrafficWeight) | None => pods_for(weight, facts.replicas),
+        };
+        facts.at_least(pods)
+    }
+
+    /// Whether stable has no ready pod, so that the canary has all traffic.
     fn is_alone(&self, facts: &Facts<'_>) -> bool {
-        self.stable().is_none_or(|stable| facts.pods_of(stable).ready == 0)
+        facts.strategy.ratio.is_none() && self.stable().is_none_or(|stable| facts.pods_of(stable).ready == 0)
     }
 
     /// What is remembered of the route.
@@ -238,11 +258,11 @@ pub fn track(facts: &Facts<'_>) -> Course {
         queries: Vec::new(),
         wakes: Vec::new(),
     };
-    if facts.strategy.routing.is_none() {
+    if facts.strategy.routing.is_none() && facts.strategy.ratio.is_none() {
         return course;
     }
     let mut route = course.route();
-    let line = facts.route.line();
+    let line = if facts.strategy.ratio.is_some() { ratio::line(facts, &course) } else { facts.route.line() };
     let has_weight = facts.route.exceeds(0);
     if is_contested(facts, &course, &route) {
         route.contested += 1;
@@ -266,7 +286,7 @@ fn is_contested(facts: &Facts<'_>, course: &Course, route: &RouteStatus) -> bool
     let Some(canary) = course.canary().filter(|_| route.since.is_some() && !facts.route.legs.is_empty()) else {
         return false;
     };
-    let has_moved = route.observed != facts.route.line() || route.unseen;
+    let has_moved = route.unseen || route.observed != facts.route.line();
     let is_ours = |leg: &route::Leg| {
         let of_leg = facts.observed.virtual_services.iter().find(|one| {
             one.metadata.name.as_ref() == Some(&leg.virtual_service)

@@ -4,6 +4,7 @@ use super::analysis;
 use super::attempt::{self, SERIN};
 use super::course::{Course, Facts};
 use super::measurement::Measurement;
+use super::ratio;
 use super::strategy::{Gate, Step};
 use super::template::{self, Metric, Names, Obstacle};
 use crate::api::status::{AnalysisKind, AnalysisStatus, Verdict};
@@ -71,7 +72,7 @@ fn gate(facts: &Facts<'_>, course: &Course, kind: AnalysisKind) -> Option<(Gate,
     match kind {
         AnalysisKind::Step => match facts.strategy.steps.get(course.step_index())? {
             Step::Analysis(gate) => Some((gate.clone(), course.status.current_step_index)),
-            Step::SetWeight(_) | Step::Pause(_) | Step::Faulty => None,
+            Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::Pause(_) | Step::Faulty => None,
         },
         AnalysisKind::Background => {
             let background = facts.strategy.background.as_ref()?;
@@ -146,6 +147,9 @@ fn prefix(course: &Course) -> String {
 /// Whether measurements may begin: the permitted weight is in force (S8); the background needs some weight.
 fn is_weight_in_force(facts: &Facts<'_>, course: &Course, kind: AnalysisKind) -> bool {
     let permitted = course.permitted(facts);
+    if facts.strategy.ratio.is_some() {
+        return ratio::is_settled(facts, course) && (permitted > 0 || kind == AnalysisKind::Step);
+    }
     if permitted == 0 {
         return kind == AnalysisKind::Step && course.is_in_force(facts);
     }

@@ -10,7 +10,7 @@ use super::analysis::later;
 use super::course::Facts;
 use super::observed::Observed;
 use super::route::Leg;
-use super::strategy::{self, Step};
+use super::strategy::{self, Scale, Step};
 use super::weight::{Split, carried_at_most, pods_for};
 use crate::api::status::{OutcomeKind, RolloutStatus, Verdict};
 
@@ -40,6 +40,7 @@ pub fn check(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<Violation>
     violations.extend(checks.weight_has_pods());
     violations.extend(checks.weight_is_permitted());
     violations.extend(checks.selected_pods_stay());
+    violations.extend(checks.ratio_keeps_capacity());
     violations.extend(checks.stable_changes_by_promotion());
     violations.extend(checks.abort_moves_traffic());
     violations.extend(checks.failed_stays_failed());
@@ -74,9 +75,9 @@ impl Checks<'_> {
                 }
                 Action::EditVirtualService { name, edits, .. } => {
                     for (leg, is_written) in &mut legs {
-                        if let Some(edit) =
-                            edits.iter().find(|edit| leg.virtual_service == *name && leg.http == edit.http)
-                        {
+                        if let Some(edit) = edits.iter().find(|edit| {
+                            leg.virtual_service == *name && (leg.protocol, leg.at) == (edit.protocol, edit.at)
+                        }) {
                             (leg.stable, leg.canary, *is_written) = (edit.split.stable, edit.split.canary, true);
                         }
                     }
@@ -90,6 +91,9 @@ impl Checks<'_> {
                 | Action::WriteVirtualService { split: None, .. }
                 | Action::WriteDestinationRule { .. }
                 | Action::EditDestinationRule { .. }
+                | Action::CreateService { .. }
+                | Action::EditService { .. }
+                | Action::EvictPod { .. }
                 | Action::Answer { .. }
                 | Action::OwnAction { .. }
                 | Action::DeleteAction { .. } => {}
@@ -106,13 +110,17 @@ impl Checks<'_> {
             if let Action::WriteDestinationRule { stable: to_stable, canary: to_canary, .. } = action {
                 (stable, canary, is_written) = (Some(to_stable.clone()), Some(to_canary.clone()), true);
             }
+            let names = self.facts.strategy.routing.as_ref().map(|routing| super::route::names_of("", routing));
+            let is_stable = |name: &str| names.as_ref().is_some_and(|names| names.sides.both().0 == name);
             if let Action::EditDestinationRule { edits, .. } = action {
-                let names = self.facts.strategy.routing.as_ref().map(|routing| super::route::names_of("", routing));
                 for edit in edits {
-                    let is_stable = names.as_ref().is_some_and(|names| names.stable == edit.name);
-                    if is_stable { &mut stable } else { &mut canary }.clone_from(&edit.hash);
+                    if is_stable(&edit.name) { &mut stable } else { &mut canary }.clone_from(&edit.hash);
                     is_written |= edit.hash.is_some();
                 }
+            }
+            if let Action::EditService { name, hash, .. } = action {
+                if is_stable(name) { &mut stable } else { &mut canary }.clone_from(hash);
+                is_written |= hash.is_some();
             }
         }
         (stable, canary, is_written)
@@ -163,8 +171,8 @@ impl Checks<'_> {
         let is_canary =
             status.aborted.is_none() && status.canary.as_ref().is_some_and(|one| Some(&one.hash) == canary.as_ref());
         let permitted = if is_canary && !self.facts.is_leaving { self.permitted() } else { 0 };
-        let wanted = pods_for(permitted, self.facts.replicas);
-        let most = carried_at_most(permitted, self.ready(canary.as_deref()), wanted);
+        let wanted = self.pods_at(permitted);
+        let most = carried_at_most(permitted, self.ready(canary.as_deref()), wanted).max(self.stable_lacks());
         let over = |leg: &Leg| leg.canary > Split::of(leg.share, most).canary;
         let legs = self.legs_after();
         legs.iter()
@@ -177,6 +185,29 @@ impl Checks<'_> {
         let index = self.plan.status.current_step_index.and_then(|index| usize::try_from(index).ok()).unwrap_or(0);
         let mut weights = self.facts.strategy.steps.iter().take(index + 1).rev();
         weights.find_map(|step| if let Step::SetWeight(weight) = step { Some(*weight) } else { None }).unwrap_or(0)
+    }
+
+    /// With `dynamicStableScale`: the weight of the route that stable's ready pods cannot carry.
+    fn stable_lacks(&self) -> i32 {
+        if !self.facts.strategy.dynamic_stable {
+            return 0;
+        }
+        let stable = self.before.stable.as_ref().map(|stable| stable.hash.as_str());
+        let carries = self.ready(stable).saturating_mul(100) / self.facts.replicas.max(1);
+        (100 - carries).clamp(0, self.facts.route.weight())
+    }
+
+    /// Pods for a weight: what the last `setCanaryScale` says, else that percent of all; the least of any revision.
+    fn pods_at(&self, weight: i32) -> i32 {
+        let index = self.plan.status.current_step_index.and_then(|index| usize::try_from(index).ok()).unwrap_or(0);
+        let mut scales = self.facts.strategy.steps.iter().take(index + 1).rev();
+        let scale = scales.find_map(|step| if let Step::SetCanaryScale(scale) = step { Some(*scale) } else { None });
+        let pods = match scale {
+            Some(Scale::Replicas(pods)) => pods,
+            Some(Scale::Weight(percent)) => pods_for(percent, self.facts.replicas),
+            Some(Scale::MatchTrafficWeight) | None => pods_for(weight, self.facts.replicas),
+        };
+        if pods > 0 { pods.max(self.facts.strategy.least_pods.min(self.facts.replicas)) } else { 0 }
     }
 
     /// S4: what a subset selects, or a route gives weight, keeps its pods.
@@ -194,8 +225,12 @@ impl Checks<'_> {
             }
             let is_canary =
                 self.facts.route.canary.as_ref() == Some(hash) && self.facts.route.stable.as_ref() != Some(hash);
-            let needed =
-                if is_canary { pods_for(self.facts.route.weight(), self.facts.replicas) } else { self.facts.replicas };
+            let share = if self.facts.strategy.dynamic_stable { 100 - self.facts.route.weight() } else { 100 };
+            let needed = if is_canary {
+                self.pods_at(self.facts.route.weight()).min(self.facts.replicas)
+            } else {
+                pods_for(share, self.facts.replicas)
+            };
             if self.facts.route.selects(hash) && *replicas < needed {
                 violations.push(broken(
                     "S4",
@@ -204,6 +239,27 @@ impl Checks<'_> {
             }
         }
         violations
+    }
+
+    /// S4 without a route: pods that serve are not taken below what may be missing.
+    fn ratio_keeps_capacity(&self) -> Option<Violation> {
+        let ratio = self.facts.strategy.ratio.filter(|_| !self.facts.is_leaving)?;
+        let available = |name: &str, replicas: i32| {
+            let pods = self.facts.pods.values().find(|pods| pods.name == name);
+            pods.map_or(0, |pods| (pods.available.min(pods.wanted) - replicas).max(0))
+        };
+        let taken: i32 = self
+            .plan
+            .actions
+            .iter()
+            .map(|action| {
+                if let Action::ScaleReplicaSet { name, replicas, .. } = action { available(name, *replicas) } else { 0 }
+            })
+            .sum();
+        let all: i32 = self.facts.pods.values().map(|pods| pods.available.min(pods.wanted)).sum();
+        let missing = ratio.max_unavailable.floor(self.facts.replicas).max(1);
+        (taken > 0 && all - taken < self.facts.replicas - missing)
+            .then(|| broken("S4", format!("{taken} of {all} available pods are taken; {missing} may be missing")))
     }
 
     /// S5: stable changes only by promotion, with every step passed.
@@ -241,7 +297,7 @@ impl Checks<'_> {
             return None;
         }
         let left = self.legs_after().iter().map(|(leg, _)| leg.canary).max().unwrap_or(0);
-        (left > 0).then(|| broken("S6", format!("an abort leaves {left}% at the canary")))
+        (left > self.stable_lacks()).then(|| broken("S6", format!("an abort leaves {left}% at the canary")))
     }
 
     /// S7: a failed revision is tried again only by a recorded retry.

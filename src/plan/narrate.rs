@@ -29,6 +29,7 @@ pub const REASONS: &[(&str, &str)] = &[
     ("Aborted", "the canary failed or was stopped; traffic goes to stable"),
     ("Superseded", "a newer revision came"),
     ("Reverted", "the template went back to stable"),
+    ("Restarted", "all pods were restarted, as `restartAt` or an action asked"),
     ("Stalled", "the rollout cannot go on; the message says what to do"),
     ("RouteContested", "somebody else changes the weights"),
 ];
@@ -44,7 +45,8 @@ pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
     {
         note("FirstDeployment", false, format!("revision {} of {} is stable", stable.hash, stable.image));
     }
-    let is_new = |outcome: &&crate::api::status::Outcome| !before.history.contains(outcome);
+    let is_first = before.stable.is_none();
+    let is_new = |outcome: &&crate::api::status::Outcome| !is_first && !before.history.contains(outcome);
     for outcome in after.history.iter().filter(is_new) {
         let is_warning = outcome.outcome == OutcomeKind::Aborted;
         note(&outcome.outcome.to_string(), is_warning, format!("revision {}: {}", outcome.hash, outcome.reason));
@@ -55,6 +57,11 @@ pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
             !handled.accepted,
             handled.message.clone(),
         );
+    }
+    if before.restarted_at != after.restarted_at
+        && let Some(at) = after.restarted_at
+    {
+        note("Restarted", false, format!("all pods are younger than {at}"));
     }
     if let Some(started) = started(before, after) {
         note("RolloutStarted", false, started);

@@ -8,7 +8,7 @@ use super::observed::Observed;
 use super::strategy::{self, Routing};
 use super::weight::Split;
 use crate::api::names;
-use crate::api::watched::{Rollout, VirtualService};
+use crate::api::watched::{Rollout, ServicePort, VirtualService};
 
 /// The owner reference of a child.
 pub fn owner(rollout: &Rollout, controls: bool) -> Value {
@@ -85,7 +85,7 @@ pub fn virtual_service(observed: &Observed, name: &str, version: Option<&str>, s
     let routing = strategy::parse(namespace, &observed.rollout.spec.value()).routing;
     let (host, hosts, gateways) = match routing {
         Some(Routing::Owned { host, hosts, gateways }) => (host, hosts, gateways),
-        Some(Routing::InPlace { .. }) | None => Default::default(),
+        Some(Routing::InPlace { .. } | Routing::Hosts { .. }) | None => Default::default(),
     };
     let route = match split {
         None => json!([{"destination": {"host": host}}]),
@@ -146,11 +146,27 @@ fn owned_metadata(rollout: &Rollout, name: &str, version: Option<&str>) -> Value
     metadata
 }
 
+/// A Service that Serin owns, of a canary between hosts; it selects all revisions until it is told one.
+pub fn service(rollout: &Rollout, name: &str, ports: &[ServicePort]) -> Value {
+    let spec = rollout.spec.value();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": owned_metadata(rollout, name, None),
+        "spec": {"selector": spec.pointer("/selector/matchLabels"), "ports": ports},
+    })
+}
+
+/// Merge patch for the revision key of a Service's selector.
+pub fn selector_patch(version: &str, hash: Option<&str>) -> Value {
+    json!({"metadata": {"resourceVersion": version}, "spec": {"selector": {names::REVISION_HASH: hash}}})
+}
+
 /// JSON patch for the weights of routes that Git holds: tests the version and the routes' names, then replaces two numbers a route.
 pub fn weight_patch(version: &str, edits: &[WeightEdit]) -> Value {
     let mut operations = vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version})];
     for edit in edits {
-        let route = format!("/spec/http/{}", edit.http);
+        let route = format!("/spec/{}/{}", edit.protocol.field(), edit.at);
         if let Some(name) = &edit.route {
             operations.push(json!({"op": "test", "path": format!("{route}/name"), "value": name}));
         }
@@ -188,7 +204,7 @@ pub fn has_same_routes(current: &VirtualService, edits: &[WeightEdit], observed:
     let Some(known) = known else { return false };
     edits.iter().all(|edit| {
         let destinations = |one: &VirtualService| {
-            one.spec.http.get(edit.http).map(|route| {
+            one.spec.routes(edit.protocol).get(edit.at).map(|route| {
                 (
                     route.name.clone(),
                     route.route.iter().map(|weighted| weighted.destination.clone()).collect::<Vec<_>>(),
@@ -196,7 +212,7 @@ pub fn has_same_routes(current: &VirtualService, edits: &[WeightEdit], observed:
             })
         };
         let foreign = |one: &VirtualService| {
-            let route = one.spec.http.get(edit.http);
+            let route = one.spec.routes(edit.protocol).get(edit.at);
             let others = route
                 .into_iter()
                 .flat_map(|route| route.route.iter().enumerate())

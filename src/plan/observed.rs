@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::api::json::Json;
-use crate::api::watched::{DestinationRule, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
+use crate::api::watched::{DestinationRule, Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
 
 /// All that `plan` may know besides measurements and the time. A support dump of it is a test case.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,12 @@ pub struct Observed {
     /// Metric providers by name: what is wrong with each for this namespace, or nothing.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub providers: BTreeMap<String, Option<String>>,
+    /// Its pods, while a restart is under way and once they are listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pods: Option<Vec<Pod>>,
+    /// The disruption budget's refusal of the last eviction, and until when nothing else is evicted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eviction_refused: Option<EvictionRefused>,
     /// Actions that name it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<RolloutAction>,
@@ -40,6 +46,15 @@ pub struct Observed {
     pub refusal: Option<String>,
     /// The controller's settings.
     pub settings: Settings,
+}
+
+/// An eviction that a disruption budget refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvictionRefused {
+    /// What the API server said.
+    pub message: String,
+    /// Until when nothing is tried.
+    pub until: Timestamp,
 }
 
 /// An analysis template that a Rollout names.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -138,6 +139,8 @@ pub struct Pods {
     pub available: i32,
     /// Revision number.
     pub revision: i64,
+    /// When the ReplicaSet was created.
+    pub created_at: Option<Timestamp>,
     /// Images, joined by commas.
     pub image: String,
 }
@@ -169,6 +172,7 @@ fn pods_of(replica_set: &ReplicaSet) -> Pods {
         ready: replica_set.status.ready_replicas,
         available: replica_set.status.available_replicas,
         revision: revision.unwrap_or(0),
+        created_at: metadata.creation_timestamp.as_ref().map(|time| time.0),
         image: images.join(","),
     }
 }

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use super::action::Action;
 use super::analysis::later;
 use super::course::{Course, Facts};
+use super::ratio;
 use super::weight::pods_for;
 use crate::api::status::{Draining, OutcomeKind};
 
@@ -46,10 +47,15 @@ pub fn actions(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
         actions.push(Action::SetReplicas { replicas: facts.replicas });
     }
     let stable = course.stable().map(str::to_owned);
-    match (&stable, &facts.target) {
-        (Some(stable), _) => actions.extend(full(facts, course, stable)),
-        (None, Some(target)) if !course.is_held => actions.extend(full(facts, course, target)),
-        (None, _) => {}
+    match (&stable, &facts.target, facts.strategy.ratio) {
+        (Some(_), _, Some(ratio)) if !facts.is_leaving => {
+            actions.extend(ratio::actions(facts, course, ratio));
+            actions.extend(surplus(facts, course));
+            return actions;
+        }
+        (Some(stable), _, _) => actions.extend(set(facts, course, stable, stable_pods(facts, course, stable))),
+        (None, Some(target), _) if !course.is_held => actions.extend(set(facts, course, target, facts.replicas)),
+        (None, _, _) => {}
     }
     if let Some(canary) = course.canary().map(|canary| canary.hash.clone()).filter(|_| !facts.is_leaving) {
         actions.extend(canary_pods(facts, course, &canary));
@@ -59,9 +65,16 @@ pub fn actions(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
     actions
 }
 
-/// A revision that has all its pods.
-fn full(facts: &Facts<'_>, course: &Course, hash: &str) -> Option<Action> {
-    set(facts, course, hash, facts.replicas)
+/// Stable's pods: all, or with `dynamicStableScale` what its share needs, now and at the weight that is wanted.
+/// It grows at once, and shrinks when the route is in force.
+fn stable_pods(facts: &Facts<'_>, course: &Course, stable: &str) -> i32 {
+    let Some(canary) = course.canary().filter(|_| facts.strategy.dynamic_stable && !facts.is_leaving) else {
+        return facts.replicas;
+    };
+    let is_routed = facts.route.canary.as_ref() == Some(&canary.hash) && facts.route.stable.as_deref() == Some(stable);
+    let weight = if is_routed { facts.route.weight().min(course.permitted(facts)) } else { 0 };
+    let needed = facts.at_least(pods_for(100 - weight, facts.replicas));
+    if course.is_in_force(facts) { needed } else { needed.max(facts.pods_of(stable).wanted.min(facts.replicas)) }
 }
 
 /// The canary's pods: as many as the next weight needs, and never fewer than the weight in force has.
@@ -70,7 +83,7 @@ fn canary_pods(facts: &Facts<'_>, course: &Course, hash: &str) -> Option<Action>
     if facts.route.is_plain {
         return None;
     }
-    let carried = pods_for(facts.route.weight(), facts.replicas);
+    let carried = course.pods_at(facts, facts.route.weight());
     let has_weight = facts.route.canary.as_deref() == Some(hash) && facts.route.weight() > 0;
     let wanted = course.pods_wanted(facts).max(if has_weight { carried } else { 0 });
     let replicas = if course.is_in_force(facts) && course.stable().is_some_and(|stable| facts.pods_of(stable).ready > 0)
@@ -83,7 +96,7 @@ fn canary_pods(facts: &Facts<'_>, course: &Course, hash: &str) -> Option<Action>
 }
 
 /// Creates or scales the ReplicaSet of a revision; only the template's revision can be created.
-fn set(facts: &Facts<'_>, course: &Course, hash: &str, replicas: i32) -> Option<Action> {
+pub fn set(facts: &Facts<'_>, course: &Course, hash: &str, replicas: i32) -> Option<Action> {
     let number = [&course.status.stable, &course.status.canary]
         .into_iter()
         .flatten()

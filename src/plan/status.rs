@@ -9,6 +9,7 @@
 //! | cannot go on | Degraded | False | - | True |
 
 use super::course::{Course, Facts, Waiting};
+use super::ratio;
 use crate::api::names;
 use crate::api::status::{Condition, Phase, RevisionStatus, RolloutStatus, Wait};
 use crate::api::watched::writer;
@@ -32,6 +33,7 @@ const PAUSING: [&str; 7] =
 /// Completes the status of a course.
 pub fn finish(facts: &Facts<'_>, course: Course, wanted_weight: i32) -> RolloutStatus {
     let previous = &facts.observed.rollout.status;
+    let ratio_weight = ratio::weight(facts, &course);
     let mut status = course.status;
     status.observed_generation = facts.observed.rollout.metadata.generation.unwrap_or(0);
     status.selector =
@@ -40,7 +42,7 @@ pub fn finish(facts: &Facts<'_>, course: Course, wanted_weight: i32) -> RolloutS
     status.replicas = sum(|pods| pods.exist);
     status.ready_replicas = sum(|pods| pods.ready);
     status.available_replicas = sum(|pods| pods.available);
-    let observed_weight = observed_weight(facts, &status);
+    let observed_weight = if facts.strategy.ratio.is_some() { ratio_weight } else { observed_weight(facts, &status) };
     if let Some(stable) = &mut status.stable {
         fill(facts, stable, 100 - wanted_weight, 100 - observed_weight);
     }
@@ -214,4 +216,29 @@ fn contested(facts: &Facts<'_>, status: &RolloutStatus) -> Option<String> {
         leg.virtual_service,
         names::FIELD_MANAGER
     ))
+}
+
+/// Whether a status says more than other counts of pods and other words, so that it must be written at once.
+pub fn is_pressing(before: &RolloutStatus, after: &RolloutStatus) -> bool {
+    without_counts(before) != without_counts(after)
+}
+
+/// A status without the counts of pods, and without the sentences that name them.
+fn without_counts(status: &RolloutStatus) -> RolloutStatus {
+    let mut status = status.clone();
+    (status.replicas, status.ready_replicas, status.available_replicas) = (0, 0, 0);
+    status.message.clear();
+    let is_of_pods = |reason: &str| ["PodsNotReady", "Restarting"].contains(&reason);
+    status.blocked_by.retain(|wait| !is_of_pods(&wait.reason));
+    for side in [&mut status.stable, &mut status.canary].into_iter().flatten() {
+        (side.replicas, side.ready) = (0, 0);
+    }
+    for condition in &mut status.conditions {
+        condition.message.clear();
+        condition.reason.clear();
+    }
+    if let Some(attempt) = &mut status.attempt {
+        attempt.short_of_pods = None;
+    }
+    status
 }

@@ -10,6 +10,7 @@
 use super::analysis::later;
 use super::attempt::{self, SERIN};
 use super::course::{Course, Facts};
+use super::ratio;
 use super::strategy::Step;
 use crate::api::status::{AnalysisKind, Attempt, Decision, ShortOfPods, Verdict};
 
@@ -99,7 +100,7 @@ pub fn pass(facts: &Facts<'_>, course: &mut Course) {
     if let Some(attempt) = &mut course.status.attempt {
         let weight = match facts.strategy.steps.get(index) {
             Some(Step::SetWeight(weight)) => *weight,
-            Some(Step::Pause(_) | Step::Analysis(_) | Step::Faulty) | None => attempt.weight,
+            Some(Step::SetCanaryScale(_) | Step::Pause(_) | Step::Analysis(_) | Step::Faulty) | None => attempt.weight,
         };
         let passed_steps = attempt::passed_steps(facts, index + 1);
         *attempt = Attempt { passed_steps, weight, step_started_at: facts.now, ..attempt.clone() };
@@ -108,7 +109,12 @@ pub fn pass(facts: &Facts<'_>, course: &mut Course) {
 
 fn is_complete(facts: &Facts<'_>, course: &mut Course, step: &Step) -> bool {
     match step {
+        Step::SetWeight(_) if facts.strategy.ratio.is_some() => ratio::is_settled(facts, course),
         Step::SetWeight(weight) => has_weight(facts, course, *weight),
+        Step::SetCanaryScale(_) => {
+            let canary = course.canary().map(|canary| facts.pods_of(&canary.hash));
+            canary.is_some_and(|pods| pods.available >= course.pods_wanted(facts))
+        }
         Step::Pause(duration) => is_paused_enough(facts, course, *duration),
         Step::Analysis(_) => {
             let index = course.status.current_step_index;
@@ -167,10 +173,10 @@ fn may_promote(facts: &Facts<'_>, course: &mut Course) -> bool {
         return false;
     };
     let is_skipping = course.status.attempt.as_ref().is_some_and(|attempt| attempt.skip_steps);
-    if facts.route.legs.is_empty() || facts.route.is_plain || facts.route.stable.as_deref() != course.stable() {
-        return false;
-    }
-    if facts.pods_of(&canary).available < facts.replicas {
+    let is_routed =
+        !facts.route.legs.is_empty() && !facts.route.is_plain && facts.route.stable.as_deref() == course.stable();
+    let is_ready = if facts.strategy.ratio.is_some() { ratio::is_settled(facts, course) } else { is_routed };
+    if !is_ready || facts.pods_of(&canary).available < facts.replicas {
         return false;
     }
     if !course.is_in_force(facts) {

@@ -1,18 +1,21 @@
 //! Spec to strategy, or all faults with the path of the field and what to do. Parses, never validates twice.
 //! A faulty spec still gives what could be read, so that scaling, an abort and the drain go on.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod routing;
+mod step;
+
+use std::collections::BTreeMap;
 use std::fmt;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::api::istio::Protocol;
 use crate::api::names;
-use crate::api::rollout::{
-    ArgumentSpec, BackgroundAnalysisSpec, IstioSpec, RolloutSpec, StepSpec, TemplateRef, VirtualServiceRef,
-};
-use crate::api::schema::{ROLLOUT_REFUSED, Refused, STEP_MEMBERS};
+use crate::api::rollout::{ArgumentSpec, CanarySpec, RolloutSpec, TemplateRef};
+use crate::api::schema::{NEED_ROUTING, ROLLOUT_REFUSED, Refused};
 
 /// What is wrong with one field, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -54,8 +57,20 @@ pub struct Strategy {
     pub history_limit: usize,
     /// Whether Git holds the rollout.
     pub paused: bool,
-    /// Where the weights are, where that could be read.
+    /// Where the weights are; none where that could not be read, and where the pods are the weight.
     pub routing: Option<Routing>,
+    /// The canary by the ratio of pods, where there is no route.
+    pub ratio: Option<Ratio>,
+    /// Whether stable has only the pods that its share needs.
+    pub dynamic_stable: bool,
+    /// Pods that any revision with pods has at least.
+    pub least_pods: i32,
+    /// Pods that may be missing while pods are restarted.
+    pub max_unavailable: Portion,
+    /// Revisions that a rollback without steps may reach over.
+    pub rollback_window: Option<usize>,
+    /// Pods older than this are restarted.
+    pub restart_at: Option<Timestamp>,
     /// How long pods without traffic are kept after a promotion.
     pub scale_down_delay: SignedDuration,
     /// How long an aborted canary's pods are kept; none keeps them.
@@ -82,13 +97,113 @@ pub enum Routing {
         /// Gateways of the VirtualService.
         gateways: Vec<String>,
     },
-    /// Git holds the VirtualServices.
+    /// Git holds the VirtualServices; the weights lie between two subsets of one host.
     InPlace {
-        /// Names of VirtualServices, each with the names of its routes.
-        virtual_services: Vec<(String, Vec<String>)>,
+        /// The routes to edit.
+        targets: Vec<Target>,
         /// The DestinationRule that Git holds: name, stable subset, canary subset. None: Serin owns one.
         rule: Option<(String, String, String)>,
     },
+    /// Git holds the VirtualServices; the weights lie between two Services.
+    Hosts {
+        /// The routes to edit.
+        targets: Vec<Target>,
+        /// Name of the Service that serves stable.
+        stable: String,
+        /// Name of the Service that serves the canary.
+        canary: String,
+    },
+}
+
+/// One VirtualService that Git holds, and its routes to edit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Name of the VirtualService.
+    pub virtual_service: String,
+    /// The routes; none for its only HTTP route.
+    pub routes: Vec<Pick>,
+}
+
+/// Picks one route of a VirtualService.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pick {
+    /// The HTTP route of this name.
+    Named(String),
+    /// The TLS route that matches this port, these server names, or both.
+    Tls(Option<i32>, Option<Vec<String>>),
+    /// The TCP route that matches this port.
+    Tcp(i32),
+}
+
+impl Pick {
+    /// The protocol of the picked route.
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Named(_) => Protocol::Http,
+            Self::Tls(..) => Protocol::Tls,
+            Self::Tcp(_) => Protocol::Tcp,
+        }
+    }
+}
+
+impl fmt::Display for Pick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => write!(f, "HTTP route named {name}"),
+            Self::Tls(port, hosts) => {
+                f.write_str("TLS route that matches")?;
+                port.iter().try_for_each(|port| write!(f, " port {port}"))?;
+                hosts.iter().try_for_each(|hosts| write!(f, " sniHosts {}", hosts.join(",")))
+            }
+            Self::Tcp(port) => write!(f, "TCP route that matches port {port}"),
+        }
+    }
+}
+
+/// The canary by the ratio of pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ratio {
+    /// Pods above the count while the ratio changes.
+    pub max_surge: Portion,
+    /// Pods that may be missing while the ratio changes.
+    pub max_unavailable: Portion,
+}
+
+/// A number of pods, or percent of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Portion {
+    /// A number.
+    Count(i32),
+    /// Percent.
+    Percent(i32),
+}
+
+impl Default for Portion {
+    fn default() -> Self {
+        Self::Percent(25)
+    }
+}
+
+impl Portion {
+    /// The number of all, rounded down.
+    pub fn floor(self, all: i32) -> i32 {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(percent) => share(all, percent, 0),
+        }
+    }
+
+    /// The number of all, rounded up.
+    pub fn ceil(self, all: i32) -> i32 {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(percent) => share(all, percent, 99),
+        }
+    }
+}
+
+fn share(all: i32, percent: i32, rounding: i64) -> i32 {
+    i32::try_from((i64::from(all) * i64::from(percent) + rounding) / 100).unwrap_or(i32::MAX)
 }
 
 /// One step.
@@ -96,12 +211,25 @@ pub enum Routing {
 pub enum Step {
     /// Percent of traffic for the canary.
     SetWeight(i32),
+    /// Canary pods, until the next such step.
+    SetCanaryScale(Scale),
     /// Wait that long, or until promoted.
     Pause(Option<SignedDuration>),
     /// Wait for a verdict.
     Analysis(Gate),
     /// Cannot be read; the faults say why.
     Faulty,
+}
+
+/// How many pods the canary has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// So many.
+    Replicas(i32),
+    /// Percent of all.
+    Weight(i32),
+    /// What the weight needs.
+    MatchTrafficWeight,
 }
 
 /// Templates and arguments of one analysis.
@@ -136,13 +264,16 @@ pub fn parse(namespace: &str, spec: &Value) -> Strategy {
     let canary = &spec.strategy.canary;
     let steps_written =
         canary.steps.iter().flatten().map(|step| serde_json::to_string(step).unwrap_or_default()).collect();
-    let steps: Vec<Step> =
-        canary.steps.iter().flatten().enumerate().map(|(index, step)| parse_step(index, step, &mut faults)).collect();
-    let background = canary.analysis.as_ref().map(|analysis| parse_background(analysis, steps.len(), &mut faults));
+    let steps = step::parse(canary.steps.as_deref().unwrap_or_default(), &mut faults);
+    let background =
+        canary.analysis.as_ref().map(|analysis| step::parse_background(analysis, steps.len(), &mut faults));
     check_template(&spec, &mut faults);
     if spec.progress_deadline_seconds.unwrap_or(600) <= spec.min_ready_seconds.unwrap_or(0) {
         faults.push(Fault::new("spec.progressDeadlineSeconds", "must be greater than minReadySeconds"));
     }
+    let max_surge = portion("maxSurge", canary.max_surge.as_ref(), &mut faults);
+    let max_unavailable = portion("maxUnavailable", canary.max_unavailable.as_ref(), &mut faults);
+    check_kind(canary, &mut faults);
     let seconds = |value: Option<i32>, default: i32| SignedDuration::from_secs(value.unwrap_or(default).into());
     Strategy {
         replicas: spec.replicas,
@@ -151,7 +282,13 @@ pub fn parse(namespace: &str, spec: &Value) -> Strategy {
         deadline_aborts: spec.progress_deadline_abort.unwrap_or(true),
         history_limit: usize::try_from(spec.revision_history_limit.unwrap_or(10)).unwrap_or(0),
         paused: spec.paused.unwrap_or(false),
-        routing: parse_routing(namespace, &canary.traffic_routing.istio, &mut faults),
+        routing: routing::parse(namespace, canary, &mut faults),
+        ratio: canary.traffic_routing.is_none().then_some(Ratio { max_surge, max_unavailable }),
+        dynamic_stable: canary.dynamic_stable_scale.unwrap_or(false),
+        least_pods: canary.min_pods_per_replica_set.unwrap_or(1),
+        max_unavailable,
+        rollback_window: spec.rollback_window.and_then(|window| usize::try_from(window.revisions).ok()),
+        restart_at: spec.restart_at,
         scale_down_delay: seconds(canary.scale_down_delay_seconds, 30),
         abort_scale_down_delay: Some(seconds(canary.abort_scale_down_delay_seconds, 30))
             .filter(|delay| !delay.is_zero()),
@@ -161,6 +298,44 @@ pub fn parse(namespace: &str, spec: &Value) -> Strategy {
         selector: spec.selector.match_labels,
         template: Some(spec.template),
         faults,
+    }
+}
+
+/// A number of pods, or percent such as `25%`.
+fn portion(field: &str, value: Option<&IntOrString>, faults: &mut Vec<Fault>) -> Portion {
+    let read = match value {
+        None => Some(Portion::default()),
+        Some(IntOrString::Int(count)) => Some(Portion::Count(*count)).filter(|_| *count >= 0),
+        Some(IntOrString::String(text)) => match text.strip_suffix('%') {
+            Some(percent) => percent.parse().ok().filter(|percent| (0..=100).contains(percent)).map(Portion::Percent),
+            None => text.parse().ok().filter(|count| *count >= 0).map(Portion::Count),
+        },
+    };
+    read.unwrap_or_else(|| {
+        let path = format!("spec.strategy.canary.{field}");
+        faults.push(Fault::new(path, "is not a number of pods; write 2, or 25%"));
+        Portion::default()
+    })
+}
+
+/// Fields that mean something only with a route, or only without one.
+fn check_kind(canary: &CanarySpec, faults: &mut Vec<Fault>) {
+    let path = "spec.strategy.canary";
+    if canary.traffic_routing.is_some() {
+        if canary.max_surge.is_some() {
+            faults.push(Fault::new(format!("{path}.maxSurge"), "has no meaning with trafficRouting; remove it"));
+        }
+        return;
+    }
+    let given = serde_json::to_value(canary).unwrap_or_default();
+    for field in NEED_ROUTING.iter().filter(|field| given.get(field).is_some_and(|value| !value.is_null())) {
+        faults.push(Fault::new(format!("{path}.{field}"), "needs trafficRouting; remove it"));
+    }
+    for (index, _) in canary.steps.iter().flatten().enumerate().filter(|(_, step)| step.set_canary_scale.is_some()) {
+        faults.push(Fault::new(
+            format!("{path}.steps[{index}].setCanaryScale"),
+            "needs trafficRouting: without it the pods are the weight; remove it",
+        ));
     }
 }
 
@@ -209,152 +384,6 @@ fn objects_at<'a>(root: &str, spec: &'a Value, path: &str) -> Vec<(String, &'a V
     here
 }
 
-fn parse_step(index: usize, step: &StepSpec, faults: &mut Vec<Fault>) -> Step {
-    let path = format!("spec.strategy.canary.steps[{index}]");
-    let refused_here = faults.iter().any(|fault| fault.path.starts_with(&format!("{path}.")));
-    match (step.set_weight, &step.pause, &step.analysis) {
-        (Some(weight), None, None) if (0..=100).contains(&weight) => Step::SetWeight(weight),
-        (Some(weight), None, None) => {
-            faults.push(Fault::new(format!("{path}.setWeight"), format!("{weight} is not between 0 and 100")));
-            Step::Faulty
-        }
-        (None, Some(pause), None) => {
-            match pause.duration.as_ref().map(crate::api::duration::DurationText::parse).transpose() {
-                Ok(duration) => Step::Pause(duration),
-                Err(message) => {
-                    faults.push(Fault::new(format!("{path}.pause.duration"), message));
-                    Step::Faulty
-                }
-            }
-        }
-        (None, None, Some(analysis)) => {
-            let gate = Gate { templates: analysis.templates.clone(), args: analysis.args.clone().unwrap_or_default() };
-            check_gate(&format!("{path}.analysis"), &gate, faults);
-            Step::Analysis(gate)
-        }
-        (None, None, None) if refused_here => Step::Faulty,
-        _ => {
-            faults.push(Fault::new(path, format!("exactly one of {} is required", STEP_MEMBERS.join(", "))));
-            Step::Faulty
-        }
-    }
-}
-
-fn parse_background(analysis: &BackgroundAnalysisSpec, steps: usize, faults: &mut Vec<Fault>) -> Background {
-    let path = "spec.strategy.canary.analysis";
-    let gate = Gate { templates: analysis.templates.clone(), args: analysis.args.clone().unwrap_or_default() };
-    check_gate(path, &gate, faults);
-    let starting_step = usize::try_from(analysis.starting_step.unwrap_or(0)).unwrap_or(0);
-    if starting_step >= steps.max(1) {
-        faults.push(Fault::new(
-            format!("{path}.startingStep"),
-            format!("{starting_step} is not the index of one of the {steps} steps"),
-        ));
-    }
-    Background { gate, starting_step }
-}
-
-fn check_gate(path: &str, gate: &Gate, faults: &mut Vec<Fault>) {
-    if gate.templates.is_empty() {
-        faults.push(Fault::new(format!("{path}.templates"), "names no template; add templateName"));
-    }
-    let mut names = BTreeSet::new();
-    for (index, arg) in gate.args.iter().enumerate() {
-        let path = format!("{path}.args[{index}]");
-        if !names.insert(&arg.name) {
-            faults.push(Fault::new(format!("{path}.name"), format!("{} is given twice", arg.name)));
-        }
-        let sources = arg.value_from.as_ref().map(|source| {
-            usize::from(source.pod_template_hash_value.is_some()) + usize::from(source.field_ref.is_some())
-        });
-        match (&arg.value, sources) {
-            (Some(_), None) | (None, Some(1)) => {}
-            (None, Some(_)) if faults.iter().any(|fault| fault.path.starts_with(&path)) => {}
-            (None, Some(_)) => faults.push(Fault::new(
-                format!("{path}.valueFrom"),
-                "exactly one of podTemplateHashValue, fieldRef is required",
-            )),
-            _ => faults.push(Fault::new(path, "exactly one of value, valueFrom is required")),
-        }
-    }
-}
-
-fn parse_routing(namespace: &str, istio: &IstioSpec, faults: &mut Vec<Fault>) -> Option<Routing> {
-    let path = "spec.strategy.canary.trafficRouting.istio";
-    let several = istio.virtual_services.as_deref();
-    let given = usize::from(istio.owned.is_some())
-        + usize::from(istio.virtual_service.is_some())
-        + usize::from(several.is_some());
-    if given != 1 {
-        faults.push(Fault::new(path, "exactly one of owned, virtualService, virtualServices is required"));
-        return None;
-    }
-    if let Some(owned) = &istio.owned {
-        if istio.destination_rule.is_some() {
-            faults.push(Fault::new(
-                format!("{path}.destinationRule"),
-                "cannot be given with owned: Serin writes its own; remove it",
-            ));
-        }
-        if owned.host.is_empty() {
-            faults.push(Fault::new(format!("{path}.owned.host"), "is empty; name the Service that clients call"));
-            return None;
-        }
-        return Some(Routing::Owned {
-            host: crate::api::istio::full_host(&owned.host, namespace),
-            hosts: owned.hosts.clone().unwrap_or_default(),
-            gateways: owned.gateways.clone().unwrap_or_default(),
-        });
-    }
-    let virtual_services = virtual_services(path, istio.virtual_service.as_ref(), several, faults);
-    let rule = istio.destination_rule.as_ref().map(|rule| {
-        if rule.stable_subset_name == rule.canary_subset_name {
-            faults.push(Fault::new(
-                format!("{path}.destinationRule.canarySubsetName"),
-                "is the stable subset too; name another subset",
-            ));
-        }
-        (rule.name.clone(), rule.stable_subset_name.clone(), rule.canary_subset_name.clone())
-    });
-    Some(Routing::InPlace { virtual_services, rule })
-}
-
-fn virtual_services(
-    path: &str,
-    one: Option<&VirtualServiceRef>,
-    several: Option<&[VirtualServiceRef]>,
-    faults: &mut Vec<Fault>,
-) -> Vec<(String, Vec<String>)> {
-    let listed: Vec<(String, &VirtualServiceRef)> = match (one, several) {
-        (Some(one), _) => vec![(format!("{path}.virtualService"), one)],
-        (None, several) => several
-            .unwrap_or_default()
-            .iter()
-            .enumerate()
-            .map(|(index, one)| (format!("{path}.virtualServices[{index}]"), one))
-            .collect(),
-    };
-    if listed.is_empty() {
-        faults.push(Fault::new(format!("{path}.virtualServices"), "is empty; name at least one VirtualService"));
-    }
-    let mut names = BTreeSet::new();
-    for (path, reference) in &listed {
-        if reference.name.contains('.') {
-            faults.push(Fault::new(
-                format!("{path}.name"),
-                "must be in the Rollout's namespace; write the name without a dot",
-            ));
-        }
-        if !names.insert(&reference.name) {
-            faults.push(Fault::new(
-                format!("{path}.name"),
-                format!("{} is named twice; list its routes together", reference.name),
-            ));
-        }
-    }
-    listed.iter().map(|(_, reference)| (reference.name.clone(), reference.routes.clone().unwrap_or_default())).collect()
-}
-
 fn check_template(spec: &RolloutSpec, faults: &mut Vec<Fault>) {
     let labels = spec.template.pointer("/metadata/labels");
     if spec.selector.match_labels.is_empty() {
@@ -383,6 +412,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::schema::STEP_MEMBERS;
 
     fn spec() -> Value {
         json!({
@@ -428,8 +458,8 @@ mod tests {
         );
         check(
             steps,
-            json!([{"setCanaryScale": {"replicas": 3}}]),
-            &["spec.strategy.canary.steps[0].setCanaryScale: is not supported yet; remove it"],
+            json!([{"setHeaderRoute": {"name": "testers"}}]),
+            &["spec.strategy.canary.steps[0].setHeaderRoute: is not supported yet; remove it"],
         );
         check(
             steps,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::revision::Pods;
 use super::route::{Change, Route};
-use super::weight::carried;
+use super::weight::{carried, enough};
 
 /// What is wanted of the route.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -22,12 +22,16 @@ pub struct Wanted<'a> {
     pub goal: i32,
     /// Canary pods for that weight.
     pub pods_wanted: i32,
+    /// Canary pods for the weight that it has, as far as the step permits it.
+    pub pods_now: i32,
     /// Whether weight may go up, the canary subset be pointed at the canary.
     pub may_raise: bool,
     /// Pods by revision.
     pub pods: &'a BTreeMap<String, Pods>,
     /// Pods of a full revision.
     pub replicas: i32,
+    /// With `dynamicStableScale`, the weight that stable's ready pods cannot carry yet; else zero.
+    pub stable_lacks: i32,
     /// Whether every proxy has the route as observed.
     pub in_force: bool,
     /// Whether the canary weight has been zero for so long that no request is left.
@@ -114,8 +118,8 @@ fn lower(route: &Route, want: &Wanted<'_>) -> Option<(Option<Change>, Option<Wai
     // A canary that is stable now keeps its weight until the stable subset holds it too.
     let canary = route.canary.as_deref().filter(is_own)?;
     let canary_ready = want.ready(Some(canary));
-    let stable_ready = route.stable.as_deref().is_none_or(|stable| want.ready(Some(stable)) > 0);
-    if !stable_ready && canary_ready > 0 {
+    let stable_ready = want.ready(route.stable.as_deref());
+    if route.stable.is_some() && stable_ready == 0 && canary_ready > 0 {
         if !want.is_wanted(canary) {
             let message =
                 "stable has no ready pod; traffic stays where pods are ready, and moves the moment stable has one";
@@ -126,9 +130,26 @@ fn lower(route: &Route, want: &Wanted<'_>) -> Option<(Option<Change>, Option<Wai
         }
         return if want.in_force { change(Change::Weight(100)) } else { Some(settling()) };
     }
-    let cap =
-        if want.is_wanted(canary) && want.replicas > 0 { carried(want.goal, canary_ready, want.replicas) } else { 0 };
-    if route.exceeds(cap) { change(Change::Weight(cap)) } else { None }
+    let cap = if want.is_wanted(canary) && want.replicas > 0 {
+        // While pods for a higher weight come, those that there are keep the weight that they carry.
+        let now = carried(route.weight().min(want.goal), canary_ready, want.pods_now);
+        carried(want.goal, canary_ready, want.pods_wanted).max(now)
+    } else {
+        0
+    };
+    // What a shrunk stable cannot carry stays at the canary's ready pods, never more than they have.
+    let kept = carried(route.weight(), canary_ready, want.pods.get(canary).map_or(0, |pods| pods.wanted));
+    let floor = want.stable_lacks.min(kept);
+    if route.exceeds(cap.max(floor)) {
+        return change(Change::Weight(cap.max(floor)));
+    }
+    (floor > cap && route.exceeds(cap)).then(|| {
+        let message = format!(
+            "{stable_ready} of {} stable pods are ready; {floor}% stays where pods are ready, and moves as stable's come",
+            want.replicas
+        );
+        (None, Some(("StableNotReady", message)))
+    })
 }
 
 /// The stable subset holds the revision that serves.
@@ -138,7 +159,7 @@ fn anchor_subset(route: &Route, want: &Wanted<'_>, anchor: &str) -> Option<(Opti
     }
     let ready = want.ready(Some(anchor));
     let serving = want.ready(route.stable.as_deref());
-    if ready == 0 || (serving > 0 && ready + 1 < want.replicas) {
+    if ready == 0 || (serving > 0 && ready < enough(want.replicas)) {
         return Some((
             None,
             Some((

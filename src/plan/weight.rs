@@ -43,13 +43,29 @@ pub fn pods_for(weight: i32, replicas: i32) -> i32 {
     i32::try_from(pods).unwrap_or(i32::MAX)
 }
 
-/// The weight that ready pods carry, of a weight that needs more: each carries what one pod of all carries.
-pub fn carried(weight: i32, ready: i32, replicas: i32) -> i32 {
-    if ready >= pods_for(weight, replicas) {
+/// The weight that ready pods carry, of a weight that wants so many pods: each carries its part of the weight.
+pub fn carried(weight: i32, ready: i32, wanted: i32) -> i32 {
+    if ready <= 0 {
+        return 0;
+    }
+    if ready >= wanted {
         return weight;
     }
-    let part = i64::from(ready.max(0)) * 100 / i64::from(replicas.max(1));
-    i32::try_from(part).unwrap_or(0).max(i32::from(ready > 0)).min(weight)
+    let part = i64::from(weight) * i64::from(ready) / i64::from(wanted);
+    i32::try_from(part).unwrap_or(0).max(1).min(weight)
+}
+
+/// Pods that are enough to serve everything: all but a quarter, rounded down, as a Deployment has it.
+pub fn enough(replicas: i32) -> i32 {
+    replicas - replicas / 4
+}
+
+/// Percent of traffic that a revision of so many pods carries with those that are ready: all of it with [`enough`].
+pub fn capacity(ready: i32, replicas: i32) -> i32 {
+    if ready >= enough(replicas) {
+        return 100;
+    }
+    i32::try_from(i64::from(ready.max(0)) * 100 / i64::from(replicas.max(1))).unwrap_or(0)
 }
 
 /// The most weight that S3 allows: what ready pods carry, plus one pod's share, never above the weight itself.
@@ -76,10 +92,28 @@ mod tests {
 
     #[test]
     fn weight_follows_dying_pods_down() {
-        for (weight, ready, replicas, want) in
-            [(40, 2, 5, 40), (40, 1, 5, 20), (40, 0, 5, 0), (5, 1, 9, 5), (50, 1, 5, 20), (50, 1, 300, 1), (0, 0, 0, 0)]
-        {
-            assert_eq!(carried(weight, ready, replicas), want, "{weight}: {ready} ready, {replicas} in all");
+        for (weight, ready, wanted, want) in [
+            (40, 2, 2, 40),
+            (40, 3, 2, 40),
+            (40, 1, 2, 20),
+            (40, 0, 2, 0),
+            (50, 1, 3, 16),
+            (50, 2, 3, 33),
+            (50, 1, 150, 1),
+            (0, 1, 0, 0),
+            (0, 0, 0, 0),
+        ] {
+            assert_eq!(carried(weight, ready, wanted), want, "{weight}: {ready} ready of {wanted}");
+        }
+    }
+
+    #[test]
+    fn a_quarter_may_be_missing() {
+        for (replicas, want) in [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3), (5, 4), (10, 8)] {
+            assert_eq!(enough(replicas), want, "{replicas}");
+        }
+        for (ready, replicas, want) in [(0, 5, 0), (1, 5, 20), (3, 5, 60), (4, 5, 100), (1, 3, 33), (0, 0, 100)] {
+            assert_eq!(capacity(ready, replicas), want, "{ready} of {replicas}");
         }
     }
 
@@ -90,7 +124,7 @@ mod tests {
                 let wanted = pods_for(weight, replicas);
                 for ready in 0..=wanted {
                     assert!(
-                        carried(weight, ready, replicas) <= carried_at_most(weight, ready, wanted),
+                        carried(weight, ready, wanted) <= carried_at_most(weight, ready, wanted),
                         "{weight}: {ready} of {wanted}, {replicas} in all"
                     );
                 }

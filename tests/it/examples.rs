@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize as _;
 use serde_json::{Value, json};
-use serin::api::status::Phase;
+use serin::api::status::{OutcomeKind, Phase};
 use serin::controller::lease::Leadership;
 use serin::embedded::store::KINDS;
 use serin::plan::{strategy, template};
@@ -36,7 +36,8 @@ async fn told(running: &Running) -> String {
         if status.aborted.is_some() && weight == 0 {
             return words("aborted");
         }
-        if status.history.last().is_some_and(|last| last.outcome == serin::api::status::OutcomeKind::Promoted) {
+        let outcomes = status.history.iter().map(|outcome| outcome.outcome).collect::<Vec<_>>();
+        if outcomes == [OutcomeKind::Promoted, OutcomeKind::Promoted] {
             weights.retain(|weight| *weight > 0);
             return weights
                 .iter()

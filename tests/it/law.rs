@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::support::world::{Answers, World, hash, in_place, owned, spec};
+use crate::support::world::{Answers, World, hash, hosts, in_place, owned, spec};
 
 /// Anything that can happen.
 #[derive(Debug, Clone)]
@@ -24,6 +24,10 @@ enum Event {
     LabelsStripped,
     BadSpec,
     GoodSpec,
+    Dynamic(bool),
+    LeastPods(i32),
+    Scale(Option<i32>),
+    Window(i32),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -43,6 +47,10 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::LabelsStripped),
         1 => Just(Event::BadSpec),
         1 => Just(Event::GoodSpec),
+        1 => any::<bool>().prop_map(Event::Dynamic),
+        1 => (1_i32..4).prop_map(Event::LeastPods),
+        1 => prop::option::of(1_i32..10).prop_map(Event::Scale),
+        1 => (0_i32..4).prop_map(Event::Window),
     ]
 }
 
@@ -51,8 +59,17 @@ fn image(number: u8) -> String {
 }
 
 fn happen(world: &mut World, event: &Event) {
-    let is_in_place =
-        world.observed.rollout.spec.value().pointer("/strategy/canary/trafficRouting/istio/virtualService").is_some();
+    let spec = world.observed.rollout.spec.value();
+    let is_routed = spec.pointer("/strategy/canary/trafficRouting").is_some();
+    let is_between_hosts = spec.pointer("/strategy/canary/stableService").is_some();
+    let is_in_place = !is_between_hosts
+        && world
+            .observed
+            .rollout
+            .spec
+            .value()
+            .pointer("/strategy/canary/trafficRouting/istio/virtualService")
+            .is_some();
     match event {
         Event::Time(seconds) => world.pass_time(*seconds),
         Event::Image(number) => {
@@ -72,6 +89,7 @@ fn happen(world: &mut World, event: &Event) {
         Event::WeightsReverted => revert_weights(world),
         Event::RouteGone => world.observed.virtual_services.clear(),
         Event::RouteBack if is_in_place && world.observed.virtual_services.is_empty() => world.create_routes(),
+        Event::RouteBack if is_between_hosts && world.observed.virtual_services.is_empty() => world.create_hosts(),
         Event::RouteBack => {}
         Event::LabelsStripped => {
             for rule in &mut world.observed.destination_rules {
@@ -80,6 +98,18 @@ fn happen(world: &mut World, event: &Event) {
         }
         Event::BadSpec => world.edit(|spec| spec["minReadySeconds"] = json!(10_000)),
         Event::GoodSpec => world.edit(|spec| spec["minReadySeconds"] = json!(0)),
+        Event::Dynamic(_) | Event::LeastPods(_) | Event::Scale(_) if !is_routed => {}
+        Event::Dynamic(is_on) => world.edit(|spec| spec["strategy"]["canary"]["dynamicStableScale"] = json!(is_on)),
+        Event::LeastPods(pods) => {
+            world.edit(|spec| spec["strategy"]["canary"]["minPodsPerReplicaSet"] = json!(pods));
+        }
+        Event::Scale(pods) => world.edit(|spec| {
+            let scale = pods.map_or(json!({"matchTrafficWeight": true}), |pods| json!({"replicas": pods}));
+            let steps = spec["strategy"]["canary"]["steps"].as_array_mut().unwrap();
+            steps.retain(|step| step.get("setCanaryScale").is_none());
+            steps.insert(2, json!({"setCanaryScale": scale}));
+        }),
+        Event::Window(revisions) => world.edit(|spec| spec["rollbackWindow"] = json!({"revisions": revisions})),
     }
 }
 
@@ -90,7 +120,11 @@ fn revert_weights(world: &mut World) {
             route.weight = match route.destination.subset.as_deref() {
                 Some(subset) if subset.ends_with("stable") => Some(if subset == "stable" { 90 } else { 100 }),
                 Some(_) => Some(0),
-                None => route.weight,
+                None => match route.destination.host.as_str() {
+                    "checkout-stable" => Some(100),
+                    "checkout-canary" => Some(0),
+                    _ => route.weight,
+                },
             };
         }
     }
@@ -110,7 +144,11 @@ fn heal(world: &mut World) {
 }
 
 fn story(istio: &serde_json::Value, replicas: i32, events: &[Event]) -> World {
-    let mut world = World::new(&spec("checkout:1", replicas, istio));
+    story_of(&spec("checkout:1", replicas, istio), events)
+}
+
+fn story_of(spec: &serde_json::Value, events: &[Event]) -> World {
+    let mut world = World::new(spec);
     world.settle();
     for event in events {
         happen(&mut world, event);
@@ -161,6 +199,31 @@ proptest! {
     #[test]
     fn routes_in_place_stay_safe_and_come_to_rest(replicas in 0_i32..8, events in prop::collection::vec(event(), 0..14)) {
         check_end(&story(&in_place(), replicas, &events));
+    }
+
+    #[test]
+    fn routes_between_hosts_stay_safe_and_come_to_rest(replicas in 0_i32..8, events in prop::collection::vec(event(), 0..14)) {
+        let mut spec = spec("checkout:1", replicas, &hosts());
+        spec["strategy"]["canary"]["stableService"] = json!("checkout-stable");
+        spec["strategy"]["canary"]["canaryService"] = json!("checkout-canary");
+        check_end(&story_of(&spec, &events));
+    }
+
+    #[test]
+    fn stable_scaled_with_its_share_stays_safe_and_comes_to_rest(replicas in 0_i32..8, events in prop::collection::vec(event(), 0..14)) {
+        let mut spec = spec("checkout:1", replicas, &owned());
+        spec["strategy"]["canary"]["dynamicStableScale"] = json!(true);
+        check_end(&story_of(&spec, &events));
+    }
+
+    #[test]
+    fn ratios_of_pods_stay_safe_and_come_to_rest(replicas in 0_i32..8, surge in 0_i32..3, missing in 0_i32..3, events in prop::collection::vec(event(), 0..14)) {
+        let mut spec = spec("checkout:1", replicas, &owned());
+        let canary = spec["strategy"]["canary"].as_object_mut().unwrap();
+        canary.remove("trafficRouting");
+        canary.insert("maxSurge".into(), json!(surge));
+        canary.insert("maxUnavailable".into(), json!(missing));
+        check_end(&story_of(&spec, &events));
     }
 
     /// Law 2: any JSON is a spec that gives a plan.

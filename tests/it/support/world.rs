@@ -74,6 +74,11 @@ pub fn in_place() -> Value {
     })
 }
 
+/// Weights between two Services.
+pub fn hosts() -> Value {
+    json!({"virtualService": {"name": "checkout", "routes": ["primary"]}})
+}
+
 fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
@@ -122,6 +127,9 @@ impl World {
         if spec.pointer("/strategy/canary/trafficRouting/istio/virtualService").is_some() {
             world.create_routes();
         }
+        if spec.pointer("/strategy/canary/stableService").is_some() {
+            world.create_hosts();
+        }
         world
     }
 
@@ -139,6 +147,23 @@ impl World {
         self.observed.destination_rules = vec![from(json!({
             "metadata": {"name": "checkout", "namespace": "shop", "resourceVersion": version},
             "spec": {"host": "checkout", "subsets": [{"name": "stable"}, {"name": "canary", "labels": {"app": "checkout"}}]},
+        }))];
+    }
+
+    /// Routes between two Services, of which Git holds one.
+    pub fn create_hosts(&mut self) {
+        let version = self.next_version();
+        self.observed.destination_rules.clear();
+        self.observed.virtual_services = vec![from(json!({
+            "metadata": {"name": "checkout", "namespace": "shop", "resourceVersion": version},
+            "spec": {"hosts": ["checkout"], "http": [{"name": "primary", "route": [
+                {"destination": {"host": "checkout-stable"}, "weight": 100},
+                {"destination": {"host": "checkout-canary"}, "weight": 0},
+            ]}]},
+        }))];
+        self.observed.services = vec![from(json!({
+            "metadata": {"name": "checkout-stable", "namespace": "shop", "resourceVersion": version},
+            "spec": {"selector": {"app": "checkout"}, "ports": [{"name": "http", "port": 80}]},
         }))];
     }
 
@@ -278,6 +303,7 @@ impl World {
             Action::CreateReplicaSet { hash, replicas, revision, .. } => {
                 let mut body = objects::replica_set(&self.observed.rollout, hash, *replicas, *revision);
                 body["metadata"]["resourceVersion"] = json!(version);
+                body["metadata"]["creationTimestamp"] = json!(self.now);
                 self.observed.replica_sets.push(from(body));
             }
             Action::ScaleReplicaSet { name, replicas, revision, .. } => {
@@ -316,6 +342,19 @@ impl World {
                 let next: DestinationRule = from(patched(body, objects::subset_patch(known, edits)));
                 self.observed.destination_rules[0] = next;
             }
+            Action::CreateService { name, ports } => {
+                let mut body = objects::service(&self.observed.rollout, name, ports);
+                body["metadata"]["resourceVersion"] = json!(version);
+                self.observed.services.push(from(body));
+            }
+            Action::EditService { name, hash, .. } => {
+                let service =
+                    self.observed.services.iter_mut().find(|one| one.metadata.name.as_ref() == Some(name)).unwrap();
+                let mut body = serde_json::to_value(&*service).unwrap();
+                json_patch::merge(&mut body, &objects::selector_patch(&version, hash.as_deref()));
+                *service = from(body);
+            }
+            Action::EvictPod { .. } => {}
             Action::Answer { uid, accepted, message, at, .. } => {
                 let own = self.observed.actions.iter_mut().find(|one| one.metadata.uid.as_ref() == Some(uid)).unwrap();
                 own.status = from(json!({"accepted": accepted, "message": message, "at": at}));

@@ -1,0 +1,130 @@
+//! Steps and analyses of a spec, understood.
+
+use std::collections::BTreeSet;
+
+use super::{Background, Fault, Gate, Scale, Step};
+use crate::api::rollout::{BackgroundAnalysisSpec, CanaryScaleSpec, StepSpec};
+use crate::api::schema::{SCALE_MEMBERS, STEP_MEMBERS};
+
+/// All steps.
+pub(super) fn parse(steps: &[StepSpec], faults: &mut Vec<Fault>) -> Vec<Step> {
+    let parsed: Vec<Step> = steps.iter().enumerate().map(|(index, step)| parse_one(index, step, faults)).collect();
+    check_scales(&parsed, faults);
+    parsed
+}
+
+/// No weight without pods: a scale of no pods must be over before there is weight.
+fn check_scales(steps: &[Step], faults: &mut Vec<Fault>) {
+    let mut weight = 0;
+    let mut without_pods = None;
+    for (index, step) in steps.iter().enumerate() {
+        match step {
+            Step::SetWeight(next) => weight = *next,
+            Step::SetCanaryScale(Scale::Replicas(0) | Scale::Weight(0)) => without_pods = Some(index),
+            Step::SetCanaryScale(_) => without_pods = None,
+            Step::Pause(_) | Step::Analysis(_) | Step::Faulty => continue,
+        }
+        if let Some(scale) = without_pods.filter(|_| weight > 0) {
+            faults.push(Fault::new(
+                format!("spec.strategy.canary.steps[{index}]"),
+                format!("gives the canary {weight}% while steps[{scale}].setCanaryScale leaves it no pods; scale it up before"),
+            ));
+            return;
+        }
+    }
+}
+
+fn parse_one(index: usize, step: &StepSpec, faults: &mut Vec<Fault>) -> Step {
+    let path = format!("spec.strategy.canary.steps[{index}]");
+    let refused_here = faults.iter().any(|fault| fault.path.starts_with(&format!("{path}.")));
+    match (step.set_weight, &step.set_canary_scale, &step.pause, &step.analysis) {
+        (Some(weight), None, None, None) if (0..=100).contains(&weight) => Step::SetWeight(weight),
+        (None, Some(scale), None, None) => parse_scale(&format!("{path}.setCanaryScale"), scale, faults),
+        (Some(weight), None, None, None) => {
+            faults.push(Fault::new(format!("{path}.setWeight"), format!("{weight} is not between 0 and 100")));
+            Step::Faulty
+        }
+        (None, None, Some(pause), None) => {
+            match pause.duration.as_ref().map(crate::api::duration::DurationText::parse).transpose() {
+                Ok(duration) => Step::Pause(duration),
+                Err(message) => {
+                    faults.push(Fault::new(format!("{path}.pause.duration"), message));
+                    Step::Faulty
+                }
+            }
+        }
+        (None, None, None, Some(analysis)) => {
+            let gate = Gate { templates: analysis.templates.clone(), args: analysis.args.clone().unwrap_or_default() };
+            check_gate(&format!("{path}.analysis"), &gate, faults);
+            Step::Analysis(gate)
+        }
+        (None, None, None, None) if refused_here => Step::Faulty,
+        _ => {
+            faults.push(Fault::new(path, format!("exactly one of {} is required", STEP_MEMBERS.join(", "))));
+            Step::Faulty
+        }
+    }
+}
+
+pub(super) fn parse_background(analysis: &BackgroundAnalysisSpec, steps: usize, faults: &mut Vec<Fault>) -> Background {
+    let path = "spec.strategy.canary.analysis";
+    let gate = Gate { templates: analysis.templates.clone(), args: analysis.args.clone().unwrap_or_default() };
+    check_gate(path, &gate, faults);
+    let starting_step = usize::try_from(analysis.starting_step.unwrap_or(0)).unwrap_or(0);
+    if starting_step >= steps.max(1) {
+        faults.push(Fault::new(
+            format!("{path}.startingStep"),
+            format!("{starting_step} is not the index of one of the {steps} steps"),
+        ));
+    }
+    Background { gate, starting_step }
+}
+
+fn check_gate(path: &str, gate: &Gate, faults: &mut Vec<Fault>) {
+    if gate.templates.is_empty() {
+        faults.push(Fault::new(format!("{path}.templates"), "names no template; add templateName"));
+    }
+    let mut names = BTreeSet::new();
+    for (index, arg) in gate.args.iter().enumerate() {
+        let path = format!("{path}.args[{index}]");
+        if !names.insert(&arg.name) {
+            faults.push(Fault::new(format!("{path}.name"), format!("{} is given twice", arg.name)));
+        }
+        let sources = arg.value_from.as_ref().map(|source| {
+            usize::from(source.pod_template_hash_value.is_some()) + usize::from(source.field_ref.is_some())
+        });
+        match (&arg.value, sources) {
+            (Some(_), None) | (None, Some(1)) => {}
+            (None, Some(_)) if faults.iter().any(|fault| fault.path.starts_with(&path)) => {}
+            (None, Some(_)) => faults.push(Fault::new(
+                format!("{path}.valueFrom"),
+                "exactly one of podTemplateHashValue, fieldRef is required",
+            )),
+            _ => faults.push(Fault::new(path, "exactly one of value, valueFrom is required")),
+        }
+    }
+}
+
+fn parse_scale(path: &str, scale: &CanaryScaleSpec, faults: &mut Vec<Fault>) -> Step {
+    match (scale.replicas, scale.weight, scale.match_traffic_weight) {
+        (Some(replicas), None, None) if replicas >= 0 => Step::SetCanaryScale(Scale::Replicas(replicas)),
+        (None, Some(weight), None) if (0..=100).contains(&weight) => Step::SetCanaryScale(Scale::Weight(weight)),
+        (None, None, Some(true)) => Step::SetCanaryScale(Scale::MatchTrafficWeight),
+        (Some(replicas), None, None) => {
+            faults.push(Fault::new(format!("{path}.replicas"), format!("{replicas} is negative")));
+            Step::Faulty
+        }
+        (None, Some(weight), None) => {
+            faults.push(Fault::new(format!("{path}.weight"), format!("{weight} is not between 0 and 100")));
+            Step::Faulty
+        }
+        (None, None, Some(false)) => {
+            faults.push(Fault::new(format!("{path}.matchTrafficWeight"), "must be true; or remove the step"));
+            Step::Faulty
+        }
+        _ => {
+            faults.push(Fault::new(path, format!("exactly one of {} is required", SCALE_MEMBERS.join(", "))));
+            Step::Faulty
+        }
+    }
+}

@@ -17,6 +17,7 @@ mod support;
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures::{FutureExt, StreamExt};
@@ -36,13 +37,28 @@ async fn main() -> ExitCode {
     let wanted: Vec<&String> =
         arguments.iter().filter(|argument| !argument.starts_with("--") && argument.parse::<u32>().is_err()).collect();
     let environment = Environment::prepare().await;
-    let chosen: Vec<_> = stories::all()
-        .into_iter()
-        .filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|wanted| name.contains(*wanted)))
-        .collect();
-    println!("running {} stories, each {repeat} times", chosen.len());
-    let runs: Vec<_> = (0..repeat).flat_map(|_| chosen.iter().copied()).collect();
-    let results: Vec<bool> = futures::stream::iter(runs.into_iter().enumerate())
+    let choose = |all: Vec<(&'static str, stories::Story)>| -> Vec<(&'static str, stories::Story)> {
+        let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| name.contains(*wanted));
+        all.into_iter().filter(|(name, _)| is_wanted(name)).collect()
+    };
+    let (together, alone) = (choose(stories::all()), choose(stories::alone()));
+    println!("running {} stories, each {repeat} times", together.len() + alone.len());
+    let mut results = tell(&environment, &together, repeat, AT_ONCE).await;
+    results.extend(tell(&environment, &alone, repeat, 1).await);
+    let passed = results.iter().filter(|passed| **passed).count();
+    println!("\n{passed} passed, {} failed", results.len() - passed);
+    if passed == results.len() && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Tells stories, so many at once; whether each went well.
+async fn tell(
+    environment: &Arc<Environment>,
+    stories: &[(&'static str, stories::Story)],
+    repeat: usize,
+    at_once: usize,
+) -> Vec<bool> {
+    let runs: Vec<_> = (0..repeat).flat_map(|_| stories.iter().copied()).collect();
+    futures::stream::iter(runs.into_iter().enumerate())
         .map(|(number, (name, story))| {
             let environment = environment.clone();
             async move {
@@ -56,10 +72,7 @@ async fn main() -> ExitCode {
                 result.is_ok()
             }
         })
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(at_once)
         .collect()
-        .await;
-    let passed = results.iter().filter(|passed| **passed).count();
-    println!("\n{passed} passed, {} failed", results.len() - passed);
-    if passed == results.len() && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        .await
 }

@@ -1,12 +1,15 @@
 //! All stories, by the situation that they tell.
 
 mod abort;
+mod autoscale;
 mod change;
 mod metrics;
 mod people;
 mod promote;
 mod rest;
+mod restart;
 mod route;
+mod scale;
 mod spec;
 
 use std::future::Future;
@@ -16,7 +19,8 @@ use std::sync::Arc;
 use crate::support::Environment;
 
 type Told = Pin<Box<dyn Future<Output = ()>>>;
-type Story = fn(Arc<Environment>, String) -> Told;
+/// A story: told in a world of its own, under a name of its own.
+pub type Story = fn(Arc<Environment>, String) -> Told;
 
 macro_rules! stories {
     ($($name:literal => $path:path),* $(,)?) => {
@@ -36,19 +40,40 @@ pub fn all() -> Vec<(&'static str, Story)> {
         "stable-broken-rolls-forward" => change::stable_broken_rolls_forward,
         "newer-revision-mid-canary" => change::newer_revision,
         "revert-mid-canary" => change::revert,
+        "rollback-window" => change::rollback,
+        "dynamic-stable-up-and-down" => scale::dynamic_up_and_down,
+        "dynamic-stable-abort-at-half" => scale::dynamic_abort_at_half,
+        "dynamic-stable-superseded" => scale::dynamic_superseded,
+        "scaled-in-the-middle-then-aborted" => scale::scaled_in_the_middle_then_aborted,
+        "unready-stable-pod-from-the-start" => scale::unready_stable_pod_from_the_start,
+        "canary-scale" => scale::canary_scale,
+        "ratio-of-pods" => scale::ratio_of_pods,
+        "autoscaled" => autoscale::autoscaled,
+        "restarted" => restart::restarted,
         "pause-and-promote-by-action" => people::pause_and_promote,
         "abort-and-retry-by-action" => people::abort_and_retry,
         "foreign-parts-survive" => route::foreign_parts_survive,
         "several-virtual-services" => route::several,
         "virtual-service-created-later" => route::created_later,
         "route-contested" => route::contested,
+        "weights-between-hosts" => route::between_hosts,
+        "tls-and-tcp-routes" => route::tls_and_tcp,
         "prometheus-misbehaves" => metrics::prometheus_misbehaves,
+        "metric-recovers-within-limits" => metrics::recovers_within_limits,
         "invalid-specs" => spec::invalid,
         "faulty-specs" => spec::faulty,
         "scale-subresource" => spec::scale,
+        "template-deleted-while-healthy" => spec::template_deleted,
         "controller-killed" => rest::controller_killed,
         "deleted-mid-canary" => rest::deleted,
+        "uninstalled-twenty-times" => rest::uninstalled,
+        "upgraded-mid-canary" => rest::upgraded,
         "leader-hands-over" => rest::leader_hands_over,
         "at-rest" => rest::at_rest,
     ]
+}
+
+/// Stories that disturb others, or share a lease with them: they are told one after the other, when the rest is over.
+pub fn alone() -> Vec<(&'static str, Story)> {
+    stories!["paused-leader-wakes-late" => rest::paused_leader, "api-server-restarted" => rest::api_server_restarted]
 }

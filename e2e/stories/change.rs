@@ -1,6 +1,7 @@
 //! The template changes in the middle.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use serin::api::status::OutcomeKind;
@@ -37,7 +38,10 @@ pub async fn newer_revision(environment: Arc<Environment>, name: String) {
     let weights = world.monitor.weights("checkout");
     world.assert(weights == [0, 40, 0, 40, 0], &format!("weights were {weights:?}"));
     let outcomes: Vec<OutcomeKind> = rollout.status.history.iter().map(|outcome| outcome.outcome).collect();
-    world.assert(outcomes == [OutcomeKind::Superseded, OutcomeKind::Promoted], &format!("outcomes were {outcomes:?}"));
+    world.assert(
+        outcomes == [OutcomeKind::Promoted, OutcomeKind::Superseded, OutcomeKind::Promoted],
+        &format!("outcomes were {outcomes:?}"),
+    );
     world.until("the superseded pods go", 10, || (world.pods_wanted(&second.hash()) == 0).then_some(())).await;
     world.end().await;
 }
@@ -54,5 +58,36 @@ pub async fn revert(environment: Arc<Environment>, name: String) {
     let weights = world.monitor.weights("checkout");
     world.assert(weights == [0, 40, 0], &format!("weights were {weights:?}"));
     world.until("the canary's pods go", 10, || (world.pods_wanted(&second.hash()) == 0).then_some(())).await;
+    world.end().await;
+}
+
+/// Back to a revision that was promoted before: inside the window without steps, outside of it with all of them.
+pub async fn rollback(environment: Arc<Environment>, name: String) {
+    let world = World::start(environment, &name).await;
+    let window =
+        |revisions: i32| Given { spec: json!({"rollbackWindow": {"revisions": revisions}}), ..Given::default() };
+    let first = window(1);
+    for image in ["checkout:1", "checkout:2", "checkout:3"] {
+        world.healthy(&first.image(image)).await;
+        // Creation times are whole seconds.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+    }
+    let seen = || world.monitor.weights("checkout").len();
+    let before = seen();
+    let inside = first.image("checkout:2");
+    world.given(&inside).await;
+    let rollout = world.wait("back inside the window", 20, |rollout| is_healthy(rollout, &inside.hash())).await;
+    let weights = world.monitor.weights("checkout").split_off(before);
+    world.assert(!weights.contains(&20) && !weights.contains(&50), &format!("the steps are skipped: {weights:?}"));
+    let decided = rollout.status.decisions.iter().any(|decision| decision.what == "Rollback");
+    world.assert(decided, "the skip is on record");
+
+    world.healthy(&first.image("checkout:3")).await;
+    world.healthy(&first.image("checkout:4")).await;
+    let before = seen();
+    let outside = first.image("checkout:1");
+    world.healthy(&outside).await;
+    let weights = world.monitor.weights("checkout").split_off(before);
+    world.assert(weights == [20, 50, 80, 0], &format!("the steps are run: {weights:?}"));
     world.end().await;
 }

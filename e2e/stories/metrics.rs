@@ -7,7 +7,8 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use serde_json::json;
-use serin::api::status::Phase;
+use serin::api::status::{MetricStatus, Phase};
+use serin::api::watched::Rollout;
 
 use crate::support::world::is_healthy;
 use crate::support::{Environment, Given, World};
@@ -91,5 +92,26 @@ pub async fn prometheus_misbehaves(environment: Arc<Environment>, name: String) 
         world.wait("promoted once it answers", 30, |rollout| is_healthy(rollout, &given.hash())).await;
     }
     server.abort();
+    world.end().await;
+}
+
+/// A metric that fails as often as its limit allows, and recovers: the canary is promoted.
+pub async fn recovers_within_limits(environment: Arc<Environment>, name: String) {
+    let world = World::start(environment, &name).await;
+    world.success_rate(json!({"interval": "500ms", "count": 20, "failureLimit": 12})).await;
+    let first = Given { steps: json!([{"setWeight": 40}, {"analysis": World::analysis()}]), ..Given::default() };
+    world.healthy(&first).await;
+    let second = first.image("checkout:2");
+    let counted = |rollout: &Rollout, of: fn(&MetricStatus) -> i32| {
+        rollout.status.analysis.iter().flat_map(|analysis| &analysis.metrics).map(of).sum::<i32>()
+    };
+    world.errors(&second.hash(), 0.5);
+    world.given(&second).await;
+    world.wait("some measurements fail", 30, |rollout| counted(rollout, |metric| metric.failures) >= 2).await;
+    world.errors(&second.hash(), 0.0);
+    let rollout = world.wait("promoted", 60, |rollout| is_healthy(rollout, &second.hash())).await;
+    world.assert(rollout.status.aborted.is_none(), "never aborted");
+    let weights = world.monitor.weights("checkout");
+    world.assert(weights == [0, 40, 0], &format!("weights were {weights:?}"));
     world.end().await;
 }

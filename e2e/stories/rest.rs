@@ -1,15 +1,17 @@
 //! Crashes, leaders and deletions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 use serin::api::status::Phase;
-use serin::api::watched::Rollout;
+use serin::api::watched::{DestinationRule, Rollout, VirtualService};
 
-use crate::support::world::is_healthy;
+use crate::support::world::{free_address, is_healthy};
 use crate::support::{Environment, Given, World};
 
 /// SIGKILL at twenty moments of good rollouts: each ends promoted, by the same weights.
@@ -97,5 +99,184 @@ pub async fn at_rest(environment: Arc<Environment>, name: String) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let after = world.requests().await;
     world.assert((after - before).abs() < 0.5, &format!("{} requests in {seconds} s at rest", after - before));
+    world.end().await;
+}
+
+/// The leader is paused for longer than its lease, another finishes the rollout, and the first wakes up in the middle of
+/// the next one: it must not write.
+pub async fn paused_leader(environment: Arc<Environment>, name: String) {
+    let world = World::start_with(environment, &name, &["--identity=sleeper"]).await;
+    let first = Given { steps: json!([{"setWeight": 40}, {"pause": {"duration": "2s"}}]), ..Given::default() };
+    world.healthy(&first).await;
+    let mut other = world.spawn(&["--identity=waker".to_owned()], &free_address());
+    let second = first.image("checkout:2");
+    world.given(&second).await;
+    world.reaches(40).await;
+    world.signal("STOP");
+    world.wait("promoted by the other", 60, |rollout| is_healthy(rollout, &second.hash())).await;
+    let third = first.image("checkout:3");
+    world.given(&third).await;
+    world.reaches(40).await;
+    world.signal("CONT");
+    world.wait("promoted once more", 30, |rollout| is_healthy(rollout, &third.hash())).await;
+    let weights = world.monitor.weights("checkout");
+    world.assert(weights == [0, 40, 0, 40, 0], &format!("weights were {weights:?}"));
+    other.kill().unwrap();
+    other.wait().unwrap();
+    world.end().await;
+}
+
+/// Twenty Rollouts are deleted together with their routes and Services, twenty times over; Argo's controller dies of it.
+pub async fn uninstalled(environment: Arc<Environment>, name: String) {
+    let mut world = World::start(environment, &name).await;
+    world.stop_monitor();
+    for round in 0..20 {
+        for number in 0..20 {
+            uninstallable(&world, number).await;
+        }
+        let api: Api<Rollout> = Api::namespaced(world.client.clone(), &world.namespace);
+        let mut healthy = 0;
+        for _ in 0..300 {
+            let listed = api.list(&ListParams::default()).await.expect("a list").items;
+            healthy = listed.iter().filter(|rollout| rollout.status.phase == Some(Phase::Healthy)).count();
+            if healthy == 20 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        world.assert(healthy == 20, &format!("{healthy} of 20 are Healthy in round {round}"));
+        let all = ListParams::default().labels("part-of=uninstall");
+        let background = DeleteParams::background();
+        let (rules, routes): (Api<DestinationRule>, Api<VirtualService>) = (
+            Api::namespaced(world.client.clone(), &world.namespace),
+            Api::namespaced(world.client.clone(), &world.namespace),
+        );
+        let services: Api<Service> = Api::namespaced(world.client.clone(), &world.namespace);
+        let deleted = futures::join!(
+            api.delete_collection(&background, &all),
+            rules.delete_collection(&background, &all),
+            routes.delete_collection(&background, &all),
+            async {
+                for number in 0..20 {
+                    services.delete(&format!("app-{number}"), &background).await.expect("deleted");
+                }
+            },
+        );
+        deleted.0.expect("Rollouts deleted");
+        deleted.1.expect("DestinationRules deleted");
+        deleted.2.expect("VirtualServices deleted");
+        let mut left = usize::MAX;
+        for _ in 0..400 {
+            left = api.list(&ListParams::default()).await.expect("a list").items.len();
+            if left == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        world.assert(left == 0, &format!("{left} Rollouts are left in round {round}"));
+        let runs = world.is_running();
+        world.assert(runs, &format!("the controller died in round {round}"));
+    }
+    world.assert(world.probe("/readyz").await == 200, "it is ready");
+    world.end().await;
+}
+
+/// A Rollout with routes and a Service of its own, all labelled alike.
+async fn uninstallable(world: &World, number: usize) {
+    let name = format!("app-{number}");
+    let labels = json!({"part-of": "uninstall"});
+    let mut object = Given {
+        replicas: 1,
+        istio: json!({"virtualService": {"name": name}, "destinationRule": {"name": name, "stableSubsetName": "stable", "canarySubsetName": "canary"}}),
+        ..Given::default()
+    }
+    .object();
+    object["metadata"] = json!({"name": name, "labels": labels});
+    object["spec"]["selector"]["matchLabels"]["app"] = json!(name);
+    object["spec"]["template"]["metadata"]["labels"]["app"] = json!(name);
+    world.apply(&json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "labels": labels}, "spec": {"selector": {"app": name}, "ports": [{"port": 80}]}})).await;
+    world
+        .apply(&json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": name, "labels": labels},
+            "spec": {"host": name, "subsets": [{"name": "stable"}, {"name": "canary"}]},
+        }))
+        .await;
+    world
+        .apply(&json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": name, "labels": labels},
+            "spec": {"hosts": [name], "http": [{"route": [
+                {"destination": {"host": name, "subset": "stable"}, "weight": 100},
+                {"destination": {"host": name, "subset": "canary"}, "weight": 0}]}]},
+        }))
+        .await;
+    world.apply(&object).await;
+}
+
+/// The API server goes away in the middle of a canary and comes back: the canary goes on where it was.
+pub async fn api_server_restarted(environment: Arc<Environment>, name: String) {
+    let restart = environment.dir.join("testbed/restart-apiserver");
+    if !environment.dir.join("testbed").exists() {
+        println!(
+            "story {name} needs the testbed, whose API server can be restarted; this is another cluster: left out"
+        );
+        return;
+    }
+    let world = World::start(environment, &name).await;
+    let first = Given {
+        steps: json!([{"setWeight": 40}, {"pause": {"duration": "4s"}}, {"setWeight": 80}]),
+        ..Given::default()
+    };
+    world.healthy(&first).await;
+    for image in ["checkout:2", "checkout:3"] {
+        let next = first.image(image);
+        world.given(&next).await;
+        world.reaches(40).await;
+        std::fs::write(&restart, "").unwrap();
+        world.until("the API server is back", 60, || (!restart.exists()).then_some(())).await;
+        world.wait("promoted all the same", 60, |rollout| is_healthy(rollout, &next.hash())).await;
+    }
+    let weights = world.monitor.weights("checkout");
+    world.assert(weights == [0, 40, 80, 0, 40, 80, 0], &format!("weights were {weights:?}"));
+    world.end().await;
+}
+
+/// The controller is upgraded in the middle of a canary, from the binary of an earlier commit: no pod restarts, no step
+/// is lost or run again.
+pub async fn upgraded(environment: Arc<Environment>, name: String) {
+    let Some(earlier) = std::env::var_os("E2E_EARLIER_BIN") else {
+        println!(
+            "story {name} needs the binary of an earlier commit, which this checkout's history does not have: left out"
+        );
+        return;
+    };
+    let mut world = World::start(environment, &name).await;
+    world.kill_controller();
+    let current = std::mem::replace(&mut world.binary, earlier.into());
+    world.start_controller();
+    let first = Given {
+        steps: json!([{"setWeight": 40}, {"pause": {"duration": "6s"}}, {"setWeight": 80}]),
+        ..Given::default()
+    };
+    world.healthy(&first).await;
+    let second = first.image("checkout:2");
+    world.given(&second).await;
+    let waits = |rollout: &Rollout| rollout.status.current_step_index == Some(1);
+    world.wait("the earlier one has come to the pause", 20, waits).await;
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), &world.namespace);
+    let uids = |listed: Vec<Pod>| listed.into_iter().filter_map(|pod| pod.metadata.uid).collect::<BTreeSet<_>>();
+    let before = uids(pods.list(&ListParams::default()).await.expect("pods").items);
+    world.kill_controller();
+    world.binary = current;
+    world.start_controller();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let rollout = world.wait("still at the pause", 5, waits).await;
+    world.assert(rollout.status.decisions.iter().all(|decision| decision.what != "StepsEdited"), "no step runs again");
+    world.assert(
+        uids(pods.list(&ListParams::default()).await.expect("pods").items) == before,
+        "the pods are those of before",
+    );
+    world.wait("promoted by this one", 30, |rollout| is_healthy(rollout, &second.hash())).await;
+    let weights = world.monitor.weights("checkout");
+    world.assert(weights == [0, 40, 80, 0], &format!("weights were {weights:?}"));
     world.end().await;
 }

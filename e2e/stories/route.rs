@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use kube::Api;
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use serin::api::status::Phase;
+use serin::api::watched::Rollout;
 
-use crate::support::world::is_healthy;
+use crate::support::world::{is_aborted, is_healthy};
 use crate::support::{Environment, Given, World};
 
 fn virtual_service() -> Value {
@@ -180,7 +183,7 @@ pub async fn contested(environment: Arc<Environment>, name: String) {
     world.edit_virtual_service("checkout", json!({"spec": {"http": virtual_service()["spec"]["http"]}})).await;
     let corrected = || world.monitor.weights("checkout").ends_with(&[40, 0, 40]).then_some(());
     world.until("the weights are corrected", 10, corrected).await;
-    let told = |rollout: &serin::api::watched::Rollout| {
+    let told = |rollout: &Rollout| {
         rollout
             .status
             .conditions
@@ -190,5 +193,109 @@ pub async fn contested(environment: Arc<Environment>, name: String) {
     world.wait("the writer is named", 10, told).await;
     world.act("promoteFull", &second.hash(), None).await;
     world.wait("promoted", 20, |rollout| is_healthy(rollout, &second.hash())).await;
+    world.end().await;
+}
+
+/// Weights between two Services, of which Git holds one: promoted, aborted, and both Services as they were at the end.
+pub async fn between_hosts(environment: Arc<Environment>, name: String) {
+    let world = World::start(environment, &name).await;
+    let stable = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "checkout-stable"},
+        "spec": {"selector": {"app": "checkout"}, "ports": [{"name": "http", "port": 80}]},
+    });
+    world.apply(&stable).await;
+    world
+        .apply(&json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "checkout"},
+            "spec": {"hosts": ["checkout"], "http": [{"route": [
+                {"destination": {"host": "checkout-stable"}, "weight": 100},
+                {"destination": {"host": "checkout-canary"}, "weight": 0}]}]},
+        }))
+        .await;
+    let first = Given {
+        istio: json!({"virtualService": {"name": "checkout"}}),
+        canary: json!({"stableService": "checkout-stable", "canaryService": "checkout-canary", "scaleDownDelaySeconds": 1, "abortScaleDownDelaySeconds": 1}),
+        steps: json!([{"setWeight": 20}, {"setWeight": 60}, {"pause": {"duration": "1s"}}]),
+        ..Given::default()
+    };
+    world.healthy(&first).await;
+    let service = |name: &str| format!("/api/v1/namespaces/{{ns}}/services/{name}");
+    let created = world.object(&service("checkout-canary")).await.expect("Serin creates the Service that is absent");
+    world.assert(created["spec"]["ports"][0]["port"] == 80, "with the ports of the other");
+    world.assert(created["metadata"]["ownerReferences"][0]["name"] == "checkout", "and owns it");
+    let second = first.image("checkout:2");
+    world.healthy(&second).await;
+    let weights = world.monitor.weights("checkout");
+    world.assert(weights == [0, 20, 60, 0], &format!("weights were {weights:?}"));
+    let third = first.image("checkout:3");
+    world.given(&third).await;
+    world.reaches(60).await;
+    world.act("abort", &third.hash(), None).await;
+    world.wait("aborted", 5, |rollout| is_aborted(rollout, "AbortedByAction")).await;
+    world.reaches(0).await;
+    let api: Api<Rollout> = Api::namespaced(world.client.clone(), &world.namespace);
+    api.delete("checkout", &DeleteParams::background()).await.expect("deleted");
+    world.until("the Rollout is gone", 20, || world.monitor.rollout("checkout").is_none().then_some(())).await;
+    let left = world.object(&service("checkout-stable")).await.expect("Git's Service stays");
+    world.assert(left["spec"]["selector"] == json!({"app": "checkout"}), "with its own selector");
+    world.end().await;
+}
+
+/// TLS routes by server name and TCP routes by port move together with a named HTTP route.
+pub async fn tls_and_tcp(environment: Arc<Environment>, name: String) {
+    let world = World::start(environment, &name).await;
+    let both = |port: i32| {
+        json!([
+            {"destination": {"host": "checkout", "subset": "stable", "port": {"number": port}}, "weight": 100},
+            {"destination": {"host": "checkout", "subset": "canary", "port": {"number": port}}, "weight": 0}])
+    };
+    let route = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "checkout"},
+        "spec": {"hosts": ["checkout"], "http": [{"name": "primary", "route": both(80)}],
+            "tls": [
+                {"match": [{"port": 443, "sniHosts": ["other.example"]}], "route": [{"destination": {"host": "other"}}]},
+                {"match": [{"port": 443, "sniHosts": ["checkout.example"]}], "route": both(443)}],
+            "tcp": [{"match": [{"port": 5432}], "route": both(5432)}]},
+    });
+    world.apply(&route).await;
+    world.apply(&destination_rule()).await;
+    let first = Given {
+        istio: json!({
+            "virtualService": {"name": "checkout", "routes": ["primary"],
+                "tlsRoutes": [{"sniHosts": ["checkout.example"]}], "tcpRoutes": [{"port": 5432}]},
+            "destinationRule": {"name": "checkout", "stableSubsetName": "stable", "canarySubsetName": "canary"},
+        }),
+        steps: json!([{"setWeight": 30}, {"pause": {}}]),
+        ..Given::default()
+    };
+    world.healthy(&first).await;
+    let second = first.image("checkout:2");
+    world.given(&second).await;
+    world.wait("paused", 20, |rollout| rollout.status.phase == Some(Phase::Paused)).await;
+    let path = "/apis/networking.istio.io/v1/namespaces/{ns}/virtualservices/checkout";
+    let now = world.object(path).await.unwrap();
+    for pointer in ["/spec/http/0", "/spec/tls/1", "/spec/tcp/0"] {
+        let weights = [0, 1].map(|at| now.pointer(&format!("{pointer}/route/{at}/weight")).cloned());
+        world.assert(weights == [Some(json!(70)), Some(json!(30))], &format!("{pointer} has {weights:?}"));
+    }
+    world.act("promote", &second.hash(), Some(1)).await;
+    world.wait("promoted", 20, |rollout| is_healthy(rollout, &second.hash())).await;
+    let end = world.object(path).await.unwrap();
+    let without_zero = |mut object: Value| {
+        for kind in ["http", "tls", "tcp"] {
+            for route in object["spec"][kind].as_array_mut().into_iter().flatten() {
+                for one in route["route"].as_array_mut().into_iter().flatten() {
+                    if one["weight"] == 0 {
+                        one.as_object_mut().unwrap().remove("weight");
+                    }
+                }
+            }
+        }
+        object["spec"].take()
+    };
+    world.assert(
+        without_zero(end.clone()) == without_zero(route),
+        &format!("at rest it is what Git holds: {}", end["spec"]),
+    );
     world.end().await;
 }

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use kube::Api;
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
+use serin::api::watched::AnalysisTemplate;
 
+use crate::support::world::is_healthy;
 use crate::support::{Environment, Given, World};
 
 /// A Rollout with this one step.
@@ -24,16 +28,17 @@ pub async fn invalid(environment: Arc<Environment>, name: String) {
     let world = World::start(environment, &name).await;
     let good = Given::default();
     world.healthy(&good).await;
-    let refused: [(&str, Value, &str); 14] = [
+    let refused: [(&str, Value, &str); 16] = [
         ("a misspelt step, pruned to nothing", step(json!({"setWieght": 20})), "spec.strategy.canary.steps[0]"),
         ("an empty step", step(json!({})), "exactly one of setWeight"),
         ("two members", step(json!({"setWeight": 5, "pause": {}})), "exactly one of setWeight"),
         ("a weight above 100", step(json!({"setWeight": 120})), "spec.strategy.canary.steps[0].setWeight"),
         ("a null pause", step(json!({"pause": null})), "spec.strategy.canary.steps[0]"),
+        ("an unsupported step", step(json!({"setMirrorRoute": {"name": "x"}})), "setMirrorRoute is not supported yet"),
         (
-            "an unsupported step",
-            step(json!({"setCanaryScale": {"replicas": 2}})),
-            "setCanaryScale is not supported yet",
+            "a scale of two kinds",
+            step(json!({"setCanaryScale": {"replicas": 2, "weight": 5}})),
+            "exactly one of replicas",
         ),
         ("an experiment", step(json!({"experiment": {"templates": []}})), "experiment is not supported"),
         ("blue-green", with("/spec/strategy/blueGreen", json!({"activeService": "a"})), "blueGreen is not supported"),
@@ -45,10 +50,11 @@ pub async fn invalid(environment: Arc<Environment>, name: String) {
             "exactly one of owned",
         ),
         (
-            "host level",
+            "one Service of two",
             with("/spec/strategy/canary/stableService", json!("checkout-stable")),
-            "stableService is not supported yet",
+            "stableService and canaryService belong together",
         ),
+        ("a surge with a route", with("/spec/strategy/canary/maxSurge", json!("25%")), "maxSurge has no meaning"),
         ("a workloadRef", with("/spec/workloadRef", json!({"kind": "Deployment"})), "workloadRef is not supported yet"),
         ("another selector", with("/spec/selector/matchLabels/app", json!("cart")), "the selector cannot be changed"),
     ];
@@ -115,5 +121,23 @@ pub async fn scale(environment: Arc<Environment>, name: String) {
     let answer: Value = world.client.request(request).await.expect("a scale");
     world.assert(answer["status"]["selector"] == "app=checkout", "the scale has the selector");
     world.wait("four pods", 10, |rollout| rollout.status.stable.as_ref().is_some_and(|stable| stable.ready == 4)).await;
+    world.end().await;
+}
+
+/// The AnalysisTemplate of a Healthy Rollout is deleted: scaling goes on; Argo Rollouts stops.
+pub async fn template_deleted(environment: Arc<Environment>, name: String) {
+    let world = World::start(environment, &name).await;
+    world.success_rate(json!({})).await;
+    let first = Given { steps: json!([{"setWeight": 40}, {"analysis": World::analysis()}]), ..Given::default() };
+    world.healthy(&first).await;
+    let templates: Api<AnalysisTemplate> = Api::namespaced(world.client.clone(), &world.namespace);
+    templates.delete("success-rate", &DeleteParams::default()).await.expect("deleted");
+    let grown = Given { replicas: 8, ..first.clone() };
+    world.given(&grown).await;
+    world
+        .wait("eight pods, and Healthy", 10, |rollout| {
+            is_healthy(rollout, &first.hash()) && rollout.status.available_replicas == 8
+        })
+        .await;
     world.end().await;
 }

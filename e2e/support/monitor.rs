@@ -222,6 +222,8 @@ impl Seen {
             .rev()
             .find_map(|step| if let Step::SetWeight(weight) = step { Some(*weight) } else { None });
         let permitted = if status.aborted.is_some() || status.canary.is_none() { 0 } else { permitted.unwrap_or(0) };
+        let lacks = if strategy.dynamic_stable { 100 - stable_ready * 100 / facts.replicas.max(1) } else { 0 };
+        let permitted = permitted.max(lacks);
         let is_finishing = status.stable.as_ref().is_some_and(|stable| route.canary.as_ref() == Some(&stable.hash));
         if is_split && stable_ready > 0 && !is_finishing && route.exceeds(permitted) {
             broken.push(format!("S3 {name}: weight above {permitted}"));

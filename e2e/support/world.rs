@@ -1,5 +1,6 @@
 //! One story's world: a namespace, a controller process under the shipped RBAC, pods, and the monitor.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,6 +36,8 @@ pub struct World {
     controller: Option<Child>,
     /// Address of the controller's /metrics.
     pub address: String,
+    /// The binary that the next controller is started from.
+    pub binary: PathBuf,
     arguments: Vec<String>,
 }
 
@@ -45,7 +48,11 @@ pub struct Given {
     pub image: &'static str,
     /// Pods.
     pub replicas: i32,
-    /// `trafficRouting.istio`.
+    /// How long a pod takes to become ready.
+    pub ready_after: &'static str,
+    /// What its container requests of a core.
+    pub cpu: &'static str,
+    /// `trafficRouting.istio`; null for none.
     pub istio: Value,
     /// The steps.
     pub steps: Value,
@@ -60,6 +67,8 @@ impl Default for Given {
         Self {
             image: "checkout:1",
             replicas: 5,
+            ready_after: "",
+            cpu: "",
             istio: json!({"owned": {"host": NAME, "hosts": [NAME]}}),
             steps: json!([{"setWeight": 20}, {"setWeight": 50}, {"setWeight": 80}]),
             canary: json!({"scaleDownDelaySeconds": 1, "abortScaleDownDelaySeconds": 1}),
@@ -76,10 +85,17 @@ impl Given {
 
     /// The pod template.
     pub fn template(&self) -> Value {
-        json!({
+        let mut template = json!({
             "metadata": {"labels": {"app": NAME}},
             "spec": {"readinessGates": [{"conditionType": GATE}], "containers": [{"name": "app", "image": self.image}]},
-        })
+        });
+        if !self.ready_after.is_empty() {
+            template["metadata"]["annotations"] = json!({"testbed.serin.dev/ready-after": self.ready_after});
+        }
+        if !self.cpu.is_empty() {
+            template["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": self.cpu}});
+        }
+        template
     }
 
     /// The revision hash, as the controller will have it.
@@ -89,7 +105,10 @@ impl Given {
 
     /// The object.
     pub fn object(&self) -> Value {
-        let mut canary = json!({"trafficRouting": {"istio": self.istio}, "steps": self.steps});
+        let mut canary = json!({"steps": self.steps});
+        if !self.istio.is_null() {
+            canary["trafficRouting"] = json!({"istio": self.istio});
+        }
         merge(&mut canary, &self.canary);
         let mut spec = json!({
             "replicas": self.replicas,
@@ -130,6 +149,7 @@ impl World {
         tasks.push(pods);
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let mut world = Self {
+            binary: environment.binary.clone(),
             environment,
             namespace,
             client,
@@ -147,21 +167,34 @@ impl World {
 
     /// Starts the release binary as its service account.
     pub fn start_controller(&mut self) {
+        self.controller = Some(self.spawn(&self.arguments, &self.address));
+    }
+
+    /// Starts a controller with other arguments; none for one that leads alone.
+    pub fn spawn(&self, arguments: &[String], address: &str) -> Child {
         let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
-        let mut command = Command::new(&self.environment.binary);
+        let mut command = Command::new(&self.binary);
         command
             .args(["run", "--namespace", &self.namespace, "--log-format=text", "--log=info,serin=debug"])
             .args(["--prometheus-url", &self.environment.prometheus, "--route-wait=0.2", "--drain=0.2"])
-            .args(if self.arguments.is_empty() {
-                vec!["--leader-election=false".to_owned()]
-            } else {
-                self.arguments.clone()
-            })
-            .args(["--listen", &self.address])
+            .args(if arguments.is_empty() { vec!["--leader-election=false".to_owned()] } else { arguments.to_vec() })
+            .args(["--listen", address])
             .env("KUBECONFIG", &self.environment.kubeconfig)
             .stdout(Stdio::null())
             .stderr(log);
-        self.controller = Some(command.spawn().expect("the release binary starts"));
+        command.spawn().expect("the release binary starts")
+    }
+
+    /// Sends a signal to the controller, such as `STOP`.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.controller.as_ref().expect("a controller").id().to_string();
+        let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status().expect("kill");
+        assert!(sent.success(), "no signal was sent");
+    }
+
+    /// Whether the controller runs.
+    pub fn is_running(&mut self) -> bool {
+        self.controller.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|ended| ended.is_none()))
     }
 
     /// Ends the monitor, whose checks of every object at every write are not for hundreds of Rollouts.
@@ -177,7 +210,7 @@ impl World {
         }
     }
 
-    fn log(&self) -> std::path::PathBuf {
+    fn log(&self) -> PathBuf {
         self.environment.dir.join(format!("{}.log", self.namespace))
     }
 
@@ -316,6 +349,13 @@ impl World {
         }
     }
 
+    /// Applies a Rollout and waits until it is Healthy with that revision, however long its pods take.
+    pub async fn healthy_within(&self, given: &Given, seconds: u64) {
+        self.given(given).await;
+        let hash = given.hash();
+        self.wait("Healthy", seconds, |rollout| is_healthy(rollout, &hash)).await;
+    }
+
     /// Merges a patch into an object that Git holds, as another writer.
     pub async fn edit_virtual_service(&self, name: &str, patch: Value) {
         let api: Api<VirtualService> = Api::namespaced(self.client.clone(), &self.namespace);
@@ -391,7 +431,7 @@ impl Drop for World {
 }
 
 /// An address of loopback that nobody listens on.
-fn free_address() -> String {
+pub fn free_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address").to_string()
 }

@@ -20,7 +20,7 @@ import (
 // controllers are those that the stories need; the others would only cost time.
 const controllers = "deployment-controller,replicaset-controller,endpointslice-controller,garbage-collector-controller," +
 	"namespace-controller,serviceaccount-controller,serviceaccount-token-controller,clusterrole-aggregation-controller," +
-	"disruption-controller,job-controller,resourcequota-controller,root-ca-certificate-publisher-controller"
+	"disruption-controller,horizontal-pod-autoscaler-controller,job-controller,resourcequota-controller,root-ca-certificate-publisher-controller"
 
 // startEtcd starts etcd without fsync and with a fast tick: nothing here outlives the process.
 func startEtcd(dir string) (string, error) {
@@ -93,6 +93,11 @@ func runControllers(ctx context.Context, s *server) error {
 		"--kube-api-burst=2000",
 		"--concurrent-replicaset-syncs=20",
 		"--min-resync-period=1h",
+		// A second each, so that a story sees the autoscaler act; the tolerance stays upstream's tenth.
+		"--horizontal-pod-autoscaler-sync-period=1s",
+		"--horizontal-pod-autoscaler-downscale-stabilization=1s",
+		"--horizontal-pod-autoscaler-cpu-initialization-period=1s",
+		"--horizontal-pod-autoscaler-initial-readiness-delay=1s",
 	})
 	if err != nil {
 		return err

@@ -100,6 +100,10 @@ func run(s settings) error {
 		return fmt.Errorf("apply CustomResourceDefinitions: %w", err)
 	}
 	say("%d CustomResourceDefinitions are established", count)
+	if err := startMetricsAPI(ctx, server, failed); err != nil {
+		return fmt.Errorf("start the metrics API: %w", err)
+	}
+	say("metrics.k8s.io is available")
 	startControllers(ctx, server, failed)
 	if err := startKubelet(ctx, patient(server.config)); err != nil {
 		return fmt.Errorf("start the kubelet: %w", err)

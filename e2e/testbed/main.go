@@ -1,4 +1,4 @@
-// Command testbed starts a real Kubernetes control plane as one process on loopback: etcd, kube-apiserver, the
+// Command testbed starts a real Kubernetes control plane on loopback: etcd, kube-apiserver as a child process, the
 // controllers of kube-controller-manager, and a small kubelet that makes pods ready without running anything.
 package main
 
@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -37,6 +38,9 @@ func (p *paths) Set(path string) error {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == apiServerCommand {
+		os.Exit(runAPIServer(os.Args[2:]))
+	}
 	// The flags are private: component-base registers its own in the global set.
 	flags := flag.NewFlagSet("testbed", flag.ExitOnError)
 	var s settings
@@ -56,6 +60,7 @@ func main() {
 }
 
 func run(s settings) error {
+	runtime.LockOSThread() // The main thread lives as long as the process, and kube-apiserver as long as its thread.
 	started := time.Now()
 	say := func(format string, args ...any) {
 		fmt.Printf("%5.1fs  %s\n", time.Since(started).Seconds(), fmt.Sprintf(format, args...))
@@ -64,7 +69,6 @@ func run(s settings) error {
 	if err != nil {
 		return err
 	}
-	s.dir = dir
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -81,11 +85,13 @@ func run(s settings) error {
 		return fmt.Errorf("start etcd: %w", err)
 	}
 	say("etcd is up at %s", etcd)
-	server, err := startAPIServer(ctx, s, etcd, failed)
+	server, err := startAPIServer(ctx, dir, s.port, etcd, failed)
 	if err != nil {
 		return fmt.Errorf("start kube-apiserver: %w", err)
 	}
-	if err := waitReady(ctx, server, failed); err != nil {
+	// It must not outlive this process, nor write into its folder afterwards.
+	defer func() { server.stop() }()
+	if err := server.waitReady(ctx, failed); err != nil {
 		return fmt.Errorf("wait for kube-apiserver: %w", err)
 	}
 	say("kube-apiserver is ready at %s", server.config.Host)
@@ -94,8 +100,12 @@ func run(s settings) error {
 		return fmt.Errorf("apply CustomResourceDefinitions: %w", err)
 	}
 	say("%d CustomResourceDefinitions are established", count)
+	if err := startMetricsAPI(ctx, server, failed); err != nil {
+		return fmt.Errorf("start the metrics API: %w", err)
+	}
+	say("metrics.k8s.io is available")
 	startControllers(ctx, server, failed)
-	if err := startKubelet(ctx, server.config); err != nil {
+	if err := startKubelet(ctx, patient(server.config)); err != nil {
 		return fmt.Errorf("start the kubelet: %w", err)
 	}
 	if err := waitServiceAccount(ctx, server.config, failed); err != nil {
@@ -106,15 +116,26 @@ func run(s settings) error {
 	}
 	say("ready: export KUBECONFIG=%s", server.kubeconfig)
 
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
+	for {
+		select {
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+			say("stopped")
+			return nil
+		case <-time.After(100 * time.Millisecond):
+		}
+		if !server.restartAsked() {
+			continue
+		}
+		err := server.restart(ctx, failed)
+		switch {
+		case err == nil:
+			say("kube-apiserver has restarted")
+		case ctx.Err() == nil:
+			return fmt.Errorf("restart kube-apiserver: %w", err)
+		}
 	}
-	// An open watch holds a graceful stop, and nothing here is worth keeping.
-	time.Sleep(200 * time.Millisecond)
-	say("stopped")
-	return nil
 }
 
 // logTo sends the components' logs to a file, so that standard output stays readable.
@@ -145,9 +166,9 @@ func watchParent(pid int, stop func()) {
 	}
 }
 
-// freePort is a port of 127.0.0.1 that nobody listens on.
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+// freePort is a port of 127.0.0.1 that nobody uses: the wanted one, or any where that is 0.
+func freePort(wanted int) (int, error) {
+	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", wanted))
 	if err != nil {
 		return 0, err
 	}

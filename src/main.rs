@@ -122,7 +122,10 @@ fn print_crds(arguments: &CrdsArguments) -> anyhow::Result<()> {
 async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     telemetry::init(arguments.log_format, &arguments.log)?;
     #[expect(clippy::disallowed_methods, reason = "clients are built here")]
-    let client = kube::Client::try_default().await.context("connect to Kubernetes; is KUBECONFIG set?")?;
+    let mut config = kube::Config::infer().await.context("connect to Kubernetes; is KUBECONFIG set?")?;
+    // What may be tried again, and when, is decided by the passes and the watches themselves.
+    config.default_retry = false;
+    let client = kube::Client::try_from(config).context("connect to Kubernetes")?;
     let (stop, stopped) = watch::channel(false);
     let (resign, resigned) = watch::channel(false);
     let metrics = Arc::new(Metrics::default());

@@ -283,7 +283,8 @@ fn settle(facts: &Facts<'_>, course: &mut Course) {
     {
         route.resting = None;
     }
-    if !in_force && (is_in_flight(facts, course) || facts.route.is_plain || facts.is_leaving) {
+    let changes_ratio = facts.strategy.ratio.is_some() && course.canary().is_some();
+    if !in_force && (is_in_flight(facts, course) || changes_ratio || facts.route.is_plain || facts.is_leaving) {
         course.wakes.push((course.in_force_at(facts), "the route is due to be in force".into()));
     }
     if let Some(at) = course.drained_at(facts).filter(|at| *at > facts.now && is_in_flight(facts, course)) {

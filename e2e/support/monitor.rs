@@ -20,6 +20,8 @@ use serin::plan::strategy::{self, Step};
 
 /// How long a state may break an invariant: the staleness of a watch, plus one pass on a busy machine.
 const TOLERANCE: Duration = Duration::from_secs(2);
+/// The same where the API server goes away, and every watch comes back in its own time.
+const TOLERANCE_OF_OUTAGES: Duration = Duration::from_secs(30);
 
 /// What was seen.
 #[derive(Default)]
@@ -37,6 +39,8 @@ pub struct Seen {
     broken: BTreeMap<String, Instant>,
     /// What broke for longer than it may, or may not happen at all.
     pub violations: Vec<String>,
+    /// Whether the API server goes away in this story.
+    pub has_outage: bool,
 }
 
 /// Follows one namespace.
@@ -186,8 +190,9 @@ impl Seen {
         self.broken.retain(|violation, _| broken.contains(violation));
         for violation in broken {
             let since = *self.broken.entry(violation.clone()).or_insert_with(Instant::now);
-            let text = format!("{violation} for {} s", TOLERANCE.as_secs());
-            if since.elapsed() > TOLERANCE && !self.violations.contains(&text) {
+            let tolerance = if self.has_outage { TOLERANCE_OF_OUTAGES } else { TOLERANCE };
+            let text = format!("{violation} for {} s", tolerance.as_secs());
+            if since.elapsed() > tolerance && !self.violations.contains(&text) {
                 self.violations.push(text);
             }
         }

@@ -36,6 +36,8 @@ pub struct World {
     measured: Vec<Measurement>,
     ready_at: BTreeMap<String, Vec<Timestamp>>,
     version: u64,
+    /// When the last plan wanted to look again.
+    wake: Option<Timestamp>,
 }
 
 pub fn template(image: &str) -> Value {
@@ -123,6 +125,7 @@ impl World {
             measured: Vec::new(),
             ready_at: BTreeMap::new(),
             version: 10,
+            wake: None,
         };
         if spec.pointer("/strategy/canary/trafficRouting/istio/virtualService").is_some() {
             world.create_routes();
@@ -174,6 +177,7 @@ impl World {
 
     /// Edits the spec as Git does.
     pub fn edit(&mut self, edit: impl FnOnce(&mut Value)) {
+        self.wake = Some(self.now);
         let mut spec = self.observed.rollout.spec.value();
         edit(&mut spec);
         self.observed.rollout.spec = Json::from(&spec);
@@ -185,6 +189,7 @@ impl World {
 
     /// Asks for something by RolloutAction, at the revision and step that are current.
     pub fn act(&mut self, action: &str) {
+        self.wake = Some(self.now);
         let status = &self.observed.rollout.status;
         let revision =
             status.canary.as_ref().or(status.stable.as_ref()).map_or("none", |one| one.hash.as_str()).to_owned();
@@ -201,6 +206,20 @@ impl World {
     pub fn pass_time(&mut self, seconds: i64) {
         for _ in 0..seconds {
             self.now = self.now.checked_add(SignedDuration::from_secs(1)).unwrap();
+            let before = self.observed.clone();
+            self.play_pods();
+            // Law 8: what only time changes, the last plan has named a time for.
+            if self.observed == before && self.wake.is_none_or(|wake| wake > self.now) {
+                let plan = self.plan();
+                assert!(
+                    plan.is_idle(&self.observed.rollout.status),
+                    "there is something to do at {}, and nobody looks before {:?}: {:?} {}",
+                    self.now,
+                    self.wake,
+                    plan.actions,
+                    plan.status.message
+                );
+            }
             self.settle();
         }
     }
@@ -211,6 +230,7 @@ impl World {
             self.play_pods();
             let plan = self.plan();
             if plan.is_idle(&self.observed.rollout.status) {
+                self.wake = plan.wake.map(|wake| wake.at);
                 return;
             }
             self.carry_out(&plan, usize::MAX);

@@ -4,6 +4,7 @@ pub mod environment;
 pub mod exporter;
 pub mod monitor;
 pub mod pods;
+pub mod shipped;
 pub mod world;
 
 pub use environment::Environment;

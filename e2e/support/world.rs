@@ -14,9 +14,10 @@ use serin::api::status::Phase;
 use serin::api::watched::{Rollout, RolloutAction, VirtualService};
 use serin::plan::revision;
 
-use super::environment::{Environment, apply_text};
+use super::environment::Environment;
 use super::monitor::Monitor;
 use super::pods::{GATE, Ready, Rules};
+use super::shipped::apply_text;
 
 /// The Rollout's, the Service's and the routes' name in every story.
 pub const NAME: &str = "checkout";

@@ -63,7 +63,9 @@ async fn send(client: Client, mut waiting: mpsc::Receiver<(ObjectReference, Note
             action: "Rollout".into(),
             secondary: None,
         };
-        if let Err(error) = recorder.publish(&event, &about).await {
+        let published = recorder.publish(&event, &about).await;
+        metrics.request("events", "create", published.as_ref().map_or("transient", |()| "ok"));
+        if let Err(error) = published {
             tracing::debug!(%error, "an event could not be published");
             metrics.event_dropped();
         }

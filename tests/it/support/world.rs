@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use serin::api::json::Json;
-use serin::api::watched::{DestinationRule, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
+use serin::api::watched::{DestinationRule, Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
 use serin::plan::action::Action;
 use serin::plan::measurement::{Measurement, Sample};
 use serin::plan::observed::{Observed, Settings, Template};
@@ -13,6 +13,9 @@ use serin::plan::{Plan, invariant, objects, plan, revision};
 
 /// Passes after which nothing may be left to do at one moment.
 const PASSES_MOST: usize = 40;
+
+/// How long a pod takes to become ready.
+const READY_AFTER: SignedDuration = SignedDuration::from_secs(3);
 
 /// How Prometheus answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub struct World {
     version: u64,
     /// When the last plan wanted to look again.
     wake: Option<Timestamp>,
+    /// Whether the last plan wanted to see the pods.
+    watches_pods: bool,
 }
 
 pub fn template(image: &str) -> Value {
@@ -126,6 +131,7 @@ impl World {
             ready_at: BTreeMap::new(),
             version: 10,
             wake: None,
+            watches_pods: false,
         };
         if spec.pointer("/strategy/canary/trafficRouting/istio/virtualService").is_some() {
             world.create_routes();
@@ -262,6 +268,7 @@ impl World {
     }
 
     fn carry_out(&mut self, plan: &Plan, writes: usize) {
+        self.watches_pods = plan.watches_pods;
         let mut left = writes;
         let mut may_write = || {
             let may = left > 0;
@@ -374,7 +381,11 @@ impl World {
                 json_patch::merge(&mut body, &objects::selector_patch(&version, hash.as_deref()));
                 *service = from(body);
             }
-            Action::EvictPod { .. } => {}
+            Action::EvictPod { name, .. } => {
+                let (set, index) = name.rsplit_once('.').unwrap();
+                let ready_at = self.ready_at.get_mut(set).unwrap();
+                ready_at[index.parse::<usize>().unwrap()] = self.now.checked_add(READY_AFTER).unwrap();
+            }
             Action::Answer { uid, accepted, message, at, .. } => {
                 let own = self.observed.actions.iter_mut().find(|one| one.metadata.uid.as_ref() == Some(uid)).unwrap();
                 own.status = from(json!({"accepted": accepted, "message": message, "at": at}));
@@ -401,7 +412,7 @@ impl World {
             let wanted = usize::try_from(replica_set.spec.replicas.unwrap_or(1)).unwrap();
             let name = replica_set.metadata.name.clone().unwrap();
             let ready_at = self.ready_at.entry(name).or_default();
-            ready_at.resize(wanted, now.checked_add(SignedDuration::from_secs(3)).unwrap());
+            ready_at.resize(wanted, now.checked_add(READY_AFTER).unwrap());
             let image = replica_set.spec.template.spec.containers[0].image.clone();
             let may_be = i32::try_from(wanted).unwrap() - self.unready.get(&image).copied().unwrap_or(0);
             let ready = i32::try_from(ready_at.iter().filter(|at| **at <= now).count()).unwrap().min(may_be.max(0));
@@ -409,6 +420,30 @@ impl World {
             replica_set.status.ready_replicas = ready;
             replica_set.status.available_replicas = ready;
         }
+        self.observed.pods = self.watches_pods.then(|| self.pods());
+    }
+
+    /// Every pod, with the time of its creation.
+    pub fn pods(&self) -> Vec<Pod> {
+        let of_set = |set: &ReplicaSet| -> Vec<Pod> {
+            let name = set.metadata.name.clone().unwrap();
+            let pods = self.ready_at.get(&name).into_iter().flatten().enumerate();
+            pods.map(|(index, ready_at)| {
+                from(json!({"metadata": {
+                    "name": format!("{name}.{index}"), "uid": format!("{name}.{index}.{ready_at}"), "labels": set.metadata.labels,
+                    "creationTimestamp": ready_at.checked_sub(READY_AFTER).unwrap(),
+                }}))
+            })
+            .collect()
+        };
+        self.observed.replica_sets.iter().flat_map(of_set).collect()
+    }
+
+    /// Pods wanted of an image.
+    pub fn pods_of(&self, image: &str) -> i32 {
+        let own = hash(image);
+        let set = self.observed.replica_sets.iter().find(|one| revision::hash_of(one) == Some(&own));
+        set.and_then(|set| set.spec.replicas).unwrap_or(0)
     }
 
     /// The canary's weight, of all traffic that is not foreign.

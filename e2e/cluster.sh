@@ -1,0 +1,39 @@
+# Sourced by e2e/run and e2e/bench: builds what they need, and starts the cluster unless KUBECONFIG names one.
+# Sets dir, cache and target; exports KUBECONFIG, SERIN_BIN and E2E_DIR; everything started ends with the caller.
+cache=${SERIN_E2E_CACHE:-$HOME/.cache/serin-e2e}
+target=${CARGO_TARGET_DIR:-$PWD/target}
+export CARGO_TARGET_DIR=$target
+mkdir -p "$cache"
+dir=$(mktemp -d)
+pids=()
+stop() {
+  for pid in "${pids[@]:-}"; do [ -n "$pid" ] && kill "$pid" 2>/dev/null || true; done
+  for pid in "${pids[@]:-}"; do [ -n "$pid" ] && wait "$pid" 2>/dev/null || true; done
+  rm -rf "$dir"
+}
+trap stop EXIT
+
+build() {
+  if [ -z "${KUBECONFIG:-}" ]; then
+    e2e/testbed/build.sh "$cache/bin" --no-kubectl
+  fi
+  cargo build --release --bin serin
+  cargo test --no-run --features e2e --test "$1"
+}
+
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+start_testbed() {
+  if [ -z "${KUBECONFIG:-}" ]; then
+    "$cache/bin/testbed" --dir "$dir/testbed" --crds "$cache/bin/istio-crds.yaml" --crds crds --parent $$ 2>"$dir/testbed.err" &
+    local testbed=$!
+    pids+=("$testbed")
+    for _ in $(seq 600); do
+      [ -f "$dir/testbed/ready" ] && break
+      kill -0 "$testbed" || { echo "the testbed ended"; cat "$dir/testbed.err"; exit 1; }
+      sleep 0.1
+    done
+    export KUBECONFIG=$dir/testbed/admin.kubeconfig
+  fi
+  export SERIN_BIN=$target/release/serin E2E_DIR=$dir
+}

@@ -1,0 +1,174 @@
+//! Replica arithmetic in whole situations, as users of other controllers know it: tables of steps and pods.
+
+use serde_json::{Value, json};
+use serin::api::status::OutcomeKind;
+
+use crate::support::world::{World, hash, owned, spec, template};
+
+/// A Rollout at rest with these steps, without analysis.
+fn at_rest(replicas: i32, steps: &Value, canary: &Value) -> World {
+    let mut spec = spec("checkout:1", replicas, &owned());
+    let own = spec["strategy"]["canary"].as_object_mut().unwrap();
+    own.remove("analysis");
+    own.insert("steps".into(), steps.clone());
+    for (key, value) in canary.as_object().unwrap() {
+        own.insert(key.clone(), value.clone());
+    }
+    let mut world = World::new(&spec);
+    world.settle();
+    world.pass_time(20);
+    world
+}
+
+fn commit(world: &mut World, image: &str) {
+    world.edit(|spec| spec["template"] = template(image));
+    world.settle();
+}
+
+/// Steps with the pods and the weight that the canary has once everything that can happen without people has happened.
+#[test]
+fn canary_pods_by_steps() {
+    let pause = json!({"pause": {}});
+    let cases: [(i32, Value, Value, i32, i32); 14] = [
+        (10, json!([{"setWeight": 15}]), json!({}), 2, 15),
+        (10, json!([{"setWeight": 1}]), json!({}), 1, 1),
+        (10, json!([{"setWeight": 1}]), json!({"minPodsPerReplicaSet": 3}), 3, 1),
+        (2, json!([{"setWeight": 1}]), json!({"minPodsPerReplicaSet": 3}), 2, 1),
+        (10, json!([{"setWeight": 0}]), json!({"minPodsPerReplicaSet": 3}), 0, 0),
+        (10, json!([{"setCanaryScale": {"replicas": 3}}]), json!({}), 3, 0),
+        (10, json!([{"setCanaryScale": {"weight": 25}}]), json!({}), 3, 0),
+        (10, json!([{"setCanaryScale": {"replicas": 1}}, {"setWeight": 90}]), json!({}), 1, 90),
+        (10, json!([{"setCanaryScale": {"replicas": 12}}, {"setWeight": 10}]), json!({}), 12, 10),
+        (10, json!([{"setWeight": 50}, {"setCanaryScale": {"replicas": 2}}]), json!({}), 2, 50),
+        (10, json!([{"setCanaryScale": {"replicas": 7}}, {"setCanaryScale": {"matchTrafficWeight": true}}, {"setWeight": 20}]), json!({}), 2, 20),
+        (10, json!([{"setCanaryScale": {"weight": 50}}, {"setWeight": 5}, {"setWeight": 20}]), json!({}), 5, 20),
+        (10, json!([{"setCanaryScale": {"weight": 1}}, {"setWeight": 20}]), json!({"minPodsPerReplicaSet": 2}), 2, 20),
+        (10, json!([{"setCanaryScale": {"replicas": 0}}]), json!({}), 0, 0),
+    ];
+    for (replicas, mut steps, canary, pods, weight) in cases {
+        steps.as_array_mut().unwrap().push(pause.clone());
+        let mut world = at_rest(replicas, &steps, &canary);
+        commit(&mut world, "checkout:2");
+        world.pass_time(60);
+        let told = (world.pods_of("checkout:2"), world.weight(), world.pods_of("checkout:1"));
+        assert_eq!(told, (pods, weight, replicas), "{steps} {canary}: {}", world.observed.rollout.status.message);
+    }
+}
+
+/// With `dynamicStableScale`: stable's pods by the canary's weight, in tens.
+#[test]
+fn stable_pods_by_weight() {
+    for (weight, least, stable, canary) in
+        [(10, 1, 9, 1), (25, 1, 8, 3), (50, 1, 5, 5), (90, 1, 1, 9), (95, 3, 3, 10), (100, 1, 0, 10), (100, 3, 0, 10)]
+    {
+        let options = json!({"dynamicStableScale": true, "minPodsPerReplicaSet": least});
+        let mut world = at_rest(10, &json!([{"setWeight": weight}, {"pause": {}}]), &options);
+        commit(&mut world, "checkout:2");
+        world.pass_time(60);
+        let told = (world.pods_of("checkout:1"), world.pods_of("checkout:2"), world.weight());
+        assert_eq!(told, (stable, canary, weight), "{weight}% with {least} at least");
+    }
+}
+
+/// An abort with a small stable: the canary keeps what stable's ready pods cannot carry, second by second.
+#[test]
+fn an_abort_goes_as_stable_comes() {
+    let mut world = at_rest(10, &json!([{"setWeight": 80}, {"pause": {}}]), &json!({"dynamicStableScale": true}));
+    commit(&mut world, "checkout:2");
+    world.pass_time(60);
+    assert_eq!((world.pods_of("checkout:1"), world.weight()), (2, 80));
+    world.unready.insert("checkout:1".into(), 4);
+    world.act("abort");
+    world.settle();
+    assert_eq!((world.pods_of("checkout:1"), world.weight()), (10, 80), "stable grows, and has two ready pods");
+    world.pass_time(4);
+    assert_eq!(world.weight(), 40, "six of ten are ready");
+    let status = &world.observed.rollout.status;
+    assert!(status.blocked_by.iter().any(|wait| wait.reason == "StableNotReady"), "{}", status.message);
+    world.unready.insert("checkout:1".into(), 2);
+    world.pass_time(1);
+    assert_eq!(world.weight(), 0, "eight of ten are enough: nobody waits for all");
+}
+
+/// Stable's pods that never come are not waited for longer than a canary's.
+#[test]
+fn an_abort_ends_though_stable_does_not_come() {
+    let mut world = at_rest(10, &json!([{"setWeight": 80}, {"pause": {}}]), &json!({"dynamicStableScale": true}));
+    commit(&mut world, "checkout:2");
+    world.pass_time(60);
+    world.unready.insert("checkout:1".into(), 8);
+    world.act("abort");
+    world.settle();
+    world.pass_time(58);
+    assert_eq!(world.weight(), 80);
+    world.pass_time(3);
+    assert_eq!(world.weight(), 0, "after progressDeadlineSeconds");
+}
+
+/// Which revisions may skip the steps: the window, what lies between, and whether it was ever promoted.
+#[test]
+fn rollbacks_by_window() {
+    for (window, deployed, target, skips) in [
+        (Some(1), &[1, 2][..], 1, true),
+        (Some(0), &[1, 2][..], 1, false),
+        (None, &[1, 2][..], 1, false),
+        (Some(1), &[1, 2, 3][..], 1, false),
+        (Some(2), &[1, 2, 3][..], 1, true),
+        (Some(1), &[1, 2, 3][..], 2, true),
+        (Some(3), &[1, 2][..], 3, false),
+        (Some(1), &[1, 2, 1][..], 2, false),
+    ] {
+        let mut world = at_rest(4, &json!([{"setWeight": 50}, {"pause": {"duration": "30s"}}]), &json!({}));
+        if let Some(revisions) = window {
+            world.edit(|spec| spec["rollbackWindow"] = json!({"revisions": revisions}));
+        }
+        for number in &deployed[1..] {
+            commit(&mut world, &format!("checkout:{number}"));
+            world.pass_time(120);
+        }
+        let image = format!("checkout:{target}");
+        commit(&mut world, &image);
+        world.pass_time(20);
+        let is_there = world.phase() == "Healthy"
+            && world.observed.rollout.status.stable.as_ref().is_some_and(|stable| stable.hash == hash(&image));
+        assert_eq!(is_there, skips, "window {window:?}, {deployed:?} then {target}");
+        world.pass_time(120);
+        assert_eq!(world.phase(), "Healthy", "{deployed:?} then {target}");
+    }
+}
+
+/// A revision that was aborted is older than stable, and still runs its steps: it was never promoted.
+#[test]
+fn an_aborted_revision_is_no_rollback() {
+    let mut world = at_rest(4, &json!([{"setWeight": 50}, {"pause": {"duration": "30s"}}]), &json!({}));
+    world.edit(|spec| spec["rollbackWindow"] = json!({"revisions": 5}));
+    commit(&mut world, "checkout:2");
+    world.pass_time(10);
+    world.act("abort");
+    world.settle();
+    commit(&mut world, "checkout:3");
+    world.pass_time(120);
+    commit(&mut world, "checkout:2");
+    world.pass_time(20);
+    assert_eq!(world.phase(), "Paused", "{}", world.observed.rollout.status.message);
+    let outcomes: Vec<OutcomeKind> = world.observed.rollout.status.history.iter().map(|one| one.outcome).collect();
+    assert_eq!(outcomes, [OutcomeKind::Promoted, OutcomeKind::Aborted, OutcomeKind::Promoted]);
+}
+
+/// A restart replaces every pod, one at a time, and ends.
+#[test]
+fn a_restart_replaces_every_pod_one_at_a_time() {
+    let mut world = at_rest(4, &json!([{"setWeight": 50}]), &json!({"maxUnavailable": 1}));
+    let before = world.pods();
+    world.act("restart");
+    for _ in 0..60 {
+        world.pass_time(1);
+        assert!(world.observed.rollout.status.ready_replicas >= 3, "one at a time");
+    }
+    let status = &world.observed.rollout.status;
+    assert!(status.restart.is_none() && status.restarted_at.is_some(), "{}", status.message);
+    let after = world.pods();
+    assert!(before.iter().all(|pod| after.iter().all(|other| other.metadata.uid != pod.metadata.uid)));
+    assert_eq!(world.phase(), "Healthy");
+    assert!(world.observed.pods.is_none(), "pods are watched no longer");
+}

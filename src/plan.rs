@@ -189,7 +189,8 @@ fn stable_lacks(facts: &Facts<'_>, course: &mut Course) -> i32 {
     let lacks = 100 - weight::capacity(facts.pods_of(stable).ready, facts.replicas);
     let ended =
         course.status.history.last().map(|outcome| analysis::later(outcome.ended_at, facts.strategy.progress_deadline));
-    match ended.filter(|_| course.canary().is_none() && lacks > 0) {
+    let is_going = facts.route.canary.as_ref() != course.canary().map(|canary| &canary.hash);
+    match ended.filter(|_| is_going && lacks > 0) {
         Some(until) if until <= facts.now => 0,
         Some(until) => {
             course.wakes.push((until, "stable's pods are waited for no longer".into()));

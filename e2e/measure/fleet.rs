@@ -150,8 +150,15 @@ async fn restart(bed: &Bed, controller: Controller) -> Controller {
 async fn crowd(bed: &Bed, controller: &Controller, apps: &[App]) {
     println!("\ncrowd: {CROWD} canaries at once among {ROLLOUTS} Rollouts");
     let rollouts: Seen<Rollout> = bed.follow(None).await;
+    let last = &apps[ROLLOUTS - 1];
+    let (alone, template) = (controller.quiet(Duration::from_secs(1)).await, last.template("app:1"));
+    let began = Instant::now();
+    last.change(bed, &template).await;
+    let is_last = |rollout: &Rollout| rollout.metadata.name.as_deref() == Some(&last.name);
+    rollouts.first(began, |rollout| is_last(rollout) && is_healthy(rollout, &revision::hash(&template))).await;
     let before = controller.quiet(Duration::from_secs(1)).await;
-    let cpu = controller.cpu_seconds();
+    let (alone_events, alone_writes) = split_events(&difference(&alone, &before));
+    let (cpu, busy) = (controller.cpu_seconds(), machine_seconds());
     let chosen = &apps[..CROWD];
     let hash = |app: &App| revision::hash(&app.template("app:1"));
     let began = Instant::now();
@@ -173,21 +180,33 @@ async fn crowd(bed: &Bed, controller: &Controller, apps: &[App]) {
         ends.push((ended - moment).as_secs_f64());
     }
     let (events, writes) = split_events(&difference(&before, &controller.quiet(Duration::from_millis(500)).await));
+    let (used, idle) = machine_seconds();
+    let busy = (used - busy.0) / (used - busy.0 + idle - busy.1);
     println!(
-        "  all changed within {:.1} s, all promoted after {:.1} s",
+        "  all changed within {:.1} s, all promoted after {:.1} s; the machine, API server and all, was {:.0}% busy",
         changed.as_secs_f64(),
-        began.elapsed().as_secs_f64()
+        began.elapsed().as_secs_f64(),
+        100.0 * busy
     );
     println!("  change → begun:    {}", spread(starts));
     println!("  change → promoted: {}", spread(ends));
     println!(
-        "  {:.1} writes and {:.1} events a canary, {:.1} CPU s; resident {:.1} MiB, at most {:.1}",
+        "  {:.1} writes and {:.1} events a canary (one alone: {alone_writes} and {alone_events}), {:.1} CPU s; resident {:.1} MiB, at most {:.1}",
         writes / CROWD as f64,
         events / CROWD as f64,
         controller.cpu_seconds() - cpu,
         controller.resident_mib("VmRSS"),
         controller.resident_mib("VmHWM"),
     );
+}
+
+/// Seconds that the machine's processors worked, and that they were idle.
+fn machine_seconds() -> (f64, f64) {
+    let text = std::fs::read_to_string("/proc/stat").unwrap();
+    let ticks: Vec<f64> =
+        text.lines().next().unwrap().split_whitespace().skip(1).map(|one| one.parse().unwrap()).collect();
+    let idle = (ticks[3] + ticks[4]) / 100.0;
+    (ticks.iter().take(8).sum::<f64>() / 100.0 - idle, idle)
 }
 
 /// A pod template of the size that one with an injected sidecar has.

@@ -18,14 +18,14 @@ use super::status::RolloutStatus;
 
 /// Declares a watched object: its fields besides the metadata, and where the API server has it.
 macro_rules! watched {
-    ($(#[$doc:meta])* $name:ident, $group:expr, $version:expr, $kind:expr, $plural:expr, $scope:ident,
+    ($(#[$doc:meta])* $name:ident, $group:expr, $version:expr, $kind:expr, $plural:expr, $scope:ident, $slim:literal,
      { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "camelCase", default)]
         pub struct $name {
             /// Name, version and owners.
-            #[serde(deserialize_with = "slim")]
+            #[serde(deserialize_with = $slim)]
             pub metadata: ObjectMeta,
             $($(#[$field_doc])* pub $field: $type,)*
         }
@@ -63,7 +63,7 @@ macro_rules! watched {
 
 watched!(
     /// A Rollout; its spec is parsed by `plan::strategy`.
-    Rollout, names::GROUP, names::VERSION, "Rollout", "rollouts", NamespaceResourceScope,
+    Rollout, names::GROUP, names::VERSION, "Rollout", "rollouts", NamespaceResourceScope, "users",
     {
         /// What the user wrote.
         spec: Json,
@@ -74,7 +74,7 @@ watched!(
 
 watched!(
     /// An AnalysisTemplate.
-    AnalysisTemplate, names::GROUP, names::VERSION, "AnalysisTemplate", "analysistemplates", NamespaceResourceScope,
+    AnalysisTemplate, names::GROUP, names::VERSION, "AnalysisTemplate", "analysistemplates", NamespaceResourceScope, "users",
     {
         /// What the user wrote.
         spec: Json,
@@ -83,7 +83,7 @@ watched!(
 
 watched!(
     /// A ClusterAnalysisTemplate.
-    ClusterAnalysisTemplate, names::GROUP, names::VERSION, "ClusterAnalysisTemplate", "clusteranalysistemplates", ClusterResourceScope,
+    ClusterAnalysisTemplate, names::GROUP, names::VERSION, "ClusterAnalysisTemplate", "clusteranalysistemplates", ClusterResourceScope, "users",
     {
         /// What the administrator wrote.
         spec: Json,
@@ -92,7 +92,7 @@ watched!(
 
 watched!(
     /// A MetricProvider.
-    MetricProvider, names::GROUP, names::VERSION, "MetricProvider", "metricproviders", ClusterResourceScope,
+    MetricProvider, names::GROUP, names::VERSION, "MetricProvider", "metricproviders", ClusterResourceScope, "users",
     {
         /// What the administrator wrote.
         spec: Json,
@@ -101,7 +101,7 @@ watched!(
 
 watched!(
     /// A RolloutAction.
-    RolloutAction, names::GROUP, names::VERSION, "RolloutAction", "rolloutactions", NamespaceResourceScope,
+    RolloutAction, names::GROUP, names::VERSION, "RolloutAction", "rolloutactions", NamespaceResourceScope, "users",
     {
         /// What a person asked.
         spec: Json,
@@ -112,7 +112,7 @@ watched!(
 
 watched!(
     /// A ReplicaSet that carries the revision-hash label.
-    ReplicaSet, "apps", "v1", "ReplicaSet", "replicasets", NamespaceResourceScope,
+    ReplicaSet, "apps", "v1", "ReplicaSet", "replicasets", NamespaceResourceScope, "children",
     {
         /// Pods wanted, and the images.
         spec: ReplicaSetSpec,
@@ -123,7 +123,7 @@ watched!(
 
 watched!(
     /// An Istio VirtualService.
-    VirtualService, "networking.istio.io", "v1", "VirtualService", "virtualservices", NamespaceResourceScope,
+    VirtualService, "networking.istio.io", "v1", "VirtualService", "virtualservices", NamespaceResourceScope, "routes",
     {
         /// Hosts and HTTP routes.
         spec: VirtualServiceSpec,
@@ -132,7 +132,7 @@ watched!(
 
 watched!(
     /// An Istio DestinationRule.
-    DestinationRule, "networking.istio.io", "v1", "DestinationRule", "destinationrules", NamespaceResourceScope,
+    DestinationRule, "networking.istio.io", "v1", "DestinationRule", "destinationrules", NamespaceResourceScope, "bare",
     {
         /// Host and subsets.
         spec: DestinationRuleSpec,
@@ -141,7 +141,7 @@ watched!(
 
 watched!(
     /// A Service.
-    Service, "", "v1", "Service", "services", NamespaceResourceScope,
+    Service, "", "v1", "Service", "services", NamespaceResourceScope, "bare",
     {
         /// Its selector and ports.
         spec: ServiceSpec,
@@ -150,7 +150,7 @@ watched!(
 
 watched!(
     /// A pod, by its metadata alone; watched only while a restart is under way.
-    Pod, "", "v1", "Pod", "pods", NamespaceResourceScope, {}
+    Pod, "", "v1", "Pod", "pods", NamespaceResourceScope, "children", {}
 );
 
 /// The parts of a ReplicaSet's spec that a pass reads.
@@ -232,13 +232,39 @@ pub struct ServicePort {
     pub app_protocol: Option<String>,
 }
 
-/// Reads an object's metadata without what no pass reads. Of `managedFields` the last foreign writer of the spec stays,
-/// and Serin's own entry while the routes are as Serin wrote them last.
-fn slim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+/// Reads the metadata of an object that people write: all but `managedFields` and what `kubectl apply` remembers.
+fn users<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    let mut metadata = ObjectMeta::deserialize(deserializer)?;
+    metadata.managed_fields = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+    Ok(metadata)
+}
+
+/// Reads the metadata of a child: of its labels and annotations Serin's own.
+fn children<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    let mut metadata = ObjectMeta::deserialize(deserializer)?;
+    metadata.managed_fields = None;
+    for map in [&mut metadata.labels, &mut metadata.annotations].into_iter().flatten() {
+        map.retain(|key, _| key.starts_with(names::GROUP));
+    }
+    Ok(metadata)
+}
+
+/// Reads the metadata of an object that Serin finds by its name: neither labels nor annotations.
+fn bare<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    let mut metadata = ObjectMeta::deserialize(deserializer)?;
+    (metadata.managed_fields, metadata.labels, metadata.annotations) = (None, None, None);
+    Ok(metadata)
+}
+
+/// The same, but of `managedFields` the last foreign writer of the spec stays, and Serin's own entry while the routes are
+/// as Serin wrote them last.
+fn routes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     let mut metadata = ObjectMeta::deserialize(deserializer)?;
     let entries = metadata.managed_fields.take().unwrap_or_default();
-    let (own, foreign): (Vec<_>, Vec<_>) =
-        entries.into_iter().partition(|entry| entry.manager.as_deref() == Some(names::FIELD_MANAGER));
+    let (own, foreign): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_own);
     let spec = |entry: &ManagedFieldsEntry| entry.fields_v1.as_ref().map(|fields| fields.0.get("f:spec").cloned());
     let last = foreign
         .into_iter()
@@ -251,15 +277,10 @@ fn slim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Err
     let kept: Vec<ManagedFieldsEntry> = last
         .into_iter()
         .chain(own)
-        .map(|mut entry| {
-            entry.fields_v1 = None;
-            entry
-        })
+        .map(|entry| ManagedFieldsEntry { manager: entry.manager, time: entry.time, ..ManagedFieldsEntry::default() })
         .collect();
     metadata.managed_fields = (!kept.is_empty()).then_some(kept);
-    if let Some(annotations) = &mut metadata.annotations {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-    }
+    (metadata.labels, metadata.annotations) = (None, None);
     Ok(metadata)
 }
 

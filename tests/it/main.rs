@@ -6,6 +6,7 @@ mod examples;
 mod generated;
 mod golden;
 mod law;
+mod scale;
 mod shell;
 mod support;
 mod tidy;

@@ -239,7 +239,7 @@ impl World {
                 self.wake = plan.wake.map(|wake| wake.at);
                 return;
             }
-            self.carry_out(&plan, usize::MAX);
+            self.carry_out(&plan);
         }
         panic!("no fixpoint after {PASSES_MOST} passes: {}", self.observed.rollout.status.message);
     }
@@ -259,33 +259,48 @@ impl World {
         decided
     }
 
-    /// Plans once and crashes after so many writes.
+    /// One pass that crashes after so many writes: its plans are made of the answers to the writes before, and its status
+    /// is lost unless it was written.
     pub fn crash_after(&mut self, writes: usize) {
-        self.play_pods();
-        let plan = self.plan();
-        self.carry_out(&plan, writes);
+        let mut left = writes;
+        let mut stored = self.observed.rollout.status.clone();
+        'pass: for _ in 0..PASSES_MOST {
+            self.play_pods();
+            let plan = self.plan();
+            if plan.is_status_first && plan.status != stored {
+                let Some(less) = left.checked_sub(1) else { break };
+                left = less;
+                self.write_status(&plan);
+                stored = self.observed.rollout.status.clone();
+            }
+            for action in &plan.actions {
+                let Some(less) = left.checked_sub(1) else { break 'pass };
+                left = less;
+                self.log.push(action.to_string());
+                self.act_out(action);
+            }
+            self.write_status(&plan);
+            if plan.actions.is_empty() {
+                if left > 0 {
+                    stored = self.observed.rollout.status.clone();
+                }
+                break;
+            }
+        }
+        self.observed.rollout.status = stored;
         self.measured.clear();
     }
 
-    fn carry_out(&mut self, plan: &Plan, writes: usize) {
+    fn carry_out(&mut self, plan: &Plan) {
         self.watches_pods = plan.watches_pods;
-        let mut left = writes;
-        let mut may_write = || {
-            let may = left > 0;
-            left = left.saturating_sub(1);
-            may
-        };
-        if plan.is_status_first && may_write() {
+        if plan.is_status_first {
             self.write_status(plan);
         }
         for action in &plan.actions {
-            if !may_write() {
-                return;
-            }
             self.log.push(action.to_string());
             self.act_out(action);
         }
-        if !plan.is_status_first && may_write() {
+        if !plan.is_status_first {
             self.write_status(plan);
         }
         for query in &plan.queries {

@@ -121,7 +121,6 @@ fn print_crds(arguments: &CrdsArguments) -> anyhow::Result<()> {
 
 async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     telemetry::init(arguments.log_format, &arguments.log)?;
-    #[expect(clippy::disallowed_methods, reason = "clients are built here")]
     let mut config = kube::Config::infer().await.context("connect to Kubernetes; is KUBECONFIG set?")?;
     // What may be tried again, and when, is decided by the passes and the watches themselves.
     config.default_retry = false;

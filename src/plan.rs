@@ -32,10 +32,12 @@ use serde::{Deserialize, Serialize};
 
 use self::action::Action;
 use self::course::{Course, Facts};
+use self::invariant::Violation;
 use self::measurement::{Measurement, Query};
 use self::narrate::Note;
 use self::observed::Observed;
 use self::route::Change;
+use self::strategy::Strategy;
 use self::traffic::Wanted;
 use crate::api::status::{Phase, RolloutStatus};
 use crate::api::watched::ServicePort;
@@ -73,39 +75,54 @@ pub struct Wake {
 
 /// Decides what to do next.
 pub fn plan(observed: &Observed, measured: &[Measurement], now: Timestamp) -> Plan {
-    let namespace = observed.rollout.metadata.namespace.as_deref().unwrap_or_default();
-    let strategy = strategy::parse(namespace, &observed.rollout.spec.value());
+    let strategy = strategy_of(observed);
+    decide(&Facts::of(observed, &strategy, now), measured)
+}
+
+/// Decides what to do next, and what of it breaks an invariant: nothing, or there is a bug.
+pub fn checked(observed: &Observed, measured: &[Measurement], now: Timestamp) -> (Plan, Vec<Violation>) {
+    let strategy = strategy_of(observed);
     let facts = Facts::of(observed, &strategy, now);
+    let plan = decide(&facts, measured);
+    let violations = invariant::check(&facts, &plan);
+    (plan, violations)
+}
 
-    let mut course = course::track(&facts);
-    name_obstacles(&facts, &mut course);
+fn strategy_of(observed: &Observed) -> Strategy {
+    let namespace = observed.rollout.metadata.namespace.as_deref().unwrap_or_default();
+    strategy::parse(namespace, &observed.rollout.spec.value())
+}
+
+fn decide(facts: &Facts<'_>, measured: &[Measurement]) -> Plan {
+    let mut course = course::track(facts);
+    name_obstacles(facts, &mut course);
     if !facts.is_leaving {
-        attempt::begin(&facts, &mut course);
-        step::reread(&facts, &mut course);
-        gate::judge(&facts, &mut course, measured);
-        command::obey(&facts, &mut course);
-        hold_by_people(&facts, &mut course);
-        step::deadline(&facts, &mut course);
-        step::advance(&facts, &mut course);
-        gate::ask(&facts, &mut course);
+        attempt::begin(facts, &mut course);
+        step::reread(facts, &mut course);
+        gate::judge(facts, &mut course, measured);
+        command::obey(facts, &mut course);
+        hold_by_people(facts, &mut course);
+        step::deadline(facts, &mut course);
+        step::advance(facts, &mut course);
+        gate::ask(facts, &mut course);
     }
-    scale::watch_draining(&facts, &mut course);
+    scale::watch_draining(facts, &mut course);
 
-    let change = route_change(&facts, &mut course);
-    let mut actions = route_actions(&facts, &mut course, change.as_ref());
-    let holds_finalizer = is_in_flight(&facts, &course);
+    let change = route_change(facts, &mut course);
+    let mut actions = route_actions(facts, &mut course, change.as_ref());
+    let holds_finalizer = is_in_flight(facts, &course);
     if holds_finalizer && !facts.has_finalizer() && !facts.is_leaving {
         actions.push(Action::AddFinalizer);
     }
-    actions.extend(scale::actions(&facts, &mut course));
-    actions.extend(restart::actions(&facts, &mut course));
-    actions.extend(leave(&facts, &course, &actions));
+    actions.extend(scale::actions(facts, &mut course));
+    actions.extend(restart::actions(facts, &mut course));
+    actions.extend(leave(facts, &course, &actions));
     if !holds_finalizer && facts.has_finalizer() && !facts.is_leaving {
         actions.push(Action::RemoveFinalizer);
     }
-    actions.extend(command::answers(&facts, &mut course));
-    settle(&facts, &mut course);
-    complete(&facts, course, actions)
+    actions.extend(command::answers(facts, &mut course));
+    settle(facts, &mut course);
+    complete(facts, course, actions)
 }
 
 /// Names what keeps anything new from beginning: a faulty spec, a route that cannot be used, a refused write.

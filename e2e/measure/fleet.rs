@@ -91,7 +91,7 @@ async fn fleet(bed: &Bed, prefix: &str, apps: &[App], objects: impl Fn(&App) -> 
         let names: std::collections::BTreeSet<&str> =
             healthy.iter().filter_map(|(_, rollout)| rollout.metadata.name.as_deref()).collect();
         left.retain(|name| !names.contains(name));
-        assert!(began.elapsed() < Duration::from_secs(600), "{} are not Healthy: {:?}", left.len(), left.first());
+        assert!(began.elapsed() < Duration::from_mins(10), "{} are not Healthy: {:?}", left.len(), left.first());
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     let healthy = began.elapsed();
@@ -112,7 +112,7 @@ async fn fleet(bed: &Bed, prefix: &str, apps: &[App], objects: impl Fn(&App) -> 
 /// A minute at rest.
 async fn rest(controller: &Controller) {
     let (before, cpu) = (controller.requests().await, controller.cpu_seconds());
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     let requests: f64 = difference(&before, &controller.requests().await).values().sum();
     let text = controller.metrics().await;
     let series = text.lines().filter(|line| !line.starts_with('#')).count();
@@ -131,7 +131,7 @@ async fn restart(bed: &Bed, controller: Controller) -> Controller {
     let ready = began.elapsed();
     while controller.passes().await < ROLLOUTS as f64 {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(began.elapsed() < Duration::from_secs(120), "not settled");
+        assert!(began.elapsed() < Duration::from_mins(2), "not settled");
     }
     let settled = began.elapsed();
     let requests: f64 = controller.quiet(Duration::from_secs(5)).await.values().sum();

@@ -1,4 +1,4 @@
-//! The real HorizontalPodAutoscaler controller on a metrics API whose load the story writes.
+//! The real `HorizontalPodAutoscaler` controller on a metrics API whose load the story writes.
 
 use std::sync::Arc;
 

@@ -40,7 +40,7 @@ pub const PERMISSIONS: &[(&str, &str, &[&str])] = &[
     ("", "pods", &["list", "watch"]),
     ("", "pods/eviction", &["create"]),
     ("apps", "replicasets", &["get", "list", "watch", "create", "patch", "delete"]),
-    ("", "services", &["list", "watch", "create", "patch"]),
+    ("", "services", &["get", "list", "watch", "create", "patch"]),
     ("networking.istio.io", "virtualservices", &["get", "list", "watch", "create", "patch"]),
     ("networking.istio.io", "destinationrules", &["get", "list", "watch", "create", "patch"]),
     ("events.k8s.io", "events", &["create", "patch"]),
@@ -143,19 +143,28 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
             Ok(())
         }
         Action::EditService { name, version, hash } => {
-            let api: Api<Service> = api(shell, observed);
-            let body = objects::selector_patch(version, hash.as_deref());
-            let patch = Patch::Merge(&body);
-            let written =
-                shell.write("services", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await?;
-            shell.caches.services.put(written);
-            Ok(())
+            edit_service(shell, observed, action, (name, version, hash.as_deref())).await
         }
         Action::EvictPod { name, uid } => evict(shell, observed, action, (name, uid)).await,
         Action::Answer { .. } | Action::OwnAction { .. } | Action::DeleteAction { .. } => {
             answer(shell, observed, action).await
         }
     }
+}
+
+async fn edit_service(
+    shell: &Shell,
+    observed: &Observed,
+    action: &Action,
+    (name, version, hash): (&str, &str, Option<&str>),
+) -> Result<(), Error> {
+    let api: Api<Service> = api(shell, observed);
+    let body = objects::selector_patch(version, hash);
+    let patch = Patch::Merge(&body);
+    let written = shell.write("services", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
+    let written = reread_on_conflict(shell, &api, name, &shell.caches.services, written).await?;
+    shell.caches.services.put(written);
+    Ok(())
 }
 
 /// Evicts a pod; a disruption budget that refuses is asked again later.

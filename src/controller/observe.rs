@@ -228,7 +228,7 @@ fn providers(shell: &Shell, namespace: &str) -> BTreeMap<String, Option<String>>
     }
     for one in shell.caches.providers.find("metricprovider") {
         let name = one.metadata.name.clone().unwrap_or_default();
-        let fault = match serde_json::from_str::<MetricProviderSpec>(one.spec.text()) {
+        let fault = match serde_json::from_str::<MetricProviderSpec>(&one.spec.text()) {
             Err(error) => Some(format!("MetricProvider {name}: {error}")),
             Ok(spec) if !spec.allows(namespace) => Some(format!(
                 "MetricProvider {name} does not allow the namespace {namespace}; ask its administrator to add it to allowedNamespaces"
@@ -242,6 +242,6 @@ fn providers(shell: &Shell, namespace: &str) -> BTreeMap<String, Option<String>>
 
 /// The spec of a metric provider.
 pub fn provider(shell: &Shell, name: &str) -> Option<MetricProviderSpec> {
-    let found = shell.caches.providers.get("", name).and_then(|one| serde_json::from_str(one.spec.text()).ok());
+    let found = shell.caches.providers.get("", name).and_then(|one| serde_json::from_str(&one.spec.text()).ok());
     found.or_else(|| shell.default_provider.clone().filter(|_| name == "default"))
 }

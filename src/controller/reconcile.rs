@@ -17,7 +17,7 @@ use crate::plan::measurement::Measurement;
 use crate::plan::narrate::Note;
 use crate::plan::observed::Observed;
 use crate::plan::status::is_pressing;
-use crate::plan::{self, Plan, invariant};
+use crate::plan::{self, Plan};
 
 /// Passes in a row after conflicts, before the next one waits for its turn.
 const PASSES_MOST: usize = 4;
@@ -85,8 +85,8 @@ async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<
         observed.rollout.status = status;
         shell.refer(name, read);
         pass.measured = shell.inbox.answers(name);
-        let plan = plan::plan(&observed, &pass.measured, now);
-        for violation in invariant::check(&observed, &plan, now) {
+        let (plan, violations) = plan::checked(&observed, &pass.measured, now);
+        for violation in violations {
             tracing::error!(%violation, "a plan breaks an invariant; please report it");
         }
         if !plan.is_idle(&observed.rollout.status) {

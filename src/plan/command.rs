@@ -48,7 +48,7 @@ fn is_answered(action: &RolloutAction) -> bool {
 
 fn decide(facts: &Facts<'_>, course: &mut Course, action: &RolloutAction) -> Result<String, String> {
     let spec: RolloutActionSpec =
-        serde_json::from_str(action.spec.text()).map_err(|error| format!("cannot be read: {error}"))?;
+        serde_json::from_str(&action.spec.text()).map_err(|error| format!("cannot be read: {error}"))?;
     let done = carry_out(facts, course, &spec)?;
     let by = spec.by.as_ref().map_or_else(|| "somebody".to_owned(), |by| format!("{by} (unverified)"));
     if spec.action != Verb::Abort {

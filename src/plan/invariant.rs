@@ -2,15 +2,12 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
-
 use super::Plan;
 use super::action::Action;
 use super::analysis::later;
 use super::course::Facts;
-use super::observed::Observed;
 use super::route::Leg;
-use super::strategy::{self, Scale, Step};
+use super::strategy::{Scale, Step};
 use super::weight::{Split, carried_at_most, pods_for};
 use crate::api::status::{OutcomeKind, RolloutStatus, Verdict};
 
@@ -29,12 +26,9 @@ impl fmt::Display for Violation {
     }
 }
 
-/// All broken invariants of a plan.
-pub fn check(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<Violation> {
-    let namespace = observed.rollout.metadata.namespace.as_deref().unwrap_or_default();
-    let strategy = strategy::parse(namespace, &observed.rollout.spec.value());
-    let facts = Facts::of(observed, &strategy, now);
-    let checks = Checks { before: &observed.rollout.status, plan, facts: &facts };
+/// All broken invariants of a plan, checked against the facts that it was made from.
+pub fn check(facts: &Facts<'_>, plan: &Plan) -> Vec<Violation> {
+    let checks = Checks { before: &facts.observed.rollout.status, plan, facts };
     let mut violations = Vec::new();
     violations.extend(checks.weights_sum());
     violations.extend(checks.weight_has_pods());

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serin::plan::measurement::Measurement;
 use serin::plan::observed::Observed;
-use serin::plan::{Plan, invariant, plan};
+use serin::plan::{Plan, checked};
 
 #[derive(Deserialize)]
 struct Situation {
@@ -58,8 +58,8 @@ fn golden_plans() {
         let text = std::fs::read_to_string(format!("{dir}/{name}.in.yaml")).unwrap();
         let value: serde_json::Value = serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
         let situation: Situation = serde_json::from_value(value).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let decided = plan(&situation.observed, &situation.measured, situation.now);
-        assert_eq!(invariant::check(&situation.observed, &decided, situation.now), [], "{name}");
+        let (decided, violations) = checked(&situation.observed, &situation.measured, situation.now);
+        assert_eq!(violations, [], "{name}");
         expect_file![format!("{dir}/{name}.out.yaml")].assert_eq(&told(&decided));
     }
 }

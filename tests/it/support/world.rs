@@ -9,7 +9,7 @@ use serin::api::watched::{DestinationRule, Pod, ReplicaSet, Rollout, RolloutActi
 use serin::plan::action::Action;
 use serin::plan::measurement::{Measurement, Sample};
 use serin::plan::observed::{Observed, Settings, Template};
-use serin::plan::{Plan, invariant, objects, plan, revision};
+use serin::plan::{Plan, checked, objects, plan, revision};
 
 /// Passes after which nothing may be left to do at one moment.
 const PASSES_MOST: usize = 40;
@@ -246,9 +246,9 @@ impl World {
 
     /// One plan, checked.
     pub fn plan(&self) -> Plan {
-        let decided = plan(&self.observed, &self.measured, self.now);
+        let (decided, violations) = checked(&self.observed, &self.measured, self.now);
         assert_eq!(decided, plan(&self.observed, &self.measured, self.now), "the same input gives the same plan");
-        let violations = invariant::check(&self.observed, &decided, self.now);
+
         assert!(
             violations.is_empty(),
             "{}\n{:#?}\n{}",
@@ -384,22 +384,8 @@ impl World {
                 let next: DestinationRule = from(patched(body, objects::subset_patch(known, edits)));
                 self.observed.destination_rules[0] = next;
             }
-            Action::CreateService { name, ports } => {
-                let mut body = objects::service(&self.observed.rollout, name, ports);
-                body["metadata"]["resourceVersion"] = json!(version);
-                self.observed.services.push(from(body));
-            }
-            Action::EditService { name, hash, .. } => {
-                let service =
-                    self.observed.services.iter_mut().find(|one| one.metadata.name.as_ref() == Some(name)).unwrap();
-                let mut body = serde_json::to_value(&*service).unwrap();
-                json_patch::merge(&mut body, &objects::selector_patch(&version, hash.as_deref()));
-                *service = from(body);
-            }
-            Action::EvictPod { name, .. } => {
-                let (set, index) = name.rsplit_once('.').unwrap();
-                let ready_at = self.ready_at.get_mut(set).unwrap();
-                ready_at[index.parse::<usize>().unwrap()] = self.now.checked_add(READY_AFTER).unwrap();
+            Action::CreateService { .. } | Action::EditService { .. } | Action::EvictPod { .. } => {
+                self.act_on_pods_and_services(action, &version);
             }
             Action::Answer { uid, accepted, message, at, .. } => {
                 let own = self.observed.actions.iter_mut().find(|one| one.metadata.uid.as_ref() == Some(uid)).unwrap();
@@ -413,6 +399,25 @@ impl World {
             Action::DeleteAction { uid, .. } => {
                 self.observed.actions.retain(|one| one.metadata.uid.as_ref() != Some(uid));
             }
+        }
+    }
+
+    fn act_on_pods_and_services(&mut self, action: &Action, version: &str) {
+        if let Action::CreateService { name, ports } = action {
+            let mut body = objects::service(&self.observed.rollout, name, ports);
+            body["metadata"]["resourceVersion"] = json!(version);
+            self.observed.services.push(from(body));
+        }
+        if let Action::EditService { name, hash, .. } = action {
+            let known = self.observed.services.iter_mut().find(|one| one.metadata.name.as_ref() == Some(name)).unwrap();
+            let mut body = serde_json::to_value(&*known).unwrap();
+            json_patch::merge(&mut body, &objects::selector_patch(version, hash.as_deref()));
+            *known = from(body);
+        }
+        if let Action::EvictPod { name, .. } = action {
+            let (set, index) = name.rsplit_once('.').unwrap();
+            let ready_at = self.ready_at.get_mut(set).unwrap();
+            ready_at[index.parse::<usize>().unwrap()] = self.now.checked_add(READY_AFTER).unwrap();
         }
     }
 

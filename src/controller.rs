@@ -356,7 +356,7 @@ impl Shell {
         self.memory().written.insert(name, Arc::new(written));
     }
 
-    /// The newest that is known of a Rollout.
+    /// The newest that is known of a Rollout as the watch has it; an answer that the watch has too is forgotten.
     pub fn newest(&self, listed: &Arc<Rollout>) -> Arc<Rollout> {
         let name = self.name_of(listed);
         let mut memory = self.memory();
@@ -372,6 +372,16 @@ impl Shell {
             }
             None => listed.clone(),
         }
+    }
+
+    /// The newest that is known of a Rollout beside this one, which may itself be an answer to a write.
+    pub fn answered(&self, known: &Arc<Rollout>) -> Arc<Rollout> {
+        let memory = self.memory();
+        let written = memory.written.get(&self.name_of(known));
+        written
+            .filter(|written| version_of(&***written) > version_of(&**known))
+            .cloned()
+            .unwrap_or_else(|| known.clone())
     }
 
     /// The version to write onto: that of the snapshot, or of this pass's own last write.

@@ -11,6 +11,7 @@ pub mod store;
 pub mod world;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use kube::Client;
 use serde_json::Value;
@@ -70,6 +71,11 @@ impl Cluster {
     /// Lets a kind not exist, as before its definition is applied; or exist again.
     pub fn set_absent(&self, plural: &'static str, is_absent: bool) {
         self.state().set_absent(plural, is_absent);
+    }
+
+    /// Lets the watches of a kind that begin from now on lag behind: each change takes so long to arrive.
+    pub fn set_lag(&self, plural: &'static str, lag: Duration) {
+        self.state().lags.insert(plural, lag);
     }
 
     /// Ends every watch, as an API server does that is restarted.

@@ -197,7 +197,7 @@ impl Controller {
         reqwest::get(format!("http://{}/metrics", self.address)).await.unwrap().text().await.unwrap()
     }
 
-    /// Requests that were sent besides watches, by verb and resource.
+    /// Requests that were sent besides watches, by verb and resource, and by outcome where that is not good.
     pub async fn requests(&self) -> BTreeMap<String, f64> {
         let mut requests = BTreeMap::new();
         for line in self.metrics().await.lines().filter(|line| line.starts_with("serin_requests_total{")) {
@@ -206,7 +206,8 @@ impl Controller {
                 rest.split_once('"').unwrap().0.to_owned()
             };
             let count: f64 = line.rsplit_once(' ').unwrap().1.parse().unwrap();
-            *requests.entry(format!("{} {}", label("verb"), label("resource"))).or_insert(0.0) += count;
+            let outcome = if label("outcome") == "ok" { String::new() } else { format!("({}) ", label("outcome")) };
+            *requests.entry(format!("{outcome}{} {}", label("verb"), label("resource"))).or_insert(0.0) += count;
         }
         requests
     }

@@ -163,7 +163,7 @@ pub async fn canary(bed: &Bed) {
             controller.cpu_seconds() - cpu,
             shown.iter().map(|(step, weight)| format!("step {step} at {weight}%")).collect::<Vec<_>>().join(", "),
         );
-        if run == 9 {
+        if run == 9 || writes > 18.0 {
             requests.iter().for_each(|(key, count)| println!("    {count} × {key}"));
         }
         counted += writes;

@@ -179,7 +179,8 @@ async fn crowd(bed: &Bed, controller: &Controller, apps: &[App]) {
         starts.push(started.saturating_duration_since(moment).as_secs_f64());
         ends.push((ended - moment).as_secs_f64());
     }
-    let (events, writes) = split_events(&difference(&before, &controller.quiet(Duration::from_millis(500)).await));
+    let requests = difference(&before, &controller.quiet(Duration::from_millis(500)).await);
+    let (events, writes) = split_events(&requests);
     let (used, idle) = machine_seconds();
     let busy = (used - busy.0) / (used - busy.0 + idle - busy.1);
     println!(
@@ -198,6 +199,7 @@ async fn crowd(bed: &Bed, controller: &Controller, apps: &[App]) {
         controller.resident_mib("VmRSS"),
         controller.resident_mib("VmHWM"),
     );
+    requests.iter().for_each(|(key, count)| println!("    {:.2} × {key}", count / CROWD as f64));
 }
 
 /// Seconds that the machine's processors worked, and that they were idle.

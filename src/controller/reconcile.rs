@@ -81,7 +81,7 @@ async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<
     let mut status = rollout.status.clone();
     for _ in 0..ROUNDS_MOST {
         let now = (shell.clock)();
-        let (mut observed, read) = observe::observe(shell, &shell.newest(rollout));
+        let (mut observed, read) = observe::observe(shell, &shell.answered(rollout));
         observed.rollout.status = status;
         shell.refer(name, read);
         pass.measured = shell.inbox.answers(name);
@@ -100,7 +100,7 @@ async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<
         }
         status = plan.status;
     }
-    let (mut observed, _) = observe::observe(shell, &shell.newest(rollout));
+    let (mut observed, _) = observe::observe(shell, &shell.answered(rollout));
     observed.rollout.status = pass.stored.clone();
     pass.store(&observed, &status).await?;
     Ok(Requeue::requeue(AT_ONCE))

@@ -236,8 +236,12 @@ fn watch(cluster: &Cluster, target: Target, query: &str) -> Result<Answer, Refus
     let streams = parameter(query, "sendInitialEvents").as_deref() == Some("true");
     let after = parameter(query, "resourceVersion").and_then(|version| version.parse().ok()).filter(|_| !streams);
     let receiver = cluster.state().watch(target.kind.plural, selection(target.namespace, query), after)?;
-    let lines =
-        futures::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|line| (line, receiver)) });
+    let lag = cluster.state().lags.get(target.kind.plural).copied().unwrap_or_default();
+    let lines = futures::stream::unfold(receiver, move |mut receiver| async move {
+        let line = receiver.recv().await?;
+        tokio::time::sleep(lag).await;
+        Some((line, receiver))
+    });
     let body = StreamBody::new(lines.map(|line| Ok::<_, Infallible>(Frame::data(line))));
     Ok(respond(200, body.boxed_unsync()))
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -160,6 +161,8 @@ pub struct State {
     changes: VecDeque<Change>,
     watchers: Vec<Watcher>,
     absent: BTreeSet<&'static str>,
+    /// How long each line of a kind's watches takes.
+    pub lags: BTreeMap<&'static str, Duration>,
     /// Requests that were answered: `verb resource`.
     pub requests: Vec<String>,
 }
@@ -180,6 +183,7 @@ impl State {
             changes: VecDeque::new(),
             watchers: Vec::new(),
             absent: BTreeSet::new(),
+            lags: BTreeMap::new(),
             requests: Vec::new(),
         }
     }

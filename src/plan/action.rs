@@ -36,8 +36,8 @@ pub enum Action {
     ScaleReplicaSet {
         /// Its name.
         name: String,
-        /// Its version in the snapshot.
-        version: String,
+        /// Its generation in the snapshot: its pods come and go, and each changes its version.
+        generation: i64,
         /// Pods.
         replicas: i32,
         /// Revision number to record, where it changes.

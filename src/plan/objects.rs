@@ -157,6 +157,19 @@ pub fn service(rollout: &Rollout, name: &str, ports: &[ServicePort]) -> Value {
     })
 }
 
+/// JSON patch for the pods wanted of a ReplicaSet, and for the revision's number where it changes: tests the generation.
+pub fn scale_patch(generation: i64, replicas: i32, revision: Option<i64>) -> Value {
+    let mut operations = vec![
+        json!({"op": "test", "path": "/metadata/generation", "value": generation}),
+        json!({"op": "add", "path": "/spec/replicas", "value": replicas}),
+    ];
+    if let Some(revision) = revision {
+        let path = format!("/metadata/annotations/{}", names::REVISION.replace('/', "~1"));
+        operations.push(json!({"op": "add", "path": path, "value": revision.to_string()}));
+    }
+    Value::Array(operations)
+}
+
 /// Merge patch for the revision key of a Service's selector.
 pub fn selector_patch(version: &str, hash: Option<&str>) -> Value {
     json!({"metadata": {"resourceVersion": version}, "spec": {"selector": {names::REVISION_HASH: hash}}})

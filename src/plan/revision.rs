@@ -129,6 +129,8 @@ pub struct Pods {
     pub name: String,
     /// Its version in the snapshot.
     pub version: String,
+    /// Its generation in the snapshot.
+    pub generation: i64,
     /// Pods wanted.
     pub wanted: i32,
     /// Pods there are.
@@ -167,6 +169,7 @@ fn pods_of(replica_set: &ReplicaSet) -> Pods {
     Pods {
         name: metadata.name.clone().unwrap_or_default(),
         version: metadata.resource_version.clone().unwrap_or_default(),
+        generation: metadata.generation.unwrap_or(0),
         wanted: replica_set.spec.replicas.unwrap_or(1),
         exist: replica_set.status.replicas,
         ready: replica_set.status.ready_replicas,

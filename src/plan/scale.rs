@@ -107,7 +107,7 @@ pub fn set(facts: &Facts<'_>, course: &Course, hash: &str, replicas: i32) -> Opt
             let revision = number.filter(|number| *number != pods.revision);
             (pods.wanted != replicas || revision.is_some()).then(|| Action::ScaleReplicaSet {
                 name: pods.name.clone(),
-                version: pods.version.clone(),
+                generation: pods.generation,
                 replicas,
                 revision,
             })
@@ -156,7 +156,12 @@ fn drained(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
             course.wakes.push((course.in_force_at(facts), "the route is due to be in force".into()));
             continue;
         }
-        actions.push(Action::ScaleReplicaSet { name: pods.name, version: pods.version, replicas: 0, revision: None });
+        actions.push(Action::ScaleReplicaSet {
+            name: pods.name,
+            generation: pods.generation,
+            replicas: 0,
+            revision: None,
+        });
     }
     actions
 }

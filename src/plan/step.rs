@@ -96,6 +96,8 @@ pub fn advance(facts: &Facts<'_>, course: &mut Course) {
 /// Passes the current step.
 pub fn pass(facts: &Facts<'_>, course: &mut Course) {
     let index = course.step_index();
+    // On record before the next step moves anything: a weight above what the status permits would be taken back.
+    course.has_decided = true;
     course.status.current_step_index = i32::try_from(index + 1).ok();
     if let Some(attempt) = &mut course.status.attempt {
         let weight = match facts.strategy.steps.get(index) {

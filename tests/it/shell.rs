@@ -231,6 +231,24 @@ async fn dropped_watches_are_taken_up_again() {
     running.end().await;
 }
 
+/// The watch of the Rollouts lags far behind the controller's own writes: it goes by the answers to those.
+#[tokio::test(start_paused = true)]
+async fn a_lagging_watch_costs_no_conflict() {
+    let clock = virtual_clock();
+    let cluster = cluster(&clock);
+    cluster.set_lag("rollouts", Duration::from_millis(400));
+    let running = start(&cluster, &clock, Leadership::alone(), 1.0);
+    running.given("checkout", "checkout:1");
+    running.healthy("checkout", "checkout:1").await;
+    running.given("checkout", "checkout:2");
+    running.healthy("checkout", "checkout:2").await;
+    sleep(Duration::from_mins(1)).await;
+    let requests = cluster.requests();
+    let reads: Vec<&String> = requests.iter().filter(|request| request.starts_with("get")).collect();
+    assert!(reads.is_empty(), "nothing is read again after a conflict: {requests:#?}");
+    running.end().await;
+}
+
 /// A kind that does not exist delays nothing: the status says what is missing, and the rollout goes on when it is there.
 #[tokio::test(start_paused = true)]
 async fn without_istio_the_status_says_so() {

@@ -204,6 +204,12 @@ fn contested(facts: &Facts<'_>, status: &RolloutStatus) -> Option<String> {
     if count == 0 {
         return None;
     }
+    // Who it was is read when it is noticed: with the weights corrected the object no longer says.
+    let before = &facts.observed.rollout.status;
+    let told = before.conditions.iter().find(|condition| condition.kind == "RouteContested");
+    if let Some(told) = told.filter(|_| before.route.as_ref().is_some_and(|route| route.contested == count)) {
+        return Some(told.message.clone());
+    }
     let leg = facts.route.legs.first()?;
     let object = facts
         .observed

@@ -179,7 +179,7 @@ async fn crowd(bed: &Bed, controller: &Controller, apps: &[App]) {
         starts.push(started.saturating_duration_since(moment).as_secs_f64());
         ends.push((ended - moment).as_secs_f64());
     }
-    let requests = difference(&before, &controller.quiet(Duration::from_millis(500)).await);
+    let requests = difference(&before, &controller.quiet(Duration::from_millis(500)).await) + 0.0;
     let (events, writes) = split_events(&requests);
     let (used, idle) = machine_seconds();
     let busy = (used - busy.0) / (used - busy.0 + idle - busy.1);

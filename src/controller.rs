@@ -9,6 +9,7 @@ pub mod measure;
 pub mod observe;
 pub mod pods;
 pub mod publish;
+pub mod queue;
 pub mod reconcile;
 pub mod server;
 pub mod telemetry;
@@ -18,15 +19,11 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
 use jiff::SignedDuration;
 use kube::core::NamespaceResourceScope;
-use kube::runtime::controller::Config as ControllerConfig;
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
@@ -39,6 +36,7 @@ use self::measure::{Inbox, Meter};
 use self::observe::words;
 use self::pods::PodWatches;
 use self::publish::Publisher;
+use self::queue::Queue;
 use self::server::Readiness;
 use self::telemetry::Metrics;
 use crate::api::names;
@@ -51,13 +49,14 @@ use crate::plan::analysis::later;
 use crate::plan::observed::{EvictionRefused, Settings};
 
 /// Passes at once.
-const CONCURRENCY: u16 = 64;
+const CONCURRENCY: usize = 64;
 /// The least time between two writes of a status that differ in counts and wording alone.
 const COUNTS_WAIT: Duration = Duration::from_secs(1);
 /// How long nothing is evicted after a disruption budget refused.
 const EVICTION_WAIT: SignedDuration = SignedDuration::from_secs(5);
 /// Kinds that must be listed before the first pass.
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 9] = [
+    "rollouts",
     "replicasets",
     "virtualservices",
     "destinationrules",
@@ -68,8 +67,10 @@ const KINDS: [&str; 8] = [
     "rolloutactions",
 ];
 
-/// Caches of all kinds but the Rollouts themselves.
+/// Caches of all kinds.
 pub struct Caches {
+    /// Rollouts.
+    pub rollouts: Arc<Cache<Rollout>>,
     /// ReplicaSets that carry the revision-hash label.
     pub replica_sets: Arc<Cache<ReplicaSet>>,
     /// VirtualServices.
@@ -112,8 +113,8 @@ pub struct Shell {
     pub metrics: Arc<Metrics>,
     /// What is missing.
     pub readiness: Readiness,
-    /// Asks for a pass.
-    pub trigger: Trigger,
+    /// Which Rollouts wait for a pass.
+    pub queue: Queue,
     /// Pods of the Rollouts that are being restarted.
     pub pods: PodWatches,
     memory: Mutex<Memory>,
@@ -122,8 +123,8 @@ pub struct Shell {
 /// What the shell remembers between passes, all of it lost without harm.
 #[derive(Default)]
 struct Memory {
-    /// The newest answer of the API server for a Rollout.
-    written: BTreeMap<String, Arc<Rollout>>,
+    /// The version that the last own write of a Rollout made.
+    written: BTreeMap<String, String>,
     /// Failures in a row.
     failures: BTreeMap<String, u32>,
     /// The last refusal, and whether the status says so yet.
@@ -143,19 +144,6 @@ struct Memory {
 struct Refusal {
     message: String,
     is_told: bool,
-}
-
-/// Asks for a pass over a Rollout, named `namespace/name`.
-#[derive(Clone)]
-pub struct Trigger(mpsc::UnboundedSender<ObjectRef<Rollout>>);
-
-impl Trigger {
-    /// Asks; the pass begins at once unless one is under way.
-    pub fn send(&self, rollout: &str) {
-        if let Some((namespace, name)) = rollout.split_once('/') {
-            let _ = self.0.send(ObjectRef::new(name).within(namespace));
-        }
-    }
 }
 
 /// What a controller is started with.
@@ -192,55 +180,35 @@ pub fn use_ring() {
 
 /// Runs until `stop` turns true; passes under way are finished.
 pub async fn run(start: Start, mut stop: watch::Receiver<bool>) {
-    let (sender, asked) = mpsc::unbounded_channel();
-    let trigger = Trigger(sender);
     let namespace = start.namespace.clone();
-    let shell = Arc::new(Shell::new(start, trigger));
-    let feeds = feed_all(&shell, namespace.as_deref());
-    let rollouts: Api<Rollout> = scoped(&shell.client, namespace.as_deref());
+    let shell = Arc::new(Shell::new(start));
+    let mut tasks = feed_all(&shell, namespace.as_deref());
     tokio::select! {
+        biased;
         () = shell.readiness.wait() => {}
         _ = stop.wait_for(|stop| *stop) => return,
     }
     tracing::info!("all caches are listed");
-    let led = leaderships(shell.leadership.watch(), shell.metrics.clone());
-    let config = watcher::Config::default().page_size(100);
-    let controller = Controller::new(rollouts, config);
-    let stopped = async move {
-        let _ = stop.wait_for(|stop| *stop).await;
-    };
-    controller
-        .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
-        .reconcile_on(futures::stream::unfold(asked, |mut asked| async { asked.recv().await.map(|one| (one, asked)) }))
-        .reconcile_all_on(led)
-        .graceful_shutdown_on(stopped)
-        .run(reconcile::reconcile, |rollout, error, shell| reconcile::on_error(&rollout, error, &shell), shell.clone())
-        .for_each(|result| {
-            if let Err(kube::runtime::controller::Error::ObjectNotFound(gone)) = result {
-                shell.forget(&format!("{}/{}", gone.namespace.unwrap_or_default(), gone.name));
-            }
-            std::future::ready(())
-        })
-        .await;
-    feeds.into_iter().for_each(|feed| feed.abort());
+    tasks.push(tokio::spawn(follow_leadership(shell.clone())));
+    shell.queue.run(CONCURRENCY, stop, |name| reconcile::reconcile(name, shell.clone())).await;
+    tasks.into_iter().for_each(|task| task.abort());
 }
 
-/// One item each time this process begins to lead: a new leader looks at everything once.
-fn leaderships(
-    leads: watch::Receiver<Option<Instant>>,
-    metrics: Arc<Metrics>,
-) -> impl Stream<Item = ()> + Send + 'static {
-    futures::stream::unfold((leads, false, metrics), |(mut leads, mut led, metrics)| async move {
-        loop {
-            let leads_now = leads.borrow_and_update().is_some();
-            metrics.leads(leads_now);
-            if leads_now && !led {
-                return Some(((), (leads, true, metrics)));
-            }
-            led = leads_now;
-            leads.changed().await.ok()?;
+/// Looks at everything once each time this process begins to lead.
+async fn follow_leadership(shell: Arc<Shell>) {
+    let mut leads = shell.leadership.watch();
+    let mut led = false;
+    loop {
+        let leads_now = leads.borrow_and_update().is_some();
+        shell.metrics.leads(leads_now);
+        if leads_now && !led {
+            shell.caches.rollouts.keys().iter().for_each(|(namespace, name)| shell.queue.ask(&format!("{namespace}/{name}")));
         }
-    })
+        led = leads_now;
+        if leads.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 fn scoped<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
@@ -254,6 +222,7 @@ fn scoped<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
 fn feed_all(shell: &Arc<Shell>, namespace: Option<&str>) -> Vec<JoinHandle<()>> {
     let (client, caches) = (&shell.client, &shell.caches);
     vec![
+        feed(shell, &caches.rollouts, scoped(client, namespace), None),
         feed(shell, &caches.replica_sets, scoped(client, namespace), Some(names::REVISION_HASH)),
         feed(shell, &caches.virtual_services, scoped(client, namespace), None),
         feed(shell, &caches.destination_rules, scoped(client, namespace), None),
@@ -275,8 +244,9 @@ where
 }
 
 impl Shell {
-    fn new(start: Start, trigger: Trigger) -> Self {
+    fn new(start: Start) -> Self {
         let caches = Caches {
+            rollouts: Arc::new(Cache::new(words::rollout)),
             replica_sets: Arc::new(Cache::new(words::replica_set)),
             virtual_services: Arc::new(Cache::new(words::virtual_service)),
             destination_rules: Arc::new(Cache::new(words::destination_rule)),
@@ -298,7 +268,7 @@ impl Shell {
             settings: start.settings,
             metrics: start.metrics,
             readiness: start.readiness,
-            trigger,
+            queue: Queue::default(),
             pods: PodWatches::default(),
             memory: Mutex::default(),
         }
@@ -350,58 +320,50 @@ impl Shell {
         result
     }
 
-    /// Keeps the API server's answer for a Rollout until the watch has it too.
-    pub fn remember(&self, written: Rollout) {
-        let name = self.name_of(&written);
-        self.memory().written.insert(name, Arc::new(written));
+    /// Takes the answer to an own write of a Rollout.
+    pub fn wrote(&self, written: Rollout) {
+        if let Some(version) = written.metadata.resource_version.clone() {
+            self.memory().written.insert(self.name_of(&written), version);
+        }
+        self.caches.rollouts.put(written);
     }
 
-    /// The newest that is known of a Rollout as the watch has it; an answer that the watch has too is forgotten.
-    pub fn newest(&self, listed: &Arc<Rollout>) -> Arc<Rollout> {
-        let name = self.name_of(listed);
-        let mut memory = self.memory();
-        match memory.written.get(&name) {
-            Some(written)
-                if version_of(&**written) > version_of(&**listed) && written.metadata.uid == listed.metadata.uid =>
-            {
-                written.clone()
+    /// The version to write onto: that of the snapshot, or of an own write since; never one that somebody else made since.
+    pub fn version_of(&self, snapshot: &Rollout) -> Option<String> {
+        let memory = self.memory();
+        let written = memory.written.get(&self.name_of(snapshot));
+        let is_later = |written: &&String| written.parse::<u64>().is_ok_and(|version| version > version_of(snapshot));
+        written.filter(is_later).cloned().or_else(|| snapshot.metadata.resource_version.clone())
+    }
+
+    /// A Rollout as it is known, by `namespace/name`.
+    pub fn rollout(&self, name: &str) -> Option<Arc<Rollout>> {
+        let (namespace, name) = name.split_once('/')?;
+        self.caches.rollouts.get(namespace, name)
+    }
+
+    /// Reads an object, because a conflict said that the cache is old.
+    pub async fn reread<K>(&self, api: &Api<K>, cache: &Cache<K>, known: &K) -> Result<(), Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + PartialEq,
+    {
+        match self.read(api.get(known.meta().name.as_deref().unwrap_or_default())).await {
+            Ok(current) => {
+                cache.put(current);
+                Ok(())
             }
-            Some(_) => {
-                memory.written.remove(&name);
-                listed.clone()
+            Err(error) if error.code() == Some(404) => {
+                cache.delete(known);
+                Ok(())
             }
-            None => listed.clone(),
+            Err(error) => Err(error),
         }
     }
 
-    /// The newest that is known of a Rollout beside this one, which may itself be an answer to a write.
-    pub fn answered(&self, known: &Arc<Rollout>) -> Arc<Rollout> {
-        let memory = self.memory();
-        let written = memory.written.get(&self.name_of(known));
-        written
-            .filter(|written| version_of(&***written) > version_of(&**known))
-            .cloned()
-            .unwrap_or_else(|| known.clone())
-    }
-
-    /// The version to write onto: that of the snapshot, or of this pass's own last write.
-    pub fn version_of(&self, snapshot: &Rollout) -> Option<String> {
-        let name = self.name_of(snapshot);
-        let memory = self.memory();
-        let written = memory.written.get(&name).filter(|written| version_of(&***written) > version_of(snapshot));
-        written.map_or_else(
-            || snapshot.metadata.resource_version.clone(),
-            |written| written.metadata.resource_version.clone(),
-        )
-    }
-
-    /// Reads a Rollout after a conflict.
-    pub async fn reread(&self, rollout: &Rollout) -> Result<(), Error> {
-        let api: Api<Rollout> =
-            Api::namespaced(self.client.clone(), rollout.metadata.namespace.as_deref().unwrap_or_default());
-        let current = self.read(api.get(rollout.metadata.name.as_deref().unwrap_or_default())).await?;
-        self.remember(current);
-        Ok(())
+    /// Reads a Rollout, because a conflict said that the cache is old.
+    pub async fn reread_rollout(&self, rollout: &Rollout) -> Result<(), Error> {
+        let namespace = rollout.metadata.namespace.as_deref().unwrap_or_default();
+        self.reread(&Api::namespaced(self.client.clone(), namespace), &self.caches.rollouts, rollout).await
     }
 
     /// Remembers which words a Rollout reads, so that their changes reach it.
@@ -430,11 +392,11 @@ impl Shell {
             }
         }
         drop(memory);
-        asked.iter().for_each(|name| self.trigger.send(name));
+        asked.iter().for_each(|name| self.queue.ask(name));
     }
 
     /// Forgets a Rollout that is gone.
-    fn forget(&self, name: &str) {
+    pub fn forget(&self, name: &str) {
         let mut memory = self.memory();
         memory.unrefer(name);
         memory.written.remove(name);
@@ -514,7 +476,7 @@ impl Shell {
     /// Forgets a refusal after a whole pass, and looks again so that the status forgets it too.
     pub fn forget_refusal(&self, name: &str) {
         if self.memory().refusals.remove(name).is_some() {
-            self.trigger.send(name);
+            self.queue.ask(name);
         }
     }
 }

@@ -15,9 +15,13 @@ use std::time::Duration;
 
 use kube::Client;
 use serde_json::Value;
+use tokio::sync::mpsc;
 
-use self::store::{Refusal, State};
+use self::store::{Change, Refusal, State};
 use crate::controller::clock::Clock;
+
+/// The field manager of what the cluster itself writes.
+const WORLD: &str = "cluster";
 
 /// What goes wrong with a request that writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +77,7 @@ impl Cluster {
         self.state().set_absent(plural, is_absent);
     }
 
-    /// Lets the watches of a kind that begin from now on lag behind: each change takes so long to arrive.
+    /// Lets the watches of a kind lag behind: each change from now on takes so long to arrive.
     pub fn set_lag(&self, plural: &'static str, lag: Duration) {
         self.state().lags.insert(plural, lag);
     }
@@ -113,6 +117,40 @@ impl Cluster {
                 state.update(plural, current, store::Part::Main, "git", &now)
             }
         }
+    }
+
+    /// Creates an object, as something in the cluster does.
+    pub fn create(&self, plural: &str, object: Value) -> Result<Value, Refusal> {
+        let now = self.now();
+        self.state().create(plural, object, WORLD, &now)
+    }
+
+    /// Replaces the status of an object, as something in the cluster does.
+    pub fn write_status(&self, plural: &str, object: Value) -> Result<Value, Refusal> {
+        let now = self.now();
+        self.state().update(plural, object, store::Part::Status, WORLD, &now)
+    }
+
+    /// Replaces an object, as a GitOps tool does.
+    pub fn replace(&self, plural: &str, object: Value) -> Result<Value, Refusal> {
+        let now = self.now();
+        self.state().update(plural, object, store::Part::Main, "git", &now)
+    }
+
+    /// Deletes an object, as a person does.
+    pub fn delete(&self, plural: &str, namespace: &str, name: &str) -> Result<Value, Refusal> {
+        let now = self.now();
+        self.state().delete(plural, namespace, name, WORLD, &now)
+    }
+
+    /// Every change from now on, in order.
+    pub fn follow(&self) -> mpsc::UnboundedReceiver<Arc<Change>> {
+        self.state().follow()
+    }
+
+    /// Ends every watch and forgets what was before, so that older versions cannot be watched from.
+    pub fn expire(&self) {
+        self.state().expire();
     }
 
     /// Requests that were answered, by verb and resource, watches and leases left out.

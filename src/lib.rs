@@ -5,3 +5,4 @@ pub mod controller;
 pub mod demo;
 pub mod embedded;
 pub mod plan;
+pub mod sim;

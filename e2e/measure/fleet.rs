@@ -113,7 +113,7 @@ async fn fleet(bed: &Bed, prefix: &str, apps: &[App], objects: impl Fn(&App) -> 
 async fn rest(controller: &Controller) {
     let (before, cpu) = (controller.requests().await, controller.cpu_seconds());
     tokio::time::sleep(Duration::from_mins(1)).await;
-    let requests: f64 = difference(&before, &controller.requests().await).values().sum();
+    let requests: f64 = difference(&before, &controller.requests().await).values().sum::<f64>() + 0.0;
     let text = controller.metrics().await;
     let series = text.lines().filter(|line| !line.starts_with('#')).count();
     println!(
@@ -134,7 +134,7 @@ async fn restart(bed: &Bed, controller: Controller) -> Controller {
         assert!(began.elapsed() < Duration::from_mins(2), "not settled");
     }
     let settled = began.elapsed();
-    let requests: f64 = controller.quiet(Duration::from_secs(5)).await.values().sum();
+    let requests: f64 = controller.quiet(Duration::from_secs(5)).await.values().sum::<f64>() + 0.0;
     println!(
         "  restart: ready after {:.2} s, every Rollout looked at after {:.2} s; {requests} requests besides lists and watches, {:.1} CPU s; resident {:.1} MiB, at most {:.1}",
         ready.as_secs_f64(),
@@ -179,7 +179,7 @@ async fn crowd(bed: &Bed, controller: &Controller, apps: &[App]) {
         starts.push(started.saturating_duration_since(moment).as_secs_f64());
         ends.push((ended - moment).as_secs_f64());
     }
-    let requests = difference(&before, &controller.quiet(Duration::from_millis(500)).await) + 0.0;
+    let requests = difference(&before, &controller.quiet(Duration::from_millis(500)).await);
     let (events, writes) = split_events(&requests);
     let (used, idle) = machine_seconds();
     let busy = (used - busy.0) / (used - busy.0 + idle - busy.1);

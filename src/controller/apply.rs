@@ -66,7 +66,7 @@ pub async fn write_status(shell: &Shell, observed: &Observed, status: &RolloutSt
     let patch = json_patch_of(patch);
     let written =
         shell.write("rollouts/status", "patch", "write the status", api.patch_status(&name, &params(), &patch)).await?;
-    shell.remember(written);
+    shell.wrote(written);
     Ok(())
 }
 
@@ -233,7 +233,7 @@ async fn set_replicas(shell: &Shell, observed: &Observed, action: &Action, repli
     let patch = Patch::Merge(&body);
     shell.write("rollouts/scale", "patch", &action.to_string(), api.patch_scale(&name, &params(), &patch)).await?;
     // The answer is a Scale: the Rollout that it belongs to is read once.
-    shell.reread(&observed.rollout).await
+    shell.reread_rollout(&observed.rollout).await
 }
 
 async fn set_finalizer(shell: &Shell, observed: &Observed, action: &Action) -> Result<(), Error> {
@@ -248,7 +248,7 @@ async fn set_finalizer(shell: &Shell, observed: &Observed, action: &Action) -> R
     let patch = Patch::Merge(&body);
     let name = metadata.name.clone().unwrap_or_default();
     let written = shell.write("rollouts", "patch", &action.to_string(), api.patch(&name, &params(), &patch)).await?;
-    shell.remember(written);
+    shell.wrote(written);
     Ok(())
 }
 

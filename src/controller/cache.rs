@@ -68,8 +68,19 @@ impl<K: Resource<DynamicType = ()> + Clone + PartialEq> Cache<K> {
         before.into_iter().chain(after).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    fn delete(&self, object: &K) -> Vec<String> {
-        self.inner().remove(&key_of(object), self.words)
+    /// Forgets an object that is gone, unless the cache has a newer one of that name.
+    pub fn delete(&self, object: &K) -> Vec<String> {
+        let mut inner = self.inner();
+        let key = key_of(object);
+        if inner.objects.get(&key).is_some_and(|known| version_of(&**known) > version_of(object)) {
+            return Vec::new();
+        }
+        inner.remove(&key, self.words)
+    }
+
+    /// Namespaces and names of all objects.
+    pub fn keys(&self) -> Vec<Key> {
+        self.inner().objects.keys().cloned().collect()
     }
 
     /// Replaces everything by a finished list; the objects that changed or went, with their words.

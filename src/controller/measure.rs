@@ -14,12 +14,7 @@ pub mod prometheus;
 /// Asks a provider.
 pub trait Meter: Send + Sync {
     /// The answer, or a sentence that says why there is none. Never longer than the provider's time-out.
-    fn measure(
-        &self,
-        name: String,
-        spec: MetricProviderSpec,
-        query: String,
-    ) -> BoxFuture<'static, Result<Sample, String>>;
+    fn measure(&self, query: Query, spec: MetricProviderSpec) -> BoxFuture<'static, Result<Sample, String>>;
 }
 
 /// Answers that wait to be recorded, and queries that are under way. Both by Rollout.
@@ -85,7 +80,7 @@ pub fn start(
     tokio::spawn(async move {
         let started_at = clock();
         let outcome = match spec {
-            Some(spec) => meter.measure(query.provider, spec, query.text).await,
+            Some(spec) => meter.measure(query.clone(), spec).await,
             None => Err(format!("MetricProvider {} does not exist", query.provider)),
         };
         let is_ok = outcome.is_ok();

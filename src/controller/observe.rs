@@ -16,7 +16,8 @@ use crate::plan::observed::{Observed, Template};
 /// Words under which each kind is found, and by which its changes reach the Rollouts that read it.
 pub mod words {
     use super::{
-        DestinationRule, MetricProvider, ReplicaSet, RolloutAction, Service, Value, VirtualService, full_host, names,
+        DestinationRule, MetricProvider, ReplicaSet, Rollout, RolloutAction, Service, Value, VirtualService, full_host,
+        names,
     };
     use crate::api::watched::{AnalysisTemplate, ClusterAnalysisTemplate};
 
@@ -27,6 +28,11 @@ pub mod words {
 
     fn own(kind: &str, metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> String {
         of(kind, metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
+    }
+
+    /// A Rollout: itself.
+    pub fn rollout(one: &Rollout) -> Vec<String> {
+        vec![own("rollout", &one.metadata)]
     }
 
     /// A ReplicaSet: its Rollout.

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kube::Api;
 use tokio::task::JoinHandle;
 
-use super::Trigger;
 use super::cache::{Cache, OnChange, feed};
+use super::queue::Queue;
 use super::server::Readiness;
 use crate::api::names;
 use crate::api::watched::Pod;
@@ -47,21 +47,21 @@ impl PodWatches {
     }
 
     /// Begins to watch a Rollout's pods, unless they are watched.
-    pub fn begin(&self, client: &kube::Client, rollout: &str, trigger: &Trigger) {
+    pub fn begin(&self, client: &kube::Client, rollout: &str, queue: &Queue) {
         let Some((namespace, name)) = rollout.split_once('/') else {
             return;
         };
         self.inner().entry(rollout.to_owned()).or_insert_with(|| {
             let pods = Arc::new(Cache::new(|_: &Pod| vec![ALL.to_owned()]));
             let readiness = Readiness::of(&[ALL]);
-            let (trigger, rollout) = (trigger.clone(), rollout.to_owned());
-            let (listed, asked) = (readiness.clone(), trigger.clone());
+            let (queue, rollout) = (queue.clone(), rollout.to_owned());
+            let (listed, asked) = (readiness.clone(), queue.clone());
             let of_list = rollout.clone();
             tokio::spawn(async move {
                 listed.wait().await;
-                asked.send(&of_list);
+                asked.ask(&of_list);
             });
-            let on_change: OnChange<Pod> = Arc::new(move |_, _| trigger.send(&rollout));
+            let on_change: OnChange<Pod> = Arc::new(move |_, _| queue.ask(&rollout));
             let api = Api::namespaced(client.clone(), namespace);
             let selector = format!("{}={name}", names::ROLLOUT);
             let task = tokio::spawn(feed(pods.clone(), api, Some(selector), on_change, readiness.clone()));

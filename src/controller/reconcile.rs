@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::controller::Action as Requeue;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -31,38 +30,43 @@ const BACKOFF_MOST: Duration = Duration::from_secs(30);
 /// A look that nothing asked for, against what no watch tells.
 const FAR: Duration = Duration::from_hours(6);
 
-/// One pass over one Rollout, or a few when the snapshot turns out old.
-pub async fn reconcile(rollout: Arc<Rollout>, shell: Arc<Shell>) -> Result<Requeue, Error> {
-    let name = shell.name_of(&rollout);
+/// One pass over one Rollout, or a few when the snapshot turns out old; after what time to look again.
+pub async fn reconcile(name: String, shell: Arc<Shell>) -> Option<Duration> {
     let span = tracing::info_span!("pass", rollout = %name);
     async move {
         let began = Instant::now();
-        let result = passes(&rollout, &shell, &name).await;
+        let result = passes(&shell, &name).await;
         let outcome = match &result {
             Ok(_) => "ok",
             Err(error) => error.metric_label(),
         };
         shell.metrics.pass(outcome, began.elapsed().as_secs_f64());
-        if result.is_ok() {
-            shell.calm(&name);
+        match result {
+            Ok(again) => {
+                shell.calm(&name);
+                again
+            }
+            Err(error) => after_failure(&name, &error, &shell),
         }
-        result
     }
     .instrument(span)
     .await
 }
 
-async fn passes(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<Requeue, Error> {
+async fn passes(shell: &Arc<Shell>, name: &str) -> Result<Option<Duration>, Error> {
     let mut tries = 0;
     loop {
         tries += 1;
-        let current = shell.newest(rollout);
-        let error = match pass(&current, shell, name).await {
-            Ok(requeue) => return Ok(requeue),
+        let Some(rollout) = shell.rollout(name) else {
+            shell.forget(name);
+            return Ok(None);
+        };
+        let error = match pass(&rollout, shell, name).await {
+            Ok(again) => return Ok(again),
             Err(error) => error,
         };
         match error.class() {
-            Class::Conflict if tries < PASSES_MOST => shell.reread(&current).await?,
+            Class::Conflict if tries < PASSES_MOST => shell.reread_rollout(&rollout).await?,
             Class::Refused if tries < PASSES_MOST && shell.refuse(name, &error) => {}
             Class::Conflict | Class::Refused | Class::Transient | Class::NotLeading => {
                 return Err(error);
@@ -73,21 +77,23 @@ async fn passes(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Resul
 
 /// Plans and acts until nothing more can be done at once: each round sees the API server's answers to the one before.
 /// The status is written once, at the end; a round that decides something writes it first.
-async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<Requeue, Error> {
+async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<Option<Duration>, Error> {
     if !shell.leadership.may_write() {
-        return Ok(Requeue::await_change());
+        return Ok(None);
     }
     let mut pass = Pass { shell, name, stored: rollout.status.clone(), measured: Vec::new(), notes: Vec::new() };
     let mut status = rollout.status.clone();
+    let mut rollout = rollout.clone();
     for _ in 0..ROUNDS_MOST {
         let now = (shell.clock)();
-        let (mut observed, read) = observe::observe(shell, &shell.answered(rollout));
+        let (mut observed, read) = observe::observe(shell, &rollout);
         observed.rollout.status = status;
         shell.refer(name, read);
         pass.measured = shell.inbox.answers(name);
         let (plan, violations) = plan::checked(&observed, &pass.measured, now);
         for violation in violations {
             tracing::error!(%violation, "a plan breaks an invariant; please report it");
+            shell.metrics.broke(&violation);
         }
         if !plan.is_idle(&observed.rollout.status) {
             tracing::debug!(phase = %plan.phase(), actions = plan.actions.len(), message = %plan.status.message, "planned");
@@ -99,11 +105,12 @@ async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<
             return pass.end(&observed, &plan).await;
         }
         status = plan.status;
+        rollout = shell.rollout(name).unwrap_or(rollout);
     }
-    let (mut observed, _) = observe::observe(shell, &shell.answered(rollout));
+    let (mut observed, _) = observe::observe(shell, &rollout);
     observed.rollout.status = pass.stored.clone();
     pass.store(&observed, &status).await?;
-    Ok(Requeue::requeue(AT_ONCE))
+    Ok(Some(AT_ONCE))
 }
 
 /// A pass under way.
@@ -131,7 +138,7 @@ impl Pass<'_> {
             return recorded;
         }
         if plan.watches_pods {
-            self.shell.pods.begin(&self.shell.client, self.name, &self.shell.trigger);
+            self.shell.pods.begin(&self.shell.client, self.name, &self.shell.queue);
         } else {
             self.shell.pods.end(self.name);
         }
@@ -152,7 +159,7 @@ impl Pass<'_> {
     }
 
     /// Ends the pass: the status is stored, unless it differs in counts alone and was stored a moment ago.
-    async fn end(mut self, observed: &Observed, plan: &Plan) -> Result<Requeue, Error> {
+    async fn end(mut self, observed: &Observed, plan: &Plan) -> Result<Option<Duration>, Error> {
         let wake = plan.wake.as_ref().map(|wake| clock::until((self.shell.clock)(), wake.at).max(AT_ONCE));
         let is_pressing = is_pressing(&self.stored, &plan.status) || !self.measured.is_empty();
         let wait = if is_pressing { None } else { self.shell.may_wait(self.name) };
@@ -162,7 +169,7 @@ impl Pass<'_> {
         self.shell.forget_refusal(self.name);
         self.shell.in_phase(self.name, label(plan.phase()));
         let wait = wait.filter(|_| plan.status != self.stored);
-        Ok(Requeue::requeue(wake.into_iter().chain(wait).min().unwrap_or(FAR)))
+        Ok(Some(wake.into_iter().chain(wait).min().unwrap_or(FAR)))
     }
 }
 
@@ -170,10 +177,10 @@ impl Pass<'_> {
 fn ask(shell: &Arc<Shell>, plan: &Plan, name: &str) {
     for query in &plan.queries {
         let spec = observe::provider(shell, &query.provider);
-        let (trigger, rollout, metrics) = (shell.trigger.clone(), name.to_owned(), shell.metrics.clone());
+        let (queue, rollout, metrics) = (shell.queue.clone(), name.to_owned(), shell.metrics.clone());
         measure::start(&shell.inbox, &shell.meter, &shell.clock, (name, query.clone(), spec), move |is_ok| {
             metrics.query(is_ok);
-            trigger.send(&rollout);
+            queue.ask(&rollout);
         });
     }
 }
@@ -220,13 +227,12 @@ pub fn label(phase: Phase) -> &'static str {
 }
 
 /// When to try again after a failure; a fresh event does not wait for it.
-pub fn on_error(rollout: &Arc<Rollout>, error: &Error, shell: &Arc<Shell>) -> Requeue {
-    let name = shell.name_of(rollout);
+fn after_failure(name: &str, error: &Error, shell: &Arc<Shell>) -> Option<Duration> {
     if error.class() == Class::NotLeading {
-        return Requeue::await_change();
+        return None;
     }
-    let failures = shell.fail(&name);
+    let failures = shell.fail(name);
     let wait = BACKOFF.saturating_mul(1_u32 << failures.min(8)).min(BACKOFF_MOST);
     tracing::warn!(rollout = %name, %error, wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "the pass failed and is tried again");
-    Requeue::requeue(wait)
+    Some(wait)
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::atomic::AtomicI64;
+use std::sync::{Mutex, PoisonError};
 
 use clap::ValueEnum;
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -11,6 +12,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
+
+use crate::plan::invariant::Violation;
+
+/// Violations that are kept to be shown.
+const VIOLATIONS_MOST: usize = 10;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -59,6 +65,8 @@ pub struct Metrics {
     ended: Family<Outcome, Counter>,
     rollouts: Family<Phase, Gauge>,
     events_dropped: Counter,
+    broken: Counter,
+    violations: Mutex<Vec<String>>,
     leader: Gauge<i64, AtomicI64>,
 }
 
@@ -73,6 +81,8 @@ impl Default for Metrics {
             ended: Family::default(),
             rollouts: Family::default(),
             events_dropped: Counter::default(),
+            broken: Counter::default(),
+            violations: Mutex::default(),
             leader: Gauge::default(),
         };
         let registry = &mut metrics.registry;
@@ -87,6 +97,7 @@ impl Default for Metrics {
             "Kubernetes Events that were not published",
             metrics.events_dropped.clone(),
         );
+        registry.register("broken_invariants", "Plans that broke a safety invariant: bugs", metrics.broken.clone());
         registry.register("leader", "1 while this replica leads", metrics.leader.clone());
         metrics
     }
@@ -130,6 +141,20 @@ impl Metrics {
     /// An Event was not published.
     pub fn event_dropped(&self) {
         self.events_dropped.inc();
+    }
+
+    /// A plan broke an invariant.
+    pub fn broke(&self, violation: &Violation) {
+        self.broken.inc();
+        let mut violations = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
+        if violations.len() < VIOLATIONS_MOST {
+            violations.push(violation.to_string());
+        }
+    }
+
+    /// The first violations of invariants.
+    pub fn violations(&self) -> Vec<String> {
+        self.violations.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether this replica leads.

@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 use super::store::{KINDS, Kind, Part, Refusal, Selection, key_of};
 use super::{Cluster, Fault, patch};
 
-type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+/// What the service answers.
+pub type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// The cluster as a service under a client.
 #[derive(Clone)]
@@ -132,12 +133,17 @@ fn answer(cluster: &Cluster, head: &http::request::Parts, body: &[u8]) -> Result
     match verb {
         "list" => Ok(list(cluster, &target, query)),
         "get" => get(cluster, &target).map(|object| json_answer(200, &object)),
+        "create" if target.subresource.as_deref() == Some("eviction") => {
+            let (namespace, name) = named(&target);
+            cluster.state().delete(target.kind.plural, &namespace, &name, &manager, &cluster.now())?;
+            Ok(json_answer(201, &json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success"})))
+        }
         "create" => create(cluster, &target, body, &manager),
         "replace" => replace(cluster, &target, body, &manager),
         "patch" => patch_object(cluster, &target, content_type(head), body, &manager),
         _ => {
             let (namespace, name) = named(&target);
-            let deleted = cluster.state().delete(target.kind.plural, &namespace, &name, &cluster.now())?;
+            let deleted = cluster.state().delete(target.kind.plural, &namespace, &name, &manager, &cluster.now())?;
             Ok(json_answer(200, &deleted))
         }
     }
@@ -236,10 +242,9 @@ fn watch(cluster: &Cluster, target: Target, query: &str) -> Result<Answer, Refus
     let streams = parameter(query, "sendInitialEvents").as_deref() == Some("true");
     let after = parameter(query, "resourceVersion").and_then(|version| version.parse().ok()).filter(|_| !streams);
     let receiver = cluster.state().watch(target.kind.plural, selection(target.namespace, query), after)?;
-    let lag = cluster.state().lags.get(target.kind.plural).copied().unwrap_or_default();
-    let lines = futures::stream::unfold(receiver, move |mut receiver| async move {
-        let line = receiver.recv().await?;
-        tokio::time::sleep(lag).await;
+    let lines = futures::stream::unfold(receiver, |mut receiver| async {
+        let (arrives, line) = receiver.recv().await?;
+        tokio::time::sleep_until(arrives).await;
         Some((line, receiver))
     });
     let body = StreamBody::new(lines.map(|line| Ok::<_, Infallible>(Frame::data(line))));

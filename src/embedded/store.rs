@@ -2,11 +2,13 @@
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Changes kept for watches that begin late; older versions answer 410.
 const KEPT: usize = 4096;
@@ -65,6 +67,11 @@ pub const KINDS: &[Kind] = &[
 /// The kind of a plural.
 pub fn kind_of(plural: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.plural == plural)
+}
+
+/// The plural of a kind.
+pub fn plural_of(kind: &str) -> Option<&'static str> {
+    KINDS.iter().find(|own| own.kind == kind).map(|own| own.plural)
 }
 
 /// Why a request is not carried out.
@@ -137,19 +144,36 @@ impl Selection {
     }
 }
 
-struct Change {
-    version: u64,
-    plural: &'static str,
-    kind: &'static str,
-    object: Value,
-    before: Option<Value>,
+/// One change of one object.
+pub struct Change {
+    /// The version that it made.
+    pub version: u64,
+    /// Plural of the kind.
+    pub plural: &'static str,
+    /// The object after it; at its removal, as it was last.
+    pub object: Value,
+    /// The object before it.
+    pub before: Option<Value>,
+    /// Who made it: the field manager.
+    pub writer: String,
+    is_removal: bool,
+}
+
+impl Change {
+    /// Whether the object is gone.
+    pub fn is_removal(&self) -> bool {
+        self.is_removal
+    }
 }
 
 struct Watcher {
     plural: &'static str,
     selection: Selection,
-    sender: mpsc::Sender<Bytes>,
+    sender: mpsc::Sender<Line>,
 }
+
+/// A line of a watch, and when it arrives.
+pub type Line = (Instant, Bytes);
 
 type Objects = BTreeMap<(String, String), Value>;
 
@@ -158,10 +182,13 @@ pub struct State {
     version: u64,
     uids: u64,
     objects: BTreeMap<&'static str, Objects>,
-    changes: VecDeque<Change>,
+    changes: VecDeque<Arc<Change>>,
+    /// The last version whose change is not kept any more.
+    forgotten: u64,
     watchers: Vec<Watcher>,
+    followers: Vec<mpsc::UnboundedSender<Arc<Change>>>,
     absent: BTreeSet<&'static str>,
-    /// How long each line of a kind's watches takes.
+    /// How long a change takes to reach the watches of a kind.
     pub lags: BTreeMap<&'static str, Duration>,
     /// Requests that were answered: `verb resource`.
     pub requests: Vec<String>,
@@ -181,7 +208,9 @@ impl State {
             uids: 0,
             objects: BTreeMap::new(),
             changes: VecDeque::new(),
+            forgotten: 0,
             watchers: Vec::new(),
+            followers: Vec::new(),
             absent: BTreeSet::new(),
             lags: BTreeMap::new(),
             requests: Vec::new(),
@@ -229,7 +258,7 @@ impl State {
             object.remove("status");
         }
         sign(&mut object, manager, now);
-        Ok(self.put(kind, object))
+        Ok(self.put(kind, object, manager))
     }
 
     /// Replaces one part of an object. An unchanged object is no change.
@@ -282,13 +311,20 @@ impl State {
             .and_then(Value::as_array)
             .is_some_and(|finalizers| !finalizers.is_empty());
         if is_leaving && !is_held {
-            return Ok(self.remove(kind, object));
+            return Ok(self.remove(kind, object, manager));
         }
-        Ok(self.put(kind, object))
+        Ok(self.put(kind, object, manager))
     }
 
     /// Deletes an object, or marks it while finalizers hold it.
-    pub fn delete(&mut self, plural: &str, namespace: &str, name: &str, now: &str) -> Result<Value, Refusal> {
+    pub fn delete(
+        &mut self,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+        manager: &str,
+        now: &str,
+    ) -> Result<Value, Refusal> {
         let kind = kind_of(plural).ok_or_else(|| Refusal::not_found(plural, name))?;
         let mut object = self.get(plural, namespace, name).ok_or_else(|| Refusal::not_found(plural, name))?;
         let is_held = object
@@ -296,46 +332,74 @@ impl State {
             .and_then(Value::as_array)
             .is_some_and(|finalizers| !finalizers.is_empty());
         if !is_held {
-            return Ok(self.remove(kind, object));
+            return Ok(self.remove(kind, object, manager));
         }
         if object.pointer("/metadata/deletionTimestamp").is_none() {
             object["metadata"]["deletionTimestamp"] = json!(now);
-            object = self.put(kind, object);
+            object = self.put(kind, object, manager);
         }
         Ok(object)
     }
 
-    fn put(&mut self, kind: &'static Kind, mut object: Value) -> Value {
+    fn put(&mut self, kind: &'static Kind, mut object: Value, writer: &str) -> Value {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         let before = self.objects.entry(kind.plural).or_default().insert(key_of(&object), object.clone());
         self.announce(Change {
             version: self.version,
             plural: kind.plural,
-            kind: kind.kind,
             object: object.clone(),
             before,
+            writer: writer.to_owned(),
+            is_removal: false,
         });
         object
     }
 
-    fn remove(&mut self, kind: &'static Kind, mut object: Value) -> Value {
+    fn remove(&mut self, kind: &'static Kind, mut object: Value, writer: &str) -> Value {
         self.version += 1;
         let before = self.objects.entry(kind.plural).or_default().remove(&key_of(&object));
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        self.announce(Change { version: self.version, plural: kind.plural, kind: "", object: object.clone(), before });
+        self.announce(Change {
+            version: self.version,
+            plural: kind.plural,
+            object: object.clone(),
+            before,
+            writer: writer.to_owned(),
+            is_removal: true,
+        });
         object
     }
 
     fn announce(&mut self, change: Change) {
+        let arrives = Instant::now() + self.lags.get(change.plural).copied().unwrap_or_default();
         self.watchers.retain(|watcher| {
             let line = event(&change, watcher.plural, &watcher.selection);
-            line.is_none_or(|line| watcher.sender.try_send(line).is_ok()) && !watcher.sender.is_closed()
+            line.is_none_or(|line| watcher.sender.try_send((arrives, line)).is_ok()) && !watcher.sender.is_closed()
         });
+        let change = Arc::new(change);
+        self.followers.retain(|follower| follower.send(change.clone()).is_ok());
         self.changes.push_back(change);
-        if self.changes.len() > KEPT {
-            self.changes.pop_front();
+        if self.changes.len() > KEPT
+            && let Some(oldest) = self.changes.pop_front()
+        {
+            self.forgotten = oldest.version;
         }
+    }
+
+    /// Every change from now on.
+    pub fn follow(&mut self) -> mpsc::UnboundedReceiver<Arc<Change>> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.followers.push(sender);
+        receiver
+    }
+
+    /// Ends every watch, and forgets what was before.
+    pub fn expire(&mut self) {
+        self.version += 1;
+        self.forgotten = self.version;
+        self.changes.clear();
+        self.watchers.clear();
     }
 
     /// Lets a kind not exist, or exist again.
@@ -363,12 +427,12 @@ impl State {
         plural: &'static str,
         selection: Selection,
         after: Option<u64>,
-    ) -> Result<mpsc::Receiver<Bytes>, Refusal> {
+    ) -> Result<mpsc::Receiver<Line>, Refusal> {
         let (sender, receiver) = mpsc::channel(LAG);
         let mut lines = Vec::new();
         match after {
             Some(after) => {
-                if self.changes.front().is_some_and(|oldest| oldest.version > after + 1) && after < self.version {
+                if after < self.forgotten {
                     return Err(Refusal::new(410, "Expired", "too old resource version"));
                 }
                 lines.extend(
@@ -390,7 +454,8 @@ impl State {
                 lines.push(line("BOOKMARK", &end));
             }
         }
-        if lines.into_iter().all(|line| sender.try_send(line).is_ok()) {
+        let arrives = Instant::now() + self.lags.get(plural).copied().unwrap_or_default();
+        if lines.into_iter().all(|line| sender.try_send((arrives, line)).is_ok()) {
             self.watchers.push(Watcher { plural, selection, sender });
         }
         Ok(receiver)
@@ -413,7 +478,7 @@ fn event(change: &Change, plural: &str, selection: &Selection) -> Option<Bytes> 
         return None;
     }
     let was = change.before.as_ref().is_some_and(|before| selection.selects(before));
-    let is = !change.kind.is_empty() && selection.selects(&change.object);
+    let is = !change.is_removal && selection.selects(&change.object);
     match (was, is) {
         (false, true) => Some(line("ADDED", &change.object)),
         (true, true) => Some(line("MODIFIED", &change.object)),

@@ -53,7 +53,7 @@ fn play(cluster: &Cluster, ready_after: SignedDuration, pods: &mut BTreeMap<Stri
 }
 
 /// Removes what an owner left behind.
-fn collect_garbage(cluster: &Cluster) {
+pub fn collect_garbage(cluster: &Cluster) {
     let all: Vec<(&str, Value)> = KINDS
         .iter()
         .flat_map(|kind| cluster.list(kind.plural).into_iter().map(|object| (kind.plural, object)))
@@ -65,7 +65,7 @@ fn collect_garbage(cluster: &Cluster) {
             && owners.iter().all(|owner| !owner["uid"].as_str().is_some_and(|uid| living.contains(uid)));
         if is_left {
             let (namespace, name) = key_of(object);
-            let _ = cluster.state().delete(plural, &namespace, &name, &cluster.now());
+            let _ = cluster.state().delete(plural, &namespace, &name, "garbage-collector", &cluster.now());
         }
     }
 }

@@ -8,5 +8,6 @@ mod golden;
 mod law;
 mod scale;
 mod shell;
+mod simulation;
 mod support;
 mod tidy;

@@ -16,7 +16,7 @@ use serin::controller::measure::Meter;
 use serin::controller::telemetry::Metrics;
 use serin::controller::{self, Start};
 use serin::embedded::{Cluster, Fault, world};
-use serin::plan::measurement::Sample;
+use serin::plan::measurement::{Query, Sample};
 use serin::plan::observed::Settings;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -36,7 +36,7 @@ pub fn virtual_clock() -> Clock {
 struct Always(f64);
 
 impl Meter for Always {
-    fn measure(&self, _: String, _: MetricProviderSpec, _: String) -> BoxFuture<'static, Result<Sample, String>> {
+    fn measure(&self, _: Query, _: MetricProviderSpec) -> BoxFuture<'static, Result<Sample, String>> {
         let value = self.0;
         async move { Ok(Sample::Vector(vec![value])) }.boxed()
     }

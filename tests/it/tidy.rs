@@ -8,6 +8,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("plan", &["api"]),
     ("controller", &["api", "plan"]),
     ("embedded", &["controller"]),
+    ("sim", &["api", "plan", "controller", "embedded"]),
     ("demo", &["api", "plan", "controller", "embedded"]),
 ];
 /// What `api` and `plan` never name: clients, clocks, chance, logs, tasks.

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::Meter;
 use crate::api::provider::{MetricProviderSpec, SecretKey};
-use crate::plan::measurement::Sample;
+use crate::plan::measurement::{Query, Sample};
 
 /// Queries under way at once, a provider; others wait, and those of other providers do not.
 const IN_FLIGHT: usize = 16;
@@ -131,13 +131,9 @@ impl PrometheusMeter {
 }
 
 impl Meter for PrometheusMeter {
-    fn measure(
-        &self,
-        name: String,
-        spec: MetricProviderSpec,
-        query: String,
-    ) -> BoxFuture<'static, Result<Sample, String>> {
+    fn measure(&self, query: Query, spec: MetricProviderSpec) -> BoxFuture<'static, Result<Sample, String>> {
         let meter = self.clone();
+        let Query { provider: name, text: query, .. } = query;
         let seconds = u64::try_from(spec.timeout_seconds.unwrap_or(TIMEOUT_SECONDS)).unwrap_or(1);
         async move {
             let answer = tokio::time::timeout(Duration::from_secs(seconds), meter.ask(&name, &spec, &query)).await;
@@ -233,6 +229,10 @@ mod tests {
 
     use super::*;
 
+    fn query(provider: &str) -> Query {
+        Query { id: "id".into(), provider: provider.into(), text: "up".into() }
+    }
+
     /// Serves one answer for ever, on a loopback port.
     async fn serve<T: IntoResponse + Clone + Send + Sync + 'static>(answer: T) -> String {
         let app = Router::new().route("/api/v1/query", get(move || std::future::ready(answer.clone())));
@@ -258,7 +258,7 @@ mod tests {
             max_response_bytes: Some(2048),
             ..MetricProviderSpec::at(address)
         };
-        meter().measure("p".into(), spec, "up".into()).await
+        meter().measure(query("p"), spec).await
     }
 
     #[tokio::test]
@@ -298,11 +298,11 @@ mod tests {
         let meter = meter();
         let hangs = serve_app(Router::new().route("/api/v1/query", get(std::future::pending::<&str>))).await;
         let slow: Vec<_> = (0..2 * IN_FLIGHT)
-            .map(|_| tokio::spawn(meter.measure("slow".into(), MetricProviderSpec::at(&hangs), "up".into())))
+            .map(|_| tokio::spawn(meter.measure(query("slow"), MetricProviderSpec::at(&hangs))))
             .collect();
         let fast = serve(r#"{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}"#).await;
         assert_eq!(
-            meter.measure("fast".into(), MetricProviderSpec::at(&fast), "up".into()).await,
+            meter.measure(query("fast"), MetricProviderSpec::at(&fast)).await,
             Ok(Sample::Scalar(1.0))
         );
         assert!(slow.iter().all(|task| !task.is_finished()));
@@ -333,8 +333,8 @@ mod tests {
             authentication: Some(with(key("key"))),
             ..MetricProviderSpec::at(&serve_app(app).await)
         };
-        assert_eq!(meter.measure("p".into(), spec.clone(), "up".into()).await, Ok(Sample::Scalar(1.0)));
+        assert_eq!(meter.measure(query("p"), spec.clone()).await, Ok(Sample::Scalar(1.0)));
         let wrong = MetricProviderSpec { authentication: Some(with(key("other"))), ..spec };
-        assert!(meter.measure("q".into(), wrong, "up".into()).await.is_err_and(|error| error.contains("no key other")));
+        assert!(meter.measure(query("q"), wrong).await.is_err_and(|error| error.contains("no key other")));
     }
 }

@@ -1,0 +1,334 @@
+//! Stories drawn from a seed: a Rollout of some kind, a few commits, and faults.
+
+use std::collections::BTreeMap;
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+use super::story::{Answer, At, Event, Fault, Health, Pods, Rule, Story};
+use crate::plan::observed::Settings;
+
+/// Requests that may go wrong: the first ones of a run.
+const REQUESTS: u64 = 600;
+/// The longest that a story may take to come to rest once all is fair, in milliseconds.
+const LONGEST: u64 = 60 * 60 * 1000;
+
+/// How much may go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wildness {
+    /// Nothing that touches metrics, specs, people or pods: the end is the same as without faults.
+    Silent,
+    /// Anything.
+    Wild,
+}
+
+/// How much may go wrong with a seed.
+pub fn wildness(seed: u64) -> Wildness {
+    if seed.is_multiple_of(3) { Wildness::Silent } else { Wildness::Wild }
+}
+
+/// The story of a seed.
+pub fn story(seed: u64) -> Story {
+    let mut draw = Draw { chance: Rng::with_seed(seed), events: Vec::new() };
+    let routing = draw.one_of(&["owned", "delegate", "inPlace", "inPlaceAlone", "hosts", "ratio"]);
+    let wildness = wildness(seed);
+    let replicas = draw.chance.i64(1..=6);
+    let mut objects = routes(routing);
+    objects.extend(templates());
+    let spec = draw.spec(routing, replicas, wildness);
+    objects.push(json!({
+        "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec,
+    }));
+    let last = match wildness {
+        Wildness::Silent => draw.silent(),
+        Wildness::Wild => draw.wild(),
+    };
+    let faults = draw.faults();
+    let controllers = if draw.is_so(0.2) { 2 } else { 1 };
+    draw.api_faults(controllers, last, wildness);
+    draw.events.sort_by_key(|at| at.at);
+    let fair_at = last + 60_000;
+    Story {
+        seed,
+        objects,
+        settings: Settings { route_wait_ms: 2_000, drain_ms: 5_000 },
+        controllers,
+        events: draw.events,
+        faults,
+        fair_at,
+        ends_at: fair_at + LONGEST,
+    }
+}
+
+/// The same story without what goes wrong between the controllers and the API server.
+pub fn without_faults(story: &Story) -> Story {
+    let mut story = story.clone();
+    story.faults.clear();
+    story.events.retain(|at| matches!(at.event, Event::Commit(_) | Event::Answers(_)));
+    story
+}
+
+struct Draw {
+    chance: Rng,
+    events: Vec<At>,
+}
+
+impl Draw {
+    fn is_so(&mut self, probability: f64) -> bool {
+        self.chance.f64() < probability
+    }
+
+    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        let at = self.chance.usize(..choices.len());
+        #[expect(clippy::indexing_slicing, reason = "the index is drawn from the length")]
+        choices[at]
+    }
+
+    fn event(&mut self, at: u64, event: Event) {
+        self.events.push(At { at, event });
+    }
+
+    fn seconds(&mut self, from: u64, to: u64) -> u64 {
+        self.chance.u64(from * 1000..=to * 1000)
+    }
+
+    fn spec(&mut self, routing: &str, replicas: i64, wildness: Wildness) -> Value {
+        let mut canary = json!({"steps": self.steps(wildness), "scaleDownDelaySeconds": self.chance.i64(0..=20), "abortScaleDownDelaySeconds": self.chance.i64(0..=20)});
+        let istio = match routing {
+            "owned" => Some(json!({"owned": {"host": "checkout", "hosts": ["checkout"]}})),
+            "delegate" => Some(json!({"owned": {"host": "checkout"}})),
+            "inPlace" => Some(json!({"virtualService": {"name": "checkout", "routes": ["primary"]}, "destinationRule": {"name": "checkout", "stableSubsetName": "stable", "canarySubsetName": "canary"}})),
+            "inPlaceAlone" => Some(json!({"virtualService": {"name": "checkout"}})),
+            "hosts" => Some(json!({"virtualService": {"name": "checkout"}})),
+            _ => None,
+        };
+        if let Some(canary) = canary.as_object_mut() {
+            if routing == "hosts" {
+                canary.insert("stableService".into(), json!("checkout-stable"));
+                canary.insert("canaryService".into(), json!("checkout-canary"));
+            }
+            match istio {
+                Some(istio) => {
+                    canary.insert("trafficRouting".into(), json!({"istio": istio}));
+                    if self.is_so(0.2) {
+                        canary.insert("dynamicStableScale".into(), json!(true));
+                    }
+                    if self.is_so(0.2) {
+                        canary.insert("minPodsPerReplicaSet".into(), json!(2));
+                    }
+                }
+                None => {
+                    canary.insert("maxSurge".into(), json!(self.chance.i64(1..=2)));
+                    canary.insert("maxUnavailable".into(), json!(self.chance.i64(0..=1)));
+                }
+            }
+            if self.is_so(0.3) {
+                let starting = self.chance.i64(0..=2);
+                canary.insert("analysis".into(), json!({"templates": [{"templateName": "background"}], "startingStep": starting}));
+            }
+        }
+        let mut spec = json!({
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "checkout"}},
+            "minReadySeconds": self.one_of(&[0, 0, 5]),
+            "progressDeadlineSeconds": self.one_of(&[60, 120, 600]),
+            "template": template("checkout:1"),
+            "strategy": {"canary": canary},
+        });
+        if wildness == Wildness::Wild && self.is_so(0.15) && let Some(spec) = spec.as_object_mut() {
+            spec.insert("rollbackWindow".into(), json!({"revisions": 2}));
+        }
+        spec
+    }
+
+    fn steps(&mut self, wildness: Wildness) -> Value {
+        let mut steps = Vec::new();
+        let mut weight = 0;
+        for _ in 0..self.chance.usize(1..=4) {
+            weight = (weight + self.chance.i64(5..=45)).min(100);
+            if self.is_so(0.1) {
+                steps.push(json!({"setCanaryScale": self.one_of(&[Some(2), None]).map_or(json!({"matchTrafficWeight": true}), |pods| json!({"replicas": pods}))}));
+            }
+            steps.push(json!({"setWeight": weight}));
+            match self.chance.usize(..6) {
+                0 | 1 => steps.push(json!({"analysis": {"templates": [{"templateName": "success-rate"}]}})),
+                2 | 3 => steps.push(json!({"pause": {"duration": format!("{}s", self.chance.i64(1..=30))}})),
+                4 if wildness == Wildness::Wild && self.is_so(0.3) => steps.push(json!({"pause": {}})),
+                _ => {}
+            }
+        }
+        Value::Array(steps)
+    }
+
+    /// One commit, good or bad, long after the first deployment.
+    fn silent(&mut self) -> u64 {
+        if self.is_so(0.4) {
+            let from_weight = self.one_of(&[None, Some(20), Some(50)]);
+            self.event(0, Event::Answers(Rule { image: Some(image(2)), from_weight, answer: Answer::Bad, ..Rule::default() }));
+        }
+        let at = 120_000;
+        self.event(at, Event::Commit(json!({"template": template(&image(2))})));
+        at + 120_000
+    }
+
+    /// A few commits, pods and metrics that misbehave, people who act.
+    fn wild(&mut self) -> u64 {
+        let mut at = 0;
+        for number in 1..=4 {
+            if self.is_so(0.3) {
+                let from_weight = self.one_of(&[None, None, Some(30)]);
+                self.event(0, Event::Answers(Rule { image: Some(image(number)), from_weight, answer: Answer::Bad, ..Rule::default() }));
+            }
+            if self.is_so(0.3) {
+                let pods = match self.chance.usize(..4) {
+                    0 => Pods::Unready(self.chance.usize(1..=6)),
+                    1 => Pods::Flapping(self.seconds(2, 20)),
+                    _ => Pods::ReadyAfter(self.seconds(0, 40)),
+                };
+                let since = self.seconds(0, 60);
+                self.event(since, Event::Pods(image(number), pods));
+            }
+        }
+        for _ in 0..self.chance.usize(1..=9) {
+            at += self.seconds(0, 60);
+            let event = self.happening();
+            self.event(at, event);
+        }
+        at
+    }
+
+    fn happening(&mut self) -> Event {
+        let number = self.chance.u8(1..=4);
+        match self.chance.usize(..15) {
+            0..=4 => Event::Commit(json!({"template": template(&image(number))})),
+            5 => Event::Commit(json!({"replicas": self.chance.i64(1..=7)})),
+            6 => Event::Commit(json!({"strategy": {"canary": {"steps": self.steps(Wildness::Wild)}}})),
+            7 | 8 => Event::Act(self.one_of(&["promote", "promoteFull", "abort", "retry", "pause", "resume", "restart"]).to_owned()),
+            9 => Event::Evict(image(number), self.chance.usize(1..=6)),
+            10 => Event::RevertRoutes,
+            11 => Event::Prometheus(self.health()),
+            12 => {
+                let answer = self.one_of(&[Answer::Good, Answer::Bad, Answer::NotANumber, Answer::Nothing]);
+                Event::Answers(Rule { image: Some(image(number)), answer, ..Rule::default() })
+            }
+            13 => Event::ClockJump(self.chance.i64(-600_000..=600_000)),
+            _ => Event::Pods(image(number), self.one_of(&[Pods::ReadyAfter(0), Pods::ReadyAfter(20_000), Pods::Unready(1), Pods::Flapping(5_000)])),
+        }
+    }
+
+    fn health(&mut self) -> Health {
+        self.one_of(&[Health::Up, Health::Down, Health::Slow(5_000), Health::Slow(60_000)])
+    }
+
+    /// What goes wrong between the controllers and the API server, besides single requests.
+    fn api_faults(&mut self, controllers: u8, last: u64, wildness: Wildness) {
+        let from = if wildness == Wildness::Silent { 100_000 } else { 0 };
+        for _ in 0..self.chance.usize(..5) {
+            let at = self.chance.u64(from..=last.max(from + 1));
+            let number = self.chance.u8(..controllers);
+            let pause = self.seconds(0, 20);
+            let plural = self.one_of(&["rollouts", "replicasets", "virtualservices", "destinationrules", "services", "rolloutactions"]);
+            let event = match self.chance.usize(..8) {
+                0 | 1 => Event::Kill(number, pause),
+                2 => Event::Stop(number, pause),
+                3 => Event::Lag(plural.to_owned(), self.seconds(0, 5)),
+                4 => Event::DropWatches,
+                5 => Event::Expire,
+                6 => Event::Outage(self.seconds(1, 15)),
+                _ if controllers > 1 => Event::FreeLease,
+                _ => Event::Lag(plural.to_owned(), self.seconds(0, 2)),
+            };
+            self.event(at, event);
+        }
+    }
+
+    fn faults(&mut self) -> BTreeMap<u64, Fault> {
+        let probability = self.one_of(&[0.0, 0.02, 0.06, 0.15]);
+        let mut faults = BTreeMap::new();
+        for number in 20..REQUESTS {
+            if self.is_so(probability) {
+                let pause = self.seconds(0, 10);
+                let fault = match self.chance.usize(..12) {
+                    0 | 1 => Fault::Refused(409),
+                    2 => Fault::Refused(429),
+                    3 => Fault::Refused(500),
+                    4 => Fault::Refused(504),
+                    5 | 6 => Fault::AnswerLost,
+                    7 => Fault::Hangs,
+                    8 => Fault::Late(self.seconds(0, 8)),
+                    9 => Fault::KilledBefore(pause),
+                    _ => Fault::KilledAfter(pause),
+                };
+                faults.insert(number, fault);
+            }
+        }
+        faults
+    }
+}
+
+fn image(number: u8) -> String {
+    format!("checkout:{number}")
+}
+
+fn template(image: &str) -> Value {
+    json!({"metadata": {"labels": {"app": "checkout"}}, "spec": {"containers": [{"name": "app", "image": image}]}})
+}
+
+fn templates() -> Vec<Value> {
+    let metric = |name: &str, mut metric: Value| {
+        if let Some(metric) = metric.as_object_mut() {
+            metric.insert("name".into(), json!(name));
+            metric.insert("prometheus".into(), json!({"query": "rate"}));
+            metric.insert("successCondition".into(), json!("result[0] >= 0.95"));
+        }
+        json!({"apiVersion": "serin.dev/v1alpha1", "kind": "AnalysisTemplate", "metadata": {"name": name, "namespace": "shop"}, "spec": {"metrics": [metric]}})
+    };
+    vec![
+        metric("success-rate", json!({"interval": "5s", "count": 3, "failureLimit": 1})),
+        metric("background", json!({"interval": "7s", "failureLimit": 2})),
+    ]
+}
+
+/// What Git holds besides the Rollout and its templates.
+fn routes(routing: &str) -> Vec<Value> {
+    let service = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"}, "spec": {"selector": {"app": "checkout"}, "ports": [{"port": 80}]}})
+    };
+    let virtual_service = |route: Value| {
+        json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": {"hosts": ["checkout"], "http": [route]}})
+    };
+    let subsets = |weight: bool| {
+        let mut stable = json!({"destination": {"host": "checkout", "subset": if weight { "stable" } else { "checkout-stable" }}, "weight": 100});
+        let canary = json!({"destination": {"host": "checkout", "subset": if weight { "canary" } else { "checkout-canary" }}, "weight": 0});
+        if let Some(stable) = stable.as_object_mut() {
+            stable.insert("headers".into(), json!({"request": {"set": {"x-side": "stable"}}}));
+        }
+        json!({"name": "primary", "timeout": "5s", "route": [stable, canary]})
+    };
+    match routing {
+        "inPlace" => vec![
+            service("checkout"),
+            virtual_service(subsets(true)),
+            json!({
+                "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": "checkout", "namespace": "shop"},
+                "spec": {"host": "checkout", "trafficPolicy": {"connectionPool": {"tcp": {"maxConnections": 777}}}, "subsets": [
+                    {"name": "stable", "labels": {"app": "checkout"}}, {"name": "canary", "labels": {"app": "checkout"}}]},
+            }),
+        ],
+        "inPlaceAlone" => vec![service("checkout"), virtual_service(subsets(false))],
+        "hosts" => vec![
+            service("checkout-stable"),
+            service("checkout-canary"),
+            virtual_service(json!({"route": [
+                {"destination": {"host": "checkout-stable"}, "weight": 100}, {"destination": {"host": "checkout-canary"}, "weight": 0}]})),
+        ],
+        "delegate" => vec![
+            service("checkout"),
+            json!({
+                "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "root", "namespace": "shop"},
+                "spec": {"hosts": ["checkout.example"], "gateways": ["gateway"], "http": [{"delegate": {"name": "checkout-serin"}}]},
+            }),
+        ],
+        _ => vec![service("checkout")],
+    }
+}

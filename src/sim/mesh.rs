@@ -1,0 +1,309 @@
+//! Proxies that take routes and endpoints late, each at its own time, and the requests that they send.
+#![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::kubelet::{Kubelet, Labels};
+use crate::api::names;
+use crate::embedded::Cluster;
+
+/// Proxies.
+const PROXIES: usize = 3;
+/// The shortest time that a change takes to reach a proxy: istiod's debounce.
+const PUSH_LEAST: Duration = Duration::from_millis(100);
+/// Requests a second, of all proxies.
+pub const RATE: f64 = 100.0;
+
+/// A host and a subset; the subset is empty for the host as a whole.
+type Destination = (String, String);
+/// Destinations and weights, by route.
+type Routes = BTreeMap<String, Vec<(Destination, f64)>>;
+/// Pods by destination; none for a subset that does not exist.
+type Endpoints = BTreeMap<Destination, Option<Vec<(String, String)>>>;
+
+/// What one proxy knows.
+#[derive(Default)]
+struct Proxy {
+    routes: Arc<Routes>,
+    endpoints: Arc<Endpoints>,
+    coming: VecDeque<(Instant, Arc<Routes>)>,
+    coming_endpoints: VecDeque<(Instant, Arc<Endpoints>)>,
+}
+
+/// All proxies and their traffic.
+pub struct Mesh {
+    proxies: Vec<Proxy>,
+    pushed: Arc<Routes>,
+    pushed_endpoints: Arc<Endpoints>,
+    slowest: Duration,
+    chance: Rng,
+    counted_at: Instant,
+    is_open: bool,
+    settled_at: Instant,
+    weighted: BTreeMap<String, Instant>,
+    /// What became of the requests.
+    pub traffic: Traffic,
+}
+
+/// Requests, counted.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Traffic {
+    /// Served, by revision.
+    pub served: BTreeMap<String, f64>,
+    /// Lost, by reason.
+    pub lost: BTreeMap<&'static str, f64>,
+    /// When the first one was lost.
+    pub first_lost: Option<Instant>,
+}
+
+impl Mesh {
+    /// Proxies that take a change in at most `slowest`.
+    pub fn new(seed: u64, slowest: Duration, now: Instant) -> Self {
+        Self {
+            proxies: std::iter::repeat_with(Proxy::default).take(PROXIES).collect(),
+            pushed: Arc::default(),
+            pushed_endpoints: Arc::default(),
+            slowest,
+            chance: Rng::with_seed(seed),
+            counted_at: now,
+            is_open: false,
+            settled_at: now,
+            weighted: BTreeMap::new(),
+            traffic: Traffic::default(),
+        }
+    }
+
+    /// Requests begin to come.
+    pub fn open(&mut self) {
+        if !self.is_open {
+            self.counted_at = Instant::now();
+        }
+        self.is_open = true;
+    }
+
+    /// Pushes what has changed to every proxy, each with its own delay.
+    pub fn push(&mut self, cluster: &Cluster, kubelet: &Kubelet) {
+        let now = Instant::now();
+        let routes = routes(cluster);
+        let endpoints = endpoints(cluster, kubelet, &routes);
+        if *self.pushed != routes {
+            self.pushed = Arc::new(routes);
+            for at in 0..self.proxies.len() {
+                let due = now + self.delay();
+                let (proxy, pushed) = (&mut self.proxies[at], self.pushed.clone());
+                let due = proxy.coming.back().map_or(due, |(last, _)| due.max(*last));
+                proxy.coming.push_back((due, pushed));
+            }
+        }
+        if *self.pushed_endpoints != endpoints {
+            self.pushed_endpoints = Arc::new(endpoints);
+            for at in 0..self.proxies.len() {
+                let due = now + self.delay();
+                let (proxy, pushed) = (&mut self.proxies[at], self.pushed_endpoints.clone());
+                let due = proxy.coming_endpoints.back().map_or(due, |(last, _)| due.max(*last));
+                proxy.coming_endpoints.push_back((due, pushed));
+            }
+        }
+    }
+
+    fn delay(&mut self) -> Duration {
+        let most = self.slowest.saturating_sub(PUSH_LEAST);
+        let most = u64::try_from(most.as_millis()).unwrap_or(0);
+        PUSH_LEAST.min(self.slowest) + Duration::from_millis(self.chance.u64(0..=most))
+    }
+
+    /// Counts the requests until now, then lets the proxies take what has reached them. When to look again.
+    pub fn act(&mut self, kubelet: &Kubelet) -> Option<Instant> {
+        let now = Instant::now();
+        self.count(kubelet, now);
+        for proxy in &mut self.proxies {
+            while let Some((_, routes)) = proxy.coming.pop_front_if(|(due, _)| *due <= now) {
+                proxy.routes = routes;
+                self.settled_at = now;
+            }
+            while let Some((_, endpoints)) = proxy.coming_endpoints.pop_front_if(|(due, _)| *due <= now) {
+                proxy.endpoints = endpoints;
+            }
+        }
+        for (revision, weight) in self.weights() {
+            if weight > 0.0 {
+                self.weighted.insert(revision, now);
+            }
+        }
+        let coming = |proxy: &Proxy| {
+            let routes = proxy.coming.front().map(|(due, _)| *due);
+            routes.into_iter().chain(proxy.coming_endpoints.front().map(|(due, _)| *due)).min()
+        };
+        self.proxies.iter().filter_map(coming).min()
+    }
+
+    /// Since when every proxy has the routes that were pushed last; nothing while one has not.
+    pub fn settled_since(&self) -> Option<Instant> {
+        self.proxies.iter().all(|proxy| proxy.coming.is_empty()).then_some(self.settled_at)
+    }
+
+    /// The largest weight that any proxy gives each revision, of 100.
+    pub fn weights(&self) -> BTreeMap<String, f64> {
+        let mut weights: BTreeMap<String, f64> = BTreeMap::new();
+        for proxy in &self.proxies {
+            let mut own: BTreeMap<String, f64> = BTreeMap::new();
+            for (destination, weight) in proxy.routes.values().flatten() {
+                let pods = proxy.endpoints.get(destination).and_then(Option::as_ref);
+                let Some(pods) = pods.filter(|pods| !pods.is_empty()) else { continue };
+                for (_, revision) in pods {
+                    #[expect(clippy::cast_precision_loss, reason = "pods are few")]
+                    let share = weight / pods.len() as f64 / proxy.routes.len() as f64;
+                    *own.entry(revision.clone()).or_default() += share;
+                }
+            }
+            for (revision, weight) in own {
+                let most = weights.entry(revision).or_default();
+                *most = most.max(weight);
+            }
+        }
+        weights
+    }
+
+    /// When a proxy last sent requests to a revision.
+    pub fn last_weight_at(&self, revision: &str) -> Option<Instant> {
+        self.weighted.get(revision).copied()
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "proxies, routes and pods are few")]
+    fn count(&mut self, kubelet: &Kubelet, now: Instant) {
+        let seconds = (now - self.counted_at).as_secs_f64();
+        self.counted_at = now;
+        if !self.is_open || seconds <= 0.0 {
+            return;
+        }
+        let mut lost_now = false;
+        for proxy in &self.proxies {
+            let requests = RATE * seconds / self.proxies.len() as f64;
+            if proxy.routes.is_empty() {
+                *self.traffic.lost.entry("no route").or_default() += requests;
+                lost_now = true;
+            }
+            for destinations in proxy.routes.values() {
+                let of_route = requests / proxy.routes.len() as f64;
+                for (destination, weight) in destinations.iter().filter(|(_, weight)| *weight > 0.0) {
+                    let sent = of_route * weight / 100.0;
+                    let mut lose = |reason, requests: f64| {
+                        *self.traffic.lost.entry(reason).or_default() += requests;
+                        lost_now = true;
+                    };
+                    let pods = match proxy.endpoints.get(destination) {
+                        None | Some(None) => {
+                            lose("no such subset", sent);
+                            continue;
+                        }
+                        Some(Some(pods)) if pods.is_empty() => {
+                            lose("no endpoints", sent);
+                            continue;
+                        }
+                        Some(Some(pods)) => pods,
+                    };
+                    for (pod, revision) in pods {
+                        let own = sent / pods.len() as f64;
+                        if kubelet.answers(pod) {
+                            *self.traffic.served.entry(revision.clone()).or_default() += own;
+                        } else {
+                            lose("pod is gone", own);
+                        }
+                    }
+                }
+            }
+        }
+        if lost_now {
+            self.traffic.first_lost.get_or_insert(now);
+        }
+    }
+}
+
+impl Traffic {
+    /// All requests that were lost.
+    pub fn lost(&self) -> f64 {
+        self.lost.values().sum()
+    }
+}
+
+/// The routes of every VirtualService; the plain Services where there is none.
+fn routes(cluster: &Cluster) -> Routes {
+    let mut routes = Routes::new();
+    for virtual_service in cluster.list("virtualservices") {
+        let name = virtual_service["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        for protocol in ["http", "tls", "tcp"] {
+            for (at, route) in virtual_service["spec"][protocol].as_array().into_iter().flatten().enumerate() {
+                let destinations = route["route"].as_array().into_iter().flatten();
+                let alone = if route["route"].as_array().is_some_and(|all| all.len() == 1) { 100.0 } else { 0.0 };
+                let destinations = destinations.map(|one| {
+                    let host = one["destination"]["host"].as_str().unwrap_or_default();
+                    let subset = one["destination"]["subset"].as_str().unwrap_or_default();
+                    ((short(host), subset.to_owned()), one["weight"].as_f64().unwrap_or(alone))
+                });
+                let destinations: Vec<_> = destinations.collect();
+                if !destinations.is_empty() {
+                    routes.insert(format!("{name}/{protocol}/{at}"), destinations);
+                }
+            }
+        }
+    }
+    if routes.is_empty() {
+        for service in cluster.list("services") {
+            let name = service["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            routes.insert(name.clone(), vec![((name, String::new()), 100.0)]);
+        }
+    }
+    routes
+}
+
+/// The name of a host's Service: all are in one namespace here.
+fn short(host: &str) -> String {
+    host.split('.').next().unwrap_or_default().to_owned()
+}
+
+/// The ready pods of every destination that there is.
+fn endpoints(cluster: &Cluster, kubelet: &Kubelet, routes: &Routes) -> Endpoints {
+    let services = cluster.list("services");
+    let rules = cluster.list("destinationrules");
+    let selector = |host: &str| {
+        let service = services.iter().find(|service| service["metadata"]["name"] == host)?;
+        Some(labels(&service["spec"]["selector"]))
+    };
+    let mut found = Endpoints::new();
+    let subsets = rules.iter().flat_map(|rule| {
+        let host = short(rule["spec"]["host"].as_str().unwrap_or_default());
+        let subsets = rule["spec"]["subsets"].as_array().into_iter().flatten();
+        subsets.map(move |subset| {
+            (host.clone(), subset["name"].as_str().unwrap_or_default().to_owned(), labels(&subset["labels"]))
+        })
+    });
+    for (host, subset, own) in subsets {
+        let selector = selector(&host).unwrap_or_default();
+        found.insert((host, subset), Some(pods(kubelet, &[&selector, &own])));
+    }
+    for (host, subset) in routes.values().flatten().map(|(destination, _)| destination) {
+        if subset.is_empty() {
+            let pods = selector(host).map(|selector| pods(kubelet, &[&selector]));
+            found.insert((host.clone(), String::new()), pods);
+        }
+    }
+    found
+}
+
+fn labels(value: &Value) -> Labels {
+    let pairs = value.as_object().into_iter().flatten();
+    pairs.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
+}
+
+/// Ready pods that have all labels, each with its revision.
+fn pods(kubelet: &Kubelet, wanted: &[&Labels]) -> Vec<(String, String)> {
+    let has = |own: &Labels| wanted.iter().all(|all| all.iter().all(|(key, value)| own.get(key) == Some(value)));
+    let revision = |own: &Labels| own.get(names::REVISION_HASH).cloned().unwrap_or_default();
+    kubelet.ready().filter(|(_, own)| has(own)).map(|(pod, own)| (pod.to_owned(), revision(own))).collect()
+}

@@ -1,0 +1,427 @@
+//! What must be true, told without `plan`: which revision may have how much, from what Git asked and Prometheus said.
+//!
+//! The model reads the objects as the API server has them, the answers as Prometheus gave them and the proxies' own view.
+//! Its conditions are necessary ones: where it cannot know, it says nothing.
+#![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::mesh::Mesh;
+use super::prometheus::Answered;
+use crate::api::duration::DurationText;
+use crate::api::names;
+use crate::api::status::Assessment;
+use crate::embedded::Cluster;
+use crate::embedded::store::{Change, key_of};
+use crate::plan::revision;
+
+/// How old the newest thing that a controller knows may be, faults and all: a pass may still act on it.
+const STALE: Duration = Duration::from_secs(20);
+
+/// Something that must not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// When, in milliseconds since the beginning.
+    pub at: u64,
+    /// Which rule: `S1` to `S8`, `lost`, `liveness`, `rest`, `end`.
+    pub rule: &'static str,
+    /// What.
+    pub message: String,
+}
+
+/// A spec as Git had it.
+struct Spec {
+    at: Instant,
+    hash: String,
+    value: Value,
+}
+
+/// The weights of a revision over time.
+type Weights = Vec<(Instant, f64)>;
+
+/// The model of one Rollout.
+pub struct Model {
+    began: Instant,
+    drain: Duration,
+    specs: Vec<Spec>,
+    acts: Vec<(Instant, String)>,
+    git: BTreeMap<(String, String), Value>,
+    assigned: BTreeMap<String, Weights>,
+    in_force: BTreeMap<String, Weights>,
+    forced_at: Option<Instant>,
+    stable: Option<String>,
+    aborted: Option<String>,
+    has_jumped: bool,
+    /// What must not be and was.
+    pub broken: Vec<Broken>,
+}
+
+impl Model {
+    /// A model that has seen nothing.
+    pub fn new(began: Instant, drain: Duration) -> Self {
+        Self {
+            began,
+            drain,
+            specs: Vec::new(),
+            acts: Vec::new(),
+            git: BTreeMap::new(),
+            assigned: BTreeMap::new(),
+            in_force: BTreeMap::new(),
+            forced_at: None,
+            stable: None,
+            aborted: None,
+            has_jumped: false,
+            broken: Vec::new(),
+        }
+    }
+
+    /// Something is as it must not be.
+    pub fn breaks(&mut self, rule: &'static str, message: String) {
+        let at = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.broken.push(Broken { at, rule, message });
+    }
+
+    /// The wall clock jumped: what lasts by it is not checked any more.
+    pub fn jumped(&mut self) {
+        self.has_jumped = true;
+    }
+
+    /// A person acted.
+    pub fn acted(&mut self, action: &str) {
+        self.acts.push((Instant::now(), action.to_owned()));
+    }
+
+    /// Git has another state of an object.
+    pub fn committed(&mut self, plural: &str, object: &Value) {
+        let key = (plural.to_owned(), key_of(object).1);
+        if plural == "rollouts" {
+            let value = object["spec"].clone();
+            self.specs.push(Spec { at: Instant::now(), hash: revision::hash(&value["template"]), value });
+        }
+        self.git.insert(key, object.clone());
+    }
+
+    /// The routes that Git holds, by plural.
+    pub fn git_routes(&self) -> Vec<(String, Value)> {
+        let is_route = |plural: &str| ["virtualservices", "destinationrules", "services"].contains(&plural);
+        self.git.iter().filter(|((plural, _), _)| is_route(plural)).map(|((plural, _), git)| (plural.clone(), git.clone())).collect()
+    }
+
+    /// The hash that Git asks for.
+    pub fn wanted(&self) -> Option<&str> {
+        self.specs.last().map(|spec| spec.hash.as_str())
+    }
+
+    /// Takes a change of the cluster in, and checks it.
+    pub fn see(&mut self, change: &Change, cluster: &Cluster, mesh: &Mesh, answered: &[Answered]) {
+        let is_own = change.writer == names::FIELD_MANAGER;
+        match change.plural {
+            "virtualservices" | "destinationrules" | "services" => {
+                if is_own && !change.is_removal() {
+                    self.check_foreign(change);
+                }
+                self.take_weights(cluster, is_own, answered);
+            }
+            "replicasets" if is_own => self.check_scale(change, mesh),
+            "rollouts" => self.take_status(&change.object["status"], answered),
+            _ => {}
+        }
+    }
+
+    /// Notes which weights every proxy has.
+    pub fn see_mesh(&mut self, mesh: &Mesh) {
+        let settled = mesh.settled_since();
+        if settled.is_none() || settled == self.forced_at {
+            return;
+        }
+        self.forced_at = settled;
+        let now = Instant::now();
+        for (revision, weights) in &self.assigned {
+            if let Some((_, weight)) = weights.last() {
+                self.in_force.entry(revision.clone()).or_default().push((now, *weight));
+            }
+        }
+    }
+
+    /// S1: what is not Serin's stays as Git has it.
+    fn check_foreign(&mut self, change: &Change) {
+        let name = key_of(&change.object).1;
+        let Some(git) = self.git.get(&(change.plural.to_owned(), name.clone())) else {
+            return;
+        };
+        let (git, own) = (without_own(&git["spec"]), without_own(&change.object["spec"]));
+        if git != own {
+            self.breaks("S1", format!("{} {name}: fields of others were changed: {own} was {git}", change.plural));
+        }
+        for route in ["http", "tls", "tcp"].iter().flat_map(|key| change.object["spec"][key].as_array()).flatten() {
+            let weights: Vec<i64> = route["route"].as_array().into_iter().flatten().map(|one| one["weight"].as_i64().unwrap_or(0)).collect();
+            if weights.len() > 1 && weights.iter().sum::<i64>() != 100 {
+                self.breaks("S1", format!("{name}: weights {weights:?} do not sum to 100"));
+            }
+        }
+    }
+
+    fn take_weights(&mut self, cluster: &Cluster, is_own: bool, answered: &[Answered]) {
+        let now = Instant::now();
+        let weights = assigned(cluster);
+        let known: Vec<String> = self.assigned.keys().chain(weights.keys()).cloned().collect();
+        for revision in known {
+            let weight = weights.get(&revision).copied().unwrap_or(0.0);
+            let own = self.assigned.entry(revision.clone()).or_default();
+            let before = own.last().map_or(0.0, |(_, weight)| *weight);
+            if (weight - before).abs() < 0.01 {
+                continue;
+            }
+            own.push((now, weight));
+            let is_stable = self.stable.as_deref().is_none_or(|stable| stable == revision);
+            if weight > before && is_own && !is_stable {
+                self.check_raise(&revision, weight, answered);
+            }
+        }
+    }
+
+    /// S3, S5, S7: a canary gets more weight only while Git asks for it, it has not failed, and what comes before is passed.
+    fn check_raise(&mut self, revision: &str, weight: f64, answered: &[Answered]) {
+        let now = Instant::now();
+        let ended = self.specs.iter().zip(self.specs.iter().skip(1)).rev().find(|(spec, _)| spec.hash == revision).map(|(_, next)| next.at);
+        let is_wanted = self.wanted() == Some(revision) || ended.is_some_and(|ended| now - ended < STALE);
+        if !is_wanted {
+            self.breaks("S3", format!("{revision} gets {weight}%, and Git has asked for another revision for long"));
+        }
+        if self.aborted.as_deref() == Some(revision) {
+            self.breaks("S7", format!("{revision} gets {weight}% after it was aborted"));
+        }
+        if let Some(lack) = self.lacks(revision, weight, answered) {
+            self.breaks("S3", format!("{revision} gets {weight}%: {lack}"));
+        }
+    }
+
+    /// What a revision lacks to have so much weight, of all that its steps ask before.
+    fn lacks(&self, revision: &str, weight: f64, answered: &[Answered]) -> Option<String> {
+        let of_revision: Vec<&Spec> = self.specs.iter().filter(|spec| spec.hash == revision).collect();
+        let spec = of_revision.last()?;
+        let canary = &spec.value["strategy"]["canary"];
+        let is_edited = of_revision.iter().any(|other| other.value["strategy"]["canary"]["steps"] != canary["steps"]);
+        if is_edited || !spec.value["rollbackWindow"].is_null() {
+            return None;
+        }
+        let began = self.began_at(revision)?;
+        let acts = |action: &str| self.acts.iter().filter(|(at, own)| *at >= began && own == action).count();
+        if acts("promoteFull") > 0 {
+            return None;
+        }
+        if let Some(failed) = self.failed_at(revision, answered).filter(|failed| failed.elapsed() > STALE) {
+            let seconds = (failed - self.began).as_secs();
+            return Some(format!("its metric failed at {seconds} s"));
+        }
+        let mut passes = acts("promote") + acts("resume");
+        let mut since = began;
+        for (index, step) in canary["steps"].as_array().into_iter().flatten().enumerate() {
+            if let Some(permitted) = step["setWeight"].as_f64() {
+                if weight <= permitted + 0.01 {
+                    return None;
+                }
+                since = self.reached_at(revision, permitted, since).unwrap_or(since);
+                continue;
+            }
+            let lack = self.step_lacks(revision, step, &mut since, answered);
+            match lack {
+                Some(_) if passes > 0 => passes -= 1,
+                Some(lack) => return Some(format!("step {index}: {lack}")),
+                None => {}
+            }
+        }
+        None
+    }
+
+    fn step_lacks(&self, revision: &str, step: &Value, since: &mut Instant, answered: &[Answered]) -> Option<String> {
+        if let Some(pause) = step.get("pause") {
+            let Some(text) = pause["duration"].as_str() else {
+                return Some("nobody promoted it".into());
+            };
+            let pause = DurationText::Text(text.to_owned()).parse().ok().and_then(|pause| Duration::try_from(pause).ok())?;
+            let passed = since.elapsed();
+            *since += pause;
+            return (passed < pause && !self.has_jumped).then(|| format!("paused {} of {} ms", passed.as_millis(), pause.as_millis()));
+        }
+        let analysis = step.get("analysis")?;
+        for template in analysis["templates"].as_array().into_iter().flatten() {
+            for metric in self.metrics(template["templateName"].as_str().unwrap_or_default()) {
+                let good = good_answers(answered, revision, &metric.name, *since);
+                let wanted = usize::try_from(metric.count - metric.failure_limit).unwrap_or(0);
+                if good < wanted {
+                    return Some(format!("{} has {good} good answers since its weight is in force and needs {wanted}", metric.name));
+                }
+            }
+        }
+        None
+    }
+
+    /// When every proxy had at least this weight of a revision; nothing when the weight was never asked for.
+    fn reached_at(&self, revision: &str, weight: f64, since: Instant) -> Option<Instant> {
+        let first = |weights: &Weights, since: Instant| {
+            let later = weights.iter().find(|(at, own)| *at >= since && *own + 0.01 >= weight).map(|(at, _)| *at);
+            let already = weights.iter().rev().find(|(at, _)| *at < since).is_some_and(|(_, own)| *own + 0.01 >= weight);
+            if already { Some(since) } else { later }
+        };
+        let asked = first(self.assigned.get(revision)?, since)?;
+        Some(self.in_force.get(revision).and_then(|weights| first(weights, asked)).unwrap_or_else(Instant::now))
+    }
+
+    /// When Git last began to ask for a revision, or a person had it tried again.
+    fn began_at(&self, revision: &str) -> Option<Instant> {
+        let mut began = None;
+        for spec in self.specs.iter().rev() {
+            if spec.hash != revision {
+                if began.is_some() {
+                    break;
+                }
+                continue;
+            }
+            began = Some(spec.at);
+        }
+        let retried = self.acts.iter().rev().find(|(_, action)| action == "retry").map(|(at, _)| *at);
+        began.map(|began| retried.map_or(began, |retried| retried.max(began)))
+    }
+
+    fn metrics(&self, template: &str) -> Vec<Metric> {
+        let found = ["analysistemplates", "clusteranalysistemplates"]
+            .iter()
+            .find_map(|plural| self.git.get(&((*plural).to_owned(), template.to_owned())));
+        let metrics = found.and_then(|template| template["spec"]["metrics"].as_array()).into_iter().flatten();
+        let is_plain = |metric: &&Value| metric["onNoData"].is_null() && metric["consecutiveSuccessLimit"].is_null();
+        let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0);
+        let read = |metric: &Value| Metric {
+            name: metric["name"].as_str().unwrap_or_default().to_owned(),
+            count: number(&metric["count"]),
+            failure_limit: number(&metric["failureLimit"]),
+        };
+        metrics.filter(is_plain).map(read).collect()
+    }
+
+    /// When the newest analysis of a metric of a revision had more failures than its limit allows.
+    pub fn failed_at(&self, revision: &str, answered: &[Answered]) -> Option<Instant> {
+        let mut limits: BTreeMap<String, i64> = BTreeMap::new();
+        for (_, name) in self.git.keys().filter(|(plural, _)| plural.ends_with("analysistemplates")) {
+            limits.extend(self.metrics(name).into_iter().map(|metric| (metric.name, metric.failure_limit)));
+        }
+        let began = self.began_at(revision)?;
+        // By analysis and metric; of answers to the same question only the last was heard for sure.
+        let mut analyses: BTreeMap<(String, String), BTreeMap<String, BTreeMap<&str, &Answered>>> = BTreeMap::new();
+        for answer in answered.iter().filter(|answer| answer.revision == revision && answer.asked_at >= began) {
+            let parts: Vec<&str> = answer.id.split('/').collect();
+            let [_, attempt, step, started, metric, _] = parts.as_slice() else { continue };
+            let of_step = analyses.entry((format!("{attempt}/{step}"), (*metric).to_owned())).or_default();
+            of_step.entry((*started).to_owned()).or_default().insert(&answer.id, answer);
+        }
+        let mut failed: Option<Instant> = None;
+        for ((_, metric), started) in &analyses {
+            let Some((_, answers)) = started.iter().max_by_key(|(started, _)| started.parse::<i64>().unwrap_or(0)) else { continue };
+            let limit = limits.get(metric).copied().unwrap_or(0);
+            let mut failures = answers.values().filter(|answer| answer.assessment == Some(Assessment::Failure)).map(|answer| answer.answered_at);
+            let decisive = failures.nth(usize::try_from(limit).unwrap_or(0));
+            failed = failed.into_iter().chain(decisive).min();
+        }
+        failed
+    }
+
+    /// S4: no revision that a proxy may still send requests to loses its last pod.
+    fn check_scale(&mut self, change: &Change, mesh: &Mesh) {
+        let (set, before) = (&change.object, change.before.as_ref());
+        let wanted = |set: &Value| set["spec"]["replicas"].as_i64().unwrap_or(1);
+        let was = before.map_or(0, wanted);
+        let is = if change.is_removal() { 0 } else { wanted(set) };
+        let revision = set["metadata"]["labels"][names::REVISION_HASH].as_str().unwrap_or_default().to_owned();
+        let replicas = self.specs.last().and_then(|spec| spec.value["replicas"].as_i64()).unwrap_or(1);
+        let is_routed = self.specs.last().is_some_and(|spec| spec.value["strategy"]["canary"].get("trafficRouting").is_some());
+        if is > 0 || was == 0 || replicas == 0 || !is_routed {
+            return;
+        }
+        let weight = mesh.weights().get(&revision).copied().unwrap_or(0.0);
+        if weight > 0.0 {
+            self.breaks("S4", format!("{revision} loses its last pod, and a proxy gives it {weight:.0}%"));
+        } else if let Some(last) = mesh.last_weight_at(&revision).filter(|last| last.elapsed() < self.drain) {
+            let left = self.drain.saturating_sub(last.elapsed());
+            self.breaks("S4", format!("{revision} loses its last pod {} ms before it is drained", left.as_millis()));
+        }
+    }
+
+    /// S5, S7: stable changes only to a revision that has passed everything.
+    fn take_status(&mut self, status: &Value, answered: &[Answered]) {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let stable = text(&status["stable"]["hash"]);
+        if let (Some(before), Some(after)) = (&self.stable, &stable)
+            && before != after
+            && let Some(lack) = self.lacks(after, f64::INFINITY, answered)
+        {
+            let message = format!("{after} becomes stable: {lack}");
+            self.breaks("S5", message);
+        }
+        if stable.is_some() {
+            self.stable = stable;
+        }
+        self.aborted = text(&status["aborted"]["hash"]);
+    }
+}
+
+struct Metric {
+    name: String,
+    count: i64,
+    failure_limit: i64,
+}
+
+fn good_answers(answered: &[Answered], revision: &str, metric: &str, since: Instant) -> usize {
+    let good = answered.iter().filter(|answer| {
+        answer.revision == revision && answer.metric == metric && answer.asked_at >= since && answer.assessment == Some(Assessment::Success)
+    });
+    good.map(|answer| &answer.id).collect::<std::collections::BTreeSet<_>>().len()
+}
+
+/// The weight that the routes assign each revision by their labels, whether or not it has pods.
+fn assigned(cluster: &Cluster) -> BTreeMap<String, f64> {
+    let rules = cluster.list("destinationrules");
+    let services = cluster.list("services");
+    let short = |host: &Value| host.as_str().unwrap_or_default().split('.').next().unwrap_or_default().to_owned();
+    let revision = |destination: &Value| {
+        let host = short(&destination["host"]);
+        let subsets = rules.iter().filter(|rule| short(&rule["spec"]["host"]) == host).filter_map(|rule| rule["spec"]["subsets"].as_array());
+        let subset = subsets.flatten().find(|subset| !destination["subset"].is_null() && subset["name"] == destination["subset"]);
+        let service = services.iter().find(|service| service["metadata"]["name"] == json!(host));
+        let label = subset.map(|subset| &subset["labels"][names::REVISION_HASH]);
+        let label = label.or_else(|| service.map(|service| &service["spec"]["selector"][names::REVISION_HASH]));
+        label.and_then(Value::as_str).map(str::to_owned)
+    };
+    let mut most: BTreeMap<String, f64> = BTreeMap::new();
+    for object in cluster.list("virtualservices") {
+        for route in ["http", "tls", "tcp"].iter().filter_map(|key| object["spec"][key].as_array()).flatten() {
+            let mut own: BTreeMap<String, f64> = BTreeMap::new();
+            for one in route["route"].as_array().into_iter().flatten() {
+                if let Some(revision) = revision(&one["destination"]) {
+                    *own.entry(revision).or_default() += one["weight"].as_f64().unwrap_or(100.0);
+                }
+            }
+            for (revision, weight) in own {
+                let known = most.entry(revision).or_default();
+                *known = known.max(weight);
+            }
+        }
+    }
+    most
+}
+
+/// A route's spec without what is Serin's: weights, and the revision label of subsets and selectors.
+fn without_own(spec: &Value) -> Value {
+    match spec {
+        Value::Object(fields) => {
+            let kept = fields.iter().filter(|(key, _)| *key != "weight" && *key != names::REVISION_HASH);
+            let kept = kept.map(|(key, value)| (key.clone(), without_own(value)));
+            Value::Object(kept.filter(|(key, value)| !(key == "labels" && *value == json!({}))).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(without_own).collect()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => spec.clone(),
+    }
+}

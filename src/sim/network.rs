@@ -1,0 +1,242 @@
+//! The way between one controller and the API server: requests take a moment, and some go wrong as the story says.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fastrand::Rng;
+use http::{Method, Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use kube::Client;
+use kube::client::Body;
+use serde_json::json;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::story::Fault;
+use crate::embedded::Cluster;
+use crate::embedded::http::{Answer, Service};
+
+/// The longest moment that a request or its answer is on its way, in milliseconds.
+const LATENCY_MOST: u64 = 8;
+
+/// What all controllers of a run share: the number of requests, what goes wrong, and what did.
+pub struct Faults {
+    planned: BTreeMap<u64, Fault>,
+    requests: AtomicU64,
+    is_fair: AtomicBool,
+    chance: Mutex<Rng>,
+    outage: Mutex<Option<Instant>>,
+    injected: Mutex<BTreeMap<String, u64>>,
+    kills: mpsc::UnboundedSender<Kill>,
+}
+
+/// A controller that is to be killed, and when it starts again.
+pub struct Kill {
+    /// The controller.
+    pub controller: u8,
+    /// Milliseconds until it starts again.
+    pub pause: u64,
+}
+
+impl Faults {
+    /// Faults by the number of the request; kills are told to the second value.
+    pub fn new(planned: BTreeMap<u64, Fault>, seed: u64) -> (Arc<Self>, mpsc::UnboundedReceiver<Kill>) {
+        let (kills, killed) = mpsc::unbounded_channel();
+        let faults = Self {
+            planned,
+            requests: AtomicU64::new(0),
+            is_fair: AtomicBool::new(false),
+            chance: Mutex::new(Rng::with_seed(seed)),
+            outage: Mutex::default(),
+            injected: Mutex::default(),
+            kills,
+        };
+        (Arc::new(faults), killed)
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn end(&self) {
+        self.is_fair.store(true, Ordering::Relaxed);
+        *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Nothing is answered until then.
+    pub fn begin_outage(&self, until: Instant) {
+        *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    fn outage(&self) -> Option<Instant> {
+        *self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts one thing that went wrong.
+    pub fn count(&self, word: &str) {
+        let mut injected = self.injected.lock().unwrap_or_else(PoisonError::into_inner);
+        *injected.entry(word.to_owned()).or_insert(0) += 1;
+    }
+
+    /// What went wrong so far, and how often.
+    pub fn injected(&self) -> BTreeMap<String, u64> {
+        self.injected.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Requests so far, watches left out.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    fn next(&self) -> Option<Fault> {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let fault = self.planned.get(&number).copied().filter(|_| !self.is_fair.load(Ordering::Relaxed));
+        if let Some(fault) = &fault {
+            self.count(&fault.word());
+        }
+        fault
+    }
+
+    fn latency(&self) -> Duration {
+        let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
+        Duration::from_millis(chance.u64(1..=LATENCY_MOST))
+    }
+}
+
+/// One controller's connection; cut once and for all when the controller is killed.
+pub struct Link {
+    controller: u8,
+    faults: Arc<Faults>,
+    is_cut: AtomicBool,
+    cut: Notify,
+}
+
+impl Link {
+    /// A connection of a controller.
+    pub fn new(controller: u8, faults: &Arc<Faults>) -> Arc<Self> {
+        let link = Self { controller, faults: faults.clone(), is_cut: AtomicBool::new(false), cut: Notify::new() };
+        Arc::new(link)
+    }
+
+    /// Nothing goes through any more.
+    pub fn cut(&self) {
+        self.is_cut.store(true, Ordering::Relaxed);
+        self.cut.notify_waiters();
+    }
+
+    /// Whether it is cut.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Relaxed)
+    }
+
+    /// A client that speaks through it.
+    pub fn client(self: &Arc<Self>, cluster: &Cluster, namespace: &str) -> Client {
+        let wire = Wire { link: self.clone(), server: Service::new(cluster.clone()) };
+        Client::new(wire, namespace)
+    }
+
+    /// Waits for what is in the way; for ever once the connection is cut.
+    async fn travel(&self) {
+        sleep(self.faults.latency()).await;
+        while let Some(until) = self.faults.outage().filter(|until| *until > Instant::now()) {
+            self.faults.count("request in an outage");
+            sleep_until(until).await;
+        }
+        if self.is_cut() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn kill(&self, pause: u64) -> io::Result<Answer> {
+        self.cut();
+        let _ = self.faults.kills.send(Kill { controller: self.controller, pause });
+        std::future::pending().await
+    }
+}
+
+/// The service under a controller's client.
+#[derive(Clone)]
+struct Wire {
+    link: Arc<Link>,
+    server: Service,
+}
+
+impl tower::Service<Request<Body>> for Wire {
+    type Response = Answer;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Answer>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (link, mut server) = (self.link.clone(), self.server.clone());
+        Box::pin(async move {
+            link.travel().await;
+            let is_watch = request.method() == Method::GET
+                && request.uri().query().is_some_and(|query| query.split('&').any(|part| part.starts_with("watch=")));
+            if is_watch {
+                let (head, body) = server.call(request).await?.into_parts();
+                return Ok(Response::from_parts(head, until_cut(body, link)));
+            }
+            match link.faults.next() {
+                None => {}
+                Some(Fault::Refused(code)) => return Ok(refused(code)),
+                Some(Fault::Hangs) => return std::future::pending().await,
+                Some(Fault::KilledBefore(pause)) => return link.kill(pause).await,
+                Some(Fault::Late(late)) => sleep(Duration::from_millis(late)).await,
+                Some(Fault::AnswerLost) => {
+                    server.call(request).await?;
+                    return Err(io::Error::other("the connection broke before the answer came"));
+                }
+                Some(Fault::KilledAfter(pause)) => {
+                    server.call(request).await?;
+                    return link.kill(pause).await;
+                }
+            }
+            let answer = server.call(request).await?;
+            link.travel().await;
+            Ok(answer)
+        })
+    }
+}
+
+/// A watch's lines, until the connection is cut.
+fn until_cut(body: UnsyncBoxBody<Bytes, std::convert::Infallible>, link: Arc<Link>) -> UnsyncBoxBody<Bytes, std::convert::Infallible> {
+    let frames = futures::stream::unfold((body, link), |(mut body, link)| async move {
+        if link.is_cut() {
+            return None;
+        }
+        let frame = tokio::select! {
+            biased;
+            () = link.cut.notified() => None,
+            frame = body.frame() => frame,
+        };
+        frame.map(|frame| (frame, (body, link)))
+    });
+    http_body_util::StreamBody::new(frames).boxed_unsync()
+}
+
+fn refused(code: u16) -> Answer {
+    let reason = match code {
+        409 => "Conflict",
+        429 => "TooManyRequests",
+        500 => "InternalError",
+        503 => "ServiceUnavailable",
+        504 => "Timeout",
+        _ => "Unknown",
+    };
+    let status = json!({
+        "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure", "code": code, "reason": reason,
+        "message": format!("{reason}: a fault of the simulation"),
+    });
+    let mut answer = Response::new(Full::new(Bytes::from(status.to_string())).boxed_unsync());
+    *answer.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    answer.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    answer
+}

@@ -1,0 +1,216 @@
+//! Prometheus as the story has it: answers by rule, slow, down. Keeps a record of what it answered, and to whom.
+#![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::time::{Instant, sleep};
+
+use super::network::Link;
+use super::story::{Answer, Health, Rule};
+use crate::api::names;
+use crate::api::provider::MetricProviderSpec;
+use crate::api::status::Assessment;
+use crate::controller::measure::Meter;
+use crate::embedded::Cluster;
+use crate::plan::condition;
+use crate::plan::measurement::{Query, Sample};
+
+/// How long an answer takes.
+const LATENCY: Duration = Duration::from_millis(30);
+/// How long a provider is waited for.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Numbers that are tried for a good and for a bad answer, in order.
+const CANDIDATES: [f64; 12] = [0.999, 0.5, 1.0, 0.0, 0.01, 2.0, 10.0, 50.0, 100.0, 500.0, 5_000.0, 1e9];
+
+/// The Prometheus of a run.
+pub struct Prometheus {
+    cluster: Cluster,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    rules: Vec<Rule>,
+    health: Health,
+    weights: BTreeMap<String, f64>,
+    answered: Vec<Answered>,
+}
+
+/// A query as it was answered to a living controller.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// The query's id.
+    pub id: String,
+    /// The revision that was measured.
+    pub revision: String,
+    /// The metric.
+    pub metric: String,
+    /// When it was asked.
+    pub asked_at: Instant,
+    /// When the answer came.
+    pub answered_at: Instant,
+    /// What it says of the revision; nothing for no data and for an error.
+    pub assessment: Option<Assessment>,
+    /// The number, or why there is none.
+    pub value: String,
+}
+
+impl Prometheus {
+    /// A Prometheus that answers every query well.
+    pub fn new(cluster: Cluster) -> Arc<Self> {
+        Arc::new(Self { cluster, inner: Mutex::default() })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a rule.
+    pub fn rule(&self, rule: Rule) {
+        self.inner().rules.push(rule);
+    }
+
+    /// Changes how it does.
+    pub fn set_health(&self, health: Health) {
+        self.inner().health = health;
+    }
+
+    /// It answers, with numbers.
+    pub fn heal(&self) {
+        let mut inner = self.inner();
+        inner.health = Health::Up;
+        inner.rules.retain(|rule| !matches!(rule.answer, Answer::NotANumber | Answer::Nothing));
+    }
+
+    /// The weights that the proxies give now.
+    pub fn see(&self, weights: BTreeMap<String, f64>) {
+        self.inner().weights = weights;
+    }
+
+    /// Every answer so far.
+    pub fn answered(&self) -> Vec<Answered> {
+        self.inner().answered.clone()
+    }
+
+    /// The answers since the n-th.
+    pub fn answered_since(&self, from: usize) -> Vec<Answered> {
+        self.inner().answered.get(from..).unwrap_or_default().to_vec()
+    }
+
+    fn answer(&self, revision: &str, metric: &str) -> Answer {
+        let image = self.image(revision);
+        let inner = self.inner();
+        let weight = inner.weights.get(revision).copied().unwrap_or(0.0);
+        let applies = |rule: &&Rule| {
+            rule.metric.as_ref().is_none_or(|own| own == metric)
+                && rule.image.as_ref().is_none_or(|own| image.as_ref() == Some(own))
+                && rule.from_weight.is_none_or(|from| weight + 0.5 >= f64::from(from))
+        };
+        inner.rules.iter().rev().find(applies).map(|rule| rule.answer).unwrap_or_default()
+    }
+
+    fn image(&self, revision: &str) -> Option<String> {
+        let sets = self.cluster.list("replicasets");
+        let own = sets.iter().find(|set| set["metadata"]["labels"][names::REVISION_HASH] == revision)?;
+        own.pointer("/spec/template/spec/containers/0/image")?.as_str().map(str::to_owned)
+    }
+
+    /// The conditions of a metric.
+    fn conditions(&self, metric: &str) -> (Option<String>, Option<String>) {
+        let templates = ["analysistemplates", "clusteranalysistemplates"].map(|plural| self.cluster.list(plural));
+        let metrics = templates.iter().flatten().filter_map(|template| template["spec"]["metrics"].as_array()).flatten();
+        let own = metrics.filter(|one| one["name"] == metric).next().cloned().unwrap_or_default();
+        let text = |key: &str| own[key].as_str().map(str::to_owned);
+        (text("successCondition"), text("failureCondition"))
+    }
+
+    /// A number that the conditions of a metric assess so, in the shape that they read.
+    fn number(&self, metric: &str, wanted: Assessment) -> Sample {
+        let (success, failure) = self.conditions(metric);
+        let fits = |sample: &Sample| {
+            condition::assess(sample, success.as_deref(), failure.as_deref()).is_ok_and(|found| found == wanted)
+        };
+        let vectors = CANDIDATES.iter().map(|number| Sample::Vector(vec![*number]));
+        let scalars = CANDIDATES.iter().map(|number| Sample::Scalar(*number));
+        vectors.chain(scalars).find(fits).unwrap_or(Sample::Vector(vec![1.0]))
+    }
+
+    fn sample(&self, metric: &str, answer: Answer) -> Sample {
+        let reads_scalar = self.conditions(metric).0.is_some_and(|text| !text.contains("result["));
+        let shaped = |number| if reads_scalar { Sample::Scalar(number) } else { Sample::Vector(vec![number]) };
+        match answer {
+            Answer::Good => self.number(metric, Assessment::Success),
+            Answer::Bad => self.number(metric, Assessment::Failure),
+            Answer::Value(number) => shaped(number),
+            Answer::NotANumber => shaped(f64::NAN),
+            Answer::Nothing => Sample::Vector(Vec::new()),
+        }
+    }
+
+    fn assess(&self, metric: &str, sample: &Sample) -> Option<Assessment> {
+        let (success, failure) = self.conditions(metric);
+        let has_data = match sample {
+            Sample::Scalar(number) => !number.is_nan(),
+            Sample::Vector(numbers) => numbers.iter().any(|number| !number.is_nan()),
+        };
+        has_data.then(|| condition::assess(sample, success.as_deref(), failure.as_deref()).ok()).flatten()
+    }
+}
+
+/// One controller's way to Prometheus.
+pub struct Asker {
+    /// The Prometheus.
+    pub prometheus: Arc<Prometheus>,
+    /// The controller's connection: a killed one hears no answer.
+    pub link: Arc<Link>,
+}
+
+impl Meter for Asker {
+    fn measure(&self, query: Query, _: MetricProviderSpec) -> BoxFuture<'static, Result<Sample, String>> {
+        let (prometheus, link) = (self.prometheus.clone(), self.link.clone());
+        async move {
+            let asked_at = Instant::now();
+            let mut parts = query.id.split('/');
+            let revision = parts.next().unwrap_or_default().to_owned();
+            let metric = parts.nth(3).unwrap_or_default().to_owned();
+            let answer = prometheus.answer(&revision, &metric);
+            let health = prometheus.inner().health;
+            let outcome = match health {
+                Health::Up => {
+                    sleep(LATENCY).await;
+                    Ok(prometheus.sample(&metric, answer))
+                }
+                Health::Down => {
+                    sleep(LATENCY).await;
+                    Err("connection refused".to_owned())
+                }
+                Health::Slow(needs) if Duration::from_millis(needs) > TIMEOUT => {
+                    sleep(TIMEOUT).await;
+                    Err(format!("no answer within {} s", TIMEOUT.as_secs()))
+                }
+                Health::Slow(needs) => {
+                    sleep(Duration::from_millis(needs)).await;
+                    Ok(prometheus.sample(&metric, answer))
+                }
+            };
+            if link.is_cut() {
+                return outcome;
+            }
+            let assessment = outcome.as_ref().ok().and_then(|sample| prometheus.assess(&metric, sample));
+            let value = match &outcome {
+                Ok(Sample::Scalar(number)) => number.to_string(),
+                Ok(Sample::Vector(numbers)) if numbers.is_empty() => "no data".to_owned(),
+                Ok(Sample::Vector(numbers)) => numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(", "),
+                Err(error) => error.clone(),
+            };
+            let answered = Answered { id: query.id, revision, metric, asked_at, answered_at: Instant::now(), assessment, value };
+            prometheus.inner().answered.push(answered);
+            outcome
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,425 @@
+//! Where a story plays: the cluster, pods, proxies, Prometheus and the real controllers, on virtual time.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::Api;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use super::kubelet::Kubelet;
+use super::mesh::Mesh;
+use super::model::Model;
+use super::network::{Faults, Kill, Link};
+use super::prometheus::{Asker, Prometheus};
+use super::record::Record;
+use super::story::{Event, Health, Story};
+use crate::api::names;
+use crate::api::provider::MetricProviderSpec;
+use crate::controller::clock::Clock;
+use crate::controller::lease::{Candidate, Leadership};
+use crate::controller::telemetry::Metrics;
+use crate::controller::{self, Start};
+use crate::embedded::store::{Change, key_of, kind_of, plural_of};
+use crate::embedded::{Cluster, world};
+
+/// How long nothing may happen before a run is at its end.
+const REST: Duration = Duration::from_mins(10);
+/// How much of the controllers' longest wait for a route the slowest proxy needs.
+const SLOWEST: f64 = 0.9;
+
+/// One controller.
+struct Controller {
+    link: Arc<Link>,
+    stop: watch::Sender<bool>,
+    resign: watch::Sender<bool>,
+    metrics: Arc<Metrics>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Everything of a run.
+pub struct Stage<'a> {
+    story: &'a Story,
+    began: Instant,
+    cluster: Cluster,
+    jump: Arc<AtomicI64>,
+    clock: Clock,
+    faults: Arc<Faults>,
+    kills: mpsc::UnboundedReceiver<Kill>,
+    changes: mpsc::UnboundedReceiver<Arc<Change>>,
+    prometheus: Arc<Prometheus>,
+    controllers: BTreeMap<u8, Controller>,
+    starts: BTreeMap<u8, Instant>,
+    kubelet: Kubelet,
+    mesh: Mesh,
+    model: Model,
+    record: Record,
+    acts: u64,
+    namespace: String,
+    name: String,
+    is_fair: bool,
+    last_write: Instant,
+    violations: Vec<Arc<Metrics>>,
+}
+
+/// What a run leaves behind.
+pub struct Left {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The model, and what is broken.
+    pub model: Model,
+    /// What happened.
+    pub record: Record,
+    /// The proxies.
+    pub mesh: Mesh,
+    /// Faults that were injected, and how often.
+    pub injected: BTreeMap<String, u64>,
+    /// Requests of the controllers, watches left out.
+    pub requests: u64,
+    /// How long it took, in virtual time.
+    pub took: Duration,
+    /// The Prometheus.
+    pub prometheus: Arc<Prometheus>,
+    /// Whether it came to rest in time.
+    pub is_at_rest: bool,
+}
+
+impl<'a> Stage<'a> {
+    /// Sets the stage; nothing has happened.
+    pub fn new(story: &'a Story) -> Self {
+        let began = Instant::now();
+        let jump = Arc::new(AtomicI64::new(0));
+        let clock = virtual_clock(began, jump.clone());
+        let cluster = Cluster::new(clock.clone());
+        let (faults, kills) = Faults::new(story.faults.clone(), story.seed);
+        let changes = cluster.follow();
+        let slowest = Duration::try_from(story.settings.route_wait()).unwrap_or_default().mul_f64(SLOWEST);
+        let drain = Duration::try_from(story.settings.drain()).unwrap_or_default();
+        let rollout = story.objects.iter().find(|object| object.get("kind").is_some_and(|kind| kind == "Rollout"));
+        let (namespace, name) = rollout.map(key_of).unwrap_or_default();
+        Self {
+            story,
+            began,
+            prometheus: Prometheus::new(cluster.clone()),
+            cluster,
+            jump,
+            clock,
+            faults,
+            kills,
+            changes,
+            controllers: BTreeMap::new(),
+            starts: (0..story.controllers.max(1)).map(|number| (number, began)).collect(),
+            kubelet: Kubelet::new(began),
+            mesh: Mesh::new(story.seed ^ 1, slowest, began),
+            model: Model::new(began, drain),
+            record: Record::new(began),
+            acts: 0,
+            namespace,
+            name,
+            is_fair: false,
+            last_write: began,
+            violations: Vec::new(),
+        }
+    }
+
+    /// Plays the story to its end.
+    pub async fn play(mut self) -> Left {
+        for object in &self.story.objects {
+            self.apply(object);
+        }
+        let mut coming = self.story.events.iter().peekable();
+        let is_at_rest = loop {
+            let now = Instant::now();
+            self.start_controllers(now);
+            if !self.is_fair && now >= self.at(self.story.fair_at) {
+                self.be_fair();
+            }
+            while let Some(next) = coming.next_if(|next| self.at(next.at) <= now) {
+                self.happen(&next.event);
+            }
+            let next = self.turn();
+            if self.is_fair && coming.peek().is_none() && now >= self.last_write + REST {
+                break true;
+            }
+            if now >= self.at(self.story.ends_at) {
+                break false;
+            }
+            let fair_at = Some(self.at(self.story.fair_at)).filter(|_| !self.is_fair);
+            let event = coming.peek().map(|next| self.at(next.at));
+            let ends = [self.last_write + REST, self.at(self.story.ends_at)].into_iter().filter(|at| *at > now).min();
+            let start = self.starts.values().copied().min();
+            let wake = [next, fair_at, event, ends, start].into_iter().flatten().min().unwrap_or(now);
+            tokio::select! {
+                biased;
+                Some(kill) = self.kills.recv() => self.kill(kill.controller, kill.pause),
+                Some(change) = self.changes.recv() => self.see(&change),
+                () = sleep_until(wake) => {}
+            }
+        };
+        self.end(is_at_rest)
+    }
+
+    fn at(&self, milliseconds: u64) -> Instant {
+        self.began + Duration::from_millis(milliseconds)
+    }
+
+    /// Lets pods and proxies do what is due. When to look again.
+    fn turn(&mut self) -> Option<Instant> {
+        let mut next = self.kubelet.act(&self.cluster);
+        while let Ok(change) = self.changes.try_recv() {
+            self.see(&change);
+            next = self.kubelet.act(&self.cluster);
+        }
+        self.mesh.push(&self.cluster, &self.kubelet);
+        let pushed = self.mesh.act(&self.kubelet);
+        self.model.see_mesh(&self.mesh);
+        self.prometheus.see(self.mesh.weights());
+        next.into_iter().chain(pushed).min()
+    }
+
+    fn see(&mut self, change: &Change) {
+        let is_own = change.writer == names::FIELD_MANAGER;
+        if is_own && !["leases", "events"].contains(&change.plural) {
+            self.last_write = Instant::now();
+        }
+        self.mesh.act(&self.kubelet);
+        self.kubelet.see(change);
+        if change.is_removal() {
+            world::collect_garbage(&self.cluster);
+        }
+        let is_watched = ["rollouts", "virtualservices", "destinationrules", "services", "replicasets"];
+        if is_watched.contains(&change.plural) {
+            let answered = self.prometheus.answered();
+            self.model.see(change, &self.cluster, &self.mesh, &answered);
+        }
+        self.record.see(change, &self.prometheus);
+        if change.plural == "rollouts" && change.object.pointer("/status/phase").is_some_and(|phase| phase == "Healthy") {
+            self.mesh.open();
+        }
+    }
+
+    fn happen(&mut self, event: &Event) {
+        if let Some(word) = event.fault() {
+            self.faults.count(word);
+        }
+        self.record.event(event);
+        self.last_write = Instant::now();
+        match event {
+            Event::Commit(spec) => self.commit(spec),
+            Event::Apply(object) => self.apply(object),
+            Event::Delete(plural, name) => {
+                let _ = self.cluster.delete(plural, &self.namespace, name);
+            }
+            Event::Act(action) => self.act(action),
+            Event::Pods(image, pods) => self.kubelet.behave(image, *pods),
+            Event::Evict(image, count) => self.kubelet.evict(image, *count, &self.cluster),
+            Event::Answers(rule) => self.prometheus.rule(rule.clone()),
+            Event::Prometheus(health) => self.prometheus.set_health(*health),
+            Event::RevertRoutes => self.revert(),
+            Event::Lag(plural, lag) => {
+                if let Some(kind) = kind_of(plural) {
+                    self.cluster.set_lag(kind.plural, Duration::from_millis(*lag));
+                }
+            }
+            Event::DropWatches => self.cluster.drop_watches(),
+            Event::Expire => self.cluster.expire(),
+            Event::Outage(lasts) => self.faults.begin_outage(Instant::now() + Duration::from_millis(*lasts)),
+            Event::Kill(controller, pause) => self.kill(*controller, *pause),
+            Event::Stop(controller, pause) => self.stop(*controller, *pause),
+            Event::FreeLease => self.free_lease(),
+            Event::ClockJump(by) => {
+                self.jump.fetch_add(*by, Ordering::Relaxed);
+                self.model.jumped();
+            }
+        }
+    }
+
+    /// From now on nothing goes wrong.
+    fn be_fair(&mut self) {
+        self.is_fair = true;
+        self.faults.end();
+        self.kubelet.heal();
+        self.prometheus.heal();
+        self.prometheus.set_health(Health::Up);
+        for object in &self.story.objects {
+            let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+            if let Some(plural) = plural_of(kind)
+                && plural != "rollouts"
+            {
+                let (namespace, name) = key_of(object);
+                if self.cluster.get(plural, &namespace, &name).is_none() {
+                    self.apply(object);
+                }
+            }
+        }
+        for kind in crate::embedded::store::KINDS {
+            self.cluster.set_lag(kind.plural, Duration::ZERO);
+        }
+        self.last_write = Instant::now();
+    }
+
+    fn apply(&mut self, object: &Value) {
+        let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+        let Some(plural) = plural_of(kind) else { return };
+        if let Ok(applied) = self.cluster.apply(plural, object) {
+            self.model.committed(plural, &applied);
+        }
+    }
+
+    /// A merge patch of the Rollout's spec, as a commit brings it.
+    fn commit(&mut self, spec: &Value) {
+        let Some(mut rollout) = self.cluster.get("rollouts", &self.namespace, &self.name) else { return };
+        let body = json!({"spec": spec});
+        json_patch::merge(&mut rollout, &body);
+        if let Ok(committed) = self.cluster.replace("rollouts", rollout) {
+            self.model.committed("rollouts", &committed);
+        }
+    }
+
+    fn act(&mut self, action: &str) {
+        let Some(rollout) = self.cluster.get("rollouts", &self.namespace, &self.name) else { return };
+        let revision = rollout.pointer("/status/canary/hash").or_else(|| rollout.pointer("/status/stable/hash")).cloned();
+        let step = rollout.pointer("/status/currentStepIndex").cloned().unwrap_or(json!(0));
+        self.acts += 1;
+        let mut spec = json!({"rollout": self.name, "revision": revision, "action": action, "reason": "the story says so"});
+        if action == "promote" && let Some(spec) = spec.as_object_mut() {
+            spec.insert("step".into(), step);
+        }
+        let object = json!({
+            "apiVersion": names::API_VERSION, "kind": "RolloutAction",
+            "metadata": {"name": format!("{action}-{}", self.acts), "namespace": self.namespace}, "spec": spec,
+        });
+        if self.cluster.create("rolloutactions", object).is_ok() {
+            self.model.acted(action);
+        }
+    }
+
+    /// A GitOps tool writes the routes as Git has them.
+    fn revert(&mut self) {
+        let is_route = |object: &&Value| {
+            let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+            ["VirtualService", "DestinationRule", "Service"].contains(&kind)
+        };
+        for object in self.story.objects.iter().filter(is_route) {
+            self.apply(object);
+        }
+    }
+
+    fn free_lease(&mut self) {
+        if let Some(mut lease) = self.cluster.get("leases", SYSTEM, LEASE)
+            && let Some(spec) = lease.get_mut("spec").and_then(Value::as_object_mut)
+        {
+            spec.insert("holderIdentity".into(), json!(""));
+            let _ = self.cluster.replace("leases", lease);
+        }
+    }
+
+    fn start_controllers(&mut self, now: Instant) {
+        let due: Vec<u8> = self.starts.iter().filter(|(_, at)| **at <= now).map(|(number, _)| *number).collect();
+        for number in due {
+            self.starts.remove(&number);
+            let controller = self.start(number);
+            self.controllers.insert(number, controller);
+        }
+    }
+
+    fn start(&mut self, number: u8) -> Controller {
+        let link = Link::new(number, &self.faults);
+        let client = link.client(&self.cluster, SYSTEM);
+        let (stop, stopped) = watch::channel(false);
+        let (resign, resigned) = watch::channel(false);
+        let elects = self.story.controllers > 1;
+        let leadership = if elects { Leadership::candidate() } else { Leadership::alone() };
+        let metrics = Arc::new(Metrics::default());
+        self.violations.push(metrics.clone());
+        let mut tasks = Vec::new();
+        if elects {
+            let candidate = Candidate {
+                api: Api::namespaced(client.clone(), SYSTEM),
+                name: LEASE.into(),
+                identity: format!("controller-{number}-{}", self.began.elapsed().as_millis()),
+                clock: self.clock.clone(),
+                leadership: leadership.clone(),
+            };
+            tasks.push(tokio::spawn(candidate.run(resigned)));
+        }
+        let start = Start {
+            client,
+            namespace: None,
+            clock: self.clock.clone(),
+            leadership,
+            meter: Arc::new(Asker { prometheus: self.prometheus.clone(), link: link.clone() }),
+            default_provider: Some(MetricProviderSpec::at("http://prometheus.simulated")),
+            settings: self.story.settings.clone(),
+            metrics: metrics.clone(),
+            readiness: controller::readiness(),
+        };
+        tasks.push(tokio::spawn(controller::run(start, stopped)));
+        Controller { link, stop, resign, metrics, tasks }
+    }
+
+    fn kill(&mut self, number: u8, pause: u64) {
+        let Some(controller) = self.controllers.remove(&number) else { return };
+        controller.link.cut();
+        controller.tasks.iter().for_each(JoinHandle::abort);
+        self.record.say(&format!("controller {number} is killed"));
+        self.starts.insert(number, Instant::now() + Duration::from_millis(pause));
+    }
+
+    /// Asks a controller to stop; it finishes its passes, then gives its lease up.
+    fn stop(&mut self, number: u8, pause: u64) {
+        let Some(controller) = self.controllers.remove(&number) else { return };
+        controller.stop.send_replace(true);
+        controller.resign.send_replace(true);
+        self.record.say(&format!("controller {number} is asked to stop"));
+        self.starts.insert(number, Instant::now() + Duration::from_millis(pause));
+    }
+
+    fn end(mut self, is_at_rest: bool) -> Left {
+        self.mesh.act(&self.kubelet);
+        for metrics in &self.violations {
+            for violation in metrics.violations() {
+                self.model.breaks("plan", violation);
+            }
+        }
+        for controller in self.controllers.values() {
+            controller.link.cut();
+            controller.tasks.iter().for_each(JoinHandle::abort);
+            drop(controller.metrics.clone());
+        }
+        Left {
+            cluster: self.cluster,
+            model: self.model,
+            record: self.record,
+            mesh: self.mesh,
+            injected: self.faults.injected(),
+            requests: self.faults.requests(),
+            took: self.began.elapsed(),
+            prometheus: self.prometheus,
+            is_at_rest,
+        }
+    }
+}
+
+/// The controllers' namespace, and their Lease.
+const SYSTEM: &str = "serin-system";
+const LEASE: &str = "serin";
+
+/// When every story begins.
+pub fn beginning() -> Timestamp {
+    Timestamp::from_second(1_767_225_600).unwrap_or_default()
+}
+
+/// A wall clock that passes as tokio's time does, in whole milliseconds, and jumps.
+fn virtual_clock(began: Instant, jump: Arc<AtomicI64>) -> Clock {
+    Arc::new(move || {
+        let passed = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let passed = SignedDuration::from_millis(passed.saturating_add(jump.load(Ordering::Relaxed)));
+        beginning().checked_add(passed).unwrap_or(Timestamp::MAX)
+    })
+}

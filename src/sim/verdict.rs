@@ -1,0 +1,168 @@
+//! How a run ended, and whether it may have ended so.
+#![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::stage::Left;
+use super::story::{Event, Pods, Story};
+use crate::api::names;
+use crate::api::status::{Phase, RolloutStatus};
+
+/// How a Rollout ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct End {
+    /// In one word.
+    pub outcome: Outcome,
+    /// The status' sentence.
+    pub message: String,
+    /// The stable revision.
+    pub stable: Option<String>,
+    /// Everything else that must be the same when faults change nothing but the delay.
+    pub rest: BTreeMap<String, Value>,
+}
+
+/// How a Rollout ended, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// What Git asks for is stable.
+    Promoted,
+    /// What Git asks for was aborted.
+    Aborted,
+    /// It waits for a person.
+    Waiting,
+    /// None of these.
+    Stuck,
+}
+
+/// Says how a run ended, and tells the model what must not be.
+pub fn judge(story: &Story, left: &mut Left) -> End {
+    let rollout = left.cluster.list("rollouts").into_iter().next().unwrap_or_default();
+    let status: RolloutStatus = serde_json::from_value(rollout["status"].clone()).unwrap_or_default();
+    let wanted = left.model.wanted().unwrap_or_default().to_owned();
+    let stable = status.stable.as_ref().map(|stable| stable.hash.clone());
+    let waits_for_people = ["PausedByStep", "PausedBySpec", "PausedByAction", "Inconclusive", "NoReplicas"];
+    let is_waiting = status.blocked_by.iter().any(|wait| waits_for_people.contains(&wait.reason.as_str()));
+    let outcome = if status.phase == Some(Phase::Healthy) && stable.as_deref() == Some(&wanted) {
+        Outcome::Promoted
+    } else if status.aborted.as_ref().is_some_and(|aborted| aborted.hash == wanted) {
+        Outcome::Aborted
+    } else if status.phase == Some(Phase::Paused) && is_waiting {
+        Outcome::Waiting
+    } else {
+        Outcome::Stuck
+    };
+    if outcome == Outcome::Stuck {
+        left.model.breaks("liveness", format!("at the end it is {:?}: {}", status.phase, status.message));
+    } else if !left.is_at_rest {
+        left.model.breaks("rest", format!("it never comes to rest: {}", status.message));
+    }
+    check_abort(story, left, &status, &wanted);
+    if matches!(outcome, Outcome::Promoted | Outcome::Aborted) && left.is_at_rest {
+        check_rest(left, &rollout, stable.as_deref());
+    }
+    check_traffic(story, left);
+    End { outcome, message: status.message.clone(), stable, rest: rest(left) }
+}
+
+/// An abort has a reason that the story gives; a metric that failed is followed by one.
+fn check_abort(story: &Story, left: &mut Left, status: &RolloutStatus, wanted: &str) {
+    let answered = left.prometheus.answered();
+    let failed = left.model.failed_at(wanted, &answered).is_some();
+    let events = || story.events.iter().map(|at| &at.event);
+    let has_acted = |action: &str| events().any(|event| matches!(event, Event::Act(own) if own == action));
+    match status.aborted.as_ref().filter(|aborted| aborted.hash == wanted) {
+        None => {
+            let is_excused = has_acted("promoteFull") || has_acted("promote") || status.phase == Some(Phase::Paused);
+            if failed && !is_excused {
+                left.model.breaks("liveness", format!("{wanted} is not aborted, and its metric failed"));
+            }
+        }
+        Some(aborted) => {
+            let has_reason = match aborted.reason.as_str() {
+                "AnalysisFailed" => failed,
+                "AbortedByAction" => has_acted("abort"),
+                "ProgressDeadlineExceeded" => !is_gentle(story) || events().any(|event| matches!(event, Event::Pods(..))),
+                _ => false,
+            };
+            if !has_reason {
+                left.model.breaks("end", format!("aborted without reason: {} {}", aborted.reason, aborted.message));
+            }
+        }
+    }
+}
+
+/// At rest the routes are as Git has them, stable has all, nobody else has pods.
+fn check_rest(left: &mut Left, rollout: &Value, stable: Option<&str>) {
+    let hash = |set: &Value| set["metadata"]["labels"][names::REVISION_HASH].as_str().unwrap_or_default().to_owned();
+    for set in left.cluster.list("replicasets") {
+        let own = hash(&set);
+        if Some(own.as_str()) != stable && set["spec"]["replicas"].as_i64() != Some(0) {
+            left.model.breaks("rest", format!("{own} keeps pods for nothing"));
+        }
+    }
+    let is_routed = rollout["spec"]["strategy"]["canary"].get("trafficRouting").is_some();
+    for (revision, weight) in left.mesh.weights() {
+        if is_routed && Some(revision.as_str()) != stable && weight > 0.0 {
+            left.model.breaks("rest", format!("{revision} still gets {weight:.0}%"));
+        }
+    }
+    for (plural, git) in left.model.git_routes() {
+        let name = git["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let namespace = git["metadata"]["namespace"].as_str().unwrap_or_default();
+        let is = left.cluster.get(&plural, namespace, &name).unwrap_or_default();
+        if plural == "virtualservices" && is["spec"] != git["spec"] {
+            left.model.breaks("rest", format!("{plural} {name} is not as Git has it: {}", is["spec"]));
+        }
+    }
+}
+
+/// Whether no pod dies or is not ready that was, and no route is taken away: then no request may be lost.
+pub fn is_gentle(story: &Story) -> bool {
+    story.events.iter().all(|at| match &at.event {
+        Event::Pods(_, Pods::Flapping(_) | Pods::Unready(_)) | Event::Evict(..) | Event::Delete(..) | Event::RevertRoutes => false,
+        Event::Commit(spec) => spec.get("replicas").is_none_or(|replicas| replicas.as_i64() > Some(0)),
+        Event::Apply(_)
+        | Event::Act(_)
+        | Event::Pods(_, Pods::ReadyAfter(_))
+        | Event::Answers(_)
+        | Event::Prometheus(_)
+        | Event::Lag(..)
+        | Event::DropWatches
+        | Event::Expire
+        | Event::Outage(_)
+        | Event::Kill(..)
+        | Event::Stop(..)
+        | Event::FreeLease
+        | Event::ClockJump(_) => true,
+    })
+}
+
+fn check_traffic(story: &Story, left: &mut Left) {
+    let lost = left.mesh.traffic.lost();
+    if lost > 0.0 && is_gentle(story) {
+        let told: Vec<String> =
+            left.mesh.traffic.lost.iter().map(|(reason, requests)| format!("{requests:.0} {reason}")).collect();
+        left.model.breaks("lost", format!("requests were lost: {}", told.join(", ")));
+    }
+}
+
+/// What the cluster is at the end, besides versions and times.
+fn rest(left: &Left) -> BTreeMap<String, Value> {
+    let mut rest = BTreeMap::new();
+    for plural in ["virtualservices", "destinationrules", "services"] {
+        for object in left.cluster.list(plural) {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            rest.insert(format!("{plural}/{name}"), object["spec"].clone());
+        }
+    }
+    for set in left.cluster.list("replicasets") {
+        let name = set["metadata"]["name"].as_str().unwrap_or_default();
+        rest.insert(format!("replicasets/{name}"), set["spec"]["replicas"].clone());
+    }
+    rest
+}

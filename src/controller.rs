@@ -137,6 +137,8 @@ struct Memory {
     phases: BTreeMap<String, &'static str>,
     /// When a status was last written.
     stored: BTreeMap<String, Instant>,
+    /// Rollouts whose passes were left because this process might not write.
+    deferred: BTreeSet<String>,
     /// Evictions that a disruption budget refused.
     evictions: BTreeMap<String, EvictionRefused>,
 }
@@ -194,13 +196,16 @@ pub async fn run(start: Start, mut stop: watch::Receiver<bool>) {
     tasks.into_iter().for_each(|task| task.abort());
 }
 
-/// Looks at everything once each time this process begins to lead.
+/// Looks at everything once each time this process begins to lead, and at each renewal at what was left meanwhile.
 async fn follow_leadership(shell: Arc<Shell>) {
     let mut leads = shell.leadership.watch();
     let mut led = false;
     loop {
         let leads_now = leads.borrow_and_update().is_some();
         shell.metrics.leads(leads_now);
+        if shell.leadership.may_write() {
+            shell.take_deferred().iter().for_each(|name| shell.queue.ask(name));
+        }
         if leads_now && !led {
             shell.caches.rollouts.keys().iter().for_each(|(namespace, name)| shell.queue.ask(&format!("{namespace}/{name}")));
         }
@@ -403,6 +408,7 @@ impl Shell {
         memory.failures.remove(name);
         memory.refusals.remove(name);
         memory.stored.remove(name);
+        memory.deferred.remove(name);
         memory.evictions.remove(name);
         let phase = memory.phases.remove(name);
         drop(memory);
@@ -414,6 +420,15 @@ impl Shell {
     pub fn in_phase(&self, name: &str, phase: &'static str) {
         let before = self.memory().phases.insert(name.to_owned(), phase);
         self.metrics.phase(before, Some(phase));
+    }
+
+    /// Leaves a pass until this process may write again.
+    pub fn defer(&self, name: &str) {
+        self.memory().deferred.insert(name.to_owned());
+    }
+
+    fn take_deferred(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.memory().deferred)
     }
 
     /// Remembers when a status was written.

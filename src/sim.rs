@@ -51,8 +51,11 @@ fn run_here(story: &Story) -> anyhow::Result<Report> {
     // The one source of chance in production code: the jitter of the watches' back-off.
     fastrand::seed(story.seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
-    let mut left = runtime.block_on(async { Stage::new(story).play().await });
-    let end = verdict::judge(story, &mut left);
+    let (left, end) = runtime.block_on(async {
+        let mut left = Stage::new(story).play().await;
+        let end = verdict::judge(story, &mut left);
+        (left, end)
+    });
     Ok(Report {
         end,
         broken: left.model.broken,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use kube::runtime::watcher::{self, Event};
@@ -11,6 +12,9 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
 use super::server::Readiness;
+
+/// How long a new list waits after an expired version.
+const RELIST: Duration = Duration::from_millis(200);
 
 /// Namespace and name; the namespace is empty for kinds without one.
 pub type Key = (String, String);
@@ -169,6 +173,11 @@ pub async fn feed<K>(
                     streams = false;
                     break;
                 }
+                Err(error) if is_expired(&error) => {
+                    tracing::info!(%kind, "the watch's version has expired: everything is listed again");
+                    tokio::time::sleep(RELIST).await;
+                    break;
+                }
                 Err(error) => {
                     tracing::warn!(%kind, %error, "the watch failed and is tried again");
                     if is_missing_kind(&error) {
@@ -214,6 +223,12 @@ fn take<K: Resource<DynamicType = ()> + Clone + PartialEq>(
 /// Whether the server does not know streaming lists.
 fn is_unsupported(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 400 || status.code == 422)
+}
+
+/// Whether the server refuses to watch from an old version. The client begins anew when the stream says so, as
+/// kube-apiserver does, and would ask for the same version for ever when the answer itself is a 410.
+fn is_expired(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
 fn is_missing_kind(error: &watcher::Error) -> bool {

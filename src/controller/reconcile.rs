@@ -79,7 +79,7 @@ async fn passes(shell: &Arc<Shell>, name: &str) -> Result<Option<Duration>, Erro
 /// The status is written once, at the end; a round that decides something writes it first.
 async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<Option<Duration>, Error> {
     if !shell.leadership.may_write() {
-        return Ok(None);
+        return Err(Error::NotLeading);
     }
     let mut pass = Pass { shell, name, stored: rollout.status.clone(), measured: Vec::new(), notes: Vec::new() };
     let mut status = rollout.status.clone();
@@ -229,6 +229,7 @@ pub fn label(phase: Phase) -> &'static str {
 /// When to try again after a failure; a fresh event does not wait for it.
 fn after_failure(name: &str, error: &Error, shell: &Arc<Shell>) -> Option<Duration> {
     if error.class() == Class::NotLeading {
+        shell.defer(name);
         return None;
     }
     let failures = shell.fail(name);

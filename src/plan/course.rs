@@ -249,9 +249,8 @@ pub fn peace_at(route: &RouteStatus) -> Option<Timestamp> {
 
 /// Begins a course: remembers what of the route changed since the last pass.
 pub fn track(facts: &Facts<'_>) -> Course {
-    let status = facts.observed.rollout.status.clone();
     let mut course = Course {
-        status,
+        status: begun_by_now(facts.observed.rollout.status.clone(), facts.now),
         waits: Vec::new(),
         is_held: false,
         has_decided: false,
@@ -279,6 +278,27 @@ pub fn track(facts: &Facts<'_>) -> Course {
     }
     course.status.route = Some(route);
     course
+}
+
+/// What has begun has begun by now: were a clock set back, every wait would be longer by as much.
+fn begun_by_now(mut status: RolloutStatus, now: Timestamp) -> RolloutStatus {
+    let clamp = |at: &mut Timestamp| *at = (*at).min(now);
+    if let Some(attempt) = &mut status.attempt {
+        clamp(&mut attempt.started_at);
+        clamp(&mut attempt.step_started_at);
+        attempt.short_of_pods.iter_mut().for_each(|short| clamp(&mut short.since));
+    }
+    if let Some(route) = &mut status.route {
+        [&mut route.since, &mut route.zero_since, &mut route.contested_at].into_iter().flatten().for_each(clamp);
+    }
+    for analysis in &mut status.analysis {
+        clamp(&mut analysis.started_at);
+        let measurements = analysis.metrics.iter_mut().flat_map(|metric| &mut metric.measurements);
+        measurements.for_each(|measurement| clamp(&mut measurement.at));
+    }
+    status.draining.iter_mut().filter_map(|draining| draining.since.as_mut()).for_each(clamp);
+    status.history.iter_mut().for_each(|outcome| clamp(&mut outcome.ended_at));
+    status
 }
 
 /// Whether somebody else changed the weights since the last pass. That may have been quicker than the next look.

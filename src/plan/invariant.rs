@@ -315,11 +315,10 @@ impl Checks<'_> {
         let since = self.plan.status.route.as_ref().and_then(|route| route.since);
         let in_force = later(since.unwrap_or(self.facts.now), self.facts.observed.settings.route_wait());
         for analysis in &self.plan.status.analysis {
-            let is_new = !self
-                .before
-                .analysis
-                .iter()
-                .any(|known| known.kind == analysis.kind && known.started_at == analysis.started_at);
+            // A clock that was set back has moved what is known to now.
+            let is_new = !self.before.analysis.iter().any(|known| {
+                known.kind == analysis.kind && known.started_at.min(self.facts.now) == analysis.started_at
+            });
             if is_new && analysis.started_at < in_force {
                 violations.push(broken(
                     "S8",

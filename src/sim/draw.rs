@@ -40,9 +40,9 @@ pub fn story(seed: u64) -> Story {
         "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec,
     }));
     let last = match wildness {
-        Wildness::Silent => draw.silent(),
-        Wildness::Wild => draw.wild(),
-    };
+            Wildness::Silent => draw.silent(),
+            Wildness::Wild => draw.wild(routing != "ratio"),
+        };
     let faults = draw.faults();
     let controllers = if draw.is_so(0.2) { 2 } else { 1 };
     draw.api_faults(controllers, last, wildness);
@@ -93,7 +93,10 @@ impl Draw {
     }
 
     fn spec(&mut self, routing: &str, replicas: i64, wildness: Wildness) -> Value {
-        let mut canary = json!({"steps": self.steps(wildness), "scaleDownDelaySeconds": self.chance.i64(0..=20), "abortScaleDownDelaySeconds": self.chance.i64(0..=20)});
+        let steps = self.steps(wildness, routing != "ratio");
+        let mut canary = json!({"steps": steps});
+        let steps = i64::try_from(steps.as_array().map_or(0, Vec::len)).unwrap_or(1);
+        let (delay, after_abort) = (self.chance.i64(0..=20), self.chance.i64(1..=20));
         let istio = match routing {
             "owned" => Some(json!({"owned": {"host": "checkout", "hosts": ["checkout"]}})),
             "delegate" => Some(json!({"owned": {"host": "checkout"}})),
@@ -110,6 +113,8 @@ impl Draw {
             match istio {
                 Some(istio) => {
                     canary.insert("trafficRouting".into(), json!({"istio": istio}));
+                    canary.insert("scaleDownDelaySeconds".into(), json!(delay));
+                    canary.insert("abortScaleDownDelaySeconds".into(), json!(after_abort));
                     if self.is_so(0.2) {
                         canary.insert("dynamicStableScale".into(), json!(true));
                     }
@@ -123,7 +128,7 @@ impl Draw {
                 }
             }
             if self.is_so(0.3) {
-                let starting = self.chance.i64(0..=2);
+                let starting = self.chance.i64(0..=1).min(steps - 1);
                 canary.insert("analysis".into(), json!({"templates": [{"templateName": "background"}], "startingStep": starting}));
             }
         }
@@ -141,12 +146,12 @@ impl Draw {
         spec
     }
 
-    fn steps(&mut self, wildness: Wildness) -> Value {
+    fn steps(&mut self, wildness: Wildness, is_routed: bool) -> Value {
         let mut steps = Vec::new();
         let mut weight = 0;
         for _ in 0..self.chance.usize(1..=4) {
             weight = (weight + self.chance.i64(5..=45)).min(100);
-            if self.is_so(0.1) {
+            if is_routed && self.is_so(0.1) {
                 steps.push(json!({"setCanaryScale": self.one_of(&[Some(2), None]).map_or(json!({"matchTrafficWeight": true}), |pods| json!({"replicas": pods}))}));
             }
             steps.push(json!({"setWeight": weight}));
@@ -172,7 +177,7 @@ impl Draw {
     }
 
     /// A few commits, pods and metrics that misbehave, people who act.
-    fn wild(&mut self) -> u64 {
+    fn wild(&mut self, is_routed: bool) -> u64 {
         let mut at = 0;
         for number in 1..=4 {
             if self.is_so(0.3) {
@@ -191,18 +196,18 @@ impl Draw {
         }
         for _ in 0..self.chance.usize(1..=9) {
             at += self.seconds(0, 60);
-            let event = self.happening();
+            let event = self.happening(is_routed);
             self.event(at, event);
         }
         at
     }
 
-    fn happening(&mut self) -> Event {
+    fn happening(&mut self, is_routed: bool) -> Event {
         let number = self.chance.u8(1..=4);
         match self.chance.usize(..15) {
             0..=4 => Event::Commit(json!({"template": template(&image(number))})),
             5 => Event::Commit(json!({"replicas": self.chance.i64(1..=7)})),
-            6 => Event::Commit(json!({"strategy": {"canary": {"steps": self.steps(Wildness::Wild)}}})),
+            6 => Event::Commit(json!({"strategy": {"canary": {"steps": self.steps(Wildness::Wild, is_routed), "analysis": null}}})),
             7 | 8 => Event::Act(self.one_of(&["promote", "promoteFull", "abort", "retry", "pause", "resume", "restart"]).to_owned()),
             9 => Event::Evict(image(number), self.chance.usize(1..=6)),
             10 => Event::RevertRoutes,

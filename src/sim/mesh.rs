@@ -91,7 +91,7 @@ impl Mesh {
     pub fn push(&mut self, cluster: &Cluster, kubelet: &Kubelet) {
         let now = Instant::now();
         let routes = routes(cluster);
-        let endpoints = endpoints(cluster, kubelet, &routes);
+        let endpoints = endpoints(cluster, kubelet);
         if *self.pushed != routes {
             self.pushed = Arc::new(routes);
             for at in 0..self.proxies.len() {
@@ -268,7 +268,7 @@ fn short(host: &str) -> String {
 }
 
 /// The ready pods of every destination that there is.
-fn endpoints(cluster: &Cluster, kubelet: &Kubelet, routes: &Routes) -> Endpoints {
+fn endpoints(cluster: &Cluster, kubelet: &Kubelet) -> Endpoints {
     let services = cluster.list("services");
     let rules = cluster.list("destinationrules");
     let selector = |host: &str| {
@@ -287,11 +287,10 @@ fn endpoints(cluster: &Cluster, kubelet: &Kubelet, routes: &Routes) -> Endpoints
         let selector = selector(&host).unwrap_or_default();
         found.insert((host, subset), Some(pods(kubelet, &[&selector, &own])));
     }
-    for (host, subset) in routes.values().flatten().map(|(destination, _)| destination) {
-        if subset.is_empty() {
-            let pods = selector(host).map(|selector| pods(kubelet, &[&selector]));
-            found.insert((host.clone(), String::new()), pods);
-        }
+    for service in &services {
+        let host = service["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let selector = labels(&service["spec"]["selector"]);
+        found.insert((host, String::new()), Some(pods(kubelet, &[&selector])));
     }
     found
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::kubelet::Kubelet;
 use super::mesh::Mesh;
 use super::prometheus::Answered;
 use crate::api::duration::DurationText;
@@ -54,8 +55,10 @@ pub struct Model {
     in_force: BTreeMap<String, Weights>,
     forced_at: Option<Instant>,
     stable: Option<String>,
+    stable_since: Option<Instant>,
     aborted: Option<String>,
     has_jumped: bool,
+    stable_lacked: Option<Instant>,
     /// What must not be and was.
     pub broken: Vec<Broken>,
 }
@@ -73,8 +76,10 @@ impl Model {
             in_force: BTreeMap::new(),
             forced_at: None,
             stable: None,
+            stable_since: None,
             aborted: None,
             has_jumped: false,
+            stable_lacked: None,
             broken: Vec::new(),
         }
     }
@@ -83,6 +88,11 @@ impl Model {
     pub fn breaks(&mut self, rule: &'static str, message: String) {
         let at = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.broken.push(Broken { at, rule, message });
+    }
+
+    /// Seconds since the beginning.
+    pub fn seconds(&self, at: Instant) -> u64 {
+        (at - self.began).as_secs()
     }
 
     /// The wall clock jumped: what lasts by it is not checked any more.
@@ -132,6 +142,14 @@ impl Model {
         }
     }
 
+    /// Notes whether stable has a ready pod: with none, everything goes to a canary that has some (S2).
+    pub fn see_pods(&mut self, kubelet: &Kubelet) {
+        let stable = self.stable.as_deref();
+        if stable.is_some_and(|stable| kubelet.ready_of(names::REVISION_HASH, stable) == 0) {
+            self.stable_lacked = Some(Instant::now());
+        }
+    }
+
     /// Notes which weights every proxy has.
     pub fn see_mesh(&mut self, mesh: &Mesh) {
         let settled = mesh.settled_since();
@@ -178,7 +196,8 @@ impl Model {
             }
             own.push((now, weight));
             let is_stable = self.stable.as_deref().is_none_or(|stable| stable == revision);
-            if weight > before && is_own && !is_stable {
+            let lacked = self.stable_lacked.is_some_and(|lacked| now - lacked < STALE);
+            if weight > before && is_own && !is_stable && !lacked {
                 self.check_raise(&revision, weight, answered);
             }
         }
@@ -329,6 +348,13 @@ impl Model {
         failed
     }
 
+    /// Whether a metric of a revision failed while that could still stop it.
+    pub fn must_abort(&self, revision: &str, answered: &[Answered]) -> bool {
+        let is_stable = self.stable.as_deref() == Some(revision);
+        let until = self.stable_since.filter(|_| is_stable);
+        self.failed_at(revision, answered).is_some_and(|failed| until.is_none_or(|until| failed < until))
+    }
+
     /// S4: no revision that a proxy may still send requests to loses its last pod.
     fn check_scale(&mut self, change: &Change, mesh: &Mesh) {
         let (set, before) = (&change.object, change.before.as_ref());
@@ -361,8 +387,9 @@ impl Model {
             let message = format!("{after} becomes stable: {lack}");
             self.breaks("S5", message);
         }
-        if stable.is_some() {
+        if stable.is_some() && stable != self.stable {
             self.stable = stable;
+            self.stable_since = Some(Instant::now());
         }
         self.aborted = text(&status["aborted"]["hash"]);
     }

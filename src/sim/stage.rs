@@ -62,6 +62,9 @@ pub struct Stage<'a> {
     acts: u64,
     namespace: String,
     name: String,
+    /// When the first requests come: once the first deployment's route has reached every proxy.
+    opens: Option<Instant>,
+    settles: Duration,
     is_fair: bool,
     last_write: Instant,
     violations: Vec<Arc<Metrics>>,
@@ -121,6 +124,8 @@ impl<'a> Stage<'a> {
             acts: 0,
             namespace,
             name,
+            opens: None,
+            settles: Duration::try_from(story.settings.route_wait()).unwrap_or_default(),
             is_fair: false,
             last_write: began,
             violations: Vec::new(),
@@ -175,9 +180,13 @@ impl<'a> Stage<'a> {
             self.see(&change);
             next = self.kubelet.act(&self.cluster);
         }
+        if self.opens.is_some_and(|opens| opens <= Instant::now()) {
+            self.mesh.open();
+        }
         self.mesh.push(&self.cluster, &self.kubelet);
         let pushed = self.mesh.act(&self.kubelet);
         self.model.see_mesh(&self.mesh);
+        self.model.see_pods(&self.kubelet);
         self.prometheus.see(self.mesh.weights());
         next.into_iter().chain(pushed).min()
     }
@@ -199,7 +208,7 @@ impl<'a> Stage<'a> {
         }
         self.record.see(change, &self.prometheus);
         if change.plural == "rollouts" && change.object.pointer("/status/phase").is_some_and(|phase| phase == "Healthy") {
-            self.mesh.open();
+            self.opens.get_or_insert_with(|| Instant::now() + self.settles);
         }
     }
 
@@ -294,7 +303,8 @@ impl<'a> Stage<'a> {
             "apiVersion": names::API_VERSION, "kind": "RolloutAction",
             "metadata": {"name": format!("{action}-{}", self.acts), "namespace": self.namespace}, "spec": spec,
         });
-        if self.cluster.create("rolloutactions", object).is_ok() {
+        let has_aborted = rollout.pointer("/status/aborted").is_some();
+        if self.cluster.create("rolloutactions", object).is_ok() && (action != "retry" || has_aborted) {
             self.model.acted(action);
         }
     }

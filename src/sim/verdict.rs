@@ -58,7 +58,7 @@ pub fn judge(story: &Story, left: &mut Left) -> End {
     };
     if outcome == Outcome::Stuck {
         left.model.breaks("liveness", format!("at the end it is {:?}: {}", status.phase, status.message));
-    } else if !left.is_at_rest {
+    } else if !left.is_at_rest && outcome != Outcome::Waiting {
         left.model.breaks("rest", format!("it never comes to rest: {}", status.message));
     }
     check_abort(story, left, &status, &wanted);
@@ -72,7 +72,7 @@ pub fn judge(story: &Story, left: &mut Left) -> End {
 /// An abort has a reason that the story gives; a metric that failed is followed by one.
 fn check_abort(story: &Story, left: &mut Left, status: &RolloutStatus, wanted: &str) {
     let answered = left.prometheus.answered();
-    let failed = left.model.failed_at(wanted, &answered).is_some();
+    let failed = left.model.must_abort(wanted, &answered);
     let events = || story.events.iter().map(|at| &at.event);
     let has_acted = |action: &str| events().any(|event| matches!(event, Event::Act(own) if own == action));
     match status.aborted.as_ref().filter(|aborted| aborted.hash == wanted) {
@@ -125,9 +125,9 @@ fn check_rest(left: &mut Left, rollout: &Value, stable: Option<&str>) {
 pub fn is_gentle(story: &Story) -> bool {
     story.events.iter().all(|at| match &at.event {
         Event::Pods(_, Pods::Flapping(_) | Pods::Unready(_)) | Event::Evict(..) | Event::Delete(..) | Event::RevertRoutes => false,
+        Event::Act(action) => action != "restart",
         Event::Commit(spec) => spec.get("replicas").is_none_or(|replicas| replicas.as_i64() > Some(0)),
         Event::Apply(_)
-        | Event::Act(_)
         | Event::Pods(_, Pods::ReadyAfter(_))
         | Event::Answers(_)
         | Event::Prometheus(_)
@@ -147,7 +147,8 @@ fn check_traffic(story: &Story, left: &mut Left) {
     if lost > 0.0 && is_gentle(story) {
         let told: Vec<String> =
             left.mesh.traffic.lost.iter().map(|(reason, requests)| format!("{requests:.0} {reason}")).collect();
-        left.model.breaks("lost", format!("requests were lost: {}", told.join(", ")));
+        let first = left.mesh.traffic.first_lost.map_or(0, |first| left.model.seconds(first));
+        left.model.breaks("lost", format!("requests were lost, the first before {first} s: {}", told.join(", ")));
     }
 }
 

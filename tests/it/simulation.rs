@@ -17,6 +17,9 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn every_seed_stays_safe_and_comes_to_rest() {
     let seeds = seeds();
+    if seeds.end - seeds.start == 1 {
+        let _ = serin::controller::telemetry::init(serin::controller::telemetry::LogFormat::Text, "info,serin=debug");
+    }
     let next = AtomicU64::new(seeds.start);
     let injected: Mutex<BTreeMap<String, u64>> = Mutex::default();
     let broken: Mutex<BTreeMap<u64, String>> = Mutex::default();
@@ -39,6 +42,9 @@ fn every_seed_stays_safe_and_comes_to_rest() {
                     if !report.broken.is_empty() {
                         let told: Vec<String> = report.broken.iter().map(|one| format!("{} {}: {}", one.at, one.rule, one.message)).collect();
                         broken.lock().unwrap().insert(seed, told.join("\n    "));
+                        if seeds.end - seeds.start < 3 {
+                            report.record.lines.iter().for_each(|line| println!("{:9.3} {:?} {}", line.at as f64 / 1000.0, line.kind, line.text));
+                        }
                     }
                 }
             });

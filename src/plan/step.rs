@@ -175,8 +175,12 @@ fn may_promote(facts: &Facts<'_>, course: &mut Course) -> bool {
         return false;
     };
     let is_skipping = course.status.attempt.as_ref().is_some_and(|attempt| attempt.skip_steps);
-    let is_routed =
-        !facts.route.legs.is_empty() && !facts.route.is_plain && facts.route.stable.as_deref() == course.stable();
+    // The weight may still be that of a revision before.
+    let is_own = facts.route.canary.as_ref() == Some(&canary) || !facts.route.exceeds(0);
+    let is_routed = !facts.route.legs.is_empty()
+        && !facts.route.is_plain
+        && facts.route.stable.as_deref() == course.stable()
+        && is_own;
     let is_ready = if facts.strategy.ratio.is_some() { ratio::is_settled(facts, course) } else { is_routed };
     if !is_ready || facts.pods_of(&canary).available < facts.replicas {
         return false;

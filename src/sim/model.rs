@@ -339,7 +339,8 @@ impl Model {
         }
         let mut failed: Option<Instant> = None;
         for ((_, metric), started) in &analyses {
-            let Some((_, answers)) = started.iter().max_by_key(|(started, _)| started.parse::<i64>().unwrap_or(0)) else { continue };
+            let newest = started.values().max_by_key(|answers| answers.values().map(|answer| answer.asked_at).max());
+            let Some(answers) = newest else { continue };
             let limit = limits.get(metric).copied().unwrap_or(0);
             let mut failures = answers.values().filter(|answer| answer.assessment == Some(Assessment::Failure)).map(|answer| answer.answered_at);
             let decisive = failures.nth(usize::try_from(limit).unwrap_or(0));

@@ -1,6 +1,7 @@
 //! Serin: progressive delivery for Istio. Read `api` (the nouns), then `plan` (the decisions), then `controller` (the shell).
 
 pub mod api;
+pub mod cli;
 pub mod controller;
 pub mod demo;
 pub mod embedded;

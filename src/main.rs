@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -10,6 +11,7 @@ use clap::{Parser, Subcommand};
 use kube::Api;
 use serin::api::crd;
 use serin::api::provider::MetricProviderSpec;
+use serin::cli::simulate;
 use serin::controller::lease::{Candidate, Leadership};
 use serin::controller::measure::prometheus::PrometheusMeter;
 use serin::controller::telemetry::{self, LogFormat, Metrics};
@@ -33,6 +35,8 @@ enum Command {
     Run(RunArguments),
     /// Shows a good release promoted and a bad one aborted; needs no cluster.
     Demo(DemoArguments),
+    /// Shows what a release will do, in virtual time; needs no cluster.
+    Simulate(simulate::Arguments),
     /// Prints the CustomResourceDefinitions as YAML.
     Crds(CrdsArguments),
 }
@@ -90,17 +94,22 @@ struct RunArguments {
     log: String,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     controller::use_ring();
     match Arguments::parse().command {
-        Command::Run(arguments) => run(arguments).await,
+        Command::Run(arguments) => runtime()?.block_on(run(arguments))?,
         Command::Demo(arguments) => {
             let has_color = !arguments.no_color && arguments.no_color_variable.is_empty();
-            demo::run(demo::Options { speed: arguments.speed, has_color }).await
+            runtime()?.block_on(demo::run(demo::Options { speed: arguments.speed, has_color }))?;
         }
-        Command::Crds(arguments) => print_crds(&arguments),
+        Command::Simulate(arguments) => return simulate::run(&arguments),
+        Command::Crds(arguments) => print_crds(&arguments)?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")
 }
 
 fn print_crds(arguments: &CrdsArguments) -> anyhow::Result<()> {

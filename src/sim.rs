@@ -2,17 +2,24 @@
 //! faults drawn from a seed. The same [`story::Story`] gives the same run, byte by byte (docs/decisions/0005).
 
 pub mod draw;
+pub mod input;
 pub mod kubelet;
 pub mod mesh;
 pub mod model;
 pub mod network;
 pub mod prometheus;
 pub mod record;
+pub mod scenario;
+pub mod show;
 pub mod stage;
 pub mod story;
 pub mod verdict;
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use self::mesh::Traffic;
@@ -38,6 +45,44 @@ pub struct Report {
     pub requests: u64,
     /// How long it took, in virtual time.
     pub took: Duration,
+}
+
+/// Tells how long something takes, in real time.
+pub fn stopwatch() -> std::time::Instant {
+    #[expect(clippy::disallowed_methods, reason = "the time that a soak took is told to people")]
+    std::time::Instant::now()
+}
+
+/// Runs a story a seed on as many threads as there are processors; the reports come in any order.
+pub fn run_each(
+    seeds: Range<u64>,
+    story: impl Fn(u64) -> Story + Sync,
+    tell: impl Fn(&Story, Report) + Sync,
+) -> anyhow::Result<()> {
+    let next = AtomicU64::new(seeds.start);
+    let failed: Mutex<Option<anyhow::Error>> = Mutex::default();
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let story = story(seed);
+                    match run(&story) {
+                        Ok(report) => tell(&story, report),
+                        Err(error) => {
+                            *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.context(format!("seed {seed}")));
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
 /// Runs a story on a thread of its own, so that nothing of one run reaches another.

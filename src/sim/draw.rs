@@ -13,6 +13,9 @@ const REQUESTS: u64 = 600;
 /// The longest that a story may take to come to rest once all is fair, in milliseconds.
 const LONGEST: u64 = 60 * 60 * 1000;
 
+/// How long after the last event something may go wrong, in milliseconds.
+const DISTURBED: u64 = 5 * 60 * 1000;
+
 /// How much may go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wildness {
@@ -45,7 +48,8 @@ pub fn story(seed: u64) -> Story {
         };
     let faults = draw.faults();
     let controllers = if draw.is_so(0.2) { 2 } else { 1 };
-    draw.api_faults(controllers, last, wildness);
+    let from = if wildness == Wildness::Silent { 100_000 } else { 0 };
+    draw.api_faults(controllers, (from, last));
     draw.events.sort_by_key(|at| at.at);
     let fair_at = last + 60_000;
     Story {
@@ -56,8 +60,23 @@ pub fn story(seed: u64) -> Story {
         events: draw.events,
         faults,
         fair_at,
+        heals: true,
+        promotes_after: None,
+        requests_from: 0,
         ends_at: fair_at + LONGEST,
     }
+}
+
+/// A story with faults between the controllers and the API server that are drawn from a seed; nothing else goes wrong.
+pub fn disturb(story: &Story, seed: u64) -> Story {
+    let mut draw = Draw { chance: Rng::with_seed(seed), events: story.events.clone() };
+    let first = story.events.iter().map(|at| at.at).min().unwrap_or(0);
+    let last = story.events.iter().map(|at| at.at).max().unwrap_or(0) + DISTURBED;
+    let faults = draw.faults();
+    let controllers = if draw.is_so(0.2) { 2 } else { 1 };
+    draw.api_faults(controllers, (first, last));
+    draw.events.sort_by_key(|at| at.at);
+    Story { seed, controllers, events: draw.events, faults, fair_at: last, ..story.clone() }
 }
 
 /// The same story without what goes wrong between the controllers and the API server.
@@ -226,8 +245,7 @@ impl Draw {
     }
 
     /// What goes wrong between the controllers and the API server, besides single requests.
-    fn api_faults(&mut self, controllers: u8, last: u64, wildness: Wildness) {
-        let from = if wildness == Wildness::Silent { 100_000 } else { 0 };
+    fn api_faults(&mut self, controllers: u8, (from, last): (u64, u64)) {
         for _ in 0..self.chance.usize(..5) {
             let at = self.chance.u64(from..=last.max(from + 1));
             let number = self.chance.u8(..controllers);

@@ -1,10 +1,13 @@
 //! What happened in a run, line by line and as points over time.
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::mesh::Traffic;
 use super::prometheus::Prometheus;
 use super::story::Event;
 use crate::api::names;
@@ -21,6 +24,8 @@ pub struct Record {
     pub lines: Vec<Line>,
     /// The Rollout after each status.
     pub points: Vec<Point>,
+    /// Every measurement.
+    pub measurements: Vec<Measured>,
 }
 
 /// One thing that happened.
@@ -50,6 +55,19 @@ pub enum Kind {
     Measurement,
 }
 
+/// One measurement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Measured {
+    /// Milliseconds since the beginning.
+    pub at: u64,
+    /// The metric.
+    pub metric: String,
+    /// The number, or why there is none.
+    pub value: String,
+    /// What it says: `good`, `bad`, `inconclusive`, `no verdict`.
+    pub says: &'static str,
+}
+
 /// The Rollout at a time.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -62,16 +80,28 @@ pub struct Point {
     pub step: Option<i32>,
     /// Percent of traffic that the route gives the canary.
     pub weight: i32,
+    /// The status' sentence.
+    pub message: String,
+    /// What it waits for, the most important first.
+    pub waits: Vec<String>,
     /// Pods wanted and ready of stable.
     pub stable: (i32, i32),
     /// Pods wanted and ready of the canary.
     pub canary: (i32, i32),
+    /// Pods of all revisions.
+    pub pods: i32,
+    /// Requests lost so far.
+    #[serde(skip)]
+    pub lost: f64,
+    /// Requests served so far, by revision.
+    #[serde(skip)]
+    pub served: BTreeMap<String, f64>,
 }
 
 impl Record {
     /// Nothing has happened.
     pub fn new(began: Instant) -> Self {
-        Self { began, measured: 0, status: RolloutStatus::default(), lines: Vec::new(), points: Vec::new() }
+        Self { began, measured: 0, status: RolloutStatus::default(), lines: Vec::new(), points: Vec::new(), measurements: Vec::new() }
     }
 
     fn now(&self) -> u64 {
@@ -94,7 +124,7 @@ impl Record {
     }
 
     /// A change of the cluster.
-    pub fn see(&mut self, change: &Change, prometheus: &Prometheus) {
+    pub fn see(&mut self, change: &Change, prometheus: &Prometheus, traffic: &Traffic) {
         for answered in prometheus.answered_since(self.measured) {
             self.measured += 1;
             let says = match answered.assessment {
@@ -104,13 +134,15 @@ impl Record {
                 Some(Assessment::NoData | Assessment::Error) | None => "no verdict",
             };
             self.line(Kind::Measurement, format!("{} {}: {says}", answered.metric, answered.value));
+            let (at, metric, value) = (self.now(), answered.metric, answered.value);
+            self.measurements.push(Measured { at, metric, value, says });
         }
         if change.writer != names::FIELD_MANAGER || ["leases", "events"].contains(&change.plural) {
             return;
         }
         let before = change.before.as_ref().map(|before| &before["status"]);
         if change.plural == "rollouts" && before != Some(&change.object["status"]) {
-            self.take_status(&change.object);
+            self.take_status(&change.object, traffic);
             return;
         }
         if change.plural == "rolloutactions" {
@@ -121,7 +153,7 @@ impl Record {
         self.line(Kind::Write, text);
     }
 
-    fn take_status(&mut self, rollout: &Value) {
+    fn take_status(&mut self, rollout: &Value, traffic: &Traffic) {
         let Ok(status) = serde_json::from_value::<RolloutStatus>(rollout["status"].clone()) else { return };
         for note in narrate(&self.status, &status) {
             self.line(Kind::Note, format!("{} {}", note.reason, note.message));
@@ -135,8 +167,13 @@ impl Record {
             phase: status.phase.map(|phase| phase.to_string()).unwrap_or_default(),
             step: status.current_step_index,
             weight: status.canary.as_ref().map_or(0, |canary| canary.observed_weight),
+            waits: status.blocked_by.iter().map(|wait| wait.reason.clone()).collect(),
+            message: status.message.clone(),
             stable: pods(status.stable.as_ref()),
             canary: pods(status.canary.as_ref()),
+            pods: status.replicas,
+            lost: traffic.lost(),
+            served: traffic.served.clone(),
         });
         self.status = status;
     }

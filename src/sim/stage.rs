@@ -65,6 +65,8 @@ pub struct Stage<'a> {
     /// When the first requests come: once the first deployment's route has reached every proxy.
     opens: Option<Instant>,
     settles: Duration,
+    /// When a person promotes the pause that has no end.
+    promotes_at: Option<Instant>,
     is_fair: bool,
     last_write: Instant,
     violations: Vec<Arc<Metrics>>,
@@ -126,6 +128,7 @@ impl<'a> Stage<'a> {
             name,
             opens: None,
             settles: Duration::try_from(story.settings.route_wait()).unwrap_or_default(),
+            promotes_at: None,
             is_fair: false,
             last_write: began,
             violations: Vec::new(),
@@ -144,6 +147,10 @@ impl<'a> Stage<'a> {
             if !self.is_fair && now >= self.at(self.story.fair_at) {
                 self.be_fair();
             }
+            if self.promotes_at.is_some_and(|at| at <= now) {
+                self.promotes_at = None;
+                self.happen(&Event::Act("promote".into()));
+            }
             while let Some(next) = coming.next_if(|next| self.at(next.at) <= now) {
                 self.happen(&next.event);
             }
@@ -158,7 +165,8 @@ impl<'a> Stage<'a> {
             let event = coming.peek().map(|next| self.at(next.at));
             let ends = [self.last_write + REST, self.at(self.story.ends_at)].into_iter().filter(|at| *at > now).min();
             let start = self.starts.values().copied().min();
-            let wake = [next, fair_at, event, ends, start].into_iter().flatten().min().unwrap_or(now);
+            let opens = self.opens.filter(|at| *at > now);
+            let wake = [next, fair_at, event, ends, start, self.promotes_at, opens].into_iter().flatten().min().unwrap_or(now);
             tokio::select! {
                 biased;
                 Some(kill) = self.kills.recv() => self.kill(kill.controller, kill.pause),
@@ -206,10 +214,23 @@ impl<'a> Stage<'a> {
             let answered = self.prometheus.answered();
             self.model.see(change, &self.cluster, &self.mesh, &answered);
         }
-        self.record.see(change, &self.prometheus);
-        if change.plural == "rollouts" && change.object.pointer("/status/phase").is_some_and(|phase| phase == "Healthy") {
-            self.opens.get_or_insert_with(|| Instant::now() + self.settles);
+        self.record.see(change, &self.prometheus, &self.mesh.traffic);
+        if change.plural == "rollouts" {
+            self.see_pause(&change.object);
         }
+        if change.plural == "rollouts" && change.object.pointer("/status/phase").is_some_and(|phase| phase == "Healthy") {
+            let from = self.at(self.story.requests_from);
+            self.opens.get_or_insert_with(|| from.max(Instant::now() + self.settles));
+        }
+    }
+
+    /// A person who promotes pauses notices one.
+    fn see_pause(&mut self, rollout: &Value) {
+        let waits = rollout.pointer("/status/blockedBy").and_then(Value::as_array).into_iter().flatten();
+        let is_pause = |wait: &&Value| wait.get("reason").is_some_and(|reason| reason == "PausedByStep") && wait.get("until").is_none();
+        let pauses = waits.filter(is_pause).count() > 0;
+        let patience = self.story.promotes_after.filter(|_| pauses).map(Duration::from_millis);
+        self.promotes_at = patience.map(|patience| self.promotes_at.unwrap_or_else(|| Instant::now() + patience));
     }
 
     fn happen(&mut self, event: &Event) {
@@ -248,10 +269,21 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// From now on nothing goes wrong.
+    /// From now on nothing goes wrong between the controllers and the API server.
     fn be_fair(&mut self) {
         self.is_fair = true;
         self.faults.end();
+        for kind in crate::embedded::store::KINDS {
+            self.cluster.set_lag(kind.plural, Duration::ZERO);
+        }
+        self.last_write = Instant::now();
+        if self.story.heals {
+            self.heal();
+        }
+    }
+
+    /// From now on the world is well.
+    fn heal(&mut self) {
         self.kubelet.heal();
         self.prometheus.heal();
         self.prometheus.set_health(Health::Up);
@@ -266,10 +298,6 @@ impl<'a> Stage<'a> {
                 }
             }
         }
-        for kind in crate::embedded::store::KINDS {
-            self.cluster.set_lag(kind.plural, Duration::ZERO);
-        }
-        self.last_write = Instant::now();
     }
 
     fn apply(&mut self, object: &Value) {

@@ -25,8 +25,15 @@ pub struct Story {
     /// What goes wrong with the n-th request of the controllers, watches left out.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub faults: BTreeMap<u64, Fault>,
-    /// From when on nothing goes wrong any more, in milliseconds: pods, metrics, requests and people are fair.
+    /// From when on nothing goes wrong between the controllers and the API server any more, in milliseconds.
     pub fair_at: u64,
+    /// Whether pods, metrics and deleted objects are well again from then on, too.
+    pub heals: bool,
+    /// After how many milliseconds a person promotes a pause without an end; absent: nobody does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub promotes_after: Option<u64>,
+    /// When the first requests come at the earliest, in milliseconds.
+    pub requests_from: u64,
     /// When the run ends at the latest, in milliseconds.
     pub ends_at: u64,
 }
@@ -208,8 +215,15 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = |milliseconds: &u64| format!("{} s", milliseconds / 1000);
         match self {
-            Self::Commit(spec) => write!(f, "Git: {spec}"),
-            Self::Apply(object) => write!(f, "Git: applies {}", object.get("kind").and_then(Value::as_str).unwrap_or("an object")),
+            Self::Commit(spec) => {
+                let image = spec.pointer("/template/spec/containers/0/image").and_then(Value::as_str);
+                match (image, spec.get("replicas")) {
+                    (Some(image), _) => write!(f, "Git brings {image}"),
+                    (None, Some(replicas)) => write!(f, "Git asks for {replicas} pods"),
+                    (None, None) => write!(f, "Git brings {spec}"),
+                }
+            }
+            Self::Apply(object) => write!(f, "Git brings {}", object.get("kind").and_then(Value::as_str).unwrap_or("an object")),
             Self::Delete(plural, name) => write!(f, "somebody deletes {plural} {name}"),
             Self::Act(action) => write!(f, "somebody asks for: {action}"),
             Self::Pods(image, Pods::ReadyAfter(after)) => write!(f, "pods of {image} are ready after {}", seconds(after)),

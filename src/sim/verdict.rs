@@ -19,6 +19,8 @@ pub struct End {
     pub outcome: Outcome,
     /// The status' sentence.
     pub message: String,
+    /// The revision that Git asks for.
+    pub wanted: String,
     /// The stable revision.
     pub stable: Option<String>,
     /// Everything else that must be the same when faults change nothing but the delay.
@@ -66,7 +68,7 @@ pub fn judge(story: &Story, left: &mut Left) -> End {
         check_rest(left, &rollout, stable.as_deref());
     }
     check_traffic(story, left);
-    End { outcome, message: status.message.clone(), stable, rest: rest(left) }
+    End { outcome, message: status.message.clone(), wanted, stable, rest: rest(left) }
 }
 
 /// An abort has a reason that the story gives; a metric that failed is followed by one.

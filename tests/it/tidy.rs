@@ -9,6 +9,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("controller", &["api", "plan"]),
     ("embedded", &["controller"]),
     ("sim", &["api", "plan", "controller", "embedded"]),
+    ("cli", &["api", "plan", "sim"]),
     ("demo", &["api", "plan", "controller", "embedded"]),
 ];
 /// What `api` and `plan` never name: clients, clocks, chance, logs, tasks.

@@ -1,0 +1,3 @@
+//! Commands that need no cluster, one verb a file. Decides nothing.
+
+pub mod simulate;

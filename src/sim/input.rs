@@ -1,0 +1,179 @@
+//! Manifests as people have them, such as the output of `kustomize build`, to stories: the previous release is deployed,
+//! then the one in the manifests is committed.
+#![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+
+use super::scenario::{Scenario, with_image};
+use super::story::{At, Event, Story};
+use crate::api::istio::{full_host, service_of};
+use crate::api::provider::MetricProviderSpec;
+use crate::embedded::store::{key_of, plural_of};
+use crate::plan::observed::Settings;
+
+/// When the release is committed, in milliseconds, once the previous one has been available for so long.
+const COMMIT_AT: u64 = 60_000;
+/// The longest that a release may take, in milliseconds: two days.
+const LONGEST: u64 = 48 * 60 * 60 * 1000;
+
+/// What manifests hold.
+#[derive(Debug, Default)]
+pub struct Input {
+    /// Rollouts.
+    pub rollouts: Vec<Value>,
+    /// Everything else that a simulation reads.
+    pub others: Vec<Value>,
+    /// What was assumed or left out, in sentences.
+    pub notes: Vec<String>,
+}
+
+/// Reads YAML documents; each text has a name for error messages.
+pub fn read(texts: &[(String, String)]) -> anyhow::Result<Input> {
+    let mut input = Input::default();
+    let mut ignored = 0;
+    for (name, text) in texts {
+        let documents: Vec<Value> = serde_saphyr::from_multiple(text).with_context(|| format!("read {name}"))?;
+        let mut objects: Vec<Value> = Vec::new();
+        for document in documents.into_iter().filter(|document| !document.is_null()) {
+            match document["items"].as_array() {
+                Some(items) if document["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) => objects.extend(items.iter().cloned()),
+                _ => objects.push(document),
+            }
+        }
+        for mut object in objects {
+            let kind = object["kind"].as_str().with_context(|| format!("read {name}: a document has no kind"))?.to_owned();
+            let group = object["apiVersion"].as_str().unwrap_or_default().split('/').next().unwrap_or_default().to_owned();
+            if object["metadata"]["namespace"].is_null() && !kind.starts_with("Cluster") && kind != "MetricProvider" {
+                object["metadata"]["namespace"] = json!("default");
+            }
+            match (kind.as_str(), plural_of(&kind)) {
+                ("Rollout", _) if group == "serin.dev" => input.rollouts.push(object),
+                ("Rollout", _) => bail!("{name}: this Rollout is of {group}; Serin's are of serin.dev/v1alpha1"),
+                ("Pod" | "ReplicaSet" | "Secret" | "Lease" | "Event", _) | (_, None) => ignored += 1,
+                (_, Some(_)) => input.others.push(object),
+            }
+        }
+    }
+    if ignored > 0 {
+        input.notes.push(format!("{ignored} objects of other kinds play no part"));
+    }
+    if input.rollouts.is_empty() {
+        bail!("no Rollout of serin.dev in the input; give its manifest with -f, or - for standard input");
+    }
+    Ok(input)
+}
+
+impl Input {
+    /// The story of one of the Rollouts under a scenario.
+    pub fn story(&mut self, at: usize, scenario: &Scenario, seed: u64) -> anyhow::Result<Story> {
+        let rollout = self.rollouts.get(at).cloned().context("no such Rollout")?;
+        let (namespace, name) = key_of(&rollout);
+        self.assume(&rollout, &namespace);
+        let template = rollout["spec"]["template"].clone();
+        let image = template.pointer("/spec/containers/0/image").and_then(Value::as_str).unwrap_or("image:new").to_owned();
+        let mut before = rollout.clone();
+        before["spec"]["template"] = with_image(&template, &previous(&image));
+        if before["spec"]["template"] == template {
+            bail!("Rollout {name}: spec.template.spec.containers[0].image is missing");
+        }
+        let mut objects = self.others.clone();
+        objects.push(before);
+        let ready = rollout["spec"]["minReadySeconds"].as_u64().unwrap_or(0) * 1000;
+        let commit_at = COMMIT_AT + ready;
+        let mut events = vec![At { at: commit_at, event: Event::Commit(json!({"template": template})) }];
+        events.extend(scenario.events(commit_at, &image, &template)?);
+        events.sort_by_key(|at| at.at);
+        let last = events.last().map_or(commit_at, |at| at.at);
+        Ok(Story {
+            seed,
+            objects,
+            settings: Settings::default(),
+            controllers: 1,
+            events,
+            fair_at: last,
+            requests_from: commit_at,
+            promotes_after: scenario.promotes_after()?,
+            ends_at: last + LONGEST,
+            ..Story::default()
+        })
+    }
+
+    /// Adds what every cluster has and manifests of one application often lack.
+    fn assume(&mut self, rollout: &Value, namespace: &str) {
+        let canary = &rollout["spec"]["strategy"]["canary"];
+        let mut hosts: Vec<String> = Vec::new();
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        hosts.extend(text(&canary["stableService"]));
+        hosts.extend(text(&canary["trafficRouting"]["istio"]["owned"]["host"]));
+        for route in self.others.iter().filter(|object| object["kind"] == "VirtualService") {
+            for key in ["http", "tls", "tcp"] {
+                let routes = route["spec"][key].as_array().into_iter().flatten();
+                let destinations = routes.filter_map(|route| route["route"].as_array()).flatten();
+                hosts.extend(destinations.filter_map(|one| text(&one["destination"]["host"])));
+            }
+        }
+        for host in hosts {
+            let full = full_host(&host, namespace);
+            let Some((service, of)) = service_of(&full) else { continue };
+            let is_canary = canary["canaryService"] == json!(service);
+            let is_known = self.others.iter().any(|object| object["kind"] == "Service" && key_of(object) == (of.to_owned(), service.to_owned()));
+            if is_known || is_canary {
+                continue;
+            }
+            self.notes.push(format!("Service {service} is not in the input and is assumed"));
+            self.others.push(json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": {"name": service, "namespace": of},
+                "spec": {"selector": rollout["spec"]["selector"]["matchLabels"], "ports": [{"port": 80}]},
+            }));
+        }
+        self.assume_providers();
+    }
+
+    fn assume_providers(&mut self) {
+        let is_template = |object: &&Value| ["AnalysisTemplate", "ClusterAnalysisTemplate"].iter().any(|kind| object["kind"] == *kind);
+        let metrics = self.others.iter().filter(is_template).filter_map(|template| template["spec"]["metrics"].as_array()).flatten();
+        let named: std::collections::BTreeSet<String> =
+            metrics.filter_map(|metric| metric["prometheus"]["provider"].as_str()).map(str::to_owned).collect();
+        for name in named {
+            let is_known = self.others.iter().any(|object| object["kind"] == "MetricProvider" && key_of(object).1 == name);
+            if !is_known && name != "default" {
+                self.notes.push(format!("MetricProvider {name} is not in the input and is assumed"));
+                self.others.push(json!({
+                    "apiVersion": "serin.dev/v1alpha1", "kind": "MetricProvider", "metadata": {"name": name},
+                    "spec": MetricProviderSpec::at("http://prometheus.simulated"),
+                }));
+            }
+        }
+    }
+}
+
+/// The image of the release before: the same without its tag or digest.
+fn previous(image: &str) -> String {
+    let name = image.split('@').next().unwrap_or_default();
+    let untagged = match name.rsplit_once(':') {
+        Some((untagged, tag)) if !tag.contains('/') => untagged,
+        _ => name,
+    };
+    format!("{untagged}:previous")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_have_a_release_before() {
+        assert_eq!(previous("checkout:2"), "checkout:previous");
+        assert_eq!(previous("registry:5000/shop/checkout"), "registry:5000/shop/checkout:previous");
+        assert_eq!(previous("registry:5000/checkout:2@sha256:abc"), "registry:5000/checkout:previous");
+    }
+
+    #[test]
+    fn what_is_no_rollout_is_told() {
+        let told = |text: &str| format!("{:#}", read(&[("stdin".into(), text.into())]).unwrap_err());
+        assert!(told("kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}").contains("no Rollout of serin.dev"));
+        assert!(told("kind: Rollout\napiVersion: argoproj.io/v1alpha1\nmetadata: {name: a}").contains("is of argoproj.io"));
+        assert!(told("kind: [").starts_with("read stdin"));
+    }
+}

@@ -179,7 +179,7 @@ fn soak(stories: &[Story], arguments: &Arguments, seeds: u64) -> anyhow::Result<
         let is_drawn = arguments.files.is_empty();
         let expected = if is_drawn { None } else { Some(sim::run(story)?.end.outcome) };
         let tally: Mutex<Tally> = Mutex::default();
-        let began = crate::sim::stopwatch();
+        let began = sim::stopwatch();
         sim::run_each(
             0..seeds,
             |seed| if is_drawn { draw::story(seed) } else { draw::disturb(story, seed) },

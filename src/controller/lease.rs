@@ -96,6 +96,7 @@ impl Candidate {
                 self.leadership.lost();
             }
             tokio::select! {
+                biased;
                 () = sleep(PERIOD) => {}
                 _ = stop.wait_for(|stop| *stop) => break,
             }

@@ -56,10 +56,7 @@ pub fn actions(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
             actions.extend(surplus(facts, course));
             return actions;
         }
-        (Some(stable), _, _) => {
-            let replicas = stable_pods(facts, course, stable);
-            actions.extend(set(facts, course, stable, replicas));
-        }
+        (Some(stable), _, _) => actions.extend(set(facts, course, stable, stable_pods(facts, course, stable))),
         (None, Some(target), _) if !course.is_held => actions.extend(set(facts, course, target, facts.replicas)),
         (None, _, _) => {}
     }
@@ -73,24 +70,15 @@ pub fn actions(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
 
 /// Stable's pods: all, or with `dynamicStableScale` what its share needs, now and at the weight that is wanted.
 /// It grows at once, and shrinks when the route is in force.
-fn stable_pods(facts: &Facts<'_>, course: &mut Course, stable: &str) -> i32 {
+fn stable_pods(facts: &Facts<'_>, course: &Course, stable: &str) -> i32 {
     let Some(canary) = course.canary().filter(|_| facts.strategy.dynamic_stable && !facts.is_leaving) else {
         return facts.replicas;
     };
     let is_routed = facts.route.canary.as_ref() == Some(&canary.hash) && facts.route.stable.as_deref() == Some(stable);
     let weight = if is_routed { facts.route.weight().min(course.permitted(facts)) } else { 0 };
-    let needed = facts.at_least(pods_for(100 - weight, facts.replicas));
-    let current = facts.pods_of(stable).wanted.min(facts.replicas);
-    // The last pods go when the last requests that were sent to them are finished (S4).
-    let drained_at = later(course.in_force_at(facts), facts.observed.settings.drain());
-    let goes_at = if needed == 0 { drained_at } else { course.in_force_at(facts) };
-    if goes_at <= facts.now {
-        return needed;
-    }
-    if current > needed {
-        course.wakes.push((goes_at, "stable's pods are due to go".into()));
-    }
-    needed.max(current)
+    // One pod stays at 100% too: an abort has somewhere to go at once.
+    let needed = facts.at_least(pods_for(100 - weight, facts.replicas).max(1.min(facts.replicas)));
+    if course.is_in_force(facts) { needed } else { needed.max(facts.pods_of(stable).wanted.min(facts.replicas)) }
 }
 
 /// The canary's pods: as many as the next weight needs, and never fewer than the weight in force has.

@@ -39,13 +39,13 @@ pub fn story(seed: u64) -> Story {
     let mut objects = routes(routing);
     objects.extend(templates());
     let spec = draw.spec(routing, replicas, wildness);
+    let last = match wildness {
+            Wildness::Silent => draw.silent(spec["strategy"]["canary"].get("analysis").is_some()),
+            Wildness::Wild => draw.wild(routing != "ratio"),
+        };
     objects.push(json!({
         "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec,
     }));
-    let last = match wildness {
-            Wildness::Silent => draw.silent(),
-            Wildness::Wild => draw.wild(routing != "ratio"),
-        };
     let faults = draw.faults();
     let controllers = if draw.is_so(0.2) { 2 } else { 1 };
     let from = if wildness == Wildness::Silent { 100_000 } else { 0 };
@@ -184,9 +184,9 @@ impl Draw {
         Value::Array(steps)
     }
 
-    /// One commit, good or bad, long after the first deployment.
-    fn silent(&mut self) -> u64 {
-        if self.is_so(0.4) {
+    /// One commit, good or bad, long after the first deployment. What a background analysis sees in time is chance.
+    fn silent(&mut self, has_background: bool) -> u64 {
+        if !has_background && self.is_so(0.4) {
             let from_weight = self.one_of(&[None, Some(20), Some(50)]);
             self.event(0, Event::Answers(Rule { image: Some(image(2)), from_weight, answer: Answer::Bad, ..Rule::default() }));
         }

@@ -38,6 +38,7 @@ struct Proxy {
 
 /// All proxies and their traffic.
 pub struct Mesh {
+    began: Instant,
     proxies: Vec<Proxy>,
     pushed: Arc<Routes>,
     pushed_endpoints: Arc<Endpoints>,
@@ -58,14 +59,15 @@ pub struct Traffic {
     pub served: BTreeMap<String, f64>,
     /// Lost, by reason.
     pub lost: BTreeMap<&'static str, f64>,
-    /// When the first one was lost.
-    pub first_lost: Option<Instant>,
+    /// When the first one was lost, since the beginning.
+    pub first_lost: Option<Duration>,
 }
 
 impl Mesh {
     /// Proxies that take a change in at most `slowest`.
     pub fn new(seed: u64, slowest: Duration, now: Instant) -> Self {
         Self {
+            began: now,
             proxies: std::iter::repeat_with(Proxy::default).take(PROXIES).collect(),
             pushed: Arc::default(),
             pushed_endpoints: Arc::default(),
@@ -220,7 +222,7 @@ impl Mesh {
             }
         }
         if lost_now {
-            self.traffic.first_lost.get_or_insert(now);
+            self.traffic.first_lost.get_or_insert(now - self.began);
         }
     }
 }

@@ -58,6 +58,7 @@ pub struct Model {
     stable_since: Option<Instant>,
     aborted: Option<String>,
     has_jumped: bool,
+    jumped_at: Option<Instant>,
     stable_lacked: Option<Instant>,
     /// What must not be and was.
     pub broken: Vec<Broken>,
@@ -79,6 +80,7 @@ impl Model {
             stable_since: None,
             aborted: None,
             has_jumped: false,
+            jumped_at: None,
             stable_lacked: None,
             broken: Vec::new(),
         }
@@ -90,14 +92,10 @@ impl Model {
         self.broken.push(Broken { at, rule, message });
     }
 
-    /// Seconds since the beginning.
-    pub fn seconds(&self, at: Instant) -> u64 {
-        (at - self.began).as_secs()
-    }
-
     /// The wall clock jumped: what lasts by it is not checked any more.
     pub fn jumped(&mut self) {
         self.has_jumped = true;
+        self.jumped_at = Some(Instant::now());
     }
 
     /// A person acted.
@@ -365,7 +363,8 @@ impl Model {
         let revision = set["metadata"]["labels"][names::REVISION_HASH].as_str().unwrap_or_default().to_owned();
         let replicas = self.specs.last().and_then(|spec| spec.value["replicas"].as_i64()).unwrap_or(1);
         let is_routed = self.specs.last().is_some_and(|spec| spec.value["strategy"]["canary"].get("trafficRouting").is_some());
-        if is > 0 || was == 0 || replicas == 0 || !is_routed {
+        let has_jumped = self.jumped_at.is_some_and(|jumped| jumped.elapsed() < STALE);
+        if is > 0 || was == 0 || replicas == 0 || !is_routed || has_jumped {
             return;
         }
         let weight = mesh.weights().get(&revision).copied().unwrap_or(0.0);

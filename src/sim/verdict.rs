@@ -149,7 +149,7 @@ fn check_traffic(story: &Story, left: &mut Left) {
     if lost > 0.0 && is_gentle(story) {
         let told: Vec<String> =
             left.mesh.traffic.lost.iter().map(|(reason, requests)| format!("{requests:.0} {reason}")).collect();
-        let first = left.mesh.traffic.first_lost.map_or(0, |first| left.model.seconds(first));
+        let first = left.mesh.traffic.first_lost.map_or(0, |first| first.as_secs());
         left.model.breaks("lost", format!("requests were lost, the first before {first} s: {}", told.join(", ")));
     }
 }

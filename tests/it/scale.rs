@@ -65,7 +65,7 @@ fn canary_pods_by_steps() {
 #[test]
 fn stable_pods_by_weight() {
     for (weight, least, stable, canary) in
-        [(10, 1, 9, 1), (25, 1, 8, 3), (50, 1, 5, 5), (90, 1, 1, 9), (95, 3, 3, 10), (100, 1, 0, 10), (100, 3, 0, 10)]
+        [(10, 1, 9, 1), (25, 1, 8, 3), (50, 1, 5, 5), (90, 1, 1, 9), (95, 3, 3, 10), (100, 1, 1, 10), (100, 3, 3, 10)]
     {
         let options = json!({"dynamicStableScale": true, "minPodsPerReplicaSet": least});
         let mut world = at_rest(10, &json!([{"setWeight": weight}, {"pause": {}}]), &options);

@@ -31,6 +31,9 @@ pub fn reread(facts: &Facts<'_>, course: &mut Course) {
         course.status.analysis.retain(|analysis| analysis.kind == AnalysisKind::Background);
         attempt.passed_steps = attempt::passed_steps(facts, 0);
         attempt.step_started_at = facts.now;
+        // Nothing of the old steps is permitted any more, nor skipped of the new ones.
+        attempt.weight = 0;
+        attempt.skip_steps = false;
     }
     attempt.steps = i32::try_from(steps).unwrap_or(i32::MAX);
     course.status.attempt = Some(attempt);

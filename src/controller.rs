@@ -207,7 +207,12 @@ async fn follow_leadership(shell: Arc<Shell>) {
             shell.take_deferred().iter().for_each(|name| shell.queue.ask(name));
         }
         if leads_now && !led {
-            shell.caches.rollouts.keys().iter().for_each(|(namespace, name)| shell.queue.ask(&format!("{namespace}/{name}")));
+            shell
+                .caches
+                .rollouts
+                .keys()
+                .iter()
+                .for_each(|(namespace, name)| shell.queue.ask(&format!("{namespace}/{name}")));
         }
         led = leads_now;
         if leads.changed().await.is_err() {

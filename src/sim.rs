@@ -11,6 +11,7 @@ pub mod prometheus;
 pub mod record;
 pub mod scenario;
 pub mod show;
+pub mod shrink;
 pub mod stage;
 pub mod story;
 pub mod verdict;
@@ -74,7 +75,8 @@ pub fn run_each(
                     match run(&story) {
                         Ok(report) => tell(&story, report),
                         Err(error) => {
-                            *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.context(format!("seed {seed}")));
+                            *failed.lock().unwrap_or_else(PoisonError::into_inner) =
+                                Some(error.context(format!("seed {seed}")));
                             return;
                         }
                     }

@@ -111,5 +111,6 @@ fn weight_passed(before: &RolloutStatus, after: &RolloutStatus) -> Option<String
     let (attempt, canary) = (after.attempt.as_ref()?, after.canary.as_ref()?);
     let known =
         before.attempt.as_ref().filter(|known| known.started_at == attempt.started_at).map_or(0, |known| known.weight);
-    (attempt.weight != known && !attempt.skip_steps).then(|| format!("{}% of traffic goes to {}", attempt.weight, canary.hash))
+    (attempt.weight != known && !attempt.skip_steps)
+        .then(|| format!("{}% of traffic goes to {}", attempt.weight, canary.hash))
 }

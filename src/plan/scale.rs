@@ -21,8 +21,8 @@ pub fn watch_draining(facts: &Facts<'_>, course: &mut Course) {
     let route = &facts.route;
     // Who wants no pods wants no traffic.
     let has_route = facts.replicas > 0 && (route.is_plain || !route.legs.is_empty());
-    // A subset without its label selects the pods of every revision.
-    let selects_all = route.stable.is_none() || (route.canary.is_none() && route.exceeds(0));
+    // A subset without its label selects the pods of every revision, and so does the plain host.
+    let selects_all = route.is_plain || route.stable.is_none() || (route.canary.is_none() && route.exceeds(0));
     course.status.draining.retain(|draining| {
         let has_pods = facts.pods.get(&draining.hash).is_some_and(|pods| pods.wanted > 0 || pods.exist > 0);
         has_pods && !serving.contains(&draining.hash)

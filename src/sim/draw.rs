@@ -40,9 +40,9 @@ pub fn story(seed: u64) -> Story {
     objects.extend(templates());
     let spec = draw.spec(routing, replicas, wildness);
     let last = match wildness {
-            Wildness::Silent => draw.silent(spec["strategy"]["canary"].get("analysis").is_some()),
-            Wildness::Wild => draw.wild(routing != "ratio"),
-        };
+        Wildness::Silent => draw.silent(spec["strategy"]["canary"].get("analysis").is_some()),
+        Wildness::Wild => draw.wild(routing != "ratio"),
+    };
     objects.push(json!({
         "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec,
     }));
@@ -119,7 +119,9 @@ impl Draw {
         let istio = match routing {
             "owned" => Some(json!({"owned": {"host": "checkout", "hosts": ["checkout"]}})),
             "delegate" => Some(json!({"owned": {"host": "checkout"}})),
-            "inPlace" => Some(json!({"virtualService": {"name": "checkout", "routes": ["primary"]}, "destinationRule": {"name": "checkout", "stableSubsetName": "stable", "canarySubsetName": "canary"}})),
+            "inPlace" => Some(
+                json!({"virtualService": {"name": "checkout", "routes": ["primary"]}, "destinationRule": {"name": "checkout", "stableSubsetName": "stable", "canarySubsetName": "canary"}}),
+            ),
             "inPlaceAlone" => Some(json!({"virtualService": {"name": "checkout"}})),
             "hosts" => Some(json!({"virtualService": {"name": "checkout"}})),
             _ => None,
@@ -148,7 +150,10 @@ impl Draw {
             }
             if self.is_so(0.3) {
                 let starting = self.chance.i64(0..=1).min(steps - 1);
-                canary.insert("analysis".into(), json!({"templates": [{"templateName": "background"}], "startingStep": starting}));
+                canary.insert(
+                    "analysis".into(),
+                    json!({"templates": [{"templateName": "background"}], "startingStep": starting}),
+                );
             }
         }
         let mut spec = json!({
@@ -159,7 +164,10 @@ impl Draw {
             "template": template("checkout:1"),
             "strategy": {"canary": canary},
         });
-        if wildness == Wildness::Wild && self.is_so(0.15) && let Some(spec) = spec.as_object_mut() {
+        if wildness == Wildness::Wild
+            && self.is_so(0.15)
+            && let Some(spec) = spec.as_object_mut()
+        {
             spec.insert("rollbackWindow".into(), json!({"revisions": 2}));
         }
         spec
@@ -188,7 +196,10 @@ impl Draw {
     fn silent(&mut self, has_background: bool) -> u64 {
         if !has_background && self.is_so(0.4) {
             let from_weight = self.one_of(&[None, Some(20), Some(50)]);
-            self.event(0, Event::Answers(Rule { image: Some(image(2)), from_weight, answer: Answer::Bad, ..Rule::default() }));
+            self.event(
+                0,
+                Event::Answers(Rule { image: Some(image(2)), from_weight, answer: Answer::Bad, ..Rule::default() }),
+            );
         }
         let at = 120_000;
         self.event(at, Event::Commit(json!({"template": template(&image(2))})));
@@ -201,7 +212,15 @@ impl Draw {
         for number in 1..=4 {
             if self.is_so(0.3) {
                 let from_weight = self.one_of(&[None, None, Some(30)]);
-                self.event(0, Event::Answers(Rule { image: Some(image(number)), from_weight, answer: Answer::Bad, ..Rule::default() }));
+                self.event(
+                    0,
+                    Event::Answers(Rule {
+                        image: Some(image(number)),
+                        from_weight,
+                        answer: Answer::Bad,
+                        ..Rule::default()
+                    }),
+                );
             }
             if self.is_so(0.3) {
                 let pods = match self.chance.usize(..4) {
@@ -217,6 +236,13 @@ impl Draw {
             at += self.seconds(0, 60);
             let event = self.happening(is_routed);
             self.event(at, event);
+            if is_routed && self.is_so(0.05) {
+                // Somebody takes the route away, and notices late.
+                let route = self.one_of(&["checkout", "checkout-serin"]);
+                self.event(at, Event::Delete("virtualservices".into(), route.into()));
+                at += 200_000;
+                self.event(at, Event::RevertRoutes);
+            }
         }
         at
     }
@@ -226,17 +252,25 @@ impl Draw {
         match self.chance.usize(..15) {
             0..=4 => Event::Commit(json!({"template": template(&image(number))})),
             5 => Event::Commit(json!({"replicas": self.chance.i64(1..=7)})),
-            6 => Event::Commit(json!({"strategy": {"canary": {"steps": self.steps(Wildness::Wild, is_routed), "analysis": null}}})),
-            7 | 8 => Event::Act(self.one_of(&["promote", "promoteFull", "abort", "retry", "pause", "resume", "restart"]).to_owned()),
+            6 => Event::Commit(
+                json!({"strategy": {"canary": {"steps": self.steps(Wildness::Wild, is_routed), "analysis": null}}}),
+            ),
+            7 | 8 => Event::Act(
+                self.one_of(&["promote", "promoteFull", "abort", "retry", "pause", "resume", "restart"]).to_owned(),
+            ),
             9 => Event::Evict(image(number), self.chance.usize(1..=6)),
             10 => Event::RevertRoutes,
             11 => Event::Prometheus(self.health()),
             12 => {
-                let answer = self.one_of(&[Answer::Good, Answer::Bad, Answer::NotANumber, Answer::Nothing]);
+                let answer =
+                    self.one_of(&[Answer::Good, Answer::Bad, Answer::NotANumber, Answer::Nothing, Answer::Value(0.9)]);
                 Event::Answers(Rule { image: Some(image(number)), answer, ..Rule::default() })
             }
             13 => Event::ClockJump(self.chance.i64(-600_000..=600_000)),
-            _ => Event::Pods(image(number), self.one_of(&[Pods::ReadyAfter(0), Pods::ReadyAfter(20_000), Pods::Unready(1), Pods::Flapping(5_000)])),
+            _ => Event::Pods(
+                image(number),
+                self.one_of(&[Pods::ReadyAfter(0), Pods::ReadyAfter(20_000), Pods::Unready(1), Pods::Flapping(5_000)]),
+            ),
         }
     }
 
@@ -250,7 +284,14 @@ impl Draw {
             let at = self.chance.u64(from..=last.max(from + 1));
             let number = self.chance.u8(..controllers);
             let pause = self.seconds(0, 20);
-            let plural = self.one_of(&["rollouts", "replicasets", "virtualservices", "destinationrules", "services", "rolloutactions"]);
+            let plural = self.one_of(&[
+                "rollouts",
+                "replicasets",
+                "virtualservices",
+                "destinationrules",
+                "services",
+                "rolloutactions",
+            ]);
             let event = match self.chance.usize(..8) {
                 0 | 1 => Event::Kill(number, pause),
                 2 => Event::Stop(number, pause),
@@ -307,19 +348,18 @@ fn templates() -> Vec<Value> {
         json!({"apiVersion": "serin.dev/v1alpha1", "kind": "AnalysisTemplate", "metadata": {"name": name, "namespace": "shop"}, "spec": {"metrics": [metric]}})
     };
     vec![
-        metric("success-rate", json!({"interval": "5s", "count": 3, "failureLimit": 1})),
+        metric(
+            "success-rate",
+            json!({"interval": "5s", "count": 3, "failureLimit": 1, "failureCondition": "result[0] < 0.85"}),
+        ),
         metric("background", json!({"interval": "7s", "failureLimit": 2})),
     ]
 }
 
 /// What Git holds besides the Rollout and its templates.
 fn routes(routing: &str) -> Vec<Value> {
-    let service = |name: &str| {
-        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"}, "spec": {"selector": {"app": "checkout"}, "ports": [{"port": 80}]}})
-    };
-    let virtual_service = |route: Value| {
-        json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": {"hosts": ["checkout"], "http": [route]}})
-    };
+    let service = |name: &str| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"}, "spec": {"selector": {"app": "checkout"}, "ports": [{"port": 80}]}});
+    let virtual_service = |route: Value| json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": {"hosts": ["checkout"], "http": [route]}});
     let subsets = |weight: bool| {
         let mut stable = json!({"destination": {"host": "checkout", "subset": if weight { "stable" } else { "checkout-stable" }}, "weight": 100});
         let canary = json!({"destination": {"host": "checkout", "subset": if weight { "canary" } else { "checkout-canary" }}, "weight": 0});

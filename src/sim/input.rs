@@ -37,13 +37,17 @@ pub fn read(texts: &[(String, String)]) -> anyhow::Result<Input> {
         let mut objects: Vec<Value> = Vec::new();
         for document in documents.into_iter().filter(|document| !document.is_null()) {
             match document["items"].as_array() {
-                Some(items) if document["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) => objects.extend(items.iter().cloned()),
+                Some(items) if document["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) => {
+                    objects.extend(items.iter().cloned())
+                }
                 _ => objects.push(document),
             }
         }
         for mut object in objects {
-            let kind = object["kind"].as_str().with_context(|| format!("read {name}: a document has no kind"))?.to_owned();
-            let group = object["apiVersion"].as_str().unwrap_or_default().split('/').next().unwrap_or_default().to_owned();
+            let kind =
+                object["kind"].as_str().with_context(|| format!("read {name}: a document has no kind"))?.to_owned();
+            let group =
+                object["apiVersion"].as_str().unwrap_or_default().split('/').next().unwrap_or_default().to_owned();
             if object["metadata"]["namespace"].is_null() && !kind.starts_with("Cluster") && kind != "MetricProvider" {
                 object["metadata"]["namespace"] = json!("default");
             }
@@ -71,7 +75,8 @@ impl Input {
         let (namespace, name) = key_of(&rollout);
         self.assume(&rollout, &namespace);
         let template = rollout["spec"]["template"].clone();
-        let image = template.pointer("/spec/containers/0/image").and_then(Value::as_str).unwrap_or("image:new").to_owned();
+        let image =
+            template.pointer("/spec/containers/0/image").and_then(Value::as_str).unwrap_or("image:new").to_owned();
         let mut before = rollout.clone();
         before["spec"]["template"] = with_image(&template, &previous(&image));
         if before["spec"]["template"] == template {
@@ -117,7 +122,10 @@ impl Input {
             let full = full_host(&host, namespace);
             let Some((service, of)) = service_of(&full) else { continue };
             let is_canary = canary["canaryService"] == json!(service);
-            let is_known = self.others.iter().any(|object| object["kind"] == "Service" && key_of(object) == (of.to_owned(), service.to_owned()));
+            let is_known = self
+                .others
+                .iter()
+                .any(|object| object["kind"] == "Service" && key_of(object) == (of.to_owned(), service.to_owned()));
             if is_known || is_canary {
                 continue;
             }
@@ -131,12 +139,20 @@ impl Input {
     }
 
     fn assume_providers(&mut self) {
-        let is_template = |object: &&Value| ["AnalysisTemplate", "ClusterAnalysisTemplate"].iter().any(|kind| object["kind"] == *kind);
-        let metrics = self.others.iter().filter(is_template).filter_map(|template| template["spec"]["metrics"].as_array()).flatten();
+        let is_template = |object: &&Value| {
+            ["AnalysisTemplate", "ClusterAnalysisTemplate"].iter().any(|kind| object["kind"] == *kind)
+        };
+        let metrics = self
+            .others
+            .iter()
+            .filter(is_template)
+            .filter_map(|template| template["spec"]["metrics"].as_array())
+            .flatten();
         let named: std::collections::BTreeSet<String> =
             metrics.filter_map(|metric| metric["prometheus"]["provider"].as_str()).map(str::to_owned).collect();
         for name in named {
-            let is_known = self.others.iter().any(|object| object["kind"] == "MetricProvider" && key_of(object).1 == name);
+            let is_known =
+                self.others.iter().any(|object| object["kind"] == "MetricProvider" && key_of(object).1 == name);
             if !is_known && name != "default" {
                 self.notes.push(format!("MetricProvider {name} is not in the input and is assumed"));
                 self.others.push(json!({
@@ -173,7 +189,9 @@ mod tests {
     fn what_is_no_rollout_is_told() {
         let told = |text: &str| format!("{:#}", read(&[("stdin".into(), text.into())]).unwrap_err());
         assert!(told("kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}").contains("no Rollout of serin.dev"));
-        assert!(told("kind: Rollout\napiVersion: argoproj.io/v1alpha1\nmetadata: {name: a}").contains("is of argoproj.io"));
+        assert!(
+            told("kind: Rollout\napiVersion: argoproj.io/v1alpha1\nmetadata: {name: a}").contains("is of argoproj.io")
+        );
         assert!(told("kind: [").starts_with("read stdin"));
     }
 }

@@ -23,6 +23,9 @@ use crate::plan::revision;
 /// How old the newest thing that a controller knows may be, faults and all: a pass may still act on it.
 const STALE: Duration = Duration::from_secs(20);
 
+/// How late an abort may be: every controller killed, the longest outage, the longest back-off.
+const LATE: Duration = Duration::from_secs(120);
+
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
@@ -60,6 +63,7 @@ pub struct Model {
     has_jumped: bool,
     jumped_at: Option<Instant>,
     stable_lacked: Option<Instant>,
+    is_late: bool,
     /// What must not be and was.
     pub broken: Vec<Broken>,
 }
@@ -82,6 +86,7 @@ impl Model {
             has_jumped: false,
             jumped_at: None,
             stable_lacked: None,
+            is_late: false,
             broken: Vec::new(),
         }
     }
@@ -116,7 +121,11 @@ impl Model {
     /// The routes that Git holds, by plural.
     pub fn git_routes(&self) -> Vec<(String, Value)> {
         let is_route = |plural: &str| ["virtualservices", "destinationrules", "services"].contains(&plural);
-        self.git.iter().filter(|((plural, _), _)| is_route(plural)).map(|((plural, _), git)| (plural.clone(), git.clone())).collect()
+        self.git
+            .iter()
+            .filter(|((plural, _), _)| is_route(plural))
+            .map(|((plural, _), git)| (plural.clone(), git.clone()))
+            .collect()
     }
 
     /// The hash that Git asks for.
@@ -134,7 +143,8 @@ impl Model {
                 }
                 self.take_weights(cluster, is_own, answered);
             }
-            "replicasets" if is_own => self.check_scale(change, mesh),
+            // Without a route the Service sends requests to every pod: then only scaling down keeps them from a revision.
+            "replicasets" if is_own && !cluster.list("virtualservices").is_empty() => self.check_scale(change, mesh),
             "rollouts" => self.take_status(&change.object["status"], answered),
             _ => {}
         }
@@ -174,7 +184,12 @@ impl Model {
             self.breaks("S1", format!("{} {name}: fields of others were changed: {own} was {git}", change.plural));
         }
         for route in ["http", "tls", "tcp"].iter().flat_map(|key| change.object["spec"][key].as_array()).flatten() {
-            let weights: Vec<i64> = route["route"].as_array().into_iter().flatten().map(|one| one["weight"].as_i64().unwrap_or(0)).collect();
+            let weights: Vec<i64> = route["route"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|one| one["weight"].as_i64().unwrap_or(0))
+                .collect();
             if weights.len() > 1 && weights.iter().sum::<i64>() != 100 {
                 self.breaks("S1", format!("{name}: weights {weights:?} do not sum to 100"));
             }
@@ -204,7 +219,13 @@ impl Model {
     /// S3, S5, S7: a canary gets more weight only while Git asks for it, it has not failed, and what comes before is passed.
     fn check_raise(&mut self, revision: &str, weight: f64, answered: &[Answered]) {
         let now = Instant::now();
-        let ended = self.specs.iter().zip(self.specs.iter().skip(1)).rev().find(|(spec, _)| spec.hash == revision).map(|(_, next)| next.at);
+        let ended = self
+            .specs
+            .iter()
+            .zip(self.specs.iter().skip(1))
+            .rev()
+            .find(|(spec, _)| spec.hash == revision)
+            .map(|(_, next)| next.at);
         let is_wanted = self.wanted() == Some(revision) || ended.is_some_and(|ended| now - ended < STALE);
         if !is_wanted {
             self.breaks("S3", format!("{revision} gets {weight}%, and Git has asked for another revision for long"));
@@ -260,10 +281,12 @@ impl Model {
             let Some(text) = pause["duration"].as_str() else {
                 return Some("nobody promoted it".into());
             };
-            let pause = DurationText::Text(text.to_owned()).parse().ok().and_then(|pause| Duration::try_from(pause).ok())?;
+            let pause =
+                DurationText::Text(text.to_owned()).parse().ok().and_then(|pause| Duration::try_from(pause).ok())?;
             let passed = since.elapsed();
             *since += pause;
-            return (passed < pause && !self.has_jumped).then(|| format!("paused {} of {} ms", passed.as_millis(), pause.as_millis()));
+            return (passed < pause && !self.has_jumped)
+                .then(|| format!("paused {} of {} ms", passed.as_millis(), pause.as_millis()));
         }
         let analysis = step.get("analysis")?;
         for template in analysis["templates"].as_array().into_iter().flatten() {
@@ -271,7 +294,10 @@ impl Model {
                 let good = good_answers(answered, revision, &metric.name, *since);
                 let wanted = usize::try_from(metric.count - metric.failure_limit).unwrap_or(0);
                 if good < wanted {
-                    return Some(format!("{} has {good} good answers since its weight is in force and needs {wanted}", metric.name));
+                    return Some(format!(
+                        "{} has {good} good answers since its weight is in force and needs {wanted}",
+                        metric.name
+                    ));
                 }
             }
         }
@@ -282,7 +308,8 @@ impl Model {
     fn reached_at(&self, revision: &str, weight: f64, since: Instant) -> Option<Instant> {
         let first = |weights: &Weights, since: Instant| {
             let later = weights.iter().find(|(at, own)| *at >= since && *own + 0.01 >= weight).map(|(at, _)| *at);
-            let already = weights.iter().rev().find(|(at, _)| *at < since).is_some_and(|(_, own)| *own + 0.01 >= weight);
+            let already =
+                weights.iter().rev().find(|(at, _)| *at < since).is_some_and(|(_, own)| *own + 0.01 >= weight);
             if already { Some(since) } else { later }
         };
         let asked = first(self.assigned.get(revision)?, since)?;
@@ -340,7 +367,10 @@ impl Model {
             let newest = started.values().max_by_key(|answers| answers.values().map(|answer| answer.asked_at).max());
             let Some(answers) = newest else { continue };
             let limit = limits.get(metric).copied().unwrap_or(0);
-            let mut failures = answers.values().filter(|answer| answer.assessment == Some(Assessment::Failure)).map(|answer| answer.answered_at);
+            let mut failures = answers
+                .values()
+                .filter(|answer| answer.assessment == Some(Assessment::Failure))
+                .map(|answer| answer.answered_at);
             let decisive = failures.nth(usize::try_from(limit).unwrap_or(0));
             failed = failed.into_iter().chain(decisive).min();
         }
@@ -362,7 +392,8 @@ impl Model {
         let is = if change.is_removal() { 0 } else { wanted(set) };
         let revision = set["metadata"]["labels"][names::REVISION_HASH].as_str().unwrap_or_default().to_owned();
         let replicas = self.specs.last().and_then(|spec| spec.value["replicas"].as_i64()).unwrap_or(1);
-        let is_routed = self.specs.last().is_some_and(|spec| spec.value["strategy"]["canary"].get("trafficRouting").is_some());
+        let is_routed =
+            self.specs.last().is_some_and(|spec| spec.value["strategy"]["canary"].get("trafficRouting").is_some());
         let has_jumped = self.jumped_at.is_some_and(|jumped| jumped.elapsed() < STALE);
         if is > 0 || was == 0 || replicas == 0 || !is_routed || has_jumped {
             return;
@@ -373,6 +404,26 @@ impl Model {
         } else if let Some(last) = mesh.last_weight_at(&revision).filter(|last| last.elapsed() < self.drain) {
             let left = self.drain.saturating_sub(last.elapsed());
             self.breaks("S4", format!("{revision} loses its last pod {} ms before it is drained", left.as_millis()));
+        }
+    }
+
+    /// S6: a metric that failed is followed by an abort, whatever else goes wrong.
+    fn check_abort(&mut self, answered: &[Answered]) {
+        let Some(wanted) = self.wanted().map(str::to_owned) else { return };
+        let is_excused = self.aborted.as_ref() == Some(&wanted)
+            || self.stable.as_ref() == Some(&wanted)
+            || self.has_jumped
+            || self.acts.iter().any(|(_, action)| action.starts_with("promote"));
+        let has_failed = answered.iter().any(|answer| answer.assessment == Some(Assessment::Failure));
+        if is_excused || !has_failed || self.is_late {
+            return;
+        }
+        if let Some(failed) = self.failed_at(&wanted, answered).filter(|failed| failed.elapsed() > LATE) {
+            self.is_late = true;
+            self.breaks(
+                "S6",
+                format!("{wanted} is not aborted {} s after its metric failed", failed.elapsed().as_secs()),
+            );
         }
     }
 
@@ -392,6 +443,7 @@ impl Model {
             self.stable_since = Some(Instant::now());
         }
         self.aborted = text(&status["aborted"]["hash"]);
+        self.check_abort(answered);
     }
 }
 
@@ -403,7 +455,10 @@ struct Metric {
 
 fn good_answers(answered: &[Answered], revision: &str, metric: &str, since: Instant) -> usize {
     let good = answered.iter().filter(|answer| {
-        answer.revision == revision && answer.metric == metric && answer.asked_at >= since && answer.assessment == Some(Assessment::Success)
+        answer.revision == revision
+            && answer.metric == metric
+            && answer.asked_at >= since
+            && answer.assessment == Some(Assessment::Success)
     });
     good.map(|answer| &answer.id).collect::<std::collections::BTreeSet<_>>().len()
 }
@@ -415,8 +470,13 @@ fn assigned(cluster: &Cluster) -> BTreeMap<String, f64> {
     let short = |host: &Value| host.as_str().unwrap_or_default().split('.').next().unwrap_or_default().to_owned();
     let revision = |destination: &Value| {
         let host = short(&destination["host"]);
-        let subsets = rules.iter().filter(|rule| short(&rule["spec"]["host"]) == host).filter_map(|rule| rule["spec"]["subsets"].as_array());
-        let subset = subsets.flatten().find(|subset| !destination["subset"].is_null() && subset["name"] == destination["subset"]);
+        let subsets = rules
+            .iter()
+            .filter(|rule| short(&rule["spec"]["host"]) == host)
+            .filter_map(|rule| rule["spec"]["subsets"].as_array());
+        let subset = subsets
+            .flatten()
+            .find(|subset| !destination["subset"].is_null() && subset["name"] == destination["subset"]);
         let service = services.iter().find(|service| service["metadata"]["name"] == json!(host));
         let label = subset.map(|subset| &subset["labels"][names::REVISION_HASH]);
         let label = label.or_else(|| service.map(|service| &service["spec"]["selector"][names::REVISION_HASH]));

@@ -207,7 +207,10 @@ impl tower::Service<Request<Body>> for Wire {
 }
 
 /// A watch's lines, until the connection is cut.
-fn until_cut(body: UnsyncBoxBody<Bytes, std::convert::Infallible>, link: Arc<Link>) -> UnsyncBoxBody<Bytes, std::convert::Infallible> {
+fn until_cut(
+    body: UnsyncBoxBody<Bytes, std::convert::Infallible>,
+    link: Arc<Link>,
+) -> UnsyncBoxBody<Bytes, std::convert::Infallible> {
     let frames = futures::stream::unfold((body, link), |(mut body, link)| async move {
         if link.is_cut() {
             return None;

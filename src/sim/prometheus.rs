@@ -122,7 +122,8 @@ impl Prometheus {
     /// The conditions of a metric.
     fn conditions(&self, metric: &str) -> (Option<String>, Option<String>) {
         let templates = ["analysistemplates", "clusteranalysistemplates"].map(|plural| self.cluster.list(plural));
-        let metrics = templates.iter().flatten().filter_map(|template| template["spec"]["metrics"].as_array()).flatten();
+        let metrics =
+            templates.iter().flatten().filter_map(|template| template["spec"]["metrics"].as_array()).flatten();
         let own = metrics.filter(|one| one["name"] == metric).next().cloned().unwrap_or_default();
         let text = |key: &str| own[key].as_str().map(str::to_owned);
         (text("successCondition"), text("failureCondition"))
@@ -207,7 +208,8 @@ impl Meter for Asker {
                 Ok(Sample::Vector(numbers)) => numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(", "),
                 Err(error) => error.clone(),
             };
-            let answered = Answered { id: query.id, revision, metric, asked_at, answered_at: Instant::now(), assessment, value };
+            let answered =
+                Answered { id: query.id, revision, metric, asked_at, answered_at: Instant::now(), assessment, value };
             prometheus.inner().answered.push(answered);
             outcome
         }

@@ -101,7 +101,14 @@ pub struct Point {
 impl Record {
     /// Nothing has happened.
     pub fn new(began: Instant) -> Self {
-        Self { began, measured: 0, status: RolloutStatus::default(), lines: Vec::new(), points: Vec::new(), measurements: Vec::new() }
+        Self {
+            began,
+            measured: 0,
+            status: RolloutStatus::default(),
+            lines: Vec::new(),
+            points: Vec::new(),
+            measurements: Vec::new(),
+        }
     }
 
     fn now(&self) -> u64 {
@@ -148,7 +155,13 @@ impl Record {
         if change.plural == "rolloutactions" {
             return;
         }
-        let verb = if change.is_removal() { "delete" } else if change.before.is_none() { "create" } else { "write" };
+        let verb = if change.is_removal() {
+            "delete"
+        } else if change.before.is_none() {
+            "create"
+        } else {
+            "write"
+        };
         let text = format!("{verb} {} {}{}", change.plural, key_of(&change.object).1, detail(change));
         self.line(Kind::Write, text);
     }
@@ -161,7 +174,8 @@ impl Record {
         if status.message != self.status.message {
             self.line(Kind::Message, status.message.clone());
         }
-        let pods = |side: Option<&crate::api::status::RevisionStatus>| side.map_or((0, 0), |side| (side.replicas, side.ready));
+        let pods =
+            |side: Option<&crate::api::status::RevisionStatus>| side.map_or((0, 0), |side| (side.replicas, side.ready));
         self.points.push(Point {
             at: self.now(),
             phase: status.phase.map(|phase| phase.to_string()).unwrap_or_default(),

@@ -115,7 +115,9 @@ pub fn built_in(name: &str) -> Option<anyhow::Result<Scenario>> {
             let weight = name.strip_prefix("errors-from=")?.trim_end_matches('%');
             match weight.parse() {
                 Ok(weight @ 0..=100) => scenario.metrics.push(bad("bad", Some(weight))),
-                Ok(_) | Err(_) => return Some(Err(anyhow::anyhow!("{name}: write a weight from 0% to 100%, as in errors-from=50%"))),
+                Ok(_) | Err(_) => {
+                    return Some(Err(anyhow::anyhow!("{name}: write a weight from 0% to 100%, as in errors-from=50%")));
+                }
             }
         }
     }
@@ -186,9 +188,10 @@ impl EventText {
             None => None,
             Some("up") => Some(Event::Prometheus(Health::Up)),
             Some("down") => Some(Event::Prometheus(Health::Down)),
-            Some(needs) => {
-                Some(Event::Prometheus(Health::Slow(millis(Some(&DurationText::Text(needs.to_owned()))).context("prometheus: write up, down or a duration")?)))
-            }
+            Some(needs) => Some(Event::Prometheus(Health::Slow(
+                millis(Some(&DurationText::Text(needs.to_owned())))
+                    .context("prometheus: write up, down or a duration")?,
+            ))),
         });
         found.extend(self.revert_routes.map(|_| Event::RevertRoutes));
         if let Some(pause) = &self.kill {
@@ -199,7 +202,9 @@ impl EventText {
         }
         match found.pop() {
             Some(event) if found.is_empty() => Ok(event),
-            _ => bail!("write exactly one of act, commit, replicas, pods, evict, prometheus, revertRoutes, kill, outage beside after"),
+            _ => bail!(
+                "write exactly one of act, commit, replicas, pods, evict, prometheus, revertRoutes, kill, outage beside after"
+            ),
         }
     }
 }

@@ -67,7 +67,10 @@ impl Summary {
         let took = ended.map_or(0, |point| point.at);
         let served = |is_new: bool| {
             let served = ended.iter().flat_map(|point| &point.served);
-            served.filter(|(hash, _)| (**hash == report.end.wanted) == is_new).map(|(_, requests)| requests).sum::<f64>()
+            served
+                .filter(|(hash, _)| (**hash == report.end.wanted) == is_new)
+                .map(|(_, requests)| requests)
+                .sum::<f64>()
         };
         let lines = report.record.lines.iter().filter(|line| line.at >= commit_at);
         let lines = lines.map(|line| Line { at: since(line.at), ..line.clone() }).collect();
@@ -91,7 +94,11 @@ impl Summary {
             steps: rollout.map(steps).unwrap_or_default(),
             measurements: measurements.map(|one| Measured { at: since(one.at), ..one.clone() }).collect(),
             lines,
-            broken: report.broken.iter().map(|one| format!("{} ms {}: {}", since(one.at), one.rule, one.message)).collect(),
+            broken: report
+                .broken
+                .iter()
+                .map(|one| format!("{} ms {}: {}", since(one.at), one.rule, one.message))
+                .collect(),
             points,
         }
     }

@@ -1,8 +1,8 @@
 //! Where a story plays: the cluster, pods, proxies, Prometheus and the real controllers, on virtual time.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -166,7 +166,8 @@ impl<'a> Stage<'a> {
             let ends = [self.last_write + REST, self.at(self.story.ends_at)].into_iter().filter(|at| *at > now).min();
             let start = self.starts.values().copied().min();
             let opens = self.opens.filter(|at| *at > now);
-            let wake = [next, fair_at, event, ends, start, self.promotes_at, opens].into_iter().flatten().min().unwrap_or(now);
+            let wake =
+                [next, fair_at, event, ends, start, self.promotes_at, opens].into_iter().flatten().min().unwrap_or(now);
             tokio::select! {
                 biased;
                 Some(kill) = self.kills.recv() => self.kill(kill.controller, kill.pause),
@@ -218,7 +219,8 @@ impl<'a> Stage<'a> {
         if change.plural == "rollouts" {
             self.see_pause(&change.object);
         }
-        if change.plural == "rollouts" && change.object.pointer("/status/phase").is_some_and(|phase| phase == "Healthy") {
+        if change.plural == "rollouts" && change.object.pointer("/status/phase").is_some_and(|phase| phase == "Healthy")
+        {
             let from = self.at(self.story.requests_from);
             self.opens.get_or_insert_with(|| from.max(Instant::now() + self.settles));
         }
@@ -227,7 +229,9 @@ impl<'a> Stage<'a> {
     /// A person who promotes pauses notices one.
     fn see_pause(&mut self, rollout: &Value) {
         let waits = rollout.pointer("/status/blockedBy").and_then(Value::as_array).into_iter().flatten();
-        let is_pause = |wait: &&Value| wait.get("reason").is_some_and(|reason| reason == "PausedByStep") && wait.get("until").is_none();
+        let is_pause = |wait: &&Value| {
+            wait.get("reason").is_some_and(|reason| reason == "PausedByStep") && wait.get("until").is_none()
+        };
         let pauses = waits.filter(is_pause).count() > 0;
         let patience = self.story.promotes_after.filter(|_| pauses).map(Duration::from_millis);
         self.promotes_at = patience.map(|patience| self.promotes_at.unwrap_or_else(|| Instant::now() + patience));
@@ -320,11 +324,15 @@ impl<'a> Stage<'a> {
 
     fn act(&mut self, action: &str) {
         let Some(rollout) = self.cluster.get("rollouts", &self.namespace, &self.name) else { return };
-        let revision = rollout.pointer("/status/canary/hash").or_else(|| rollout.pointer("/status/stable/hash")).cloned();
+        let revision =
+            rollout.pointer("/status/canary/hash").or_else(|| rollout.pointer("/status/stable/hash")).cloned();
         let step = rollout.pointer("/status/currentStepIndex").cloned().unwrap_or(json!(0));
         self.acts += 1;
-        let mut spec = json!({"rollout": self.name, "revision": revision, "action": action, "reason": "the story says so"});
-        if action == "promote" && let Some(spec) = spec.as_object_mut() {
+        let mut spec =
+            json!({"rollout": self.name, "revision": revision, "action": action, "reason": "the story says so"});
+        if action == "promote"
+            && let Some(spec) = spec.as_object_mut()
+        {
             spec.insert("step".into(), step);
         }
         let object = json!({

@@ -44,7 +44,6 @@ pub struct At {
     /// Milliseconds since the beginning.
     pub at: u64,
     /// What happens.
-    #[serde(flatten)]
     pub event: Event,
 }
 
@@ -223,10 +222,14 @@ impl fmt::Display for Event {
                     (None, None) => write!(f, "Git brings {spec}"),
                 }
             }
-            Self::Apply(object) => write!(f, "Git brings {}", object.get("kind").and_then(Value::as_str).unwrap_or("an object")),
+            Self::Apply(object) => {
+                write!(f, "Git brings {}", object.get("kind").and_then(Value::as_str).unwrap_or("an object"))
+            }
             Self::Delete(plural, name) => write!(f, "somebody deletes {plural} {name}"),
             Self::Act(action) => write!(f, "somebody asks for: {action}"),
-            Self::Pods(image, Pods::ReadyAfter(after)) => write!(f, "pods of {image} are ready after {}", seconds(after)),
+            Self::Pods(image, Pods::ReadyAfter(after)) => {
+                write!(f, "pods of {image} are ready after {}", seconds(after))
+            }
             Self::Pods(image, Pods::Unready(count)) => write!(f, "{count} pods of {image} are never ready"),
             Self::Pods(image, Pods::Flapping(period)) => write!(f, "pods of {image} flap every {}", seconds(period)),
             Self::Evict(image, count) => write!(f, "{count} pods of {image} are gone"),

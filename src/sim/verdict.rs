@@ -88,7 +88,9 @@ fn check_abort(story: &Story, left: &mut Left, status: &RolloutStatus, wanted: &
             let has_reason = match aborted.reason.as_str() {
                 "AnalysisFailed" => failed,
                 "AbortedByAction" => has_acted("abort"),
-                "ProgressDeadlineExceeded" => !is_gentle(story) || events().any(|event| matches!(event, Event::Pods(..))),
+                "ProgressDeadlineExceeded" => {
+                    !is_gentle(story) || events().any(|event| matches!(event, Event::Pods(..)))
+                }
                 _ => false,
             };
             if !has_reason {
@@ -126,7 +128,10 @@ fn check_rest(left: &mut Left, rollout: &Value, stable: Option<&str>) {
 /// Whether no pod dies or is not ready that was, and no route is taken away: then no request may be lost.
 pub fn is_gentle(story: &Story) -> bool {
     story.events.iter().all(|at| match &at.event {
-        Event::Pods(_, Pods::Flapping(_) | Pods::Unready(_)) | Event::Evict(..) | Event::Delete(..) | Event::RevertRoutes => false,
+        Event::Pods(_, Pods::Flapping(_) | Pods::Unready(_))
+        | Event::Evict(..)
+        | Event::Delete(..)
+        | Event::RevertRoutes => false,
         Event::Act(action) => action != "restart",
         Event::Commit(spec) => spec.get("replicas").is_none_or(|replicas| replicas.as_i64() > Some(0)),
         Event::Apply(_)

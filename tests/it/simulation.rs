@@ -1,16 +1,23 @@
-//! Many seeds: the real controller under faults, checked by the model (src/sim/model.rs).
+//! Many seeds: the real controller under faults, checked by the model (src/sim/model.rs); and the stories that once failed.
+//!
+//! `SIMULATION_SEEDS=2000..20000` runs others, `SIMULATION_KEEP=1` writes what is broken into `simulations/`, shortened.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use serin::sim::draw::{self, Wildness};
+use serin::sim::shrink::shrink;
 use serin::sim::story::Story;
 use serin::sim::{self, Report};
 
+#[expect(clippy::disallowed_methods, reason = "the length of a soak is the environment's to say")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// Seeds in every run, as many as `SIMULATION_SEEDS` says in a long one.
 fn seeds() -> std::ops::Range<u64> {
-    #[expect(clippy::disallowed_methods, reason = "the length of a soak is the environment's to say")]
-    let text = std::env::var("SIMULATION_SEEDS").unwrap_or_else(|_| "0..2000".into());
+    let text = environment("SIMULATION_SEEDS").unwrap_or_else(|| "0..2000".into());
     let (from, to) = text.split_once("..").expect("write SIMULATION_SEEDS=0..2000");
     from.parse().expect("a number")..to.parse().expect("a number")
 }
@@ -52,15 +59,47 @@ fn every_seed_stays_safe_and_comes_to_rest() {
         if shows {
             println!("{}", transcript(&report));
         }
+        if !broken.is_empty() && environment("SIMULATION_KEEP").is_some() {
+            keep(story);
+        }
         if !broken.is_empty() {
             told.lock().unwrap().insert(story.seed, broken.join("\n    "));
         }
     })
     .unwrap();
-    let (injected, ends, told) = (injected.into_inner().unwrap(), ends.into_inner().unwrap(), told.into_inner().unwrap());
+    let (injected, ends, told) =
+        (injected.into_inner().unwrap(), ends.into_inner().unwrap(), told.into_inner().unwrap());
     println!("ends: {ends:?}\n{} kinds of faults: {injected:?}", injected.len());
     let told: Vec<String> = told.iter().map(|(seed, told)| format!("seed {seed}:\n    {told}")).collect();
     assert!(told.is_empty(), "{} seeds are broken:\n{}", told.len(), told.join("\n"));
+}
+
+/// Shortens a broken story and writes it beside this file.
+fn keep(story: &Story) {
+    let shortest = shrink(story.clone(), |story| !broken(story, &sim::run(story).unwrap()).is_empty());
+    let path = format!("{FOLDER}/seed-{}.json", story.seed);
+    std::fs::write(path, serde_json::to_string_pretty(&shortest).unwrap() + "\n").unwrap();
+}
+
+/// Stories that were broken once: each has the bug's name.
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/simulations");
+
+#[test]
+fn what_was_broken_once_stays_whole() {
+    let mut told = Vec::new();
+    for entry in std::fs::read_dir(FOLDER).unwrap() {
+        let path = entry.unwrap().path();
+        let story: Story = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let report = sim::run(&story).unwrap();
+        let broken = broken(&story, &report);
+        if !broken.is_empty() {
+            told.push(format!("{}:\n    {}", path.display(), broken.join("\n    ")));
+            if environment("SIMULATION_KEEP").is_some() {
+                keep(&story);
+            }
+        }
+    }
+    assert!(told.is_empty(), "{}", told.join("\n"));
 }
 
 #[test]

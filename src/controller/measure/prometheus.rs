@@ -301,10 +301,7 @@ mod tests {
             .map(|_| tokio::spawn(meter.measure(query("slow"), MetricProviderSpec::at(&hangs))))
             .collect();
         let fast = serve(r#"{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}"#).await;
-        assert_eq!(
-            meter.measure(query("fast"), MetricProviderSpec::at(&fast)).await,
-            Ok(Sample::Scalar(1.0))
-        );
+        assert_eq!(meter.measure(query("fast"), MetricProviderSpec::at(&fast)).await, Ok(Sample::Scalar(1.0)));
         assert!(slow.iter().all(|task| !task.is_finished()));
         slow.iter().for_each(tokio::task::JoinHandle::abort);
     }

@@ -28,7 +28,8 @@ pub fn svg(summary: &Summary) -> String {
     metrics.dedup();
     let lanes = metrics.iter().fold(0.0, |height, _| height + METRIC);
     let height = TOP + LANE + GAP + LANE + GAP + lanes + 44.0;
-    let end = summary.points.last().map_or(0, |point| point.at).min(summary.took + summary.took / 8 + 10_000).max(1_000);
+    let end =
+        summary.points.last().map_or(0, |point| point.at).min(summary.took + summary.took / 8 + 10_000).max(1_000);
     let scale = Scale { end };
     let mut out = String::new();
     let _ = write!(
@@ -77,7 +78,12 @@ fn axis(out: &mut String, scale: &Scale, bottom: f64) {
     for number in 0..=scale.end / step {
         let x = scale.x(number * step);
         let _ = writeln!(out, r##"<line x1="{x:.1}" y1="{TOP}" x2="{x:.1}" y2="{bottom:.1}" stroke="#eeeeee"/>"##);
-        let _ = writeln!(out, r##"<text x="{x:.1}" y="{:.1}" fill="#616161" text-anchor="middle">{}</text>"##, bottom + 18.0, clock(number * step));
+        let _ = writeln!(
+            out,
+            r##"<text x="{x:.1}" y="{:.1}" fill="#616161" text-anchor="middle">{}</text>"##,
+            bottom + 18.0,
+            clock(number * step)
+        );
     }
 }
 
@@ -103,8 +109,17 @@ fn stairs(points: &[(f64, f64)], end: f64) -> String {
 fn lane(out: &mut String, title: &str, top: f64, ticks: &[(f64, String)]) {
     let _ = writeln!(out, r##"<text x="16" y="{:.1}" font-weight="600">{title}</text>"##, top + 12.0);
     for (y, text) in ticks {
-        let _ = writeln!(out, r##"<line x1="{LEFT}" y1="{y:.1}" x2="{:.1}" y2="{y:.1}" stroke="#e0e0e0"/>"##, WIDTH - RIGHT);
-        let _ = writeln!(out, r##"<text x="{:.1}" y="{:.1}" fill="#616161" text-anchor="end">{text}</text>"##, LEFT - 8.0, y + 4.0);
+        let _ = writeln!(
+            out,
+            r##"<line x1="{LEFT}" y1="{y:.1}" x2="{:.1}" y2="{y:.1}" stroke="#e0e0e0"/>"##,
+            WIDTH - RIGHT
+        );
+        let _ = writeln!(
+            out,
+            r##"<text x="{:.1}" y="{:.1}" fill="#616161" text-anchor="end">{text}</text>"##,
+            LEFT - 8.0,
+            y + 4.0
+        );
     }
 }
 
@@ -140,15 +155,24 @@ fn pods(out: &mut String, summary: &Summary, scale: &Scale, top: f64) {
     ] {
         let line: Vec<(f64, f64)> = summary.points.iter().map(|point| (scale.x(point.at), y(pick(point)))).collect();
         let path = stairs(&line, scale.x(scale.end));
-        let _ = writeln!(out, r##"<path d="{path}" fill="none" stroke="{color}" stroke-width="2"><title>{name}</title></path>"##);
+        let _ = writeln!(
+            out,
+            r##"<path d="{path}" fill="none" stroke="{color}" stroke-width="2"><title>{name}</title></path>"##
+        );
     }
-    let _ = writeln!(out, r##"<text x="16" y="{:.1}" fill="{GREEN}">stable</text><text x="16" y="{:.1}" fill="{AMBER}">canary</text>"##, top + 30.0, top + 46.0);
+    let _ = writeln!(
+        out,
+        r##"<text x="16" y="{:.1}" fill="{GREEN}">stable</text><text x="16" y="{:.1}" fill="{AMBER}">canary</text>"##,
+        top + 30.0,
+        top + 46.0
+    );
 }
 
 fn measurements(out: &mut String, summary: &Summary, metrics: &[&str], scale: &Scale, top: f64) {
     let mut y = top + METRIC / 2.0;
     for metric in metrics {
-        let _ = writeln!(out, r##"<text x="16" y="{:.1}" font-weight="600">{}</text>"##, y + 4.0, escape(&cut(metric, 14)));
+        let _ =
+            writeln!(out, r##"<text x="16" y="{:.1}" font-weight="600">{}</text>"##, y + 4.0, escape(&cut(metric, 14)));
         for one in summary.measurements.iter().filter(|one| one.metric == *metric) {
             let color = match one.says {
                 "good" => GREEN,
@@ -174,5 +198,9 @@ fn escape(text: &str) -> String {
 }
 
 fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most { text.to_owned() } else { format!("{}…", text.chars().take(most - 1).collect::<String>()) }
+    if text.chars().count() <= most {
+        text.to_owned()
+    } else {
+        format!("{}…", text.chars().take(most - 1).collect::<String>())
+    }
 }

@@ -38,14 +38,23 @@ pub fn text(summary: &Summary) -> String {
 /// The points at which the weight or the pods changed.
 fn points(points: &[Point]) -> impl Iterator<Item = &Point> {
     let state = |point: &Point| (point.weight, point.stable, point.canary);
-    points.iter().enumerate().filter(move |(at, point)| at.checked_sub(1).and_then(|at| points.get(at)).is_none_or(|before| state(before) != state(point))).map(|(_, point)| point)
+    points
+        .iter()
+        .enumerate()
+        .filter(move |(at, point)| {
+            at.checked_sub(1).and_then(|at| points.get(at)).is_none_or(|before| state(before) != state(point))
+        })
+        .map(|(_, point)| point)
 }
 
 fn row(point: &Point) -> String {
     let filled = usize::try_from(point.weight).unwrap_or(0) * BAR / 100;
     let bar = format!("{}{}", "█".repeat(filled), "░".repeat(BAR - filled.min(BAR)));
     let step = point.step.map_or(String::new(), |step| format!("   step {}", step + 1));
-    format!("{bar} {:>3}%  canary {}/{}  stable {}/{}{step}", point.weight, point.canary.1, point.canary.0, point.stable.1, point.stable.0)
+    format!(
+        "{bar} {:>3}%  canary {}/{}  stable {}/{}{step}",
+        point.weight, point.canary.1, point.canary.0, point.stable.1, point.stable.0
+    )
 }
 
 /// What happened, measurements of the same metric that say the same put together.
@@ -57,7 +66,9 @@ fn lines(summary: &Summary) -> Vec<(u64, String)> {
             Kind::Note | Kind::Write | Kind::Message | Kind::Measurement => line.text.clone(),
         };
         match told.last_mut() {
-            Some((_, Kind::Measurement, before, times)) if line.kind == Kind::Measurement && *before == text => *times += 1,
+            Some((_, Kind::Measurement, before, times)) if line.kind == Kind::Measurement && *before == text => {
+                *times += 1
+            }
             _ => told.push((line.at, line.kind, text, 1)),
         }
     }
@@ -93,7 +104,12 @@ pub fn markdown(summary: &Summary) -> String {
     let _ = writeln!(out, "Steps: {}\n", summary.steps.join(" → "));
     let _ = writeln!(out, "| time | canary | pods canary / stable | what |\n|---|---|---|---|");
     let mut rows: Vec<(u64, usize, String)> = Vec::new();
-    let pods = |point: &Point| format!("| {}% | {}/{} · {}/{} | |", point.weight, point.canary.1, point.canary.0, point.stable.1, point.stable.0);
+    let pods = |point: &Point| {
+        format!(
+            "| {}% | {}/{} · {}/{} | |",
+            point.weight, point.canary.1, point.canary.0, point.stable.1, point.stable.0
+        )
+    };
     rows.extend(points(&summary.points).map(|point| (point.at, 1, pods(point))));
     rows.extend(lines(summary).into_iter().map(|(at, text)| (at, 0, format!("| | | {} |", text.replace('|', "\\|")))));
     rows.sort_by_key(|(at, order, _)| (*at, *order));

@@ -47,7 +47,7 @@ pub fn story(seed: u64) -> Story {
         "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec,
     }));
     let faults = draw.faults();
-    let controllers = if draw.is_so(0.2) { 2 } else { 1 };
+    let controllers = if draw.is_so(0.3) { 2 } else { 1 };
     let from = if wildness == Wildness::Silent { 100_000 } else { 0 };
     draw.api_faults(controllers, (from, last));
     draw.events.sort_by_key(|at| at.at);
@@ -62,6 +62,7 @@ pub fn story(seed: u64) -> Story {
         fair_at,
         heals: true,
         promotes_after: None,
+        gives_up_after: None,
         requests_from: 0,
         ends_at: fair_at + LONGEST,
     }
@@ -73,7 +74,7 @@ pub fn disturb(story: &Story, seed: u64) -> Story {
     let first = story.events.iter().map(|at| at.at).min().unwrap_or(0);
     let last = story.events.iter().map(|at| at.at).max().unwrap_or(0) + DISTURBED;
     let faults = draw.faults();
-    let controllers = if draw.is_so(0.2) { 2 } else { 1 };
+    let controllers = if draw.is_so(0.3) { 2 } else { 1 };
     draw.api_faults(controllers, (first, last));
     draw.events.sort_by_key(|at| at.at);
     Story { seed, controllers, events: draw.events, faults, fair_at: last, ..story.clone() }
@@ -319,7 +320,7 @@ impl Draw {
                     4 => Fault::Refused(504),
                     5 | 6 => Fault::AnswerLost,
                     7 => Fault::Hangs,
-                    8 => Fault::Late(self.seconds(0, 8)),
+                    8 => Fault::Late(self.seconds(0, 30)),
                     9 => Fault::KilledBefore(pause),
                     _ => Fault::KilledAfter(pause),
                 };

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::scenario::{Scenario, with_image};
 use super::story::{At, Event, Story};
+use crate::api::duration::DurationText;
 use crate::api::istio::{full_host, service_of};
 use crate::api::provider::MetricProviderSpec;
 use crate::embedded::store::{key_of, plural_of};
@@ -14,8 +15,10 @@ use crate::plan::observed::Settings;
 
 /// When the release is committed, in milliseconds, once the previous one has been available for so long.
 const COMMIT_AT: u64 = 60_000;
-/// The longest that a release may take, in milliseconds: two days.
-const LONGEST: u64 = 48 * 60 * 60 * 1000;
+/// The longest that a release may take, in milliseconds: thirty days.
+const LONGEST: u64 = 30 * 24 * 60 * 60 * 1000;
+/// How much longer than its longest step a release may be without progress, in milliseconds.
+const PATIENCE: u64 = 60 * 60 * 1000;
 
 /// What manifests hold.
 #[derive(Debug, Default)]
@@ -99,6 +102,7 @@ impl Input {
             fair_at: last,
             requests_from: commit_at,
             promotes_after: scenario.promotes_after()?,
+            gives_up_after: Some(self.longest_wait(&rollout) + scenario.promotes_after()?.unwrap_or(0)),
             ends_at: last + LONGEST,
             ..Story::default()
         })
@@ -136,6 +140,26 @@ impl Input {
             }));
         }
         self.assume_providers();
+    }
+
+    /// The longest that a release may be without progress, in milliseconds: its longest pause or analysis, and an hour.
+    fn longest_wait(&self, rollout: &Value) -> u64 {
+        let millis = |value: &Value| {
+            let text = serde_json::from_value::<DurationText>(value.clone()).ok();
+            text.and_then(|text| text.parse().ok())
+                .and_then(|duration| u64::try_from(duration.as_millis()).ok())
+                .unwrap_or(0)
+        };
+        let spec = &rollout["spec"];
+        let steps = spec["strategy"]["canary"]["steps"].as_array().into_iter().flatten();
+        let pauses = steps.map(|step| millis(&step["pause"]["duration"]));
+        let metrics = self.others.iter().filter_map(|object| object["spec"]["metrics"].as_array()).flatten();
+        let measured = metrics.map(|metric| {
+            let count = metric["count"].as_u64().or_else(|| metric["count"].as_str()?.parse().ok()).unwrap_or(1);
+            millis(&metric["initialDelay"]) + millis(&metric["interval"]).max(10_000) * count
+        });
+        let deadline = spec["progressDeadlineSeconds"].as_u64().unwrap_or(600) * 1000;
+        pauses.chain(measured).max().unwrap_or(0) + deadline + PATIENCE
     }
 
     fn assume_providers(&mut self) {

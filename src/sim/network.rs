@@ -110,6 +110,8 @@ impl Faults {
 /// One controller's connection; cut once and for all when the controller is killed.
 pub struct Link {
     controller: u8,
+    /// Numbers the starts of all controllers.
+    pub start: u64,
     faults: Arc<Faults>,
     is_cut: AtomicBool,
     cut: Notify,
@@ -117,8 +119,9 @@ pub struct Link {
 
 impl Link {
     /// A connection of a controller.
-    pub fn new(controller: u8, faults: &Arc<Faults>) -> Arc<Self> {
-        let link = Self { controller, faults: faults.clone(), is_cut: AtomicBool::new(false), cut: Notify::new() };
+    pub fn new(controller: u8, start: u64, faults: &Arc<Faults>) -> Arc<Self> {
+        let link =
+            Self { controller, start, faults: faults.clone(), is_cut: AtomicBool::new(false), cut: Notify::new() };
         Arc::new(link)
     }
 
@@ -189,7 +192,14 @@ impl tower::Service<Request<Body>> for Wire {
                 Some(Fault::Refused(code)) => return Ok(refused(code)),
                 Some(Fault::Hangs) => return std::future::pending().await,
                 Some(Fault::KilledBefore(pause)) => return link.kill(pause).await,
-                Some(Fault::Late(late)) => sleep(Duration::from_millis(late)).await,
+                Some(Fault::Late(late)) => {
+                    // It is on its way, whether or not somebody still waits for the answer.
+                    let carried_out = tokio::spawn(async move {
+                        sleep(Duration::from_millis(late)).await;
+                        server.call(request).await
+                    });
+                    return carried_out.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+                }
                 Some(Fault::AnswerLost) => {
                     server.call(request).await?;
                     return Err(io::Error::other("the connection broke before the answer came"));

@@ -49,6 +49,8 @@ pub struct Answered {
     pub revision: String,
     /// The metric.
     pub metric: String,
+    /// Which start of which controller asked.
+    pub asker: u64,
     /// When it was asked.
     pub asked_at: Instant,
     /// When the answer came.
@@ -208,8 +210,16 @@ impl Meter for Asker {
                 Ok(Sample::Vector(numbers)) => numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(", "),
                 Err(error) => error.clone(),
             };
-            let answered =
-                Answered { id: query.id, revision, metric, asked_at, answered_at: Instant::now(), assessment, value };
+            let answered = Answered {
+                id: query.id,
+                revision,
+                metric,
+                asker: link.start,
+                asked_at,
+                answered_at: Instant::now(),
+                assessment,
+                value,
+            };
             prometheus.inner().answered.push(answered);
             outcome
         }

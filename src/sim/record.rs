@@ -84,6 +84,8 @@ pub struct Point {
     pub message: String,
     /// What it waits for, the most important first.
     pub waits: Vec<String>,
+    /// The stable revision.
+    pub revision: String,
     /// Pods wanted and ready of stable.
     pub stable: (i32, i32),
     /// Pods wanted and ready of the canary.
@@ -183,6 +185,7 @@ impl Record {
             weight: status.canary.as_ref().map_or(0, |canary| canary.observed_weight),
             waits: status.blocked_by.iter().map(|wait| wait.reason.clone()).collect(),
             message: status.message.clone(),
+            revision: status.stable.as_ref().map(|stable| stable.hash.clone()).unwrap_or_default(),
             stable: pods(status.stable.as_ref()),
             canary: pods(status.canary.as_ref()),
             pods: status.replicas,

@@ -63,7 +63,7 @@ impl Summary {
         let before = all.iter().rev().find(|point| point.at < commit_at);
         let mut points: Vec<Point> = all.iter().filter(|point| point.at >= commit_at).cloned().collect();
         points.iter_mut().for_each(|point| point.at = since(point.at));
-        let ended = ended(&points, report.end.outcome);
+        let ended = ended(&points, report.end.outcome, &report.end.wanted);
         let took = ended.map_or(0, |point| point.at);
         let served = |is_new: bool| {
             let served = ended.iter().flat_map(|point| &point.served);
@@ -114,16 +114,20 @@ impl Summary {
         match self.outcome {
             Outcome::Promoted => format!("promoted after {took}"),
             Outcome::Aborted => format!("aborted after {took}: {}", self.message),
-            Outcome::Waiting => format!("waits for a person since {took}: {}", self.message),
-            Outcome::Stuck => format!("stuck since {took}: {}", self.message),
+            Outcome::Waiting => format!("waits for a person after {took}: {}", self.message),
+            Outcome::Stuck => format!("stuck after {took}: {}", self.message),
         }
     }
 }
 
 /// The first of the points that say the end.
-fn ended(points: &[Point], outcome: Outcome) -> Option<&Point> {
+fn ended<'a>(points: &'a [Point], outcome: Outcome, wanted: &str) -> Option<&'a Point> {
     let phase = match outcome {
-        Outcome::Promoted => "Healthy",
+        Outcome::Promoted => {
+            let is_stable = |point: &&Point| point.revision == wanted;
+            let is_at_rest = |point: &&Point| is_stable(point) && point.phase == "Healthy";
+            return points.iter().find(is_at_rest).or(points.iter().find(is_stable)).or(points.last());
+        }
         Outcome::Aborted => "Degraded",
         Outcome::Waiting | Outcome::Stuck => return points.last(),
     };

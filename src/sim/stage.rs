@@ -65,11 +65,21 @@ pub struct Stage<'a> {
     /// When the first requests come: once the first deployment's route has reached every proxy.
     opens: Option<Instant>,
     settles: Duration,
+    /// How far the Rollout is, and since when.
+    progress: (Progress, Instant),
     /// When a person promotes the pause that has no end.
     promotes_at: Option<Instant>,
     is_fair: bool,
     last_write: Instant,
     violations: Vec<Arc<Metrics>>,
+}
+
+/// How far a Rollout is.
+#[derive(Default, PartialEq)]
+struct Progress {
+    step: Option<i64>,
+    weight: Option<i64>,
+    is_decided: bool,
 }
 
 /// What a run leaves behind.
@@ -128,6 +138,7 @@ impl<'a> Stage<'a> {
             name,
             opens: None,
             settles: Duration::try_from(story.settings.route_wait()).unwrap_or_default(),
+            progress: (Progress::default(), began),
             promotes_at: None,
             is_fair: false,
             last_write: began,
@@ -158,7 +169,8 @@ impl<'a> Stage<'a> {
             if self.is_fair && coming.peek().is_none() && now >= self.last_write + REST {
                 break true;
             }
-            if now >= self.at(self.story.ends_at) {
+            let gives_up = self.gives_up_at().filter(|_| coming.peek().is_none());
+            if now >= self.at(self.story.ends_at) || gives_up.is_some_and(|at| at <= now) {
                 break false;
             }
             let fair_at = Some(self.at(self.story.fair_at)).filter(|_| !self.is_fair);
@@ -166,8 +178,11 @@ impl<'a> Stage<'a> {
             let ends = [self.last_write + REST, self.at(self.story.ends_at)].into_iter().filter(|at| *at > now).min();
             let start = self.starts.values().copied().min();
             let opens = self.opens.filter(|at| *at > now);
-            let wake =
-                [next, fair_at, event, ends, start, self.promotes_at, opens].into_iter().flatten().min().unwrap_or(now);
+            let wake = [next, fair_at, event, ends, start, self.promotes_at, opens, gives_up]
+                .into_iter()
+                .flatten()
+                .min()
+                .unwrap_or(now);
             tokio::select! {
                 biased;
                 Some(kill) = self.kills.recv() => self.kill(kill.controller, kill.pause),
@@ -176,6 +191,27 @@ impl<'a> Stage<'a> {
             }
         };
         self.end(is_at_rest)
+    }
+
+    /// When nothing is expected to come any more: long after the last progress, soon after the decision.
+    fn gives_up_at(&self) -> Option<Instant> {
+        let patience = Duration::from_millis(self.story.gives_up_after?);
+        let (progress, since) = &self.progress;
+        Some(*since + if progress.is_decided { REST } else { patience })
+    }
+
+    fn see_progress(&mut self, rollout: &Value) {
+        let status = rollout.get("status").cloned().unwrap_or_default();
+        let text = |path: &str| status.pointer(path).and_then(Value::as_str).map(str::to_owned);
+        let wanted = self.model.wanted().map(str::to_owned);
+        let progress = Progress {
+            step: status.get("currentStepIndex").and_then(Value::as_i64),
+            weight: status.pointer("/canary/observedWeight").and_then(Value::as_i64),
+            is_decided: wanted.is_some() && (text("/stable/hash") == wanted || text("/aborted/hash") == wanted),
+        };
+        if progress != self.progress.0 {
+            self.progress = (progress, Instant::now());
+        }
     }
 
     fn at(&self, milliseconds: u64) -> Instant {
@@ -218,6 +254,7 @@ impl<'a> Stage<'a> {
         self.record.see(change, &self.prometheus, &self.mesh.traffic);
         if change.plural == "rollouts" {
             self.see_pause(&change.object);
+            self.see_progress(&change.object);
         }
         if change.plural == "rollouts" && change.object.pointer("/status/phase").is_some_and(|phase| phase == "Healthy")
         {
@@ -375,7 +412,8 @@ impl<'a> Stage<'a> {
     }
 
     fn start(&mut self, number: u8) -> Controller {
-        let link = Link::new(number, &self.faults);
+        let start = u64::try_from(self.violations.len()).unwrap_or(u64::MAX);
+        let link = Link::new(number, start, &self.faults);
         let client = link.client(&self.cluster, SYSTEM);
         let (stop, stopped) = watch::channel(false);
         let (resign, resigned) = watch::channel(false);

@@ -32,6 +32,9 @@ pub struct Story {
     /// After how many milliseconds a person promotes a pause without an end; absent: nobody does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub promotes_after: Option<u64>,
+    /// After how many milliseconds without a step, a weight or a decision a run is at its end; absent: never for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gives_up_after: Option<u64>,
     /// When the first requests come at the earliest, in milliseconds.
     pub requests_from: u64,
     /// When the run ends at the latest, in milliseconds.

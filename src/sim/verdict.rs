@@ -49,7 +49,9 @@ pub fn judge(story: &Story, left: &mut Left) -> End {
     let stable = status.stable.as_ref().map(|stable| stable.hash.clone());
     let waits_for_people = ["PausedByStep", "PausedBySpec", "PausedByAction", "Inconclusive", "NoReplicas"];
     let is_waiting = status.blocked_by.iter().any(|wait| waits_for_people.contains(&wait.reason.as_str()));
-    let outcome = if status.phase == Some(Phase::Healthy) && stable.as_deref() == Some(&wanted) {
+    // Pods of a promoted revision may go on to misbehave as the scenario says.
+    let is_well = status.phase == Some(Phase::Healthy) || !story.heals;
+    let outcome = if is_well && status.canary.is_none() && stable.as_deref() == Some(&wanted) {
         Outcome::Promoted
     } else if status.aborted.as_ref().is_some_and(|aborted| aborted.hash == wanted) {
         Outcome::Aborted
@@ -58,13 +60,16 @@ pub fn judge(story: &Story, left: &mut Left) -> End {
     } else {
         Outcome::Stuck
     };
-    if outcome == Outcome::Stuck {
+    if !story.heals {
+        // What people's scenarios lead to is theirs to judge.
+    } else if outcome == Outcome::Stuck {
         left.model.breaks("liveness", format!("at the end it is {:?}: {}", status.phase, status.message));
     } else if !left.is_at_rest && outcome != Outcome::Waiting {
         left.model.breaks("rest", format!("it never comes to rest: {}", status.message));
     }
     check_abort(story, left, &status, &wanted);
-    if matches!(outcome, Outcome::Promoted | Outcome::Aborted) && left.is_at_rest {
+    check_questions(left);
+    if story.heals && matches!(outcome, Outcome::Promoted | Outcome::Aborted) && left.is_at_rest {
         check_rest(left, &rollout, stable.as_deref());
     }
     check_traffic(story, left);
@@ -96,6 +101,16 @@ fn check_abort(story: &Story, left: &mut Left, status: &RolloutStatus, wanted: &
             if !has_reason {
                 left.model.breaks("end", format!("aborted without reason: {} {}", aborted.reason, aborted.message));
             }
+        }
+    }
+}
+
+/// A controller asks nothing twice: answers are kept until they are recorded.
+fn check_questions(left: &mut Left) {
+    let mut asked = std::collections::BTreeSet::new();
+    for answered in left.prometheus.answered() {
+        if !asked.insert((answered.asker, answered.id.clone())) {
+            left.model.breaks("once", format!("{} is asked twice by the same controller", answered.id));
         }
     }
 }

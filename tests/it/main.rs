@@ -8,6 +8,7 @@ mod golden;
 mod law;
 mod scale;
 mod shell;
+mod simulate;
 mod simulation;
 mod support;
 mod tidy;

@@ -64,6 +64,7 @@ pub struct Model {
     jumped_at: Option<Instant>,
     stable_lacked: Option<Instant>,
     is_late: bool,
+    attempt: ((String, String), i64),
     /// What must not be and was.
     pub broken: Vec<Broken>,
 }
@@ -87,6 +88,7 @@ impl Model {
             jumped_at: None,
             stable_lacked: None,
             is_late: false,
+            attempt: Default::default(),
             broken: Vec::new(),
         }
     }
@@ -407,6 +409,31 @@ impl Model {
         }
     }
 
+    /// What was decided is not forgotten: an abort stays until a person has it tried again, a passed step stays passed.
+    fn check_memory(&mut self, status: &Value) {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let aborted = text(&status["aborted"]["hash"]);
+        if let Some(before) = self.aborted.clone()
+            && self.wanted() == Some(&before)
+            && aborted != before
+            && !self.acts.iter().any(|(_, action)| action == "retry")
+            && self.specs.last().is_some_and(|spec| spec.at.elapsed() > STALE)
+        {
+            self.breaks("S7", format!("the abort of {before} is forgotten"));
+        }
+        let attempt = (text(&status["canary"]["hash"]), text(&status["attempt"]["startedAt"]));
+        let step = status["currentStepIndex"].as_i64().unwrap_or(0);
+        let is_edited = self.specs.iter().any(|spec| {
+            self.specs.first().is_some_and(|first| {
+                first.value["strategy"]["canary"]["steps"] != spec.value["strategy"]["canary"]["steps"]
+            })
+        });
+        if self.attempt.0 == attempt && step < self.attempt.1 && !is_edited && !self.has_jumped {
+            self.breaks("S5", format!("step {} is passed, and step {step} comes again", self.attempt.1));
+        }
+        self.attempt = (attempt, step);
+    }
+
     /// S6: a metric that failed is followed by an abort, whatever else goes wrong.
     fn check_abort(&mut self, answered: &[Answered]) {
         let Some(wanted) = self.wanted().map(str::to_owned) else { return };
@@ -442,6 +469,7 @@ impl Model {
             self.stable = stable;
             self.stable_since = Some(Instant::now());
         }
+        self.check_memory(status);
         self.aborted = text(&status["aborted"]["hash"]);
         self.check_abort(answered);
     }

@@ -204,8 +204,11 @@ fn stable_lacks(facts: &Facts<'_>, course: &mut Course) -> i32 {
         return 0;
     };
     let lacks = 100 - weight::capacity(facts.pods_of(stable).ready, facts.replicas);
-    let ended =
-        course.status.history.last().map(|outcome| analysis::later(outcome.ended_at, facts.strategy.progress_deadline));
+    let ended = course
+        .status
+        .history
+        .last()
+        .map(|outcome| analysis::later(outcome.ended_at.min(facts.now), facts.strategy.progress_deadline));
     let is_going = facts.route.canary.as_ref() != course.canary().map(|canary| &canary.hash);
     match ended.filter(|_| is_going && lacks > 0) {
         Some(until) if until <= facts.now => 0,

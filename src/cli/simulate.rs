@@ -1,6 +1,7 @@
 //! `serin simulate`: what a release will do, in virtual time, before it is merged.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -233,10 +234,10 @@ fn tell(tally: &Tally, seconds: f64) -> String {
         tally.lost,
     );
     for (seed, end) in tally.otherwise.iter().take(TOLD) {
-        told += &format!("seed {seed} ends otherwise than without faults: {end}\n");
+        let _ = writeln!(told, "seed {seed} ends otherwise than without faults: {end}");
     }
     for (seed, broken) in tally.broken.iter().take(TOLD) {
-        told += &format!("seed {seed} BROKEN, please report:\n  {}\n", broken.join("\n  "));
+        let _ = writeln!(told, "seed {seed} BROKEN, please report:\n  {}", broken.join("\n  "));
     }
     told
 }

@@ -284,11 +284,11 @@ pub fn track(facts: &Facts<'_>) -> Course {
     course
 }
 
-/// What has begun has begun by now: were a clock set back, every wait would be longer by as much.
+/// What has begun has begun by now: were a clock set back, every wait would be longer by as much. Times that nothing is
+/// awaited from stay: they say which attempt and which outcome is meant.
 fn begun_by_now(mut status: RolloutStatus, now: Timestamp) -> RolloutStatus {
     let clamp = |at: &mut Timestamp| *at = (*at).min(now);
     if let Some(attempt) = &mut status.attempt {
-        clamp(&mut attempt.started_at);
         clamp(&mut attempt.step_started_at);
         attempt.short_of_pods.iter_mut().for_each(|short| clamp(&mut short.since));
     }
@@ -301,7 +301,6 @@ fn begun_by_now(mut status: RolloutStatus, now: Timestamp) -> RolloutStatus {
         measurements.for_each(|measurement| clamp(&mut measurement.at));
     }
     status.draining.iter_mut().filter_map(|draining| draining.since.as_mut()).for_each(clamp);
-    status.history.iter_mut().for_each(|outcome| clamp(&mut outcome.ended_at));
     status
 }
 

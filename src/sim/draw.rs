@@ -40,7 +40,7 @@ pub fn story(seed: u64) -> Story {
     objects.extend(templates());
     let spec = draw.spec(routing, replicas, wildness);
     let last = match wildness {
-        Wildness::Silent => draw.silent(spec["strategy"]["canary"].get("analysis").is_some()),
+        Wildness::Silent => draw.silent(spec.pointer("/strategy/canary/analysis").is_some()),
         Wildness::Wild => draw.wild(routing != "ratio"),
     };
     objects.push(json!({
@@ -213,14 +213,10 @@ impl Draw {
         for number in 1..=4 {
             if self.is_so(0.3) {
                 let from_weight = self.one_of(&[None, None, Some(30)]);
+                let answer = self.one_of(&[Answer::Bad, Answer::Bad, Answer::Value(0.9)]);
                 self.event(
                     0,
-                    Event::Answers(Rule {
-                        image: Some(image(number)),
-                        from_weight,
-                        answer: Answer::Bad,
-                        ..Rule::default()
-                    }),
+                    Event::Answers(Rule { image: Some(image(number)), from_weight, answer, ..Rule::default() }),
                 );
             }
             if self.is_so(0.3) {

@@ -24,7 +24,7 @@ use crate::plan::revision;
 const STALE: Duration = Duration::from_secs(20);
 
 /// How late an abort may be: every controller killed, the longest outage, the longest back-off.
-const LATE: Duration = Duration::from_secs(120);
+const LATE: Duration = Duration::from_mins(2);
 
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,9 @@ struct Spec {
     hash: String,
     value: Value,
 }
+
+/// Answers by the id of their question.
+type Answers<'a> = BTreeMap<&'a str, &'a Answered>;
 
 /// The weights of a revision over time.
 type Weights = Vec<(Instant, f64)>;
@@ -185,7 +188,7 @@ impl Model {
         if git != own {
             self.breaks("S1", format!("{} {name}: fields of others were changed: {own} was {git}", change.plural));
         }
-        for route in ["http", "tls", "tcp"].iter().flat_map(|key| change.object["spec"][key].as_array()).flatten() {
+        for route in ["http", "tls", "tcp"].iter().filter_map(|key| change.object["spec"][key].as_array()).flatten() {
             let weights: Vec<i64> = route["route"]
                 .as_array()
                 .into_iter()
@@ -357,7 +360,7 @@ impl Model {
         }
         let began = self.began_at(revision)?;
         // By analysis and metric; of answers to the same question only the last was heard for sure.
-        let mut analyses: BTreeMap<(String, String), BTreeMap<String, BTreeMap<&str, &Answered>>> = BTreeMap::new();
+        let mut analyses: BTreeMap<(String, String), BTreeMap<String, Answers<'_>>> = BTreeMap::new();
         for answer in answered.iter().filter(|answer| answer.revision == revision && answer.asked_at >= began) {
             let parts: Vec<&str> = answer.id.split('/').collect();
             let [_, attempt, step, started, metric, _] = parts.as_slice() else { continue };

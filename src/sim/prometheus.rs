@@ -124,9 +124,9 @@ impl Prometheus {
     /// The conditions of a metric.
     fn conditions(&self, metric: &str) -> (Option<String>, Option<String>) {
         let templates = ["analysistemplates", "clusteranalysistemplates"].map(|plural| self.cluster.list(plural));
-        let metrics =
+        let mut metrics =
             templates.iter().flatten().filter_map(|template| template["spec"]["metrics"].as_array()).flatten();
-        let own = metrics.filter(|one| one["name"] == metric).next().cloned().unwrap_or_default();
+        let own = metrics.find(|one| one["name"] == metric).cloned().unwrap_or_default();
         let text = |key: &str| own[key].as_str().map(str::to_owned);
         (text("successCondition"), text("failureCondition"))
     }

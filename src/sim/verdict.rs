@@ -91,7 +91,8 @@ fn check_abort(story: &Story, left: &mut Left, status: &RolloutStatus, wanted: &
         }
         Some(aborted) => {
             let has_reason = match aborted.reason.as_str() {
-                "AnalysisFailed" => failed,
+                // A clock that jumps begins analyses anew in the middle, with what they have counted.
+                "AnalysisFailed" => failed || events().any(|event| matches!(event, Event::ClockJump(_))),
                 "AbortedByAction" => has_acted("abort"),
                 "ProgressDeadlineExceeded" => {
                     !is_gentle(story) || events().any(|event| matches!(event, Event::Pods(..)))

@@ -48,7 +48,7 @@ pub fn svg(summary: &Summary) -> String {
     weights(&mut out, summary, &scale, TOP);
     pods(&mut out, summary, &scale, TOP + LANE + GAP);
     measurements(&mut out, summary, &metrics, &scale, TOP + 2.0 * (LANE + GAP));
-    let _ = write!(out, "</svg>\n");
+    let _ = writeln!(out, "</svg>");
     out
 }
 
@@ -107,7 +107,7 @@ fn stairs(points: &[(f64, f64)], end: f64) -> String {
 }
 
 fn lane(out: &mut String, title: &str, top: f64, ticks: &[(f64, String)]) {
-    let _ = writeln!(out, r##"<text x="16" y="{:.1}" font-weight="600">{title}</text>"##, top + 12.0);
+    let _ = writeln!(out, r#"<text x="16" y="{:.1}" font-weight="600">{title}</text>"#, top + 12.0);
     for (y, text) in ticks {
         let _ = writeln!(
             out,
@@ -129,12 +129,12 @@ fn weights(out: &mut String, summary: &Summary, scale: &Scale, top: f64) {
     let mut line: Vec<(f64, f64)> = vec![(scale.x(0), y(0))];
     line.extend(summary.points.iter().map(|point| (scale.x(point.at), y(share(point)))));
     let path = stairs(&line, scale.x(scale.end));
-    let _ = writeln!(out, r##"<path d="{path}V{:.1}H{LEFT}Z" fill="{AMBER}" fill-opacity="0.25"/>"##, y(0));
-    let _ = writeln!(out, r##"<path d="{path}" fill="none" stroke="{AMBER}" stroke-width="2"/>"##);
+    let _ = writeln!(out, r#"<path d="{path}V{:.1}H{LEFT}Z" fill="{AMBER}" fill-opacity="0.25"/>"#, y(0));
+    let _ = writeln!(out, r#"<path d="{path}" fill="none" stroke="{AMBER}" stroke-width="2"/>"#);
     let x = scale.x(summary.took);
     let _ = writeln!(
         out,
-        r##"<line x1="{x:.1}" y1="{top}" x2="{x:.1}" y2="{:.1}" stroke="{}" stroke-width="2" stroke-dasharray="4 3"/>"##,
+        r#"<line x1="{x:.1}" y1="{top}" x2="{x:.1}" y2="{:.1}" stroke="{}" stroke-width="2" stroke-dasharray="4 3"/>"#,
         top + 2.0 * LANE + GAP,
         color(summary.outcome)
     );
@@ -157,12 +157,12 @@ fn pods(out: &mut String, summary: &Summary, scale: &Scale, top: f64) {
         let path = stairs(&line, scale.x(scale.end));
         let _ = writeln!(
             out,
-            r##"<path d="{path}" fill="none" stroke="{color}" stroke-width="2"><title>{name}</title></path>"##
+            r#"<path d="{path}" fill="none" stroke="{color}" stroke-width="2"><title>{name}</title></path>"#
         );
     }
     let _ = writeln!(
         out,
-        r##"<text x="16" y="{:.1}" fill="{GREEN}">stable</text><text x="16" y="{:.1}" fill="{AMBER}">canary</text>"##,
+        r#"<text x="16" y="{:.1}" fill="{GREEN}">stable</text><text x="16" y="{:.1}" fill="{AMBER}">canary</text>"#,
         top + 30.0,
         top + 46.0
     );
@@ -172,7 +172,7 @@ fn measurements(out: &mut String, summary: &Summary, metrics: &[&str], scale: &S
     let mut y = top + METRIC / 2.0;
     for metric in metrics {
         let _ =
-            writeln!(out, r##"<text x="16" y="{:.1}" font-weight="600">{}</text>"##, y + 4.0, escape(&cut(metric, 14)));
+            writeln!(out, r#"<text x="16" y="{:.1}" font-weight="600">{}</text>"#, y + 4.0, escape(&cut(metric, 14)));
         for one in summary.measurements.iter().filter(|one| one.metric == *metric) {
             let color = match one.says {
                 "good" => GREEN,
@@ -182,7 +182,7 @@ fn measurements(out: &mut String, summary: &Summary, metrics: &[&str], scale: &S
             };
             let _ = writeln!(
                 out,
-                r##"<circle cx="{:.1}" cy="{y:.1}" r="5" fill="{color}"><title>{} {}: {}</title></circle>"##,
+                r#"<circle cx="{:.1}" cy="{y:.1}" r="5" fill="{color}"><title>{} {}: {}</title></circle>"#,
                 scale.x(one.at),
                 clock(one.at),
                 escape(&one.value),

@@ -126,3 +126,17 @@ fn waits_are_documented() {
     }
     assert!(found > 15, "only {found} words were found: does the test still read the code?");
 }
+
+/// The deliberate mistakes still fit the code that they are made in (tests/mutations/run).
+#[test]
+fn mistakes_can_be_made() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    for entry in std::fs::read_dir(format!("{root}/tests/mutations")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "patch") {
+            let mut git = std::process::Command::new("git");
+            let output = git.args(["apply", "--check"]).arg(&path).current_dir(root).output().unwrap();
+            assert!(output.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}

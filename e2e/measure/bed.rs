@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures::TryStreamExt;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -70,6 +71,7 @@ impl Bed {
             .args(["run", "--leader-election=false", "--listen", &address, "--log=info,serin=info"])
             .args(arguments)
             .env("KUBECONFIG", &self.kubeconfig)
+            .envs(shipped_environment())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -269,4 +271,15 @@ pub fn spread(mut seconds: Vec<f64>) -> String {
     };
     let middle = seconds[seconds.len() / 2];
     format!("{first:.3} / {middle:.3} / {last:.3} s, spread {:.3} s, {} samples", last - first, seconds.len())
+}
+
+/// The environment that the shipped Deployment gives the controller, besides what the cluster fills in.
+fn shipped_environment() -> Vec<(String, String)> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/deployment.yaml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let documents = serde_yaml::Deserializer::from_str(&text).map(|one| Value::deserialize(one).unwrap());
+    let deployment = documents.into_iter().find(|one| one["kind"] == "Deployment").unwrap();
+    let environment = deployment.pointer("/spec/template/spec/containers/0/env").unwrap().as_array().unwrap();
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    environment.iter().filter_map(|one| Some((text(&one["name"])?, text(&one["value"])?))).collect()
 }

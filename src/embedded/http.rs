@@ -255,7 +255,8 @@ fn json_answer(code: u16, value: &Value) -> Answer {
     respond(code, Full::new(Bytes::from(value.to_string())).boxed_unsync())
 }
 
-fn refused(refusal: &Refusal) -> Answer {
+/// A refusal as a `Status`.
+pub fn refused(refusal: &Refusal) -> Answer {
     let status = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": refusal.code, "reason": refusal.reason, "message": refusal.message});
     json_answer(refusal.code, &status)
 }

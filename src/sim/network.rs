@@ -8,20 +8,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use ::http::{Method, Request, Response};
 use bytes::Bytes;
 use fastrand::Rng;
-use http::{Method, Request, Response};
+use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
 use kube::Client;
 use kube::client::Body;
-use serde_json::json;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::story::Fault;
 use crate::embedded::Cluster;
-use crate::embedded::http::{Answer, Service};
+use crate::embedded::http::{self, Answer, Service};
+use crate::embedded::store::Refusal;
 
 /// The longest moment that a request or its answer is on its way, in milliseconds.
 const LATENCY_MOST: u64 = 8;
@@ -244,12 +244,5 @@ fn refused(code: u16) -> Answer {
         504 => "Timeout",
         _ => "Unknown",
     };
-    let status = json!({
-        "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure", "code": code, "reason": reason,
-        "message": format!("{reason}: a fault of the simulation"),
-    });
-    let mut answer = Response::new(Full::new(Bytes::from(status.to_string())).boxed_unsync());
-    *answer.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    answer.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
-    answer
+    http::refused(&Refusal::new(code, reason, &format!("{reason}: a fault of the simulation")))
 }

@@ -93,6 +93,11 @@ impl Prometheus {
         self.inner().weights = weights;
     }
 
+    /// Reads every answer so far in place.
+    pub fn read<T>(&self, reads: impl FnOnce(&[Answered]) -> T) -> T {
+        reads(&self.inner().answered)
+    }
+
     /// Every answer so far.
     pub fn answered(&self) -> Vec<Answered> {
         self.inner().answered.clone()

@@ -38,7 +38,6 @@ struct Controller {
     link: Arc<Link>,
     stop: watch::Sender<bool>,
     resign: watch::Sender<bool>,
-    metrics: Arc<Metrics>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -248,8 +247,7 @@ impl<'a> Stage<'a> {
         }
         let is_watched = ["rollouts", "virtualservices", "destinationrules", "services", "replicasets"];
         if is_watched.contains(&change.plural) {
-            let answered = self.prometheus.answered();
-            self.model.see(change, &self.cluster, &self.mesh, &answered);
+            self.prometheus.read(|answered| self.model.see(change, &self.cluster, &self.mesh, answered));
         }
         self.record.see(change, &self.prometheus, &self.mesh.traffic);
         if change.plural == "rollouts" {
@@ -440,11 +438,11 @@ impl<'a> Stage<'a> {
             meter: Arc::new(Asker { prometheus: self.prometheus.clone(), link: link.clone() }),
             default_provider: Some(MetricProviderSpec::at("http://prometheus.simulated")),
             settings: self.story.settings.clone(),
-            metrics: metrics.clone(),
+            metrics,
             readiness: controller::readiness(),
         };
         tasks.push(tokio::spawn(controller::run(start, stopped)));
-        Controller { link, stop, resign, metrics, tasks }
+        Controller { link, stop, resign, tasks }
     }
 
     fn kill(&mut self, number: u8, pause: u64) {
@@ -474,7 +472,6 @@ impl<'a> Stage<'a> {
         for controller in self.controllers.values() {
             controller.link.cut();
             controller.tasks.iter().for_each(JoinHandle::abort);
-            drop(controller.metrics.clone());
         }
         Left {
             cluster: self.cluster,

@@ -296,16 +296,16 @@ fn settle(facts: &Facts<'_>, course: &mut Course) {
     let in_force = course.is_in_force(facts);
     let stable = course.stable().map(str::to_owned);
     let rests = stable.as_deref().is_some_and(|stable| facts.route.rests_on(stable));
-    if course.canary().is_none()
-        && in_force
+    let is_restored = course.canary().is_none()
         && rests
-        && let Some(route) = &mut course.status.route
-        && route.resting.as_ref().is_some_and(|resting| *resting == facts.route.resting())
-    {
+        && course.route().resting.is_some_and(|resting| resting == facts.route.resting());
+    if let Some(route) = course.status.route.as_mut().filter(|_| is_restored && in_force) {
         route.resting = None;
     }
     let changes_ratio = facts.strategy.ratio.is_some() && course.canary().is_some();
-    if !in_force && (is_in_flight(facts, course) || changes_ratio || facts.route.is_plain || facts.is_leaving) {
+    let is_awaited =
+        is_restored || is_in_flight(facts, course) || changes_ratio || facts.route.is_plain || facts.is_leaving;
+    if !in_force && is_awaited {
         course.wakes.push((course.in_force_at(facts), "the route is due to be in force".into()));
     }
     if let Some(at) = course.drained_at(facts).filter(|at| *at > facts.now && is_in_flight(facts, course)) {

@@ -90,13 +90,10 @@ fn canary_pods(facts: &Facts<'_>, course: &Course, hash: &str) -> Option<Action>
     let carried = course.pods_at(facts, facts.route.weight());
     let has_weight = facts.route.canary.as_deref() == Some(hash) && facts.route.weight() > 0;
     let wanted = course.pods_wanted(facts).max(if has_weight { carried } else { 0 });
-    let replicas = if course.is_in_force(facts) && course.stable().is_some_and(|stable| facts.pods_of(stable).ready > 0)
-    {
-        wanted
-    } else {
-        wanted.max(current)
-    };
-    set(facts, course, hash, replicas)
+    let has_stable = course.stable().is_some_and(|stable| facts.pods_of(stable).ready > 0);
+    // Who wants no pods at all keeps none: stable will have no ready pod either.
+    let may_shrink = facts.replicas == 0 || (course.is_in_force(facts) && has_stable);
+    set(facts, course, hash, if may_shrink { wanted } else { wanted.max(current) })
 }
 
 /// Creates or scales the ReplicaSet of a revision; only the template's revision can be created.

@@ -3,6 +3,7 @@
 mod abort;
 mod autoscale;
 mod change;
+mod conformance;
 mod metrics;
 mod people;
 mod promote;
@@ -70,6 +71,7 @@ pub fn all() -> Vec<(&'static str, Story)> {
         "upgraded-mid-canary" => rest::upgraded,
         "leader-hands-over" => rest::leader_hands_over,
         "at-rest" => rest::at_rest,
+        "api-conforms" => conformance::answers,
     ]
 }
 

@@ -1,12 +1,20 @@
 //! A Kubernetes API in memory, under the real client: what the demo and the tests run the whole controller against.
 //!
-//! It answers as kube-apiserver does for what Serin uses: get, list, watch (streaming lists too), create, replace, merge
-//! patch, JSON patch, server-side apply, delete with finalizers, status and scale subresources, resource versions as
-//! preconditions, label selectors. Simplified: no admission, no schema validation, no field selectors, no paging; an
-//! apply replaces lists whole and forces every conflict; owners' deletion is carried out by [`world`].
+//! It answers as kube-apiserver does: get, list by pages, watch with bookmarks and streaming lists, create, replace, merge
+//! patch, JSON patch, server-side apply with field ownership, delete with preconditions and finalizers, evictions, status
+//! and scale subresources, resource versions, label selectors, pruning and defaults of Serin's own kinds. docs/embedded-api.md
+//! lists every difference from a real one, as a test finds them. Owners' deletion is carried out by [`world`].
 
 pub mod http;
+pub mod kind;
+pub mod log;
+pub mod names;
+pub mod owners;
 pub mod patch;
+pub mod read;
+pub mod refusal;
+pub mod schema;
+pub mod select;
 pub mod store;
 pub mod world;
 
@@ -17,11 +25,16 @@ use kube::Client;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use self::store::{Change, Refusal, State};
+use self::log::Change;
+use self::owners::Writer;
+use self::refusal::Refusal;
+use self::store::{Part, Preconditions, State};
 use crate::controller::clock::Clock;
 
 /// The field manager of what the cluster itself writes.
 const WORLD: &str = "cluster";
+/// The field manager of what a GitOps tool writes.
+const GIT: &str = "git";
 
 /// What goes wrong with a request that writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +61,7 @@ pub struct Cluster {
 impl Cluster {
     /// An empty cluster with Kubernetes' kinds, Istio's and Serin's.
     pub fn new(clock: Clock) -> Self {
-        Self { state: Arc::new(Mutex::new(State::new())), clock, faults: Arc::default() }
+        Self { state: Arc::new(Mutex::new(State::default())), clock, faults: Arc::default() }
     }
 
     /// A client of it.
@@ -79,20 +92,21 @@ impl Cluster {
 
     /// Lets the watches of a kind lag behind: each change from now on takes so long to arrive.
     pub fn set_lag(&self, plural: &'static str, lag: Duration) {
-        self.state().lags.insert(plural, lag);
+        self.state().log.lags.insert(plural, lag);
     }
 
     /// Ends every watch, as an API server does that is restarted.
     pub fn drop_watches(&self) {
-        self.state().drop_watches();
+        self.state().log.drop_watches();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The time as Kubernetes writes it: to the second.
     fn now(&self) -> String {
-        (self.clock)().to_string()
+        (self.clock)().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 
     /// All objects of a kind, by plural.
@@ -105,56 +119,58 @@ impl Cluster {
         self.state().get(plural, namespace, name)
     }
 
-    /// Creates an object, or applies it as a GitOps tool does.
+    /// Applies an object server-side, as a GitOps tool does.
     pub fn apply(&self, plural: &str, object: &Value) -> Result<Value, Refusal> {
         let now = self.now();
-        let (namespace, name) = store::key_of(object);
-        let mut state = self.state();
-        match state.get(plural, &namespace, &name) {
-            None => state.create(plural, object.clone(), "git", &now),
-            Some(mut current) => {
-                patch::apply(&mut current, object);
-                state.update(plural, current, store::Part::Main, "git", &now)
-            }
-        }
+        let writer = Writer { operation: "Apply", ..update_by(GIT, &now) };
+        self.state().apply(plural, object.clone(), true, writer)
     }
 
     /// Creates an object, as something in the cluster does.
     pub fn create(&self, plural: &str, object: Value) -> Result<Value, Refusal> {
         let now = self.now();
-        self.state().create(plural, object, WORLD, &now)
+        self.state().create(plural, object, update_by(WORLD, &now))
     }
 
     /// Replaces the status of an object, as something in the cluster does.
     pub fn write_status(&self, plural: &str, object: Value) -> Result<Value, Refusal> {
         let now = self.now();
-        self.state().update(plural, object, store::Part::Status, WORLD, &now)
+        let writer = Writer { subresource: "status", ..update_by(WORLD, &now) };
+        self.state().update(plural, object, Part::Status, writer)
     }
 
     /// Replaces an object, as a GitOps tool does.
     pub fn replace(&self, plural: &str, object: Value) -> Result<Value, Refusal> {
         let now = self.now();
-        self.state().update(plural, object, store::Part::Main, "git", &now)
+        self.state().update(plural, object, Part::Main, update_by(GIT, &now))
     }
 
     /// Deletes an object, as a person does.
     pub fn delete(&self, plural: &str, namespace: &str, name: &str) -> Result<Value, Refusal> {
         let now = self.now();
-        self.state().delete(plural, namespace, name, WORLD, &now)
+        let writer = update_by(WORLD, &now);
+        self.state().delete(plural, (namespace, name), &Preconditions::default(), writer).map(|(object, _)| object)
     }
 
     /// Every change from now on, in order.
     pub fn follow(&self) -> mpsc::UnboundedReceiver<Arc<Change>> {
-        self.state().follow()
+        self.state().log.follow()
     }
 
-    /// Ends every watch and forgets what was before, so that older versions cannot be watched from.
-    pub fn expire(&self) {
-        self.state().expire();
+    /// Ends every watch and forgets what was before, so that older versions cannot be watched from; whether that is told
+    /// by HTTP 410, or by an event as kube-apiserver does.
+    pub fn expire(&self, refuses: bool) {
+        let mut state = self.state();
+        state.log.expire();
+        state.refuses_expired = refuses;
     }
 
     /// Requests that were answered, by verb and resource, watches and leases left out.
     pub fn requests(&self) -> Vec<String> {
         self.state().requests.clone()
     }
+}
+
+fn update_by<'a>(manager: &'a str, now: &'a str) -> Writer<'a> {
+    Writer { manager, now, operation: "Update", subresource: "" }
 }

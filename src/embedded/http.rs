@@ -1,6 +1,7 @@
 //! The wire: requests of the real client to the store, and its answers.
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -8,16 +9,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures::StreamExt;
 use http::{Method, Request, Response};
-use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, Full};
 use kube::client::Body;
 use serde_json::{Value, json};
 
-use super::store::{KINDS, Kind, Part, Refusal, Selection, key_of};
-use super::{Cluster, Fault, patch};
+use super::kind::{KINDS, Kind};
+use super::owners::Writer;
+use super::refusal::{Refusal, details};
+use super::store::{Part, Preconditions, key_of};
+use super::{Cluster, Fault, patch, read};
 
 /// What the service answers.
 pub type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -57,213 +59,284 @@ impl tower::Service<Request<Body>> for Service {
                 Some(Fault::Hang) => std::future::pending().await,
                 Some(Fault::LoseAnswer) | None => {}
             }
-            let answer = answer(&cluster, &head, &body).unwrap_or_else(|refusal| refused(&refusal));
+            let answer = answer(&cluster, &head, &body);
             if fault.is_some() { Err(io::Error::other("the answer was lost")) } else { Ok(answer) }
         })
     }
 }
 
-/// What a URL is about.
-struct Target {
-    kind: &'static Kind,
-    namespace: Option<String>,
+/// What a request is about.
+pub struct Asked {
+    /// The kind.
+    pub kind: &'static Kind,
+    /// The namespace of the URL.
+    pub namespace: Option<String>,
     name: Option<String>,
     subresource: Option<String>,
+    parameters: BTreeMap<String, String>,
+    content_type: String,
 }
 
-fn target(path: &str) -> Option<Target> {
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    let (group, rest) = match parts.as_slice() {
-        ["api", "v1", rest @ ..] => ("", rest),
-        ["apis", group, _, rest @ ..] => (*group, rest),
-        _ => return None,
-    };
-    let (namespace, rest) = match rest {
-        ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (Some((*namespace).to_owned()), rest),
-        rest => (None, rest),
-    };
-    let (plural, rest) = rest.split_first()?;
-    let kind = KINDS.iter().find(|kind| kind.group == group && kind.plural == *plural)?;
-    let own = |at: usize| rest.get(at).map(|part| (*part).to_owned());
-    Some(Target { kind, namespace, name: own(0), subresource: own(1) })
-}
+impl Asked {
+    fn of(head: &http::request::Parts) -> Option<Self> {
+        let parts: Vec<&str> = head.uri.path().trim_matches('/').split('/').collect();
+        let (group, rest) = match parts.as_slice() {
+            ["api", "v1", rest @ ..] => ("", rest),
+            ["apis", group, _, rest @ ..] => (*group, rest),
+            _ => return None,
+        };
+        let (namespace, rest) = match rest {
+            ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (Some((*namespace).to_owned()), rest),
+            rest => (None, rest),
+        };
+        let (plural, rest) = rest.split_first()?;
+        let kind = KINDS.iter().find(|kind| kind.group == group && kind.plural == *plural)?;
+        let own = |at: usize| rest.get(at).map(|part| (*part).to_owned());
+        let query = head.uri.query().unwrap_or_default();
+        let content_type = head.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        Some(Self {
+            kind,
+            namespace,
+            name: own(0),
+            subresource: own(1),
+            parameters: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
+            content_type: content_type.unwrap_or_default().to_owned(),
+        })
+    }
 
-fn parameter(query: &str, name: &str) -> Option<String> {
-    let found = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)?;
-    Some(found.1.replace("%2F", "/").replace("%3D", "=").replace("%2C", ",").replace('+', " "))
-}
+    /// A parameter of the query; empty when it is not there.
+    pub fn parameter(&self, name: &str) -> &str {
+        self.parameters.get(name).map_or("", String::as_str)
+    }
 
-fn selection(namespace: Option<String>, query: &str) -> Selection {
-    let text = parameter(query, "labelSelector").unwrap_or_default();
-    let labels = text.split(',').filter(|part| !part.is_empty()).map(|part| match part.split_once('=') {
-        Some((key, value)) => (key.to_owned(), Some(value.trim_start_matches('=').to_owned())),
-        None => (part.to_owned(), None),
-    });
-    Selection { namespace, labels: labels.collect() }
-}
+    /// Whether a parameter of the query is true.
+    pub fn says(&self, name: &str) -> bool {
+        ["1", "true"].contains(&self.parameter(name))
+    }
 
-fn answer(cluster: &Cluster, head: &http::request::Parts, body: &[u8]) -> Result<Answer, Refusal> {
-    let path = head.uri.path();
-    let query = head.uri.query().unwrap_or_default();
-    let known = target(path).filter(|target| cluster.state().has(target.kind.plural));
-    let target =
-        known.ok_or_else(|| Refusal::new(404, "NotFound", "the server could not find the requested resource"))?;
-    let manager = parameter(query, "fieldManager").unwrap_or_else(|| "unknown".into());
-    let verb = match (&head.method, &target.name) {
-        (&Method::GET, None) if parameter(query, "watch").is_some() => {
-            return watch(cluster, target, query);
+    fn named(&self) -> (String, String) {
+        (self.namespace.clone().unwrap_or_default(), self.name.clone().unwrap_or_default())
+    }
+
+    fn is_apply(&self) -> bool {
+        self.content_type == "application/apply-patch+yaml"
+    }
+
+    fn subresource(&self) -> &str {
+        self.subresource.as_deref().unwrap_or_default()
+    }
+
+    fn part(&self) -> Part {
+        if self.subresource() == "status" { Part::Status } else { Part::Main }
+    }
+
+    fn writer<'a>(&'a self, now: &'a str) -> Writer<'a> {
+        let manager = Some(self.parameter("fieldManager")).filter(|manager| !manager.is_empty());
+        Writer {
+            manager: manager.unwrap_or("unknown"),
+            now,
+            operation: if self.is_apply() { "Apply" } else { "Update" },
+            subresource: match self.subresource() {
+                "status" => "status",
+                "scale" => "scale",
+                _ => "",
+            },
         }
+    }
+}
+
+fn answer(cluster: &Cluster, head: &http::request::Parts, body: &[u8]) -> Answer {
+    let Some(asked) = Asked::of(head).filter(|asked| cluster.state().has(asked.kind.plural)) else {
+        return respond(404, "text/plain", Full::new(Bytes::from("404 page not found\n")).boxed_unsync());
+    };
+    carry_out(cluster, &asked, &head.method, body).unwrap_or_else(|refusal| refused(&refusal))
+}
+
+fn carry_out(cluster: &Cluster, asked: &Asked, method: &Method, body: &[u8]) -> Result<Answer, Refusal> {
+    let verb = match (method, &asked.name) {
+        (&Method::GET, None) if asked.says("watch") => return read::watch(cluster, asked),
         (&Method::GET, None) => "list",
         (&Method::GET, Some(_)) => "get",
         (&Method::POST, _) => "create",
-        (&Method::PUT, _) => "replace",
-        (&Method::PATCH, _) => "patch",
-        (&Method::DELETE, _) => "delete",
+        (&Method::PUT, Some(_)) => "replace",
+        (&Method::PATCH, Some(_)) => "patch",
+        (&Method::DELETE, Some(_)) => "delete",
+        (&Method::PUT | &Method::PATCH, None) => return Err(Refusal::bad_request("name must be provided")),
         _ => {
-            return Err(Refusal::new(405, "MethodNotAllowed", "the server does not allow this method"));
+            return Err(Refusal::new(
+                405,
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource",
+            ));
         }
     };
-    if target.kind.plural != "leases" {
-        let subresource = target.subresource.as_ref().map_or(String::new(), |name| format!("/{name}"));
-        cluster.state().requests.push(format!("{verb} {}{subresource}", target.kind.plural));
+    if asked.kind.plural != "leases" {
+        let subresource = asked.subresource.as_ref().map_or(String::new(), |name| format!("/{name}"));
+        cluster.state().requests.push(format!("{verb} {}{subresource}", asked.kind.plural));
     }
-    if target.subresource.as_deref() == Some("scale") {
-        return scale(cluster, &target, body, &manager);
-    }
-    match verb {
-        "list" => Ok(list(cluster, &target, query)),
-        "get" => get(cluster, &target).map(|object| json_answer(200, &object)),
-        "create" if target.subresource.as_deref() == Some("eviction") => {
-            let (namespace, name) = named(&target);
-            cluster.state().delete(target.kind.plural, &namespace, &name, &manager, &cluster.now())?;
-            Ok(json_answer(201, &json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success"})))
-        }
-        "create" => create(cluster, &target, body, &manager),
-        "replace" => replace(cluster, &target, body, &manager),
-        "patch" => patch_object(cluster, &target, content_type(head), body, &manager),
-        _ => {
-            let (namespace, name) = named(&target);
-            let deleted = cluster.state().delete(target.kind.plural, &namespace, &name, &manager, &cluster.now())?;
-            Ok(json_answer(200, &deleted))
-        }
+    match (asked.subresource(), verb) {
+        ("scale", "get" | "replace" | "patch") => scale(cluster, asked, verb, body),
+        ("eviction", "create") => evict(cluster, asked, body),
+        ("", "list") => read::list(cluster, asked),
+        ("", "create") => create(cluster, asked, body),
+        ("", "delete") => delete(cluster, asked, body),
+        ("" | "status", "get") => get(cluster, asked).map(|object| json_answer(200, &object)),
+        ("status", _) if !asked.kind.has_status => Err(Refusal::no_such_resource()),
+        ("" | "status", "replace") => replace(cluster, asked, body),
+        ("" | "status", "patch") => patch_object(cluster, asked, body),
+        _ => Err(Refusal::no_such_resource()),
     }
 }
 
-fn content_type(head: &http::request::Parts) -> &str {
-    head.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+fn get(cluster: &Cluster, asked: &Asked) -> Result<Value, Refusal> {
+    let (namespace, name) = asked.named();
+    cluster.state().find(asked.kind, &namespace, &name)
 }
 
-fn named(target: &Target) -> (String, String) {
-    (target.namespace.clone().unwrap_or_default(), target.name.clone().unwrap_or_default())
-}
-
-fn part(target: &Target) -> Part {
-    if target.subresource.as_deref() == Some("status") { Part::Status } else { Part::Main }
-}
-
-fn get(cluster: &Cluster, target: &Target) -> Result<Value, Refusal> {
-    let (namespace, name) = named(target);
-    cluster
-        .state()
-        .get(target.kind.plural, &namespace, &name)
-        .ok_or_else(|| Refusal::not_found(target.kind.plural, &name))
-}
-
-fn list(cluster: &Cluster, target: &Target, query: &str) -> Answer {
-    let state = cluster.state();
-    let items = state.list(target.kind.plural, Some(&selection(target.namespace.clone(), query)));
-    let api_version = target.kind.api_version();
-    let metadata = json!({"resourceVersion": state.version().to_string()});
-    json_answer(
-        200,
-        &json!({"apiVersion": api_version, "kind": format!("{}List", target.kind.kind), "metadata": metadata, "items": items}),
-    )
-}
-
-fn parse(body: &[u8]) -> Result<Value, Refusal> {
-    serde_json::from_slice(body).map_err(|error| Refusal::bad_request(&error.to_string()))
-}
-
-fn create(cluster: &Cluster, target: &Target, body: &[u8], manager: &str) -> Result<Answer, Refusal> {
-    let mut object = parse(body)?;
-    if let Some(namespace) = &target.namespace {
-        object["metadata"]["namespace"] = json!(namespace);
+fn parse(asked: &Asked, body: &[u8]) -> Result<Value, Refusal> {
+    let mut object: Value = serde_json::from_slice(body).map_err(|error| {
+        let message = format!("the object provided is unrecognized (must be of type {}): {error}", asked.kind.kind);
+        Refusal::bad_request(&message)
+    })?;
+    let Some(namespace) = &asked.namespace else { return Ok(object) };
+    let says = object["metadata"]["namespace"].as_str().unwrap_or(namespace);
+    if says != namespace {
+        let message = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Refusal::bad_request(message));
     }
-    let created = cluster.state().create(target.kind.plural, object, manager, &cluster.now())?;
+    object["metadata"]["namespace"] = json!(namespace);
+    Ok(object)
+}
+
+fn create(cluster: &Cluster, asked: &Asked, body: &[u8]) -> Result<Answer, Refusal> {
+    let now = cluster.now();
+    let created = cluster.state().create(asked.kind.plural, parse(asked, body)?, asked.writer(&now))?;
     Ok(json_answer(201, &created))
 }
 
-fn replace(cluster: &Cluster, target: &Target, body: &[u8], manager: &str) -> Result<Answer, Refusal> {
-    let object = parse(body)?;
-    if key_of(&object) != named(target) {
-        return Err(Refusal::bad_request("the name of the object does not match the name on the URL"));
+fn replace(cluster: &Cluster, asked: &Asked, body: &[u8]) -> Result<Answer, Refusal> {
+    let object = parse(asked, body)?;
+    let ((_, says), (_, name)) = (key_of(&object), asked.named());
+    if says != name {
+        let message = format!("the name of the object ({says}) does not match the name on the URL ({name})");
+        return Err(Refusal::bad_request(&message));
     }
-    let replaced = cluster.state().update(target.kind.plural, object, part(target), manager, &cluster.now())?;
+    get(cluster, asked)?;
+    if object["metadata"]["resourceVersion"].is_null() && !asked.kind.is_unconditional {
+        let (of, spelt) = (asked.kind.plural, asked.kind.resource());
+        let field = ("metadata.resourceVersion", "Invalid value: 0: must be specified for an update");
+        return Err(Refusal::invalid_as((of, &spelt), asked.kind.group, &name, field, "FieldValueInvalid"));
+    }
+    let now = cluster.now();
+    let replaced = cluster.state().update(asked.kind.plural, object, asked.part(), asked.writer(&now))?;
     Ok(json_answer(200, &replaced))
 }
 
-fn patch_object(
-    cluster: &Cluster,
-    target: &Target,
-    content_type: &str,
-    body: &[u8],
-    manager: &str,
-) -> Result<Answer, Refusal> {
-    let mut object = get(cluster, target)?;
-    let version = object.pointer("/metadata/resourceVersion").cloned();
-    patch::carry_out(&mut object, content_type, body)?;
-    let asked = object.pointer("/metadata/resourceVersion").cloned();
-    if asked.is_some() && asked != version {
-        return Err(Refusal::conflict(target.kind.plural, &named(target).1));
+fn patch_object(cluster: &Cluster, asked: &Asked, body: &[u8]) -> Result<Answer, Refusal> {
+    let now = cluster.now();
+    if asked.is_apply() {
+        return apply(cluster, asked, body, &now);
     }
-    let written = cluster.state().update(target.kind.plural, object, part(target), manager, &cluster.now())?;
+    let mut object = get(cluster, asked)?;
+    patch::carry_out(&mut object, &asked.content_type, body, asked.kind.is_custom)?;
+    let written = cluster.state().update(asked.kind.plural, object, asked.part(), asked.writer(&now))?;
     Ok(json_answer(200, &written))
 }
 
-/// The scale subresource, by a merge patch of `spec.replicas`.
-fn scale(cluster: &Cluster, target: &Target, body: &[u8], manager: &str) -> Result<Answer, Refusal> {
-    let mut object = get(cluster, target)?;
-    if !body.is_empty() {
-        let replicas = parse(body)?.pointer("/spec/replicas").cloned().unwrap_or_default();
-        object["spec"]["replicas"] = replicas;
-        object = cluster.state().update(target.kind.plural, object, Part::Main, manager, &cluster.now())?;
+fn apply(cluster: &Cluster, asked: &Asked, body: &[u8], now: &str) -> Result<Answer, Refusal> {
+    if asked.parameter("fieldManager").is_empty() {
+        let field = ("fieldManager", "Required value: is required for apply patch");
+        let of = ("PatchOptions", "PatchOptions.meta.k8s.io");
+        return Err(Refusal::invalid_as(of, "meta.k8s.io", "", field, "FieldValueRequired"));
     }
-    let metadata = object["metadata"].clone();
-    let answer = json!({
-        "apiVersion": "autoscaling/v1", "kind": "Scale",
-        "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "resourceVersion": metadata["resourceVersion"]},
+    let mut object = parse(asked, body)?;
+    object["metadata"]["name"] = json!(asked.name);
+    let is_new = get(cluster, asked).is_err();
+    let applied = cluster.state().apply(asked.kind.plural, object, asked.says("force"), asked.writer(now))?;
+    Ok(json_answer(if is_new { 201 } else { 200 }, &applied))
+}
+
+/// The options in the body of a deletion.
+fn preconditions(options: &Value) -> Preconditions {
+    let of = |key: &str| options["preconditions"][key].as_str().map(str::to_owned);
+    Preconditions { uid: of("uid"), version: of("resourceVersion") }
+}
+
+fn delete(cluster: &Cluster, asked: &Asked, body: &[u8]) -> Result<Answer, Refusal> {
+    let ((namespace, name), now) = (asked.named(), cluster.now());
+    let presumed = preconditions(&serde_json::from_slice(body).unwrap_or_default());
+    let key = (namespace.as_str(), name.as_str());
+    let (object, is_gone) = cluster.state().delete(asked.kind.plural, key, &presumed, asked.writer(&now))?;
+    if !is_gone || asked.kind.answers_deleted {
+        return Ok(json_answer(200, &object));
+    }
+    let mut details = details(asked.kind, asked.kind.plural, &name);
+    details["uid"] = object["metadata"]["uid"].clone();
+    let status = json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success", "details": details});
+    Ok(json_answer(200, &status))
+}
+
+/// An eviction deletes; there are no disruption budgets.
+fn evict(cluster: &Cluster, asked: &Asked, body: &[u8]) -> Result<Answer, Refusal> {
+    let ((namespace, name), now) = (asked.named(), cluster.now());
+    let presumed = preconditions(&parse(asked, body)?["deleteOptions"]);
+    cluster.state().delete(asked.kind.plural, (&namespace, &name), &presumed, asked.writer(&now))?;
+    Ok(json_answer(
+        201,
+        &json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success", "code": 201}),
+    ))
+}
+
+/// The scale subresource.
+fn scale(cluster: &Cluster, asked: &Asked, verb: &str, body: &[u8]) -> Result<Answer, Refusal> {
+    let mut object = get(cluster, asked)?;
+    if object["spec"]["replicas"].is_null() {
+        let why = "the spec replicas field \".spec.replicas\" does not exist";
+        let message = format!("Internal error occurred: {why}");
+        let details = json!({"causes": [{"message": why}]});
+        return Err(Refusal { details, ..Refusal::new(500, "InternalError", &message) });
+    }
+    if verb != "get" {
+        let mut scale = scale_of(&object);
+        if verb == "patch" {
+            patch::carry_out(&mut scale, &asked.content_type, body, asked.kind.is_custom)?;
+        } else {
+            scale = parse(asked, body)?;
+        }
+        let now = cluster.now();
+        object["metadata"]["resourceVersion"] = scale["metadata"]["resourceVersion"].clone();
+        object["spec"]["replicas"] = scale["spec"]["replicas"].clone();
+        object = cluster.state().update(asked.kind.plural, object, Part::Main, asked.writer(&now))?;
+    }
+    Ok(json_answer(200, &scale_of(&object)))
+}
+
+fn scale_of(object: &Value) -> Value {
+    let mut metadata = json!({});
+    for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        metadata[key] = object["metadata"][key].clone();
+    }
+    json!({
+        "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": metadata,
         "spec": {"replicas": object["spec"]["replicas"]},
         "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0), "selector": object["status"]["selector"]},
-    });
-    Ok(json_answer(200, &answer))
+    })
 }
 
-fn watch(cluster: &Cluster, target: Target, query: &str) -> Result<Answer, Refusal> {
-    let streams = parameter(query, "sendInitialEvents").as_deref() == Some("true");
-    let after = parameter(query, "resourceVersion").and_then(|version| version.parse().ok()).filter(|_| !streams);
-    let receiver = cluster.state().watch(target.kind.plural, selection(target.namespace, query), after)?;
-    let lines = futures::stream::unfold(receiver, |mut receiver| async {
-        let (arrives, line) = receiver.recv().await?;
-        tokio::time::sleep_until(arrives).await;
-        Some((line, receiver))
-    });
-    let body = StreamBody::new(lines.map(|line| Ok::<_, Infallible>(Frame::data(line))));
-    Ok(respond(200, body.boxed_unsync()))
-}
-
-fn json_answer(code: u16, value: &Value) -> Answer {
-    respond(code, Full::new(Bytes::from(value.to_string())).boxed_unsync())
+/// An answer in JSON.
+pub fn json_answer(code: u16, value: &Value) -> Answer {
+    respond(code, "application/json", Full::new(Bytes::from(value.to_string())).boxed_unsync())
 }
 
 /// A refusal as a `Status`.
 pub fn refused(refusal: &Refusal) -> Answer {
-    let status = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": refusal.code, "reason": refusal.reason, "message": refusal.message});
-    json_answer(refusal.code, &status)
+    json_answer(refusal.code, &refusal.status())
 }
 
-fn respond(code: u16, body: UnsyncBoxBody<Bytes, Infallible>) -> Answer {
+/// Any answer.
+pub fn respond(code: u16, content_type: &'static str, body: UnsyncBoxBody<Bytes, Infallible>) -> Answer {
     let mut answer = Response::new(body);
     *answer.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    answer.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
     answer
 }

@@ -8,7 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::Cluster;
-use super::store::{KINDS, Part, key_of};
+use super::kind::KINDS;
+use super::store::key_of;
 
 /// How often the world looks.
 const PERIOD: Duration = Duration::from_millis(20);
@@ -19,7 +20,7 @@ pub async fn run(cluster: Cluster, ready_after: SignedDuration) {
     let (mut seen, mut played) = (0, Timestamp::MIN);
     loop {
         let now = (cluster.clock)();
-        let version = cluster.state().version();
+        let version = cluster.state().log.version();
         let awaits_pods = pods.values().flatten().any(|at| *at > played);
         if version != seen || awaits_pods {
             play(&cluster, ready_after, &mut pods);
@@ -47,7 +48,7 @@ fn play(cluster: &Cluster, ready_after: SignedDuration, pods: &mut BTreeMap<Stri
         if replica_set["status"] != status {
             let mut next = replica_set.clone();
             next["status"] = status;
-            let _ = cluster.state().update("replicasets", next, Part::Status, "kubelet", &cluster.now());
+            let _ = cluster.write_status("replicasets", next);
         }
     }
 }
@@ -65,7 +66,7 @@ pub fn collect_garbage(cluster: &Cluster) {
             && owners.iter().all(|owner| !owner["uid"].as_str().is_some_and(|uid| living.contains(uid)));
         if is_left {
             let (namespace, name) = key_of(object);
-            let _ = cluster.state().delete(plural, &namespace, &name, "garbage-collector", &cluster.now());
+            let _ = cluster.delete(plural, &namespace, &name);
         }
     }
 }

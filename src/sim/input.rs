@@ -10,7 +10,8 @@ use super::story::{At, Event, Story};
 use crate::api::duration::DurationText;
 use crate::api::istio::{full_host, service_of};
 use crate::api::provider::MetricProviderSpec;
-use crate::embedded::store::{key_of, plural_of};
+use crate::embedded::kind::plural_of;
+use crate::embedded::store::key_of;
 use crate::plan::observed::Settings;
 
 /// When the release is committed, in milliseconds, once the previous one has been available for so long.

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::story::Pods;
 use crate::embedded::Cluster;
-use crate::embedded::store::{Change, key_of};
+use crate::embedded::log::Change;
+use crate::embedded::store::key_of;
 
 /// After what time a pod is ready where the story says nothing else.
 const READY_AFTER: Duration = Duration::from_secs(3);

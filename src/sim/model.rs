@@ -17,7 +17,8 @@ use crate::api::duration::DurationText;
 use crate::api::names;
 use crate::api::status::Assessment;
 use crate::embedded::Cluster;
-use crate::embedded::store::{Change, key_of};
+use crate::embedded::log::Change;
+use crate::embedded::store::key_of;
 use crate::plan::revision;
 
 /// How old the newest thing that a controller knows may be, faults and all: a pass may still act on it.

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::story::Fault;
 use crate::embedded::Cluster;
 use crate::embedded::http::{self, Answer, Service};
-use crate::embedded::store::Refusal;
+use crate::embedded::refusal::Refusal;
 
 /// The longest moment that a request or its answer is on its way, in milliseconds.
 const LATENCY_MOST: u64 = 8;

@@ -12,7 +12,8 @@ use super::prometheus::Prometheus;
 use super::story::Event;
 use crate::api::names;
 use crate::api::status::{Assessment, RolloutStatus};
-use crate::embedded::store::{Change, key_of};
+use crate::embedded::log::Change;
+use crate::embedded::store::key_of;
 use crate::plan::narrate::narrate;
 
 /// A record under way.

@@ -25,7 +25,9 @@ use crate::controller::clock::Clock;
 use crate::controller::lease::{Candidate, Leadership};
 use crate::controller::telemetry::Metrics;
 use crate::controller::{self, Start};
-use crate::embedded::store::{Change, key_of, kind_of, plural_of};
+use crate::embedded::kind::{KINDS, kind_of, plural_of};
+use crate::embedded::log::Change;
+use crate::embedded::store::key_of;
 use crate::embedded::{Cluster, world};
 
 /// How long nothing may happen before a run is at its end.
@@ -296,7 +298,7 @@ impl<'a> Stage<'a> {
                 }
             }
             Event::DropWatches => self.cluster.drop_watches(),
-            Event::Expire => self.cluster.expire(),
+            Event::Expire => self.cluster.expire(true),
             Event::Outage(lasts) => self.faults.begin_outage(Instant::now() + Duration::from_millis(*lasts)),
             Event::Kill(controller, pause) => self.kill(*controller, *pause),
             Event::Stop(controller, pause) => self.stop(*controller, *pause),
@@ -312,7 +314,7 @@ impl<'a> Stage<'a> {
     fn be_fair(&mut self) {
         self.is_fair = true;
         self.faults.end();
-        for kind in crate::embedded::store::KINDS {
+        for kind in KINDS {
             self.cluster.set_lag(kind.plural, Duration::ZERO);
         }
         self.last_write = Instant::now();

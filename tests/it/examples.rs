@@ -6,7 +6,7 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 use serin::api::status::{OutcomeKind, Phase};
 use serin::controller::lease::Leadership;
-use serin::embedded::store::KINDS;
+use serin::embedded::kind::KINDS;
 use serin::plan::{strategy, template};
 use tokio::time::sleep;
 

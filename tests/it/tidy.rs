@@ -7,7 +7,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("plan", &["api"]),
     ("controller", &["api", "plan"]),
-    ("embedded", &["controller"]),
+    ("embedded", &["api", "controller"]),
     ("sim", &["api", "plan", "controller", "embedded"]),
     ("cli", &["api", "plan", "sim"]),
     ("demo", &["api", "plan", "controller", "embedded"]),

@@ -1,0 +1,84 @@
+//! What the schema of a custom kind does to an object before it is kept and when it is read: unknown fields are pruned,
+//! absent ones filled in. Validation is not done.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value};
+
+use crate::api::crd;
+
+/// Schemas of Serin's own kinds, by plural.
+static SCHEMAS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
+    let of = |definition: Value| {
+        let plural = definition.pointer("/spec/names/plural")?.as_str()?.to_owned();
+        Some((plural, definition.pointer("/spec/versions/0/schema/openAPIV3Schema")?.clone()))
+    };
+    crd::definitions().into_iter().filter_map(of).collect()
+});
+
+/// Prunes an object that is written.
+pub fn prune(plural: &str, object: &mut Value) {
+    let (Some(schema), Some(fields)) = (SCHEMAS.get(plural), object.as_object_mut()) else { return };
+    fields
+        .retain(|key, _| ["apiVersion", "kind", "metadata"].contains(&key.as_str()) || property(schema, key).is_some());
+    for (key, value) in fields {
+        if let Some(schema) = property(schema, key).filter(|_| key != "metadata") {
+            prune_by(schema, value);
+        }
+    }
+}
+
+/// Fills in what an object that is read lacks.
+pub fn fill_in(plural: &str, object: &mut Value) {
+    if let Some(schema) = SCHEMAS.get(plural) {
+        fill_in_by(schema, object);
+    }
+}
+
+fn property<'a>(schema: &'a Value, key: &str) -> Option<&'a Value> {
+    schema.get("properties")?.get(key)
+}
+
+fn prune_by(schema: &Value, value: &mut Value) {
+    match value {
+        Value::Array(items) => {
+            let inner = schema.get("items");
+            items.iter_mut().for_each(|item| inner.into_iter().for_each(|inner| prune_by(inner, item)));
+        }
+        Value::Object(fields) => {
+            let keeps = schema.get("x-kubernetes-preserve-unknown-fields").and_then(Value::as_bool) == Some(true);
+            let others = schema.get("additionalProperties");
+            fields.retain(|key, _| keeps || others.is_some() || property(schema, key).is_some());
+            for (key, value) in fields {
+                if let Some(inner) = property(schema, key).or(others) {
+                    prune_by(inner, value);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn fill_in_by(schema: &Value, value: &mut Value) {
+    match value {
+        Value::Array(items) => {
+            let inner = schema.get("items");
+            items.iter_mut().for_each(|item| inner.into_iter().for_each(|inner| fill_in_by(inner, item)));
+        }
+        Value::Object(fields) => {
+            for (key, inner) in schema.get("properties").and_then(Value::as_object).unwrap_or(&Map::new()) {
+                if let Some(default) = inner.get("default").filter(|_| !fields.contains_key(key)) {
+                    fields.insert(key.clone(), default.clone());
+                }
+                if let Some(value) = fields.get_mut(key) {
+                    fill_in_by(inner, value);
+                }
+            }
+            if let Some(others) = schema.get("additionalProperties").filter(|others| others.is_object()) {
+                fields.values_mut().for_each(|value| fill_in_by(others, value));
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}

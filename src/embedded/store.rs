@@ -66,6 +66,9 @@ impl State {
 
     /// All objects of a kind that are meant, as they were at a version.
     pub fn list_at(&self, plural: &str, selection: &Selection, version: u64) -> Vec<Value> {
+        if version == self.log.version() {
+            return self.list(plural, Some(selection));
+        }
         let mut then = self.objects.get(plural).cloned().unwrap_or_default();
         for change in self.log.after(version).filter(|change| change.plural == plural).rev() {
             let key = key_of(&change.object);
@@ -174,8 +177,10 @@ impl State {
             Part::Main => keep_own(kind, &mut object, &before),
         }
         tidy(kind, &mut object);
+        schema::fill_in(kind.plural, &mut object);
         if part == Part::Main {
             presume_finalizers(kind, &object, &before)?;
+            grow(kind, &mut object, &before);
         }
         owners::update(Some(&before), &mut object, writer);
         self.store(kind, object, &before, writer.manager)
@@ -208,6 +213,7 @@ impl State {
         }
         let mut object = owners::apply(&before, &applied, writer);
         presume_finalizers(kind, &object, &before)?;
+        schema::fill_in(kind.plural, &mut object);
         grow(kind, &mut object, &before);
         self.store(kind, object, &before, writer.manager)
     }
@@ -220,7 +226,6 @@ impl State {
         before: &Value,
         writer: &str,
     ) -> Result<Value, Refusal> {
-        schema::fill_in(kind.plural, &mut object);
         object["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
         if object == *before {
             return Ok(object);
@@ -321,7 +326,6 @@ fn keep_own(kind: &Kind, object: &mut Value, before: &Value) {
     for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields"] {
         object["metadata"][key] = before["metadata"][key].clone();
     }
-    grow(kind, object, before);
 }
 
 /// Counts a generation when the spec is another.
@@ -329,17 +333,17 @@ fn grow(kind: &Kind, object: &mut Value, before: &Value) {
     if !kind.has_generation {
         return;
     }
-    let spec = |object: &Value| {
-        let mut object = object.clone();
-        tidy(kind, &mut object);
-        schema::fill_in(kind.plural, &mut object);
-        for key in ["metadata", "status"].into_iter().filter(|key| *key != "status" || kind.has_status) {
-            object[key] = Value::Null;
-        }
-        object
+    let is_other = {
+        let spec =
+            |object| fields(object).filter(|(key, _)| *key != "metadata" && (*key != "status" || !kind.has_status));
+        !spec(object).eq(spec(before))
     };
     let generation = before["metadata"]["generation"].as_i64().unwrap_or(0);
-    object["metadata"]["generation"] = json!(generation + i64::from(spec(object) != spec(before)));
+    object["metadata"]["generation"] = json!(generation + i64::from(is_other));
+}
+
+fn fields(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    object.as_object().into_iter().flatten()
 }
 
 /// Leaves out what is null, what is empty in the metadata, and what the schema does not know.

@@ -31,6 +31,7 @@ pub struct Change {
     /// Who made it: the field manager.
     pub writer: String,
     is_removal: bool,
+    at: Instant,
 }
 
 impl Change {
@@ -38,7 +39,7 @@ impl Change {
     pub fn new(kind: &'static Kind, object: Value, before: Option<Value>, writer: &str, is_removal: bool) -> Self {
         let version = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
         let version = version.and_then(|version| version.parse().ok()).unwrap_or_default();
-        Self { version, plural: kind.plural, object, before, writer: writer.to_owned(), is_removal }
+        Self { version, plural: kind.plural, object, before, writer: writer.to_owned(), is_removal, at: Instant::now() }
     }
 
     /// Whether the object is gone.
@@ -62,9 +63,16 @@ pub enum Begin {
     /// After a version.
     After(u64),
     /// With all that there is.
-    Everything,
-    /// With all that there is, and a bookmark that says where that ends.
-    EverythingMarked,
+    Everything(Listing),
+}
+
+/// How a watch lists what there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listing {
+    /// Whether the server may answer from a cache that lags behind: `resourceVersion=0`.
+    pub may_be_stale: bool,
+    /// Whether a bookmark says where the list ends.
+    pub is_marked: bool,
 }
 
 /// All changes that are kept, and who follows them.
@@ -132,8 +140,19 @@ impl Log {
         }
     }
 
+    fn lag(&self, plural: &str) -> Duration {
+        self.lags.get(plural).copied().unwrap_or_default()
+    }
+
     fn arrives(&self, plural: &str) -> Instant {
-        Instant::now() + self.lags.get(plural).copied().unwrap_or_default()
+        Instant::now() + self.lag(plural)
+    }
+
+    /// The newest version that a cache of a kind has which lags behind.
+    pub fn seen(&self, plural: &str) -> u64 {
+        let lag = self.lag(plural);
+        let has_arrived = |change: &&Arc<Change>| change.at + lag <= Instant::now();
+        self.changes.iter().rev().find(has_arrived).map_or(self.forgotten, |change| change.version)
     }
 
     /// Every change from now on.
@@ -155,29 +174,29 @@ impl Log {
         self.watchers.clear();
     }
 
-    /// Begins a watch of a kind, of which these objects are meant; after a version that has not expired.
+    /// Begins a watch of a kind: after a version that has not expired, or with the objects as they were at a version.
     pub fn watch(
         &mut self,
         kind: &'static Kind,
         selection: Selection,
         begin: Begin,
-        existing: Vec<Value>,
+        (version, existing): (u64, Vec<Value>),
     ) -> mpsc::Receiver<Line> {
         let (sender, receiver) = mpsc::channel(LAG);
-        let mut lines: Vec<Bytes> = existing.into_iter().map(|object| line("ADDED", &object)).collect();
-        match begin {
-            Begin::After(version) => {
-                let missed = self.after(version).filter_map(|change| event(change, kind.plural, &selection));
-                lines = missed.collect();
-            }
-            Begin::Everything => {}
-            Begin::EverythingMarked => {
-                let end = json!({"resourceVersion": self.version.to_string(), "annotations": {"k8s.io/initial-events-end": "true"}});
-                lines.push(bookmark(kind, end));
+        let mut lines: Vec<Line> = Vec::new();
+        if let Begin::Everything(listing) = begin {
+            // A list that may not be stale waits until the cache has all that there was when it was asked for.
+            let arrives = if listing.may_be_stale { Instant::now() } else { self.arrives(kind.plural) };
+            lines.extend(existing.iter().map(|object| (arrives, line("ADDED", object))));
+            if listing.is_marked {
+                let end = json!({"resourceVersion": version.to_string(), "annotations": {"k8s.io/initial-events-end": "true"}});
+                lines.push((arrives, bookmark(kind, end)));
             }
         }
-        let arrives = self.arrives(kind.plural);
-        if lines.into_iter().all(|line| sender.try_send((arrives, line)).is_ok()) {
+        let lag = self.lag(kind.plural);
+        let missed = self.after(version);
+        lines.extend(missed.filter_map(|change| Some((change.at + lag, event(change, kind.plural, &selection)?))));
+        if lines.into_iter().all(|line| sender.try_send(line).is_ok()) {
             self.watchers.push(Watcher { plural: kind.plural, selection, sender });
         }
         receiver

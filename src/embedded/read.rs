@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::Cluster;
 use super::http::{Answer, Asked, json_answer, respond};
 use super::kind::Kind;
-use super::log::{Begin, Line, bookmark, line};
+use super::log::{Begin, Line, Listing, bookmark, line};
 use super::refusal::Refusal;
 use super::select::Selection;
 use super::store::key_of;
@@ -93,8 +93,16 @@ pub fn watch(cluster: &Cluster, asked: &Asked) -> Result<Answer, Refusal> {
         }
         return Ok(stream(futures::stream::iter([line("ERROR", &refusal.status())])));
     }
-    let existing = state.list(asked.kind.plural, Some(&selection));
-    let receiver = state.log.watch(asked.kind, selection, begin, existing);
+    let version = match begin {
+        Begin::After(version) => version,
+        Begin::Everything(Listing { may_be_stale: true, .. }) => state.log.seen(asked.kind.plural),
+        Begin::Everything(_) => state.log.version(),
+    };
+    let existing = match begin {
+        Begin::After(_) => Vec::new(),
+        Begin::Everything(_) => state.list_at(asked.kind.plural, &selection, version),
+    };
+    let receiver = state.log.watch(asked.kind, selection, begin, (version, existing));
     drop(state);
     let now = Instant::now();
     let watch = Watch {
@@ -117,10 +125,10 @@ fn begin(asked: &Asked) -> Result<Begin, Refusal> {
             return Err(Refusal::invalid_as(of, "meta.k8s.io", "", field, "FieldValueForbidden"));
         }
         let is_marked = asked.says("allowWatchBookmarks");
-        return Ok(if is_marked { Begin::EverythingMarked } else { Begin::Everything });
+        return Ok(Begin::Everything(Listing { may_be_stale: version == "0", is_marked }));
     }
     if ["", "0"].contains(&version) {
-        return Ok(Begin::Everything);
+        return Ok(Begin::Everything(Listing { may_be_stale: true, is_marked: false }));
     }
     let after = version.parse().map_err(|_| {
         let why = format!(

@@ -294,7 +294,7 @@ impl Draw {
                 2 => Event::Stop(number, pause),
                 3 => Event::Lag(plural.to_owned(), self.seconds(0, 5)),
                 4 => Event::DropWatches,
-                5 => Event::Expire,
+                5 => Event::Expire(self.chance.bool()),
                 6 => Event::Outage(self.seconds(1, 15)),
                 _ if controllers > 1 => Event::FreeLease,
                 _ => Event::Lag(plural.to_owned(), self.seconds(0, 2)),

@@ -298,7 +298,7 @@ impl<'a> Stage<'a> {
                 }
             }
             Event::DropWatches => self.cluster.drop_watches(),
-            Event::Expire => self.cluster.expire(true),
+            Event::Expire(refuses) => self.cluster.expire(*refuses),
             Event::Outage(lasts) => self.faults.begin_outage(Instant::now() + Duration::from_millis(*lasts)),
             Event::Kill(controller, pause) => self.kill(*controller, *pause),
             Event::Stop(controller, pause) => self.stop(*controller, *pause),

@@ -76,8 +76,8 @@ pub enum Event {
     Lag(String, u64),
     /// Every watch ends.
     DropWatches,
-    /// Every watch ends, and no older version can be watched from.
-    Expire,
+    /// Every watch ends, and no older version can be watched from; whether that is refused by HTTP 410, or told in the watch.
+    Expire(bool),
     /// No request of the controllers is answered for so many milliseconds.
     Outage(u64),
     /// A controller is killed and starts again after so many milliseconds.
@@ -203,7 +203,7 @@ impl Event {
             Self::RevertRoutes => "routes reverted",
             Self::Lag(..) => "lagging watch",
             Self::DropWatches => "watches dropped",
-            Self::Expire => "versions expired",
+            Self::Expire(_) => "versions expired",
             Self::Outage(_) => "outage",
             Self::Kill(..) => "killed",
             Self::Stop(..) => "stopped",
@@ -255,7 +255,8 @@ impl fmt::Display for Event {
             Self::RevertRoutes => write!(f, "a GitOps tool writes the routes as Git has them"),
             Self::Lag(plural, lag) => write!(f, "watches of {plural} lag {lag} ms behind"),
             Self::DropWatches => write!(f, "every watch ends"),
-            Self::Expire => write!(f, "every watch ends and old versions are forgotten"),
+            Self::Expire(true) => write!(f, "every watch ends and old versions are refused"),
+            Self::Expire(false) => write!(f, "every watch ends and old versions are forgotten"),
             Self::Outage(lasts) => write!(f, "the API server does not answer for {}", seconds(lasts)),
             Self::Kill(controller, pause) => write!(f, "controller {controller} is killed for {}", seconds(pause)),
             Self::Stop(controller, pause) => write!(f, "controller {controller} stops for {}", seconds(pause)),

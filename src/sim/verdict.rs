@@ -156,7 +156,7 @@ pub fn is_gentle(story: &Story) -> bool {
         | Event::Prometheus(_)
         | Event::Lag(..)
         | Event::DropWatches
-        | Event::Expire
+        | Event::Expire(_)
         | Event::Outage(_)
         | Event::Kill(..)
         | Event::Stop(..)

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod cache;
+pub mod client;
 pub mod clock;
 pub mod error;
 pub mod lease;

@@ -24,11 +24,13 @@ use std::time::Duration;
 use kube::Client;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tower::util::MapRequest;
 
 use self::log::Change;
 use self::owners::Writer;
 use self::refusal::Refusal;
 use self::store::{Part, Preconditions, State};
+use crate::controller::client::consistent;
 use crate::controller::clock::Clock;
 
 /// The field manager of what the cluster itself writes.
@@ -66,7 +68,7 @@ impl Cluster {
 
     /// A client of it.
     pub fn client(&self, namespace: &str) -> Client {
-        Client::new(http::Service::new(self.clone()), namespace)
+        Client::new(MapRequest::new(http::Service::new(self.clone()), consistent), namespace)
     }
 
     /// Lets requests that write go wrong from now on.

@@ -133,7 +133,7 @@ async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let mut config = kube::Config::infer().await.context("connect to Kubernetes; is KUBECONFIG set?")?;
     // What may be tried again, and when, is decided by the passes and the watches themselves.
     config.default_retry = false;
-    let client = kube::Client::try_from(config).context("connect to Kubernetes")?;
+    let client = controller::client::connect(config).context("connect to Kubernetes")?;
     let (stop, stopped) = watch::channel(false);
     let (resign, resigned) = watch::channel(false);
     let metrics = Arc::new(Metrics::default());

@@ -299,6 +299,11 @@ impl Draw {
                 _ if controllers > 1 => Event::FreeLease,
                 _ => Event::Lag(plural.to_owned(), self.seconds(0, 2)),
             };
+            // Whoever lists anew may ask an API server that lags behind.
+            if !matches!(event, Event::Lag(..)) && self.chance.u8(..3) == 0 {
+                let lag = Event::Lag(plural.to_owned(), self.seconds(1, 20));
+                self.event(at, lag);
+            }
             self.event(at, event);
         }
     }

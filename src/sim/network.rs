@@ -17,8 +17,10 @@ use kube::Client;
 use kube::client::Body;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, sleep_until};
+use tower::util::MapRequest;
 
 use super::story::Fault;
+use crate::controller::client::consistent;
 use crate::embedded::Cluster;
 use crate::embedded::http::{self, Answer, Service};
 use crate::embedded::refusal::Refusal;
@@ -139,7 +141,7 @@ impl Link {
     /// A client that speaks through it.
     pub fn client(self: &Arc<Self>, cluster: &Cluster, namespace: &str) -> Client {
         let wire = Wire { link: self.clone(), server: Service::new(cluster.clone()) };
-        Client::new(wire, namespace)
+        Client::new(MapRequest::new(wire, consistent), namespace)
     }
 
     /// Waits for what is in the way; for ever once the connection is cut.

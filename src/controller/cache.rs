@@ -68,7 +68,12 @@ impl<K: Resource<DynamicType = ()> + Clone + PartialEq> Cache<K> {
         }
         let after = (self.words)(&object);
         let before = inner.remove(&key, self.words);
-        inner.insert(key, Arc::new(object), &after);
+        let object = Arc::new(object);
+        // The rest of a list that is on its way is older than this.
+        if let Some(listing) = &mut inner.listing {
+            listing.insert(key.clone(), object.clone());
+        }
+        inner.insert(key, object, &after);
         before.into_iter().chain(after).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
@@ -99,7 +104,8 @@ impl<K: Resource<DynamicType = ()> + Clone + PartialEq> Cache<K> {
             }
         }
         for (key, object) in listed {
-            if inner.objects.get(&key) == Some(&object) {
+            let is_known = |known: &Arc<K>| *known == object || version_of(&**known) > version_of(&*object);
+            if inner.objects.get(&key).is_some_and(is_known) {
                 continue;
             }
             let after = (self.words)(&object);
@@ -167,7 +173,7 @@ pub async fn feed<K>(
         let mut events = watch(api.clone(), config).default_backoff().boxed();
         loop {
             match events.try_next().await {
-                Ok(Some(event)) => take(&cache, event, &on_change, &readiness, &kind),
+                Ok(Some(event)) => take(&cache, (event, streams), &on_change, &readiness, &kind),
                 Ok(None) => break,
                 Err(error) if streams && is_unsupported(&error) => {
                     streams = false;
@@ -191,17 +197,18 @@ pub async fn feed<K>(
 
 fn take<K: Resource<DynamicType = ()> + Clone + PartialEq>(
     cache: &Cache<K>,
-    event: Event<K>,
+    (event, streams): (Event<K>, bool),
     on_change: &OnChange<K>,
     readiness: &Readiness,
     kind: &str,
 ) {
     match event {
-        Event::Init => cache.inner().listing = Some(BTreeMap::new()),
+        // A streamed list is of the time of its first line, one in pages of the time of its first page.
+        Event::Init => cache.inner().listing = streams.then(BTreeMap::new),
         Event::InitApply(object) => {
-            if let Some(listing) = &mut cache.inner().listing {
-                listing.insert(key_of(&object), Arc::new(object));
-            }
+            let mut inner = cache.inner();
+            let listing = inner.listing.get_or_insert_default();
+            listing.entry(key_of(&object)).or_insert_with(|| Arc::new(object));
         }
         Event::InitDone => {
             for (object, words) in cache.replace() {

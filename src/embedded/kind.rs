@@ -3,6 +3,7 @@
 use super::refusal::Refusal;
 
 /// One kind of objects.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kind {
     /// API group; empty for the core.

@@ -108,7 +108,7 @@ impl Log {
     }
 
     /// Makes a new version.
-    pub fn next(&mut self) -> u64 {
+    pub fn advance(&mut self) -> u64 {
         self.version += 1;
         self.version
     }
@@ -164,7 +164,7 @@ impl Log {
 
     /// Ends every watch, and forgets what was before.
     pub fn expire(&mut self) {
-        self.forgotten = self.next();
+        self.forgotten = self.advance();
         self.changes.clear();
         self.watchers.clear();
     }

@@ -23,7 +23,7 @@ use super::select::Selection;
 use super::store::key_of;
 
 /// How often a watch that allows it is told where it is, as kube-apiserver does.
-const BOOKMARKED: Duration = Duration::from_secs(60);
+const BOOKMARKED: Duration = Duration::from_mins(1);
 
 fn selection(asked: &Asked) -> Result<Selection, Refusal> {
     Selection::of(asked.namespace.clone(), asked.parameter("labelSelector"), asked.parameter("fieldSelector"))

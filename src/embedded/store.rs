@@ -183,7 +183,7 @@ impl State {
             grow(kind, &mut object, &before);
         }
         owners::update(Some(&before), &mut object, writer);
-        self.store(kind, object, &before, writer.manager)
+        Ok(self.store(kind, object, &before, writer.manager))
     }
 
     /// Applies an object server-side: creates it, or merges it by who owns what.
@@ -215,26 +215,20 @@ impl State {
         presume_finalizers(kind, &object, &before)?;
         schema::fill_in(kind.plural, &mut object);
         grow(kind, &mut object, &before);
-        self.store(kind, object, &before, writer.manager)
+        Ok(self.store(kind, object, &before, writer.manager))
     }
 
     /// Keeps what is different; an object that is on its way out and that nothing holds any more goes.
-    fn store(
-        &mut self,
-        kind: &'static Kind,
-        mut object: Value,
-        before: &Value,
-        writer: &str,
-    ) -> Result<Value, Refusal> {
+    fn store(&mut self, kind: &'static Kind, mut object: Value, before: &Value, writer: &str) -> Value {
         object["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
         if object == *before {
-            return Ok(object);
+            return object;
         }
         if object.pointer("/metadata/deletionTimestamp").is_some() && finalizers(&object).is_empty() {
             self.remove(kind, object.clone(), writer);
-            return Ok(object);
+            return object;
         }
-        Ok(self.put(kind, object, writer))
+        self.put(kind, object, writer)
     }
 
     /// Deletes an object, or marks it while finalizers hold it; whether it is gone.
@@ -271,14 +265,14 @@ impl State {
     }
 
     fn put(&mut self, kind: &'static Kind, mut object: Value, writer: &str) -> Value {
-        object["metadata"]["resourceVersion"] = json!(self.log.next().to_string());
+        object["metadata"]["resourceVersion"] = json!(self.log.advance().to_string());
         let before = self.objects.entry(kind.plural).or_default().insert(key_of(&object), object.clone());
         self.log.announce(Change::new(kind, object.clone(), before, writer, false));
         object
     }
 
     fn remove(&mut self, kind: &'static Kind, mut object: Value, writer: &str) -> Value {
-        object["metadata"]["resourceVersion"] = json!(self.log.next().to_string());
+        object["metadata"]["resourceVersion"] = json!(self.log.advance().to_string());
         let before = self.objects.entry(kind.plural).or_default().remove(&key_of(&object));
         self.log.announce(Change::new(kind, object.clone(), before, writer, true));
         object

@@ -6,8 +6,9 @@ mod transcript;
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
+use serin::controller::clock;
 use serin::embedded::{Cluster, world};
 
 const DOCS: &str = include_str!("../../docs/embedded-api.md");
@@ -16,12 +17,12 @@ const DOCS: &str = include_str!("../../docs/embedded-api.md");
 async fn the_embedded_api_answers_as_the_real_one() {
     let mut found = Vec::new();
     for (name, path, scenario) in transcript::scenarios() {
-        let cluster = Cluster::new(std::sync::Arc::new(Timestamp::now));
+        let cluster = Cluster::new(clock::wall());
         let namespace = "conformance";
         let playing = tokio::spawn(world::run(cluster.clone(), SignedDuration::ZERO));
         let client = cluster.client(namespace);
         let telling = transcript::tell(&client, namespace, &scenario);
-        let ours = tokio::time::timeout(Duration::from_secs(60), telling).await.unwrap();
+        let ours = tokio::time::timeout(Duration::from_mins(1), telling).await.unwrap();
         playing.abort();
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         let real: Vec<Value> = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -39,7 +40,7 @@ async fn the_embedded_api_answers_as_the_real_one() {
 }
 
 fn lines(all: &[&String]) -> String {
-    all.iter().map(|line| format!("{line}\n")).collect()
+    all.iter().map(|line| line.as_str()).collect::<Vec<_>>().join("\n")
 }
 
 /// The patterns of the table: the code in its first column.

@@ -301,7 +301,8 @@ impl Draw {
             };
             // Whoever lists anew may ask an API server that lags behind.
             if !matches!(event, Event::Lag(..)) && self.chance.u8(..3) == 0 {
-                let lag = Event::Lag(plural.to_owned(), self.seconds(1, 20));
+                let plural = if self.chance.bool() { "rollouts" } else { plural };
+                let lag = Event::Lag(plural.to_owned(), self.seconds(1, 15));
                 self.event(at, lag);
             }
             self.event(at, event);

@@ -324,15 +324,16 @@ impl Model {
 
     /// When Git last began to ask for a revision, or a person had it tried again.
     fn began_at(&self, revision: &str) -> Option<Instant> {
-        let mut began = None;
+        let mut began: Option<Instant> = None;
+        let mut next = Instant::now();
         for spec in self.specs.iter().rev() {
-            if spec.hash != revision {
-                if began.is_some() {
-                    break;
-                }
-                continue;
+            if spec.hash == revision {
+                began = Some(spec.at);
+            } else if began.is_some() && next - spec.at > STALE {
+                // A shorter interruption may pass unseen.
+                break;
             }
-            began = Some(spec.at);
+            next = spec.at;
         }
         let retried = self.acts.iter().rev().find(|(_, action)| action == "retry").map(|(at, _)| *at);
         began.map(|began| retried.map_or(began, |retried| retried.max(began)))

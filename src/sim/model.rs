@@ -272,7 +272,12 @@ impl Model {
                 since = self.reached_at(revision, permitted, since).unwrap_or(since);
                 continue;
             }
+            let before = since;
             let lack = self.step_lacks(revision, step, &mut since, answered);
+            if passes > 0 && step.get("pause").is_some() {
+                // A person may have ended it at once.
+                since = before;
+            }
             match lack {
                 Some(_) if passes > 0 => passes -= 1,
                 Some(lack) => return Some(format!("step {index}: {lack}")),

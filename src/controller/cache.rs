@@ -208,7 +208,10 @@ fn take<K: Resource<DynamicType = ()> + Clone + PartialEq>(
         Event::InitApply(object) => {
             let mut inner = cache.inner();
             let listing = inner.listing.get_or_insert_default();
-            listing.entry(key_of(&object)).or_insert_with(|| Arc::new(object));
+            let key = key_of(&object);
+            if listing.get(&key).is_none_or(|known| version_of(&**known) < version_of(&object)) {
+                listing.insert(key, Arc::new(object));
+            }
         }
         Event::InitDone => {
             for (object, words) in cache.replace() {
@@ -245,4 +248,47 @@ fn is_missing_kind(error: &watcher::Error) -> bool {
         return false;
     };
     status.code == 404
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::watched::Service;
+
+    fn service(name: &str, version: u64) -> Service {
+        let object = json!({"metadata": {"name": name, "namespace": "shop", "resourceVersion": version.to_string()}});
+        serde_json::from_value(object).unwrap_or_default()
+    }
+
+    fn versions(cache: &Cache<Service>) -> Vec<(String, u64)> {
+        let all = cache.keys().into_iter();
+        all.filter_map(|(space, name)| Some((name.clone(), version_of(&*cache.get(&space, &name)?)))).collect()
+    }
+
+    #[test]
+    fn a_list_takes_nothing_newer_back() {
+        for (streams, wanted) in [
+            // What was written while a streamed list was on its way is newer than the list.
+            (true, vec![("early", 7), ("listed", 5), ("newer", 8), ("own", 9)]),
+            // A list in pages begins with its first page: what was written before may be gone in it.
+            (false, vec![("listed", 5), ("newer", 8), ("own", 9)]),
+        ] {
+            let cache = Cache::new(|_| Vec::new());
+            let (on_change, readiness): (OnChange<Service>, _) = (Arc::new(|_, _| {}), Readiness::of(&["services"]));
+            let take = |event| take(&cache, (event, streams), &on_change, &readiness, "services");
+            cache.put(service("gone", 3));
+            cache.put(service("own", 9));
+            take(Event::Init);
+            cache.put(service("early", 7));
+            take(Event::InitApply(service("listed", 5)));
+            cache.put(service("newer", 6));
+            take(Event::InitApply(service("newer", 8)));
+            take(Event::InitApply(service("own", 4)));
+            take(Event::InitDone);
+            let wanted: Vec<_> = wanted.into_iter().map(|(name, version)| (name.to_owned(), version)).collect();
+            assert_eq!(versions(&cache), wanted, "streams: {streams}");
+        }
+    }
 }

@@ -272,11 +272,11 @@ impl Model {
                 since = self.reached_at(revision, permitted, since).unwrap_or(since);
                 continue;
             }
-            let before = since;
-            let lack = self.step_lacks(revision, step, &mut since, answered);
-            if passes > 0 && step.get("pause").is_some() {
-                // A person may have ended it at once.
-                since = before;
+            let mut then = since;
+            let lack = self.step_lacks(revision, step, &mut then, answered);
+            // A pause that a person may have ended at once takes no time.
+            if passes == 0 || step.get("pause").is_none() {
+                since = then;
             }
             match lack {
                 Some(_) if passes > 0 => passes -= 1,

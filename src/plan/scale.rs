@@ -91,8 +91,10 @@ fn canary_pods(facts: &Facts<'_>, course: &Course, hash: &str) -> Option<Action>
     let has_weight = facts.route.canary.as_deref() == Some(hash) && facts.route.weight() > 0;
     let wanted = course.pods_wanted(facts).max(if has_weight { carried } else { 0 });
     let has_stable = course.stable().is_some_and(|stable| facts.pods_of(stable).ready > 0);
+    // A revision that is rolled back to right after a promotion may still be in the stable subset.
+    let serves = facts.route.stable.as_deref() == Some(hash);
     // Who wants no pods at all keeps none: stable will have no ready pod either.
-    let may_shrink = facts.replicas == 0 || (course.is_in_force(facts) && has_stable);
+    let may_shrink = facts.replicas == 0 || (course.is_in_force(facts) && has_stable && !serves);
     set(facts, course, hash, if may_shrink { wanted } else { wanted.max(current) })
 }
 

@@ -280,7 +280,9 @@ impl Draw {
         for _ in 0..self.chance.usize(..5) {
             let at = self.chance.u64(from..=last.max(from + 1));
             let number = self.chance.u8(..controllers);
-            let pause = self.seconds(0, 20);
+            // Whoever lists anew may ask an API server that lags behind, for longer than it was away.
+            let lags = self.chance.u8(..3) == 0;
+            let pause = if lags { self.seconds(0, 4) } else { self.seconds(0, 20) };
             let plural = self.one_of(&[
                 "rollouts",
                 "replicasets",
@@ -299,10 +301,9 @@ impl Draw {
                 _ if controllers > 1 => Event::FreeLease,
                 _ => Event::Lag(plural.to_owned(), self.seconds(0, 2)),
             };
-            // Whoever lists anew may ask an API server that lags behind.
-            if !matches!(event, Event::Lag(..)) && self.chance.u8(..3) == 0 {
+            if lags && !matches!(event, Event::Lag(..)) {
                 let plural = if self.chance.bool() { "rollouts" } else { plural };
-                let lag = Event::Lag(plural.to_owned(), self.seconds(1, 15));
+                let lag = Event::Lag(plural.to_owned(), self.seconds(5, 15));
                 self.event(at, lag);
             }
             self.event(at, event);

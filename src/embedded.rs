@@ -26,6 +26,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tower::util::MapRequest;
 
+use self::kind::known;
 use self::log::Change;
 use self::owners::Writer;
 use self::refusal::Refusal;
@@ -123,35 +124,44 @@ impl Cluster {
 
     /// Applies an object server-side, as a GitOps tool does.
     pub fn apply(&self, plural: &str, object: &Value) -> Result<Value, Refusal> {
-        let now = self.now();
-        let writer = Writer { operation: "Apply", ..update_by(GIT, &now) };
-        self.state().apply(plural, object.clone(), true, writer)
+        let kind = known(plural)?;
+        self.write(GIT, |state, writer| {
+            state.apply(kind, object.clone(), true, Writer { operation: "Apply", ..writer })
+        })
     }
 
     /// Creates an object, as something in the cluster does.
     pub fn create(&self, plural: &str, object: Value) -> Result<Value, Refusal> {
-        let now = self.now();
-        self.state().create(plural, object, update_by(WORLD, &now))
+        let kind = known(plural)?;
+        self.write(WORLD, |state, writer| state.create(kind, object, writer))
     }
 
     /// Replaces the status of an object, as something in the cluster does.
     pub fn write_status(&self, plural: &str, object: Value) -> Result<Value, Refusal> {
-        let now = self.now();
-        let writer = Writer { subresource: "status", ..update_by(WORLD, &now) };
-        self.state().update(plural, object, Part::Status, writer)
+        let kind = known(plural)?;
+        self.write(WORLD, |state, writer| {
+            state.update(kind, object, Part::Status, Writer { subresource: "status", ..writer })
+        })
     }
 
     /// Replaces an object, as a GitOps tool does.
     pub fn replace(&self, plural: &str, object: Value) -> Result<Value, Refusal> {
-        let now = self.now();
-        self.state().update(plural, object, Part::Main, update_by(GIT, &now))
+        let kind = known(plural)?;
+        self.write(GIT, |state, writer| state.update(kind, object, Part::Main, writer))
     }
 
     /// Deletes an object, as a person does.
     pub fn delete(&self, plural: &str, namespace: &str, name: &str) -> Result<Value, Refusal> {
+        let kind = known(plural)?;
+        let deleted =
+            self.write(WORLD, |state, writer| state.delete(kind, (namespace, name), &Preconditions::default(), writer));
+        deleted.map(|(object, _)| object)
+    }
+
+    /// A write by a manager at this time.
+    fn write<T>(&self, manager: &str, write: impl FnOnce(&mut State, Writer<'_>) -> T) -> T {
         let now = self.now();
-        let writer = update_by(WORLD, &now);
-        self.state().delete(plural, (namespace, name), &Preconditions::default(), writer).map(|(object, _)| object)
+        write(&mut self.state(), Writer { manager, now: &now, operation: "Update", subresource: "" })
     }
 
     /// Every change from now on, in order.
@@ -171,8 +181,4 @@ impl Cluster {
     pub fn requests(&self) -> Vec<String> {
         self.state().requests.clone()
     }
-}
-
-fn update_by<'a>(manager: &'a str, now: &'a str) -> Writer<'a> {
-    Writer { manager, now, operation: "Update", subresource: "" }
 }

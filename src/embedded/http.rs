@@ -210,7 +210,7 @@ fn parse(asked: &Asked, body: &[u8]) -> Result<Value, Refusal> {
 
 fn create(cluster: &Cluster, asked: &Asked, body: &[u8]) -> Result<Answer, Refusal> {
     let now = cluster.now();
-    let created = cluster.state().create(asked.kind.plural, parse(asked, body)?, asked.writer(&now))?;
+    let created = cluster.state().create(asked.kind, parse(asked, body)?, asked.writer(&now))?;
     Ok(json_answer(201, &created))
 }
 
@@ -228,7 +228,7 @@ fn replace(cluster: &Cluster, asked: &Asked, body: &[u8]) -> Result<Answer, Refu
         return Err(Refusal::invalid_as((of, &spelt), asked.kind.group, &name, field, "FieldValueInvalid"));
     }
     let now = cluster.now();
-    let replaced = cluster.state().update(asked.kind.plural, object, asked.part(), asked.writer(&now))?;
+    let replaced = cluster.state().update(asked.kind, object, asked.part(), asked.writer(&now))?;
     Ok(json_answer(200, &replaced))
 }
 
@@ -239,7 +239,7 @@ fn patch_object(cluster: &Cluster, asked: &Asked, body: &[u8]) -> Result<Answer,
     }
     let mut object = get(cluster, asked)?;
     patch::carry_out(&mut object, &asked.content_type, body, asked.kind.is_custom)?;
-    let written = cluster.state().update(asked.kind.plural, object, asked.part(), asked.writer(&now))?;
+    let written = cluster.state().update(asked.kind, object, asked.part(), asked.writer(&now))?;
     Ok(json_answer(200, &written))
 }
 
@@ -252,7 +252,7 @@ fn apply(cluster: &Cluster, asked: &Asked, body: &[u8], now: &str) -> Result<Ans
     let mut object = parse(asked, body)?;
     object["metadata"]["name"] = json!(asked.name);
     let is_new = get(cluster, asked).is_err();
-    let applied = cluster.state().apply(asked.kind.plural, object, asked.says("force"), asked.writer(now))?;
+    let applied = cluster.state().apply(asked.kind, object, asked.says("force"), asked.writer(now))?;
     Ok(json_answer(if is_new { 201 } else { 200 }, &applied))
 }
 
@@ -266,7 +266,7 @@ fn delete(cluster: &Cluster, asked: &Asked, body: &[u8]) -> Result<Answer, Refus
     let ((namespace, name), now) = (asked.named(), cluster.now());
     let presumed = preconditions(&serde_json::from_slice(body).unwrap_or_default());
     let key = (namespace.as_str(), name.as_str());
-    let (object, is_gone) = cluster.state().delete(asked.kind.plural, key, &presumed, asked.writer(&now))?;
+    let (object, is_gone) = cluster.state().delete(asked.kind, key, &presumed, asked.writer(&now))?;
     if !is_gone || asked.kind.answers_deleted {
         return Ok(json_answer(200, &object));
     }
@@ -280,7 +280,7 @@ fn delete(cluster: &Cluster, asked: &Asked, body: &[u8]) -> Result<Answer, Refus
 fn evict(cluster: &Cluster, asked: &Asked, body: &[u8]) -> Result<Answer, Refusal> {
     let ((namespace, name), now) = (asked.named(), cluster.now());
     let presumed = preconditions(&parse(asked, body)?["deleteOptions"]);
-    cluster.state().delete(asked.kind.plural, (&namespace, &name), &presumed, asked.writer(&now))?;
+    cluster.state().delete(asked.kind, (&namespace, &name), &presumed, asked.writer(&now))?;
     Ok(json_answer(
         201,
         &json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success", "code": 201}),
@@ -306,7 +306,7 @@ fn scale(cluster: &Cluster, asked: &Asked, verb: &str, body: &[u8]) -> Result<An
         let now = cluster.now();
         object["metadata"]["resourceVersion"] = scale["metadata"]["resourceVersion"].clone();
         object["spec"]["replicas"] = scale["spec"]["replicas"].clone();
-        object = cluster.state().update(asked.kind.plural, object, Part::Main, asked.writer(&now))?;
+        object = cluster.state().update(asked.kind, object, Part::Main, asked.writer(&now))?;
     }
     Ok(json_answer(200, &scale_of(&object)))
 }

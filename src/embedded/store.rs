@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::kind::{Kind, known};
+use super::kind::Kind;
 use super::log::{Change, Log};
 use super::names;
 use super::owners::{self, Writer};
@@ -105,8 +105,7 @@ impl State {
     }
 
     /// Creates an object.
-    pub fn create(&mut self, plural: &str, mut object: Value, writer: Writer<'_>) -> Result<Value, Refusal> {
-        let kind = known(plural)?;
+    pub fn create(&mut self, kind: &'static Kind, mut object: Value, writer: Writer<'_>) -> Result<Value, Refusal> {
         self.identify(kind, &mut object)?;
         let key = key_of(&object);
         if let Some(existing) = self.objects.get(kind.plural).and_then(|objects| objects.get(&key)) {
@@ -155,12 +154,11 @@ impl State {
     /// Replaces one part of an object. An unchanged object is no change.
     pub fn update(
         &mut self,
-        plural: &str,
+        kind: &'static Kind,
         mut object: Value,
         part: Part,
         writer: Writer<'_>,
     ) -> Result<Value, Refusal> {
-        let kind = known(plural)?;
         let (namespace, name) = key_of(&object);
         let before = self.find(kind, &namespace, &name)?;
         presume_version(kind, &object, &before)?;
@@ -189,18 +187,17 @@ impl State {
     /// Applies an object server-side: creates it, or merges it by who owns what.
     pub fn apply(
         &mut self,
-        plural: &str,
+        kind: &'static Kind,
         mut applied: Value,
         is_forced: bool,
         writer: Writer<'_>,
     ) -> Result<Value, Refusal> {
-        let kind = known(plural)?;
         let (namespace, name) = key_of(&applied);
         if applied.pointer("/metadata/managedFields").is_some() {
             return Err(Refusal::bad_request("metadata.managedFields must be nil"));
         }
-        let Some(before) = self.get(plural, &namespace, &name) else {
-            return self.create(plural, applied, writer);
+        let Some(before) = self.get(kind.plural, &namespace, &name) else {
+            return self.create(kind, applied, writer);
         };
         presume_version(kind, &applied, &before)?;
         tidy(kind, &mut applied);
@@ -234,12 +231,11 @@ impl State {
     /// Deletes an object, or marks it while finalizers hold it; whether it is gone.
     pub fn delete(
         &mut self,
-        plural: &str,
+        kind: &'static Kind,
         (namespace, name): (&str, &str),
         presumed: &Preconditions,
         writer: Writer<'_>,
     ) -> Result<(Value, bool), Refusal> {
-        let kind = known(plural)?;
         let mut object = self.find(kind, namespace, name)?;
         for (what, presumed, pointer, why) in [
             ("UID", &presumed.uid, "/metadata/uid", "The object might have been deleted and then recreated"),
@@ -264,17 +260,21 @@ impl State {
         Ok((object, false))
     }
 
-    fn put(&mut self, kind: &'static Kind, mut object: Value, writer: &str) -> Value {
-        object["metadata"]["resourceVersion"] = json!(self.log.advance().to_string());
-        let before = self.objects.entry(kind.plural).or_default().insert(key_of(&object), object.clone());
-        self.log.announce(Change::new(kind, object.clone(), before, writer, false));
-        object
+    fn put(&mut self, kind: &'static Kind, object: Value, writer: &str) -> Value {
+        self.change(kind, object, writer, false)
     }
 
-    fn remove(&mut self, kind: &'static Kind, mut object: Value, writer: &str) -> Value {
+    fn remove(&mut self, kind: &'static Kind, object: Value, writer: &str) -> Value {
+        self.change(kind, object, writer, true)
+    }
+
+    /// Makes a version, and tells everybody who follows.
+    fn change(&mut self, kind: &'static Kind, mut object: Value, writer: &str, is_removal: bool) -> Value {
         object["metadata"]["resourceVersion"] = json!(self.log.advance().to_string());
-        let before = self.objects.entry(kind.plural).or_default().remove(&key_of(&object));
-        self.log.announce(Change::new(kind, object.clone(), before, writer, true));
+        let objects = self.objects.entry(kind.plural).or_default();
+        let key = key_of(&object);
+        let before = if is_removal { objects.remove(&key) } else { objects.insert(key, object.clone()) };
+        self.log.announce(Change::new(kind, object.clone(), before, writer, is_removal));
         object
     }
 }

@@ -1,4 +1,4 @@
-//! The embedded API answers as the real API server did: `e2e/run conformance` writes the real answers down, this test
+//! The embedded API answers as the real API server did: `UPDATE_EXPECT=1 e2e/run api-conforms` writes the real answers down, this test
 //! compares. Differences are listed, each with its reason, in docs/embedded-api.md, and only those are there.
 
 #[path = "conformance/transcript.rs"]

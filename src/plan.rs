@@ -236,6 +236,8 @@ fn route_actions(facts: &Facts<'_>, course: &mut Course, change: Option<&Change>
         return Vec::new();
     }
     let actions = route::actions(facts.observed, routing, &facts.route, change);
+    // Once it is mended, no snapshot shows that the proxies had another route until now.
+    course.has_decided |= course.has_moved && !actions.is_empty();
     if let (Change::Weight(weight), Some(route), false) = (change, &mut course.status.route, actions.is_empty()) {
         route.asked = *weight;
         // A status that is written first speaks of a write that may fail.

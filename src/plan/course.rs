@@ -108,6 +108,8 @@ pub struct Course {
     pub is_held: bool,
     /// Whether something was decided that no later snapshot could show.
     pub has_decided: bool,
+    /// Whether the route is not as the last recorded pass saw it.
+    pub has_moved: bool,
     /// Queries that are due.
     pub queries: Vec<Query>,
     /// When to look again, and why.
@@ -254,6 +256,7 @@ pub fn track(facts: &Facts<'_>) -> Course {
         waits: Vec::new(),
         is_held: false,
         has_decided: false,
+        has_moved: false,
         queries: Vec::new(),
         wakes: Vec::new(),
     };
@@ -273,6 +276,7 @@ pub fn track(facts: &Facts<'_>) -> Course {
         if Route::is_without_legs(&route.observed) && !facts.route.legs.is_empty() {
             course.status.draining.iter_mut().for_each(|draining| draining.since = None);
         }
+        course.has_moved = route.since.is_some();
         route.since = Some(facts.now);
         route.observed = line;
     }

@@ -233,15 +233,35 @@ impl Draw {
             at += self.seconds(0, 60);
             let event = self.happening(is_routed);
             self.event(at, event);
-            if is_routed && self.is_so(0.05) {
-                // Somebody takes the route away, and notices late.
-                let route = self.one_of(&["checkout", "checkout-serin"]);
-                self.event(at, Event::Delete("virtualservices".into(), route.into()));
-                at += 200_000;
-                self.event(at, Event::RevertRoutes);
+            if is_routed && self.is_so(0.1) {
+                at = self.without_route(at);
+            } else if is_routed && self.is_so(0.05) {
+                at = self.reverted_each_second(at);
             }
         }
         at
+    }
+
+    /// Somebody takes the route away, perhaps just when a release goes bad, and notices late. When it is back.
+    fn without_route(&mut self, mut at: u64) -> u64 {
+        if self.is_so(0.7) {
+            let image = image(self.chance.u8(1..=4));
+            self.event(at, Event::Commit(json!({"template": template(&image)})));
+            at += self.seconds(5, 40);
+            self.event(at, Event::Answers(Rule { image: Some(image), answer: Answer::Bad, ..Rule::default() }));
+            at += self.seconds(0, 10);
+        }
+        let route = self.one_of(&["checkout", "checkout-serin"]);
+        self.event(at, Event::Delete("virtualservices".into(), route.into()));
+        self.event(at + 200_000, Event::RevertRoutes);
+        at + 200_000
+    }
+
+    /// A GitOps tool that reverts the routes each second. When it ends.
+    fn reverted_each_second(&mut self, at: u64) -> u64 {
+        let times = self.chance.u64(5..=40);
+        (1..=times).for_each(|second| self.event(at + second * 1000, Event::RevertRoutes));
+        at + times * 1000
     }
 
     fn happening(&mut self, is_routed: bool) -> Event {

@@ -253,7 +253,8 @@ impl Model {
         if is_edited || !spec.value["rollbackWindow"].is_null() {
             return None;
         }
-        let began = self.began_at(revision)?;
+        // A short interruption may pass unseen: then the attempt goes on.
+        let began = self.began_at(revision, STALE)?;
         let acts = |action: &str| self.acts.iter().filter(|(at, own)| *at >= began && own == action).count();
         if acts("promoteFull") > 0 {
             return None;
@@ -328,14 +329,14 @@ impl Model {
     }
 
     /// When Git last began to ask for a revision, or a person had it tried again.
-    fn began_at(&self, revision: &str) -> Option<Instant> {
+    /// An interruption by another revision that is as short as `unseen` does not count.
+    fn began_at(&self, revision: &str, unseen: Duration) -> Option<Instant> {
         let mut began: Option<Instant> = None;
         let mut next = Instant::now();
         for spec in self.specs.iter().rev() {
             if spec.hash == revision {
                 began = Some(spec.at);
-            } else if began.is_some() && next - spec.at > STALE {
-                // A shorter interruption may pass unseen.
+            } else if began.is_some() && next - spec.at > unseen {
                 break;
             }
             next = spec.at;
@@ -365,7 +366,8 @@ impl Model {
         for (_, name) in self.git.keys().filter(|(plural, _)| plural.ends_with("analysistemplates")) {
             limits.extend(self.metrics(name).into_iter().map(|metric| (metric.name, metric.failure_limit)));
         }
-        let began = self.began_at(revision)?;
+        // A short interruption may have been seen: then what failed before it is forgotten.
+        let began = self.began_at(revision, Duration::ZERO)?;
         // By analysis and metric; of answers to the same question only the last was heard for sure.
         let mut analyses: BTreeMap<(String, String), BTreeMap<String, Answers<'_>>> = BTreeMap::new();
         for answer in answered.iter().filter(|answer| answer.revision == revision && answer.asked_at >= began) {
@@ -480,8 +482,9 @@ impl Model {
             self.stable_since = Some(Instant::now());
         }
         self.check_memory(status);
-        self.aborted = text(&status["aborted"]["hash"]);
+        // Before the abort is taken in: one that comes too late is broken, too.
         self.check_abort(answered);
+        self.aborted = text(&status["aborted"]["hash"]);
     }
 }
 

@@ -272,10 +272,6 @@ pub fn track(facts: &Facts<'_>) -> Course {
     }
     route.unseen = false;
     if route.observed != line {
-        // Without a route every pod had requests: what drains begins to drain now.
-        if Route::is_without_legs(&route.observed) && !facts.route.legs.is_empty() {
-            course.status.draining.iter_mut().for_each(|draining| draining.since = None);
-        }
         course.has_moved = route.since.is_some();
         route.since = Some(facts.now);
         route.observed = line;

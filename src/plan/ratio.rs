@@ -97,10 +97,12 @@ pub fn actions(facts: &Facts<'_>, course: &Course, ratio: Ratio) -> Vec<Action> 
     };
     let surge = ratio.max_surge.ceil(facts.replicas);
     let missing = ratio.max_unavailable.floor(facts.replicas).max(i32::from(surge == 0));
+    // The last pod waits for the next where there is room for one more.
+    let least = (facts.replicas - missing).max(i32::from(surge > 0 && facts.replicas > 0));
     let all: i32 = facts.pods.values().map(|pods| pods.wanted).sum();
     let mut room = (facts.replicas.max(counts.canary + counts.stable) + surge - all).max(0);
     let available: i32 = facts.pods.values().map(|pods| pods.available.min(pods.wanted)).sum();
-    let mut spare = (available - (facts.replicas - missing)).max(0);
+    let mut spare = (available - least).max(0);
 
     // The canary first when it grows, the superseded first when something shrinks.
     let mut hashes: Vec<&str> = canary.iter().map(String::as_str).chain(course.stable()).collect();

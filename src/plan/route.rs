@@ -134,11 +134,6 @@ impl Route {
         line
     }
 
-    /// Whether a line tells of a route without any VirtualService: requests go to every pod of the Service.
-    pub fn is_without_legs(line: &str) -> bool {
-        line.split(' ').count() == 2
-    }
-
     /// Canary weights by leg, those above zero.
     pub fn resting(&self) -> BTreeMap<String, i32> {
         self.legs.iter().filter(|leg| leg.canary > 0).map(|leg| (leg.key(), leg.canary)).collect()

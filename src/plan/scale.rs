@@ -19,10 +19,11 @@ pub fn watch_draining(facts: &Facts<'_>, course: &mut Course) {
         }
     }
     let route = &facts.route;
-    // Who wants no pods wants no traffic.
-    let has_route = facts.replicas > 0 && (route.is_plain || !route.legs.is_empty());
-    // A subset without its label selects the pods of every revision, and so does the plain host.
-    let selects_all = route.is_plain || route.stable.is_none() || (route.canary.is_none() && route.exceeds(0));
+    // A subset without its label selects the pods of every revision; so does the Service, to the plain host or without a route.
+    let selects_all = route.is_plain
+        || route.legs.is_empty()
+        || route.stable.is_none()
+        || (route.canary.is_none() && route.exceeds(0));
     course.status.draining.retain(|draining| {
         let has_pods = facts.pods.get(&draining.hash).is_some_and(|pods| pods.wanted > 0 || pods.exist > 0);
         has_pods && !serving.contains(&draining.hash)
@@ -30,8 +31,10 @@ pub fn watch_draining(facts: &Facts<'_>, course: &mut Course) {
     for draining in &mut course.status.draining {
         let is_in_canary_subset = route.canary.as_deref() == Some(draining.hash.as_str());
         let is_in_stable_subset = route.stable.as_deref() == Some(draining.hash.as_str());
+        // Who wants no pods wants no traffic; where pods share it by their number, all have some until they are gone.
+        let is_routed = facts.replicas > 0 && facts.strategy.ratio.is_none();
         let has_traffic =
-            has_route && (selects_all || is_in_stable_subset || (is_in_canary_subset && route.exceeds(0)));
+            is_routed && (selects_all || is_in_stable_subset || (is_in_canary_subset && route.exceeds(0)));
         draining.since = if has_traffic { None } else { draining.since.or(Some(facts.now)) };
     }
 }

@@ -98,9 +98,15 @@ fn change(change: Change) -> Option<(Option<Change>, Option<Waiting>)> {
 fn owned_start(route: &Route, want: &Wanted<'_>) -> (Option<Change>, Option<Waiting>) {
     let subsets_serve = route.has_rule && want.ready(route.stable.as_deref()) > 0;
     if route.legs.is_empty() && !route.is_plain {
-        // The subsets are known to the proxies for long: only the VirtualService was deleted.
-        let first = if subsets_serve { Change::ToSubsets } else { Change::Plain };
-        return (Some(first), None);
+        // The subsets are known to the proxies for long: only the VirtualService was deleted. While no weight is on them,
+        // stable's subset may move, so that nothing goes back to the revision before.
+        let serves = |anchor: &&str| want.ready(Some(*anchor)) >= enough(want.replicas);
+        let change = match want.anchor.filter(|anchor| route.stable.as_deref() != Some(*anchor)).filter(serves) {
+            _ if !subsets_serve => Change::Plain,
+            Some(anchor) => Change::Subsets { stable: anchor.to_owned(), canary: anchor.to_owned() },
+            None => Change::ToSubsets,
+        };
+        return (Some(change), None);
     }
     match want.anchor {
         None => (None, None),

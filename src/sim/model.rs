@@ -4,7 +4,7 @@
 //! Its conditions are necessary ones: where it cannot know, it says nothing.
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -66,6 +66,10 @@ pub struct Model {
     aborted: Option<String>,
     has_jumped: bool,
     jumped_at: Option<Instant>,
+    disturbed_at: Instant,
+    lagging: BTreeSet<String>,
+    /// When somebody else changed a route that is watched with a lag: what happens to it is seen late.
+    missed_at: Option<Instant>,
     stable_lacked: Option<Instant>,
     is_late: bool,
     attempt: ((String, String), i64),
@@ -90,6 +94,9 @@ impl Model {
             aborted: None,
             has_jumped: false,
             jumped_at: None,
+            disturbed_at: began,
+            lagging: BTreeSet::new(),
+            missed_at: None,
             stable_lacked: None,
             is_late: false,
             attempt: Default::default(),
@@ -107,6 +114,20 @@ impl Model {
     pub fn jumped(&mut self) {
         self.has_jumped = true;
         self.jumped_at = Some(Instant::now());
+    }
+
+    /// A controller starts, or is gone.
+    pub fn disturbed(&mut self) {
+        self.disturbed_at = Instant::now();
+    }
+
+    /// Watches of a kind lag behind, or no longer do.
+    pub fn lags(&mut self, plural: &str, lag: Duration) {
+        if lag.is_zero() {
+            self.lagging.remove(plural);
+        } else {
+            self.lagging.insert(plural.to_owned());
+        }
     }
 
     /// A person acted.
@@ -146,6 +167,9 @@ impl Model {
             "virtualservices" | "destinationrules" | "services" => {
                 if is_own && !change.is_removal() {
                     self.check_foreign(change);
+                }
+                if !is_own && self.lagging.contains(change.plural) {
+                    self.missed_at = Some(Instant::now());
                 }
                 self.take_weights(cluster, is_own, answered);
             }
@@ -259,9 +283,14 @@ impl Model {
         if acts("promoteFull") > 0 {
             return None;
         }
-        if let Some(failed) = self.failed_at(revision, answered).filter(|failed| failed.elapsed() > STALE) {
+        // A controller that had the answer may have died with it; the next one asks anew.
+        let has_heard = |failed: &Instant| failed.max(&self.disturbed_at).elapsed() > STALE;
+        if let Some(failed) = self.failed_at(revision, answered, Duration::ZERO).filter(has_heard) {
             let seconds = (failed - self.began).as_secs();
             return Some(format!("its metric failed at {seconds} s"));
+        }
+        if self.missed_at.is_some_and(|missed| missed >= began) {
+            return None;
         }
         let mut passes = acts("promote") + acts("resume");
         let mut since = began;
@@ -296,7 +325,9 @@ impl Model {
             let pause =
                 DurationText::Text(text.to_owned()).parse().ok().and_then(|pause| Duration::try_from(pause).ok())?;
             let passed = since.elapsed();
-            *since += pause;
+            if !self.has_jumped {
+                *since += pause;
+            }
             return (passed < pause && !self.has_jumped)
                 .then(|| format!("paused {} of {} ms", passed.as_millis(), pause.as_millis()));
         }
@@ -361,13 +392,13 @@ impl Model {
     }
 
     /// When the newest analysis of a metric of a revision had more failures than its limit allows.
-    pub fn failed_at(&self, revision: &str, answered: &[Answered]) -> Option<Instant> {
+    /// An interruption as short as `unseen` by another revision does not count.
+    pub fn failed_at(&self, revision: &str, answered: &[Answered], unseen: Duration) -> Option<Instant> {
         let mut limits: BTreeMap<String, i64> = BTreeMap::new();
         for (_, name) in self.git.keys().filter(|(plural, _)| plural.ends_with("analysistemplates")) {
             limits.extend(self.metrics(name).into_iter().map(|metric| (metric.name, metric.failure_limit)));
         }
-        // A short interruption may have been seen: then what failed before it is forgotten.
-        let began = self.began_at(revision, Duration::ZERO)?;
+        let began = self.began_at(revision, unseen)?;
         // By analysis and metric; of answers to the same question only the last was heard for sure.
         let mut analyses: BTreeMap<(String, String), BTreeMap<String, Answers<'_>>> = BTreeMap::new();
         for answer in answered.iter().filter(|answer| answer.revision == revision && answer.asked_at >= began) {
@@ -391,11 +422,18 @@ impl Model {
         failed
     }
 
-    /// Whether a metric of a revision failed while that could still stop it.
+    /// Whether a metric of a revision failed, be it before an interruption that may have passed unseen.
+    pub fn may_abort(&self, revision: &str, answered: &[Answered]) -> bool {
+        self.failed_at(revision, answered, STALE).is_some()
+    }
+
+    /// Whether a metric of a revision failed while that could still stop it. What failed before an interruption is forgotten
+    /// if that was seen.
     pub fn must_abort(&self, revision: &str, answered: &[Answered]) -> bool {
         let is_stable = self.stable.as_deref() == Some(revision);
         let until = self.stable_since.filter(|_| is_stable);
-        self.failed_at(revision, answered).is_some_and(|failed| until.is_none_or(|until| failed < until))
+        self.failed_at(revision, answered, Duration::ZERO)
+            .is_some_and(|failed| until.is_none_or(|until| failed < until))
     }
 
     /// S4: no revision that a proxy may still send requests to loses its last pod.
@@ -408,8 +446,9 @@ impl Model {
         let replicas = self.specs.last().and_then(|spec| spec.value["replicas"].as_i64()).unwrap_or(1);
         let is_routed =
             self.specs.last().is_some_and(|spec| spec.value["strategy"]["canary"].get("trafficRouting").is_some());
-        let has_jumped = self.jumped_at.is_some_and(|jumped| jumped.elapsed() < STALE);
-        if is > 0 || was == 0 || replicas == 0 || !is_routed || has_jumped {
+        let was_recent = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < STALE);
+        let may_not_know = was_recent(self.jumped_at) || was_recent(self.missed_at);
+        if is > 0 || was == 0 || replicas == 0 || !is_routed || may_not_know {
             return;
         }
         let weight = mesh.weights().get(&revision).copied().unwrap_or(0.0);
@@ -457,7 +496,8 @@ impl Model {
         if is_excused || !has_failed || self.is_late {
             return;
         }
-        if let Some(failed) = self.failed_at(&wanted, answered).filter(|failed| failed.elapsed() > LATE) {
+        if let Some(failed) = self.failed_at(&wanted, answered, Duration::ZERO).filter(|failed| failed.elapsed() > LATE)
+        {
             self.is_late = true;
             self.breaks(
                 "S6",
@@ -501,7 +541,7 @@ fn good_answers(answered: &[Answered], revision: &str, metric: &str, since: Inst
             && answer.asked_at >= since
             && answer.assessment == Some(Assessment::Success)
     });
-    good.map(|answer| &answer.id).collect::<std::collections::BTreeSet<_>>().len()
+    good.map(|answer| &answer.id).collect::<BTreeSet<_>>().len()
 }
 
 /// The weight that the routes assign each revision by their labels, whether or not it has pods.

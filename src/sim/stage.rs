@@ -294,7 +294,9 @@ impl<'a> Stage<'a> {
             Event::RevertRoutes => self.revert(),
             Event::Lag(plural, lag) => {
                 if let Some(kind) = kind_of(plural) {
-                    self.cluster.set_lag(kind.plural, Duration::from_millis(*lag));
+                    let lag = Duration::from_millis(*lag);
+                    self.cluster.set_lag(kind.plural, lag);
+                    self.model.lags(kind.plural, lag);
                 }
             }
             Event::DropWatches => self.cluster.drop_watches(),
@@ -316,6 +318,7 @@ impl<'a> Stage<'a> {
         self.faults.end();
         for kind in KINDS {
             self.cluster.set_lag(kind.plural, Duration::ZERO);
+            self.model.lags(kind.plural, Duration::ZERO);
         }
         self.last_write = Instant::now();
         if self.story.heals {
@@ -407,6 +410,7 @@ impl<'a> Stage<'a> {
         for number in due {
             self.starts.remove(&number);
             let controller = self.start(number);
+            self.model.disturbed();
             self.controllers.insert(number, controller);
         }
     }
@@ -451,6 +455,7 @@ impl<'a> Stage<'a> {
         let Some(controller) = self.controllers.remove(&number) else { return };
         controller.link.cut();
         controller.tasks.iter().for_each(JoinHandle::abort);
+        self.model.disturbed();
         self.record.say(&format!("controller {number} is killed"));
         self.starts.insert(number, Instant::now() + Duration::from_millis(pause));
     }
@@ -460,6 +465,7 @@ impl<'a> Stage<'a> {
         let Some(controller) = self.controllers.remove(&number) else { return };
         controller.stop.send_replace(true);
         controller.resign.send_replace(true);
+        self.model.disturbed();
         self.record.say(&format!("controller {number} is asked to stop"));
         self.starts.insert(number, Instant::now() + Duration::from_millis(pause));
     }

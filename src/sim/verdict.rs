@@ -79,20 +79,20 @@ pub fn judge(story: &Story, left: &mut Left) -> End {
 /// An abort has a reason that the story gives; a metric that failed is followed by one.
 fn check_abort(story: &Story, left: &mut Left, status: &RolloutStatus, wanted: &str) {
     let answered = left.prometheus.answered();
-    let failed = left.model.must_abort(wanted, &answered);
+    let (must, may) = (left.model.must_abort(wanted, &answered), left.model.may_abort(wanted, &answered));
     let events = || story.events.iter().map(|at| &at.event);
     let has_acted = |action: &str| events().any(|event| matches!(event, Event::Act(own) if own == action));
     match status.aborted.as_ref().filter(|aborted| aborted.hash == wanted) {
         None => {
             let is_excused = has_acted("promoteFull") || has_acted("promote") || status.phase == Some(Phase::Paused);
-            if failed && !is_excused {
+            if must && !is_excused {
                 left.model.breaks("liveness", format!("{wanted} is not aborted, and its metric failed"));
             }
         }
         Some(aborted) => {
             let has_reason = match aborted.reason.as_str() {
                 // A clock that jumps begins analyses anew in the middle, with what they have counted.
-                "AnalysisFailed" => failed || events().any(|event| matches!(event, Event::ClockJump(_))),
+                "AnalysisFailed" => may || events().any(|event| matches!(event, Event::ClockJump(_))),
                 "AbortedByAction" => has_acted("abort"),
                 "ProgressDeadlineExceeded" => {
                     !is_gentle(story) || events().any(|event| matches!(event, Event::Pods(..)))

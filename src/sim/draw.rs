@@ -237,6 +237,8 @@ impl Draw {
                 at = self.without_route(at);
             } else if is_routed && self.is_so(0.05) {
                 at = self.reverted_each_second(at);
+            } else if self.is_so(0.03) {
+                at = self.without_pods(at);
             }
         }
         at
@@ -255,6 +257,16 @@ impl Draw {
         self.event(at, Event::Delete("virtualservices".into(), route.into()));
         self.event(at + 200_000, Event::RevertRoutes);
         at + 200_000
+    }
+
+    /// A release whose pods never come, or die once they have traffic. When somebody looks at it.
+    fn without_pods(&mut self, at: u64) -> u64 {
+        let image = image(self.chance.u8(1..=4));
+        self.event(at, Event::Commit(json!({"template": template(&image)})));
+        let die_at = if self.is_so(0.5) { at } else { at + self.seconds(10, 60) };
+        self.event(die_at, Event::Pods(image.clone(), Pods::Unready(9)));
+        self.event(die_at, Event::Evict(image, 9));
+        die_at + 240_000
     }
 
     /// A GitOps tool that reverts the routes each second. When it ends.

@@ -4,18 +4,19 @@
 //! Its conditions are necessary ones: where it cannot know, it says nothing.
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
+mod metric;
+mod pods;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::kubelet::Kubelet;
 use super::mesh::Mesh;
 use super::prometheus::Answered;
 use crate::api::duration::DurationText;
 use crate::api::names;
-use crate::api::status::Assessment;
 use crate::embedded::Cluster;
 use crate::embedded::log::Change;
 use crate::embedded::store::key_of;
@@ -45,9 +46,6 @@ struct Spec {
     value: Value,
 }
 
-/// Answers by the id of their question.
-type Answers<'a> = BTreeMap<&'a str, &'a Answered>;
-
 /// The weights of a revision over time.
 type Weights = Vec<(Instant, f64)>;
 
@@ -71,7 +69,9 @@ pub struct Model {
     /// When somebody else changed a route that is watched with a lag: what happens to it is seen late.
     missed_at: Option<Instant>,
     stable_lacked: Option<Instant>,
-    is_late: bool,
+    ready: BTreeMap<String, Vec<(Instant, usize)>>,
+    /// What is told once a run, however long it lasts.
+    told: BTreeSet<&'static str>,
     attempt: ((String, String), i64),
     /// What must not be and was.
     pub broken: Vec<Broken>,
@@ -98,7 +98,8 @@ impl Model {
             lagging: BTreeSet::new(),
             missed_at: None,
             stable_lacked: None,
-            is_late: false,
+            ready: BTreeMap::new(),
+            told: BTreeSet::new(),
             attempt: Default::default(),
             broken: Vec::new(),
         }
@@ -108,6 +109,13 @@ impl Model {
     pub fn breaks(&mut self, rule: &'static str, message: String) {
         let at = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.broken.push(Broken { at, rule, message });
+    }
+
+    /// Something is as it must not be, and lasts: told once.
+    fn breaks_for_long(&mut self, what: &'static str, rule: &'static str, message: String) {
+        if self.told.insert(what) {
+            self.breaks(rule, message);
+        }
     }
 
     /// The wall clock jumped: what lasts by it is not checked any more.
@@ -177,14 +185,6 @@ impl Model {
             "replicasets" if is_own && !cluster.list("virtualservices").is_empty() => self.check_scale(change, mesh),
             "rollouts" => self.take_status(&change.object["status"], answered),
             _ => {}
-        }
-    }
-
-    /// Notes whether stable has a ready pod: with none, everything goes to a canary that has some (S2).
-    pub fn see_pods(&mut self, kubelet: &Kubelet) {
-        let stable = self.stable.as_deref();
-        if stable.is_some_and(|stable| kubelet.ready_of(names::REVISION_HASH, stable) == 0) {
-            self.stable_lacked = Some(Instant::now());
         }
     }
 
@@ -263,7 +263,8 @@ impl Model {
         if self.aborted.as_deref() == Some(revision) {
             self.breaks("S7", format!("{revision} gets {weight}% after it was aborted"));
         }
-        if let Some(lack) = self.lacks(revision, weight, answered) {
+        if let Some(lack) = self.lacks(revision, weight, answered).or_else(|| self.lacks_pods(revision, weight, STALE))
+        {
             self.breaks("S3", format!("{revision} gets {weight}%: {lack}"));
         }
     }
@@ -334,7 +335,7 @@ impl Model {
         let analysis = step.get("analysis")?;
         for template in analysis["templates"].as_array().into_iter().flatten() {
             for metric in self.metrics(template["templateName"].as_str().unwrap_or_default()) {
-                let good = good_answers(answered, revision, &metric.name, *since);
+                let good = metric::good_answers(answered, revision, &metric.name, *since);
                 let wanted = usize::try_from(metric.count - metric.failure_limit).unwrap_or(0);
                 if good < wanted {
                     return Some(format!(
@@ -376,90 +377,6 @@ impl Model {
         began.map(|began| retried.map_or(began, |retried| retried.max(began)))
     }
 
-    fn metrics(&self, template: &str) -> Vec<Metric> {
-        let found = ["analysistemplates", "clusteranalysistemplates"]
-            .iter()
-            .find_map(|plural| self.git.get(&((*plural).to_owned(), template.to_owned())));
-        let metrics = found.and_then(|template| template["spec"]["metrics"].as_array()).into_iter().flatten();
-        let is_plain = |metric: &&Value| metric["onNoData"].is_null() && metric["consecutiveSuccessLimit"].is_null();
-        let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0);
-        let read = |metric: &Value| Metric {
-            name: metric["name"].as_str().unwrap_or_default().to_owned(),
-            count: number(&metric["count"]),
-            failure_limit: number(&metric["failureLimit"]),
-        };
-        metrics.filter(is_plain).map(read).collect()
-    }
-
-    /// When the newest analysis of a metric of a revision had more failures than its limit allows.
-    /// An interruption as short as `unseen` by another revision does not count.
-    pub fn failed_at(&self, revision: &str, answered: &[Answered], unseen: Duration) -> Option<Instant> {
-        let mut limits: BTreeMap<String, i64> = BTreeMap::new();
-        for (_, name) in self.git.keys().filter(|(plural, _)| plural.ends_with("analysistemplates")) {
-            limits.extend(self.metrics(name).into_iter().map(|metric| (metric.name, metric.failure_limit)));
-        }
-        let began = self.began_at(revision, unseen)?;
-        // By analysis and metric; of answers to the same question only the last was heard for sure.
-        let mut analyses: BTreeMap<(String, String), BTreeMap<String, Answers<'_>>> = BTreeMap::new();
-        for answer in answered.iter().filter(|answer| answer.revision == revision && answer.asked_at >= began) {
-            let parts: Vec<&str> = answer.id.split('/').collect();
-            let [_, attempt, step, started, metric, _] = parts.as_slice() else { continue };
-            let of_step = analyses.entry((format!("{attempt}/{step}"), (*metric).to_owned())).or_default();
-            of_step.entry((*started).to_owned()).or_default().insert(&answer.id, answer);
-        }
-        let mut failed: Option<Instant> = None;
-        for ((_, metric), started) in &analyses {
-            let newest = started.values().max_by_key(|answers| answers.values().map(|answer| answer.asked_at).max());
-            let Some(answers) = newest else { continue };
-            let limit = limits.get(metric).copied().unwrap_or(0);
-            let mut failures = answers
-                .values()
-                .filter(|answer| answer.assessment == Some(Assessment::Failure))
-                .map(|answer| answer.answered_at);
-            let decisive = failures.nth(usize::try_from(limit).unwrap_or(0));
-            failed = failed.into_iter().chain(decisive).min();
-        }
-        failed
-    }
-
-    /// Whether a metric of a revision failed, be it before an interruption that may have passed unseen.
-    pub fn may_abort(&self, revision: &str, answered: &[Answered]) -> bool {
-        self.failed_at(revision, answered, STALE).is_some()
-    }
-
-    /// Whether a metric of a revision failed while that could still stop it. What failed before an interruption is forgotten
-    /// if that was seen.
-    pub fn must_abort(&self, revision: &str, answered: &[Answered]) -> bool {
-        let is_stable = self.stable.as_deref() == Some(revision);
-        let until = self.stable_since.filter(|_| is_stable);
-        self.failed_at(revision, answered, Duration::ZERO)
-            .is_some_and(|failed| until.is_none_or(|until| failed < until))
-    }
-
-    /// S4: no revision that a proxy may still send requests to loses its last pod.
-    fn check_scale(&mut self, change: &Change, mesh: &Mesh) {
-        let (set, before) = (&change.object, change.before.as_ref());
-        let wanted = |set: &Value| set["spec"]["replicas"].as_i64().unwrap_or(1);
-        let was = before.map_or(0, wanted);
-        let is = if change.is_removal() { 0 } else { wanted(set) };
-        let revision = set["metadata"]["labels"][names::REVISION_HASH].as_str().unwrap_or_default().to_owned();
-        let replicas = self.specs.last().and_then(|spec| spec.value["replicas"].as_i64()).unwrap_or(1);
-        let is_routed =
-            self.specs.last().is_some_and(|spec| spec.value["strategy"]["canary"].get("trafficRouting").is_some());
-        let was_recent = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < STALE);
-        let may_not_know = was_recent(self.jumped_at) || was_recent(self.missed_at);
-        if is > 0 || was == 0 || replicas == 0 || !is_routed || may_not_know {
-            return;
-        }
-        let weight = mesh.weights().get(&revision).copied().unwrap_or(0.0);
-        if weight > 0.0 {
-            self.breaks("S4", format!("{revision} loses its last pod, and a proxy gives it {weight:.0}%"));
-        } else if let Some(last) = mesh.last_weight_at(&revision).filter(|last| last.elapsed() < self.drain) {
-            let left = self.drain.saturating_sub(last.elapsed());
-            self.breaks("S4", format!("{revision} loses its last pod {} ms before it is drained", left.as_millis()));
-        }
-    }
-
     /// What was decided is not forgotten: an abort stays until a person has it tried again, a passed step stays passed.
     fn check_memory(&mut self, status: &Value) {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -485,27 +402,6 @@ impl Model {
         self.attempt = (attempt, step);
     }
 
-    /// S6: a metric that failed is followed by an abort, whatever else goes wrong.
-    fn check_abort(&mut self, answered: &[Answered]) {
-        let Some(wanted) = self.wanted().map(str::to_owned) else { return };
-        let is_excused = self.aborted.as_ref() == Some(&wanted)
-            || self.stable.as_ref() == Some(&wanted)
-            || self.has_jumped
-            || self.acts.iter().any(|(_, action)| action.starts_with("promote"));
-        let has_failed = answered.iter().any(|answer| answer.assessment == Some(Assessment::Failure));
-        if is_excused || !has_failed || self.is_late {
-            return;
-        }
-        if let Some(failed) = self.failed_at(&wanted, answered, Duration::ZERO).filter(|failed| failed.elapsed() > LATE)
-        {
-            self.is_late = true;
-            self.breaks(
-                "S6",
-                format!("{wanted} is not aborted {} s after its metric failed", failed.elapsed().as_secs()),
-            );
-        }
-    }
-
     /// S5, S7: stable changes only to a revision that has passed everything.
     fn take_status(&mut self, status: &Value, answered: &[Answered]) {
         let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -526,22 +422,6 @@ impl Model {
         self.check_abort(answered);
         self.aborted = text(&status["aborted"]["hash"]);
     }
-}
-
-struct Metric {
-    name: String,
-    count: i64,
-    failure_limit: i64,
-}
-
-fn good_answers(answered: &[Answered], revision: &str, metric: &str, since: Instant) -> usize {
-    let good = answered.iter().filter(|answer| {
-        answer.revision == revision
-            && answer.metric == metric
-            && answer.asked_at >= since
-            && answer.assessment == Some(Assessment::Success)
-    });
-    good.map(|answer| &answer.id).collect::<BTreeSet<_>>().len()
 }
 
 /// The weight that the routes assign each revision by their labels, whether or not it has pods.

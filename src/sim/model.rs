@@ -25,6 +25,9 @@ use crate::plan::revision;
 /// How old the newest thing that a controller knows may be, faults and all: a pass may still act on it.
 const STALE: Duration = Duration::from_secs(20);
 
+/// How long a change of a route takes to reach every proxy, at most.
+const SETTLES: Duration = Duration::from_secs(3);
+
 /// How late an abort may be: every controller killed, the longest outage, the longest back-off.
 const LATE: Duration = Duration::from_mins(2);
 
@@ -59,8 +62,11 @@ pub struct Model {
     assigned: BTreeMap<String, Weights>,
     in_force: BTreeMap<String, Weights>,
     forced_at: Option<Instant>,
+    /// When the routes last left open which revision gets what.
+    open_at: Instant,
     stable: Option<String>,
     stable_since: Option<Instant>,
+    stable_before: Option<String>,
     aborted: Option<String>,
     has_jumped: bool,
     jumped_at: Option<Instant>,
@@ -89,8 +95,10 @@ impl Model {
             assigned: BTreeMap::new(),
             in_force: BTreeMap::new(),
             forced_at: None,
+            open_at: began,
             stable: None,
             stable_since: None,
+            stable_before: None,
             aborted: None,
             has_jumped: false,
             jumped_at: None,
@@ -188,8 +196,39 @@ impl Model {
         }
     }
 
+    /// Notes when the routes leave open which revision gets what.
+    fn note_open(&mut self) {
+        let is_routed =
+            self.specs.last().is_some_and(|spec| spec.value["strategy"]["canary"].get("trafficRouting").is_some());
+        let total: f64 = self.assigned.values().filter_map(|weights| weights.last()).map(|(_, weight)| weight).sum();
+        if self.stable.is_none() || !is_routed || total < 99.5 {
+            self.open_at = Instant::now();
+        }
+    }
+
+    /// S3: no proxy gives a revision more than the routes have just said.
+    fn check_exposed(&mut self, mesh: &Mesh) {
+        self.note_open();
+        if self.open_at.elapsed() < STALE {
+            return;
+        }
+        for (revision, weight) in mesh.weights() {
+            let known = self.assigned.get(&revision).map_or(&[][..], Vec::as_slice);
+            let from = known.partition_point(|(at, _)| at.elapsed() > SETTLES).saturating_sub(1);
+            let most = known.iter().skip(from).map(|(_, weight)| *weight).fold(0.0, f64::max);
+            // A revision that is rolled back to at once was stable for the slower proxies until now.
+            let was_stable = self.stable_before.as_ref() == Some(&revision)
+                && self.stable_since.is_some_and(|since| since.elapsed() < STALE);
+            if weight > most + 0.5 && self.stable.as_ref() != Some(&revision) && !was_stable {
+                let message = format!("a proxy gives {revision} {weight:.0}%, and the routes say at most {most:.0}%");
+                self.breaks_for_long("exposed", "S3", message);
+            }
+        }
+    }
+
     /// Notes which weights every proxy has.
     pub fn see_mesh(&mut self, mesh: &Mesh) {
+        self.check_exposed(mesh);
         let settled = mesh.settled_since();
         if settled.is_none() || settled == self.forced_at {
             return;
@@ -227,6 +266,7 @@ impl Model {
     }
 
     fn take_weights(&mut self, cluster: &Cluster, is_own: bool, answered: &[Answered]) {
+        self.note_open();
         let now = Instant::now();
         let weights = assigned(cluster);
         let known: Vec<String> = self.assigned.keys().chain(weights.keys()).cloned().collect();
@@ -414,7 +454,7 @@ impl Model {
             self.breaks("S5", message);
         }
         if stable.is_some() && stable != self.stable {
-            self.stable = stable;
+            self.stable_before = std::mem::replace(&mut self.stable, stable);
             self.stable_since = Some(Instant::now());
         }
         self.check_memory(status);

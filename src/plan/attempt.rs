@@ -142,7 +142,9 @@ pub fn promote(facts: &Facts<'_>, course: &mut Course) {
     let Some(canary) = course.canary().cloned() else {
         return;
     };
-    record(facts, course, &canary, OutcomeKind::Promoted, "every gate passed");
+    let skips = course.status.attempt.as_ref().is_some_and(|attempt| attempt.skip_steps);
+    let reason = if skips { "the steps were skipped" } else { "every gate passed" };
+    record(facts, course, &canary, OutcomeKind::Promoted, reason);
     if let Some(stable) = course.stable().map(str::to_owned) {
         drain(course, &stable, OutcomeKind::Promoted);
     }
@@ -153,7 +155,12 @@ pub fn promote(facts: &Facts<'_>, course: &mut Course) {
     course.status.current_step_index = steps;
     course.status.analysis = analysis;
     course.status.stable = Some(canary.clone());
-    let why = format!("all {} steps passed and the canary is fully available", facts.strategy.steps.len());
+    let steps = if skips {
+        "the steps were skipped".into()
+    } else {
+        format!("all {} steps passed", facts.strategy.steps.len())
+    };
+    let why = format!("{steps} and the canary is fully available");
     course.decide(Decision { at: facts.now, by: SERIN.into(), what: "Promote".into(), why });
 }
 

@@ -146,10 +146,10 @@ fn promote(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> 
     let matches = match &spec.step {
         Some(IntOrString::Int(step)) => *step == index,
         Some(IntOrString::String(step)) => step.parse() == Ok(index),
-        None => return Err(format!("step is missing; the current step is {index}")),
+        None => return Err(format!("step is missing; status.currentStepIndex is {index}")),
     };
     if !matches {
-        return Err(format!("decided on another step; the current step is {index}: look again and decide anew"));
+        return Err(format!("decided on another step; status.currentStepIndex is {index}: look again and decide anew"));
     }
     course.status.paused = None;
     course
@@ -157,7 +157,7 @@ fn promote(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> 
         .analysis
         .retain(|analysis| analysis.verdict != Verdict::Inconclusive || analysis.kind == AnalysisKind::Step);
     step::pass(facts, course);
-    Ok(format!("step {index} is passed"))
+    Ok(format!("step {} of {} is passed", index + 1, facts.strategy.steps.len()))
 }
 
 fn resume(course: &mut Course) -> Result<String, String> {

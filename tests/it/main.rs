@@ -13,3 +13,4 @@ mod simulate;
 mod simulation;
 mod support;
 mod tidy;
+mod timelines;

@@ -17,11 +17,15 @@ const PASSES_MOST: usize = 40;
 /// How long a pod takes to become ready.
 const READY_AFTER: SignedDuration = SignedDuration::from_secs(3);
 
+/// When every world begins, in seconds.
+const BEGAN: i64 = 1_000_000;
+
 /// How Prometheus answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Answers {
     Good,
     Bad,
+    Value(f64),
     Empty,
     Down,
 }
@@ -123,7 +127,7 @@ impl World {
         };
         let mut world = Self {
             observed,
-            now: Timestamp::from_second(1_000_000).unwrap(),
+            now: Timestamp::from_second(BEGAN).unwrap(),
             answers: Answers::Good,
             unready: BTreeMap::new(),
             log: Vec::new(),
@@ -195,10 +199,16 @@ impl World {
 
     /// Asks for something by RolloutAction, at the revision and step that are current.
     pub fn act(&mut self, action: &str) {
-        self.wake = Some(self.now);
         let status = &self.observed.rollout.status;
         let revision =
             status.canary.as_ref().or(status.stable.as_ref()).map_or("none", |one| one.hash.as_str()).to_owned();
+        self.act_on(action, &revision);
+    }
+
+    /// Asks for something by RolloutAction, at a revision.
+    pub fn act_on(&mut self, action: &str, revision: &str) {
+        self.wake = Some(self.now);
+        let status = &self.observed.rollout.status;
         let step = status.current_step_index.unwrap_or(0);
         let version = self.next_version();
         let object: RolloutAction = from(json!({
@@ -208,25 +218,47 @@ impl World {
         self.observed.actions.push(object);
     }
 
+    /// Another manager writes the canary's weight into the first route in place.
+    pub fn write_weight(&mut self, weight: i32) {
+        let version = self.next_version();
+        let mut body = serde_json::to_value(&self.observed.virtual_services[0]).unwrap();
+        let route = &mut body["spec"]["http"][0]["route"];
+        let whole = route[0]["weight"].as_i64().unwrap() + route[1]["weight"].as_i64().unwrap();
+        route[1]["weight"] = json!(weight);
+        route[0]["weight"] = json!(whole - i64::from(weight));
+        body["metadata"]["resourceVersion"] = json!(version);
+        self.observed.virtual_services[0] = from(body);
+    }
+
+    /// When the world began, in seconds.
+    pub fn began(&self) -> i64 {
+        BEGAN
+    }
+
     /// Lets time pass, a second at a time, and plans whenever something is due.
     pub fn pass_time(&mut self, seconds: i64) {
         for _ in 0..seconds {
-            self.now = self.now.checked_add(SignedDuration::from_secs(1)).unwrap();
-            let before = self.observed.clone();
-            self.play_pods();
-            // Law 8: what only time changes, the last plan has named a time for.
-            if self.observed == before && self.wake.is_none_or(|wake| wake > self.now) {
-                let plan = self.plan();
-                assert!(
-                    plan.is_idle(&self.observed.rollout.status),
-                    "there is something to do at {}, and nobody looks before {:?}: {:?} {}",
-                    self.now,
-                    self.wake,
-                    plan.actions,
-                    plan.status.message
-                );
-            }
+            self.tick();
             self.settle();
+        }
+    }
+
+    /// Lets a second pass.
+    pub fn tick(&mut self) {
+        self.now = self.now.checked_add(SignedDuration::from_secs(1)).unwrap();
+        let before = self.observed.clone();
+        self.play_pods();
+        // Law 8: what only time changes, the last plan has named a time for.
+        if self.observed == before && self.wake.is_none_or(|wake| wake > self.now) {
+            let plan = self.plan();
+            assert!(
+                plan.is_idle(&self.observed.rollout.status),
+                "there is something to do at {}, and nobody looks before {:?}: {:?} {}",
+                self.now,
+                self.wake,
+                plan.actions,
+                plan.status.message
+            );
         }
     }
 
@@ -293,6 +325,7 @@ impl World {
 
     fn carry_out(&mut self, plan: &Plan) {
         self.watches_pods = plan.watches_pods;
+        self.log.extend(plan.notes.iter().map(|note| format!("note {}: {}", note.reason, note.message)));
         if plan.is_status_first {
             self.write_status(plan);
         }
@@ -310,9 +343,11 @@ impl World {
             let outcome = match self.answers {
                 Answers::Good => Ok(Sample::Vector(vec![0.99])),
                 Answers::Bad => Ok(Sample::Vector(vec![0.5])),
+                Answers::Value(value) => Ok(Sample::Vector(vec![value])),
                 Answers::Empty => Ok(Sample::Vector(vec![])),
                 Answers::Down => Err("connection refused".to_owned()),
             };
+            self.log.push(format!("asks {}: {}", query.provider, query.text));
             self.measured.push(Measurement {
                 id: query.id.clone(),
                 started_at: self.now,

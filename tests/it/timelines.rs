@@ -1,0 +1,226 @@
+//! Timelines: `timelines/<story>.in.yaml` is a Rollout and what happens to it, second by second, in a world for plans alone;
+//! `timelines/<story>.out.txt` is every write, note, question and change of the status that follows.
+//! `UPDATE_EXPECT=1 cargo test timelines` rewrites them; commit a changed one only if you can say why it changed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use expect_test::expect_file;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use serin::api::json::Json;
+use serin::plan::observed::Template;
+
+use crate::support::world::{Answers, World, hash, hosts, in_place, owned, spec, template};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Story {
+    /// `owned`, `inPlace`, `hosts` or `ratio`.
+    routing: String,
+    replicas: i32,
+    /// A merge patch of the world's spec.
+    #[serde(default)]
+    spec: Value,
+    /// How long it is watched.
+    seconds: i64,
+    #[serde(default)]
+    events: Vec<Event>,
+}
+
+#[derive(Deserialize)]
+struct Event {
+    at: i64,
+    #[serde(flatten)]
+    happening: Happening,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Happening {
+    Commit(String),
+    Spec(Value),
+    Act(String),
+    /// An action at another revision, by its image.
+    ActOn(String, String),
+    Answers(String),
+    Value(f64),
+    Unready(BTreeMap<String, i32>),
+    /// Another manager writes the canary's weight in place.
+    Weight(i32),
+    /// `routes`, or `rollout`, which is on its way out from then on.
+    Delete(String),
+    /// `routes`, as Git has them.
+    Create(String),
+    Metric(String, Value),
+    Refusal(Option<String>),
+    CrashAfter(usize),
+}
+
+fn world(story: &Story) -> World {
+    let (istio, is_ratio) = match story.routing.as_str() {
+        "owned" => (owned(), false),
+        "inPlace" => (in_place(), false),
+        "hosts" => (hosts(), false),
+        _ => (json!({}), true),
+    };
+    let mut spec = spec("checkout:1", story.replicas, &istio);
+    let canary = spec["strategy"]["canary"].as_object_mut().unwrap();
+    if is_ratio {
+        canary.remove("trafficRouting");
+    }
+    if story.routing == "hosts" {
+        canary.insert("stableService".into(), json!("checkout-stable"));
+        canary.insert("canaryService".into(), json!("checkout-canary"));
+    }
+    if !story.spec.is_null() {
+        json_patch::merge(&mut spec, &story.spec);
+    }
+    World::new(&spec)
+}
+
+fn happen(world: &mut World, happening: &Happening) {
+    match happening {
+        Happening::Commit(image) => world.edit(|spec| spec["template"] = template(image)),
+        Happening::Spec(patch) => world.edit(|spec| json_patch::merge(spec, patch)),
+        Happening::Act(action) => world.act(action),
+        Happening::ActOn(action, image) => world.act_on(action, &hash(image)),
+        Happening::Answers(answers) => {
+            world.answers = match answers.as_str() {
+                "good" => Answers::Good,
+                "bad" => Answers::Bad,
+                "empty" => Answers::Empty,
+                _ => Answers::Down,
+            }
+        }
+        Happening::Value(value) => world.answers = Answers::Value(*value),
+        Happening::Unready(pods) => world.unready.clone_from(pods),
+        Happening::Weight(weight) => world.write_weight(*weight),
+        Happening::Delete(what) if what == "rollout" => {
+            world.observed.rollout.metadata.deletion_timestamp = Some(Time(world.now));
+        }
+        Happening::Delete(_) => {
+            world.observed.virtual_services.clear();
+            world.observed.destination_rules.clear();
+        }
+        Happening::Create(what) => {
+            assert_eq!(what, "routes");
+            world.create_routes();
+        }
+        Happening::Metric(name, metric) => {
+            let spec = Json::from(&json!({"metrics": [metric]}));
+            world.observed.templates.retain(|one| one.name != *name);
+            world.observed.templates.push(Template { name: name.clone(), cluster: false, spec });
+        }
+        Happening::Refusal(refusal) => world.observed.refusal.clone_from(refusal),
+        Happening::CrashAfter(writes) => world.crash_after(*writes),
+    }
+}
+
+/// Parts of the status by name, in words that do not depend on when and with which hashes it was.
+fn parts(world: &World, names: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let status = serde_json::to_value(&world.observed.rollout.status).unwrap();
+    let mut parts = BTreeMap::new();
+    for (key, value) in status.as_object().unwrap() {
+        match (key.as_str(), value) {
+            ("conditions" | "blockedBy" | "analysis", Value::Array(items)) => {
+                for item in items {
+                    let mut item = item.clone();
+                    let own = item.as_object_mut().unwrap();
+                    own.remove("observedGeneration");
+                    own.retain(|key, value| key != "message" || *value != status["message"]);
+                    let name = ["type", "reason", "kind"].iter().find_map(|name| own.remove(*name)).unwrap();
+                    parts.insert(format!("{key} {}", name.as_str().unwrap()), told(&item, world, names));
+                }
+            }
+            ("decisions" | "history", Value::Array(items)) => {
+                items.last().map(|item| parts.insert(key.clone(), told(item, world, names)));
+            }
+            _ => {
+                parts.insert(key.clone(), told(value, world, names));
+            }
+        }
+    }
+    let wake = world.plan().wake.map(|wake| (wake.at, wake.reason));
+    parts.insert("looks again".into(), told(&json!(wake), world, names));
+    parts
+}
+
+fn told(value: &Value, world: &World, names: &BTreeMap<String, String>) -> String {
+    let plain = |text: &str| names.iter().fold(text.to_owned(), |text, (hash, name)| text.replace(hash, name));
+    match value {
+        Value::String(text) => match text.parse::<Timestamp>() {
+            Ok(at) => format!("{} s", (at.as_second() - world.began())),
+            Err(_) => plain(text),
+        },
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(|item| told(item, world, names)).collect::<Vec<_>>().join(", "))
+        }
+        Value::Object(fields) => {
+            let of = |(key, value): (&String, &Value)| format!("{key}: {}", told(value, world, names));
+            let tells = |(key, value): &(&String, &Value)| {
+                *key != "passedSteps" && ![json!(0), json!(""), json!([])].contains(value)
+            };
+            format!("{{{}}}", fields.iter().filter(tells).map(of).collect::<Vec<_>>().join(", "))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => plain(&value.to_string()),
+    }
+}
+
+fn play(story: &Story) -> String {
+    let mut world = world(story);
+    let names: BTreeMap<String, String> = (1..=9)
+        .map(|number| format!("checkout:{number}"))
+        .map(|image| (hash(&image), image.replace(':', "-")))
+        .collect();
+    let mut known = BTreeMap::new();
+    let mut text = String::new();
+    for second in 0..=story.seconds {
+        if second > 0 {
+            world.tick();
+        }
+        for event in story.events.iter().filter(|event| event.at == second) {
+            happen(&mut world, &event.happening);
+        }
+        world.settle();
+        let parts = parts(&world, &names);
+        let mut lines: Vec<String> = world.log.drain(..).collect();
+        lines.extend(
+            parts
+                .iter()
+                .filter(|(key, value)| known.get(*key) != Some(*value))
+                .map(|(key, value)| format!("{key}: {value}")),
+        );
+        lines.extend(known.keys().filter(|key| !parts.contains_key(*key)).map(|key: &String| format!("{key}: -")));
+        known = parts;
+        if !lines.is_empty() {
+            writeln!(text, "{second} s").unwrap();
+        }
+        for line in lines {
+            let line = names.iter().fold(line, |line, (hash, name)| line.replace(hash, name));
+            writeln!(text, "  {line}").unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn timelines() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/timelines");
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .unwrap()
+        .filter_map(|entry| {
+            entry.unwrap().file_name().to_str().and_then(|name| name.strip_suffix(".in.yaml").map(str::to_owned))
+        })
+        .collect();
+    names.sort();
+    assert!(!names.is_empty());
+    for name in names {
+        let text = std::fs::read_to_string(format!("{dir}/{name}.in.yaml")).unwrap();
+        let value: Value = serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let story: Story = serde_json::from_value(value).unwrap_or_else(|error| panic!("{name}: {error}"));
+        expect_file![format!("{dir}/{name}.out.txt")].assert_eq(&play(&story));
+    }
+}

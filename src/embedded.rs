@@ -13,7 +13,6 @@ pub mod owners;
 pub mod patch;
 pub mod read;
 pub mod refusal;
-pub mod schema;
 pub mod select;
 pub mod store;
 pub mod world;

@@ -6,4 +6,5 @@ pub mod controller;
 pub mod demo;
 pub mod embedded;
 pub mod plan;
+pub mod schema;
 pub mod sim;

@@ -20,6 +20,7 @@ use super::owners::Writer;
 use super::refusal::{Refusal, details};
 use super::store::{Part, Preconditions, key_of};
 use super::{Cluster, Fault, patch, read};
+use crate::schema;
 
 /// What the service answers.
 pub type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -208,14 +209,32 @@ fn parse(asked: &Asked, body: &[u8]) -> Result<Value, Refusal> {
     Ok(object)
 }
 
+/// Refuses fields that the schema does not know, where the client asks for that.
+fn presume_known(asked: &Asked, object: &Value) -> Result<(), Refusal> {
+    if asked.parameter("fieldValidation") != "Strict" {
+        return Ok(());
+    }
+    let lost = schema::prune(asked.kind.plural, &mut object.clone());
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let told: Vec<String> = lost.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+    let (kind, version) = (asked.kind.kind, asked.kind.version);
+    let what = format!("{kind} in version \"{version}\" cannot be handled as a {kind}");
+    Err(Refusal::bad_request(&format!("{what}: strict decoding error: {}", told.join(", "))))
+}
+
 fn create(cluster: &Cluster, asked: &Asked, body: &[u8]) -> Result<Answer, Refusal> {
     let now = cluster.now();
-    let created = cluster.state().create(asked.kind, parse(asked, body)?, asked.writer(&now))?;
+    let object = parse(asked, body)?;
+    presume_known(asked, &object)?;
+    let created = cluster.state().create(asked.kind, object, asked.writer(&now))?;
     Ok(json_answer(201, &created))
 }
 
 fn replace(cluster: &Cluster, asked: &Asked, body: &[u8]) -> Result<Answer, Refusal> {
     let object = parse(asked, body)?;
+    presume_known(asked, &object)?;
     let ((_, says), (_, name)) = (key_of(&object), asked.named());
     if says != name {
         let message = format!("the name of the object ({says}) does not match the name on the URL ({name})");
@@ -290,7 +309,7 @@ fn evict(cluster: &Cluster, asked: &Asked, body: &[u8]) -> Result<Answer, Refusa
 /// The scale subresource.
 fn scale(cluster: &Cluster, asked: &Asked, verb: &str, body: &[u8]) -> Result<Answer, Refusal> {
     let mut object = get(cluster, asked)?;
-    if object["spec"]["replicas"].is_null() {
+    if object["spec"]["replicas"].is_null() && verb == "get" {
         let why = "the spec replicas field \".spec.replicas\" does not exist";
         let message = format!("Internal error occurred: {why}");
         let details = json!({"causes": [{"message": why}]});

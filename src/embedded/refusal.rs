@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::kind::Kind;
+use crate::schema::check::Problem;
 
 /// Why a request is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +84,23 @@ impl Refusal {
     /// 422, for one field: its path, what is wrong, and the word for that.
     pub fn invalid(kind: &Kind, name: &str, (field, message): (&str, &str), reason: &str) -> Self {
         Self::invalid_as((kind.kind, &kind.qualified()), kind.group, name, (field, message), reason)
+    }
+
+    /// 422, for all that a definition refuses. Where its schema refuses something, its rules are not looked at.
+    pub fn all_invalid(kind: &Kind, name: &str, problems: &[Problem]) -> Self {
+        let rules = "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+        let mut causes: Vec<(&str, &str, &str)> =
+            problems.iter().map(|one| (one.path.as_str(), one.message.as_str(), one.reason)).collect();
+        if problems.iter().any(|one| one.hides_rules) {
+            causes.push(("<nil>", rules, "FieldValueInvalid"));
+        }
+        let told: Vec<String> = causes.iter().map(|(field, message, _)| format!("{field}: {message}")).collect();
+        let told = if let [one] = &told[..] { one.clone() } else { format!("[{}]", told.join(", ")) };
+        let cause = |(field, message, reason): (&str, &str, &str)| json!({"field": field, "message": message, "reason": reason});
+        let causes: Vec<Value> = causes.into_iter().map(cause).collect();
+        let details = json!({"kind": kind.kind, "group": kind.group, "name": name, "causes": causes});
+        let message = format!("{} \"{name}\" is invalid: {told}", kind.qualified());
+        Self { details, ..Self::new(422, "Invalid", &message) }
     }
 
     /// 422, for a field of an update that lacks its version, or of the request's parameters.

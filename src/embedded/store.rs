@@ -10,8 +10,9 @@ use super::log::{Change, Log};
 use super::names;
 use super::owners::{self, Writer};
 use super::refusal::Refusal;
-use super::schema;
 use super::select::Selection;
+use crate::schema;
+use crate::schema::check::Problem;
 
 /// Which part of an object is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +124,7 @@ impl State {
         }
         owners::update(None, &mut object, writer);
         schema::fill_in(kind.plural, &mut object);
+        presume_valid(kind, &object, None)?;
         Ok(self.put(kind, object, writer.manager))
     }
 
@@ -176,6 +178,7 @@ impl State {
         }
         tidy(kind, &mut object);
         schema::fill_in(kind.plural, &mut object);
+        presume_valid(kind, &object, Some(&before))?;
         if part == Part::Main {
             presume_finalizers(kind, &object, &before)?;
             grow(kind, &mut object, &before);
@@ -211,6 +214,7 @@ impl State {
         let mut object = owners::apply(&before, &applied, writer);
         presume_finalizers(kind, &object, &before)?;
         schema::fill_in(kind.plural, &mut object);
+        presume_valid(kind, &object, Some(&before))?;
         grow(kind, &mut object, &before);
         Ok(self.store(kind, object, &before, writer.manager))
     }
@@ -338,6 +342,25 @@ fn grow(kind: &Kind, object: &mut Value, before: &Value) {
 
 fn fields(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
     object.as_object().into_iter().flatten()
+}
+
+/// Refuses what the definition of a kind does not allow.
+fn presume_valid(kind: &Kind, object: &Value, before: Option<&Value>) -> Result<(), Refusal> {
+    let mut problems = schema::check::problems(kind.plural, object, before);
+    if kind.plural == "rollouts" {
+        // Beside the schema, /scale has a word on the field that it stands for.
+        let says = match &object["spec"]["replicas"] {
+            Value::String(text) => Some(format!(
+                "Invalid value: 0: .spec.replicas accessor error: {text} is of the type string, expected int64"
+            )),
+            Value::Number(number) if number.as_i64().is_some_and(|number| number < 0) => {
+                Some(format!("Invalid value: {number}: should be a non-negative integer"))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
+        };
+        problems.extend(says.map(|message| Problem::invalid(".spec.replicas", message)));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Refusal::all_invalid(kind, &key_of(object).1, &problems)) }
 }
 
 /// Leaves out what is null, what is empty in the metadata, and what the schema does not know.

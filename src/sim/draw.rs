@@ -340,6 +340,11 @@ impl Draw {
             }
             self.event(at, event);
         }
+        if controllers > 1 && self.is_so(0.3) {
+            let (at, number) = (self.chance.u64(from..=last.max(from + 1)), self.chance.u8(..controllers));
+            let lasts = self.seconds(10, 40);
+            self.event(at, Event::LeaseHangs(number, lasts));
+        }
     }
 
     fn faults(&mut self) -> BTreeMap<u64, Fault> {

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, sleep_until};
 use tower::util::MapRequest;
 
+use super::stage::{LEASE, SYSTEM};
 use super::story::Fault;
 use crate::controller::client::consistent;
 use crate::embedded::Cluster;
@@ -35,6 +36,8 @@ pub struct Faults {
     is_fair: AtomicBool,
     chance: Mutex<Rng>,
     outage: Mutex<Option<Instant>>,
+    lease_hangs: Mutex<BTreeMap<u8, Instant>>,
+    trespasses: Mutex<Vec<String>>,
     injected: Mutex<BTreeMap<String, u64>>,
     kills: mpsc::UnboundedSender<Kill>,
 }
@@ -57,6 +60,8 @@ impl Faults {
             is_fair: AtomicBool::new(false),
             chance: Mutex::new(Rng::with_seed(seed)),
             outage: Mutex::default(),
+            lease_hangs: Mutex::default(),
+            trespasses: Mutex::default(),
             injected: Mutex::default(),
             kills,
         };
@@ -72,6 +77,21 @@ impl Faults {
     /// Nothing is answered until then.
     pub fn begin_outage(&self, until: Instant) {
         *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    /// No request of a controller for the Lease is answered until then.
+    pub fn hang_lease(&self, controller: u8, until: Instant) {
+        self.lease_hangs.lock().unwrap_or_else(PoisonError::into_inner).insert(controller, until);
+    }
+
+    fn lease_hangs(&self, controller: u8) -> Option<Instant> {
+        let hangs = self.lease_hangs.lock().unwrap_or_else(PoisonError::into_inner);
+        hangs.get(&controller).copied().filter(|_| !self.is_fair.load(Ordering::Relaxed))
+    }
+
+    /// Writes that arrived when another controller had the Lease.
+    pub fn trespasses(&self) -> Vec<String> {
+        self.trespasses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn outage(&self) -> Option<Instant> {
@@ -140,7 +160,7 @@ impl Link {
 
     /// A client that speaks through it.
     pub fn client(self: &Arc<Self>, cluster: &Cluster, namespace: &str) -> Client {
-        let wire = Wire { link: self.clone(), server: Service::new(cluster.clone()) };
+        let wire = Wire { link: self.clone(), cluster: cluster.clone(), server: Service::new(cluster.clone()) };
         Client::new(MapRequest::new(wire, consistent), namespace)
     }
 
@@ -167,7 +187,26 @@ impl Link {
 #[derive(Clone)]
 struct Wire {
     link: Arc<Link>,
+    cluster: Cluster,
     server: Service,
+}
+
+impl Wire {
+    /// Notes a write of one controller while another has the Lease.
+    fn check_lease(&self, request: &Request<Body>) {
+        let own = format!("controller-{}-", self.link.controller);
+        let lease = self.cluster.get("leases", SYSTEM, LEASE);
+        let holder = lease.as_ref().and_then(|lease| lease.pointer("/spec/holderIdentity")?.as_str());
+        let is_write = request.method() != Method::GET && !is_of_lease(request);
+        if let Some(holder) = holder.filter(|holder| is_write && !holder.starts_with(&own)) {
+            let told = format!("{} {} while {holder} leads: {own}", request.method(), request.uri().path());
+            self.link.faults.trespasses.lock().unwrap_or_else(PoisonError::into_inner).push(told);
+        }
+    }
+}
+
+fn is_of_lease(request: &Request<Body>) -> bool {
+    request.uri().path().contains("/leases")
 }
 
 impl tower::Service<Request<Body>> for Wire {
@@ -180,9 +219,12 @@ impl tower::Service<Request<Body>> for Wire {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (link, mut server) = (self.link.clone(), self.server.clone());
+        let (wire, link, mut server) = (self.clone(), self.link.clone(), self.server.clone());
         Box::pin(async move {
             link.travel().await;
+            if let Some(until) = link.faults.lease_hangs(link.controller).filter(|_| is_of_lease(&request)) {
+                sleep_until(until).await;
+            }
             let is_watch = request.method() == Method::GET
                 && request.uri().query().is_some_and(|query| query.split('&').any(|part| part.starts_with("watch=")));
             if is_watch {
@@ -211,6 +253,7 @@ impl tower::Service<Request<Body>> for Wire {
                     return link.kill(pause).await;
                 }
             }
+            wire.check_lease(&request);
             let answer = server.call(request).await?;
             link.travel().await;
             Ok(answer)

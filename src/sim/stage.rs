@@ -304,6 +304,9 @@ impl<'a> Stage<'a> {
             Event::Outage(lasts) => self.faults.begin_outage(Instant::now() + Duration::from_millis(*lasts)),
             Event::Kill(controller, pause) => self.kill(*controller, *pause),
             Event::Stop(controller, pause) => self.stop(*controller, *pause),
+            Event::LeaseHangs(controller, lasts) => {
+                self.faults.hang_lease(*controller, Instant::now() + Duration::from_millis(*lasts));
+            }
             Event::FreeLease => self.free_lease(),
             Event::ClockJump(by) => {
                 self.jump.fetch_add(*by, Ordering::Relaxed);
@@ -477,6 +480,10 @@ impl<'a> Stage<'a> {
                 self.model.breaks("plan", violation);
             }
         }
+        // Who empties the Lease takes it from one who believes that it is his.
+        if !self.story.events.iter().any(|at| at.event == Event::FreeLease) {
+            self.faults.trespasses().into_iter().for_each(|told| self.model.breaks("lease", told));
+        }
         for controller in self.controllers.values() {
             controller.link.cut();
             controller.tasks.iter().for_each(JoinHandle::abort);
@@ -495,9 +502,10 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// The controllers' namespace, and their Lease.
-const SYSTEM: &str = "serin-system";
-const LEASE: &str = "serin";
+/// The controllers' namespace.
+pub const SYSTEM: &str = "serin-system";
+/// The Lease of the controllers.
+pub const LEASE: &str = "serin";
 
 /// When every story begins.
 pub fn beginning() -> Timestamp {

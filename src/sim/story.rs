@@ -84,6 +84,8 @@ pub enum Event {
     Kill(u8, u64),
     /// A controller is asked to stop, and starts again after so many milliseconds.
     Stop(u8, u64),
+    /// No request of a controller for the Lease is answered for so many milliseconds.
+    LeaseHangs(u8, u64),
     /// The Lease is emptied, so that another replica takes it early.
     FreeLease,
     /// The wall clock jumps by so many milliseconds.
@@ -207,6 +209,7 @@ impl Event {
             Self::Outage(_) => "outage",
             Self::Kill(..) => "killed",
             Self::Stop(..) => "stopped",
+            Self::LeaseHangs(..) => "lease not renewed",
             Self::FreeLease => "lease taken early",
             Self::ClockJump(_) => "clock jump",
         })
@@ -260,6 +263,9 @@ impl fmt::Display for Event {
             Self::Outage(lasts) => write!(f, "the API server does not answer for {}", seconds(lasts)),
             Self::Kill(controller, pause) => write!(f, "controller {controller} is killed for {}", seconds(pause)),
             Self::Stop(controller, pause) => write!(f, "controller {controller} stops for {}", seconds(pause)),
+            Self::LeaseHangs(controller, lasts) => {
+                write!(f, "controller {controller} hears nothing of the Lease for {}", seconds(lasts))
+            }
             Self::FreeLease => write!(f, "the Lease is emptied"),
             Self::ClockJump(by) => write!(f, "the clock jumps by {} s", by / 1000),
         }

@@ -160,6 +160,7 @@ pub fn is_gentle(story: &Story) -> bool {
         | Event::Outage(_)
         | Event::Kill(..)
         | Event::Stop(..)
+        | Event::LeaseHangs(..)
         | Event::FreeLease
         | Event::ClockJump(_) => true,
     })

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use serin::api::json::Json;
 use serin::plan::observed::Template;
 
-use crate::support::world::{Answers, World, hash, hosts, in_place, owned, spec, template};
+use crate::support::world::{Answers, BEGAN, World, hash, hosts, in_place, owned, spec, template};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -132,34 +132,34 @@ fn parts(world: &World, names: &BTreeMap<String, String>) -> BTreeMap<String, St
                     own.remove("observedGeneration");
                     own.retain(|key, value| key != "message" || *value != status["message"]);
                     let name = ["type", "reason", "kind"].iter().find_map(|name| own.remove(*name)).unwrap();
-                    parts.insert(format!("{key} {}", name.as_str().unwrap()), told(&item, world, names));
+                    parts.insert(format!("{key} {}", name.as_str().unwrap()), told(&item, names));
                 }
             }
             ("decisions" | "history", Value::Array(items)) => {
-                items.last().map(|item| parts.insert(key.clone(), told(item, world, names)));
+                items.last().map(|item| parts.insert(key.clone(), told(item, names)));
             }
             _ => {
-                parts.insert(key.clone(), told(value, world, names));
+                parts.insert(key.clone(), told(value, names));
             }
         }
     }
     let wake = world.plan().wake.map(|wake| (wake.at, wake.reason));
-    parts.insert("looks again".into(), told(&json!(wake), world, names));
+    parts.insert("looks again".into(), told(&json!(wake), names));
     parts
 }
 
-fn told(value: &Value, world: &World, names: &BTreeMap<String, String>) -> String {
+fn told(value: &Value, names: &BTreeMap<String, String>) -> String {
     let plain = |text: &str| names.iter().fold(text.to_owned(), |text, (hash, name)| text.replace(hash, name));
     match value {
         Value::String(text) => match text.parse::<Timestamp>() {
-            Ok(at) => format!("{} s", (at.as_second() - world.began())),
+            Ok(at) => format!("{} s", (at.as_second() - BEGAN)),
             Err(_) => plain(text),
         },
         Value::Array(items) => {
-            format!("[{}]", items.iter().map(|item| told(item, world, names)).collect::<Vec<_>>().join(", "))
+            format!("[{}]", items.iter().map(|item| told(item, names)).collect::<Vec<_>>().join(", "))
         }
         Value::Object(fields) => {
-            let of = |(key, value): (&String, &Value)| format!("{key}: {}", told(value, world, names));
+            let of = |(key, value): (&String, &Value)| format!("{key}: {}", told(value, names));
             let tells = |(key, value): &(&String, &Value)| {
                 *key != "passedSteps" && ![json!(0), json!(""), json!([])].contains(value)
             };

@@ -1,5 +1,8 @@
-//! What the schema of a custom kind does to an object before it is kept and when it is read: unknown fields are pruned,
-//! absent ones filled in. Validation is not done.
+//! What the definitions of Serin's kinds say of an object: the fields that they know, what they fill in, what they refuse.
+//!
+//! kube-apiserver does the same with an object of these kinds (k8s.io/apiextensions-apiserver); here it is done offline.
+
+pub mod check;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -17,16 +20,23 @@ static SCHEMAS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
     crd::definitions().into_iter().filter_map(of).collect()
 });
 
-/// Prunes an object that is written.
-pub fn prune(plural: &str, object: &mut Value) {
-    let (Some(schema), Some(fields)) = (SCHEMAS.get(plural), object.as_object_mut()) else { return };
-    fields
-        .retain(|key, _| ["apiVersion", "kind", "metadata"].contains(&key.as_str()) || property(schema, key).is_some());
+/// Prunes an object that is written. The paths of what it lost, as `spec.steps[0].weigth`.
+pub fn prune(plural: &str, object: &mut Value) -> Vec<String> {
+    let (Some(schema), Some(fields)) = (SCHEMAS.get(plural), object.as_object_mut()) else { return Vec::new() };
+    let mut lost = Vec::new();
+    fields.retain(|key, _| {
+        let is_known = ["apiVersion", "kind", "metadata"].contains(&key.as_str()) || property(schema, key).is_some();
+        if !is_known {
+            lost.push(key.clone());
+        }
+        is_known
+    });
     for (key, value) in fields {
         if let Some(schema) = property(schema, key).filter(|_| key != "metadata") {
-            prune_by(schema, value);
+            prune_by(schema, value, key, &mut lost);
         }
     }
+    lost
 }
 
 /// Fills in what an object that is read lacks.
@@ -40,19 +50,28 @@ fn property<'a>(schema: &'a Value, key: &str) -> Option<&'a Value> {
     schema.get("properties")?.get(key)
 }
 
-fn prune_by(schema: &Value, value: &mut Value) {
+fn prune_by(schema: &Value, value: &mut Value, path: &str, lost: &mut Vec<String>) {
     match value {
         Value::Array(items) => {
-            let inner = schema.get("items");
-            items.iter_mut().for_each(|item| inner.into_iter().for_each(|inner| prune_by(inner, item)));
+            for (index, item) in items.iter_mut().enumerate() {
+                if let Some(inner) = schema.get("items") {
+                    prune_by(inner, item, &format!("{path}[{index}]"), lost);
+                }
+            }
         }
         Value::Object(fields) => {
             let keeps = schema.get("x-kubernetes-preserve-unknown-fields").and_then(Value::as_bool) == Some(true);
             let others = schema.get("additionalProperties");
-            fields.retain(|key, _| keeps || others.is_some() || property(schema, key).is_some());
+            fields.retain(|key, _| {
+                let is_known = keeps || others.is_some() || property(schema, key).is_some();
+                if !is_known {
+                    lost.push(format!("{path}.{key}"));
+                }
+                is_known
+            });
             for (key, value) in fields {
                 if let Some(inner) = property(schema, key).or(others) {
-                    prune_by(inner, value);
+                    prune_by(inner, value, &format!("{path}.{key}"), lost);
                 }
             }
         }

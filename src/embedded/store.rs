@@ -348,19 +348,24 @@ fn fields(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
 fn presume_valid(kind: &Kind, object: &Value, before: Option<&Value>) -> Result<(), Refusal> {
     let mut problems = schema::check::problems(kind.plural, object, before);
     if kind.plural == "rollouts" {
-        // Beside the schema, /scale has a word on the field that it stands for.
-        let says = match &object["spec"]["replicas"] {
-            Value::String(text) => Some(format!(
-                "Invalid value: 0: .spec.replicas accessor error: {text} is of the type string, expected int64"
-            )),
-            Value::Number(number) if number.as_i64().is_some_and(|number| number < 0) => {
-                Some(format!("Invalid value: {number}: should be a non-negative integer"))
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
-        };
-        problems.extend(says.map(|message| Problem::invalid(".spec.replicas", message)));
+        problems.extend(["spec", "status"].iter().filter_map(|part| scale_problem(part, &object[part]["replicas"])));
     }
     if problems.is_empty() { Ok(()) } else { Err(Refusal::all_invalid(kind, &key_of(object).1, &problems)) }
+}
+
+/// Beside the schema, the scale subresource has a word on the fields that it stands for.
+fn scale_problem(part: &str, replicas: &Value) -> Option<Problem> {
+    let path = format!(".{part}.replicas");
+    let says = match replicas {
+        Value::String(text) => {
+            format!("Invalid value: 0: {path} accessor error: {text} is of the type string, expected int64")
+        }
+        Value::Number(number) if number.as_i64().is_some_and(|number| number < 0) => {
+            format!("Invalid value: {number}: should be a non-negative integer")
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    Some(Problem::invalid(&path, says))
 }
 
 /// Leaves out what is null, what is empty in the metadata, and what the schema does not know.

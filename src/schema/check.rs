@@ -20,7 +20,7 @@ pub struct Problem {
     pub message: String,
     /// Kubernetes' word for it, such as `FieldValueInvalid`.
     pub reason: &'static str,
-    /// Whether rules cannot be evaluated over it: a type or a missing field.
+    /// Whether no rule is evaluated because of it.
     pub hides_rules: bool,
 }
 
@@ -52,8 +52,8 @@ static JUDGES: LazyLock<BTreeMap<&'static str, Judge>> =
 pub fn problems(plural: &str, object: &Value, before: Option<&Value>) -> Vec<Problem> {
     let (Some(judge), Some(schema)) = (JUDGES.get(plural), SCHEMAS.get(plural)) else { return Vec::new() };
     let mut problems = judge.by_schema(object);
-    if problems.is_empty() {
-        let mut walk = Walk { judge, problems: BTreeSet::new() };
+    if !problems.iter().any(|problem| problem.hides_rules) {
+        let mut walk = Walk { judge, problems };
         walk.value((schema, ""), "", object, before);
         problems = walk.problems;
     }
@@ -257,7 +257,7 @@ fn told(error: &ValidationError<'_>) -> Problem {
         }
         _ => (path.clone(), format!("Invalid value: {}: {error}", shown(value)), "FieldValueInvalid"),
     };
-    let hides_rules = matches!(error.kind(), ValidationErrorKind::Type { .. } | ValidationErrorKind::Required { .. });
+    let hides_rules = reason != "FieldValueInvalid";
     Problem { path, message, reason, hides_rules }
 }
 

@@ -86,37 +86,31 @@ impl Refusal {
         Self::invalid_as((kind.kind, &kind.qualified()), kind.group, name, (field, message), reason)
     }
 
-    /// 422, for all that a definition refuses. Where its schema refuses something, its rules are not looked at.
+    /// 422, for all that a definition refuses; what kept its rules from being looked at is told, too.
     pub fn all_invalid(kind: &Kind, name: &str, problems: &[Problem]) -> Self {
         let rules = "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
-        let mut causes: Vec<(&str, &str, &str)> =
-            problems.iter().map(|one| (one.path.as_str(), one.message.as_str(), one.reason)).collect();
-        if problems.iter().any(|one| one.hides_rules) {
-            causes.push(("<nil>", rules, "FieldValueInvalid"));
-        }
-        let told: Vec<String> = causes.iter().map(|(field, message, _)| format!("{field}: {message}")).collect();
-        let told = if let [one] = &told[..] { one.clone() } else { format!("[{}]", told.join(", ")) };
-        let cause = |(field, message, reason): (&str, &str, &str)| json!({"field": field, "message": message, "reason": reason});
-        let causes: Vec<Value> = causes.into_iter().map(cause).collect();
-        let details = json!({"kind": kind.kind, "group": kind.group, "name": name, "causes": causes});
-        let message = format!("{} \"{name}\" is invalid: {told}", kind.qualified());
-        Self { details, ..Self::new(422, "Invalid", &message) }
+        let hidden = problems.iter().any(|one| one.hides_rules).then_some(("<nil>", rules, "FieldValueInvalid"));
+        let causes = problems.iter().map(|one| (one.path.as_str(), one.message.as_str(), one.reason));
+        let causes: Vec<_> = causes.chain(hidden).collect();
+        Self::invalid_over((kind.kind, &kind.qualified()), kind.group, name, &causes)
     }
 
     /// 422, for a field of an update that lacks its version, or of the request's parameters.
-    pub fn invalid_as(
-        (of, spelt): (&str, &str),
-        group: &str,
-        name: &str,
-        (field, message): (&str, &str),
-        reason: &str,
-    ) -> Self {
-        let mut details = json!({"kind": of, "causes": [{"field": field, "message": message, "reason": reason}]});
+    pub fn invalid_as(of: (&str, &str), group: &str, name: &str, (field, message): (&str, &str), reason: &str) -> Self {
+        Self::invalid_over(of, group, name, &[(field, message, reason)])
+    }
+
+    fn invalid_over((of, spelt): (&str, &str), group: &str, name: &str, causes: &[(&str, &str, &str)]) -> Self {
+        let cause = |(field, message, reason): &(&str, &str, &str)| json!({"field": field, "message": message, "reason": reason});
+        let told: Vec<String> = causes.iter().map(|(field, message, _)| format!("{field}: {message}")).collect();
+        let told = if let [one] = &told[..] { one.clone() } else { format!("[{}]", told.join(", ")) };
+        let causes: Vec<Value> = causes.iter().map(cause).collect();
+        let mut details = json!({"kind": of, "causes": causes});
         if let Some(details) = details.as_object_mut() {
             details
                 .extend([("group", group), ("name", name)].into_iter().filter(|(_, text)| !text.is_empty()).map(own));
         }
-        let message = format!("{spelt} \"{name}\" is invalid: {field}: {message}");
+        let message = format!("{spelt} \"{name}\" is invalid: {told}");
         Self { details, ..Self::new(422, "Invalid", &message) }
     }
 

@@ -146,7 +146,7 @@ fn promote(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> 
     let matches = match &spec.step {
         Some(IntOrString::Int(step)) => *step == index,
         Some(IntOrString::String(step)) => step.parse() == Ok(index),
-        None => return Err(format!("step is missing; status.currentStepIndex is {index}")),
+        None => return Err(format!("step is missing: set it to status.currentStepIndex, which is {index}")),
     };
     if !matches {
         return Err(format!("decided on another step; status.currentStepIndex is {index}: look again and decide anew"));

@@ -68,7 +68,7 @@ pub fn problems(plural: &str, object: &Value, before: Option<&Value>) -> Vec<Pro
 fn at<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
     let mut value = object;
     for part in path.split('.').filter(|part| !part.is_empty()) {
-        let (key, indices) = part.split_once('[').map_or((part, ""), |(key, indices)| (key, indices));
+        let (key, indices) = part.split_once('[').unwrap_or((part, ""));
         value = value.get(key)?;
         for index in indices.split('[').filter(|index| !index.is_empty()) {
             value = value.get(index.trim_end_matches(']').parse::<usize>().ok()?)?;

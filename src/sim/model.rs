@@ -36,7 +36,7 @@ const LATE: Duration = Duration::from_mins(2);
 pub struct Broken {
     /// When, in milliseconds since the beginning.
     pub at: u64,
-    /// Which rule: `S1` to `S8`, `lost`, `liveness`, `rest`, `end`.
+    /// Which rule: `S1` to `S8`, `plan` for one of these on a plan, `lost`, `liveness`, `rest`, `end`, `once`, `lease`.
     pub rule: &'static str,
     /// What.
     pub message: String,
@@ -68,7 +68,6 @@ pub struct Model {
     stable_since: Option<Instant>,
     stable_before: Option<String>,
     aborted: Option<String>,
-    has_jumped: bool,
     jumped_at: Option<Instant>,
     disturbed_at: Instant,
     lagging: BTreeSet<String>,
@@ -100,7 +99,6 @@ impl Model {
             stable_since: None,
             stable_before: None,
             aborted: None,
-            has_jumped: false,
             jumped_at: None,
             disturbed_at: began,
             lagging: BTreeSet::new(),
@@ -128,7 +126,6 @@ impl Model {
 
     /// The wall clock jumped: what lasts by it is not checked any more.
     pub fn jumped(&mut self) {
-        self.has_jumped = true;
         self.jumped_at = Some(Instant::now());
     }
 
@@ -366,10 +363,10 @@ impl Model {
             let pause =
                 DurationText::Text(text.to_owned()).parse().ok().and_then(|pause| Duration::try_from(pause).ok())?;
             let passed = since.elapsed();
-            if !self.has_jumped {
+            if self.jumped_at.is_none() {
                 *since += pause;
             }
-            return (passed < pause && !self.has_jumped)
+            return (passed < pause && self.jumped_at.is_none())
                 .then(|| format!("paused {} of {} ms", passed.as_millis(), pause.as_millis()));
         }
         let analysis = step.get("analysis")?;
@@ -436,7 +433,7 @@ impl Model {
                 first.value["strategy"]["canary"]["steps"] != spec.value["strategy"]["canary"]["steps"]
             })
         });
-        if self.attempt.0 == attempt && step < self.attempt.1 && !is_edited && !self.has_jumped {
+        if self.attempt.0 == attempt && step < self.attempt.1 && !is_edited && self.jumped_at.is_none() {
             self.breaks("S5", format!("step {} is passed, and step {step} comes again", self.attempt.1));
         }
         self.attempt = (attempt, step);

@@ -8,6 +8,8 @@ use serin::plan::measurement::Measurement;
 use serin::plan::observed::Observed;
 use serin::plan::{Plan, checked};
 
+use crate::support::golden_inputs;
+
 #[derive(Deserialize)]
 struct Situation {
     now: Timestamp,
@@ -45,21 +47,9 @@ fn told(plan: &Plan) -> String {
 
 #[test]
 fn golden_plans() {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/plan");
-    let mut names: Vec<String> = std::fs::read_dir(dir)
-        .unwrap()
-        .filter_map(|entry| {
-            entry.unwrap().file_name().to_str().and_then(|name| name.strip_suffix(".in.yaml").map(str::to_owned))
-        })
-        .collect();
-    names.sort();
-    assert!(!names.is_empty());
-    for name in names {
-        let text = std::fs::read_to_string(format!("{dir}/{name}.in.yaml")).unwrap();
-        let value: serde_json::Value = serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let situation: Situation = serde_json::from_value(value).unwrap_or_else(|error| panic!("{name}: {error}"));
+    for (situation, expected) in golden_inputs::<Situation>("plan") {
         let (decided, violations) = checked(&situation.observed, &situation.measured, situation.now);
-        assert_eq!(violations, [], "{name}");
-        expect_file![format!("{dir}/{name}.out.yaml")].assert_eq(&told(&decided));
+        assert_eq!(violations, [], "{expected}");
+        expect_file![format!("{expected}.out.yaml")].assert_eq(&told(&decided));
     }
 }

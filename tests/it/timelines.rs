@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use serin::api::json::Json;
 use serin::plan::observed::Template;
 
+use crate::support::golden_inputs;
 use crate::support::world::{Answers, BEGAN, World, hash, hosts, in_place, owned, spec, template};
 
 #[derive(Deserialize)]
@@ -208,19 +209,7 @@ fn play(story: &Story) -> String {
 
 #[test]
 fn timelines() {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/timelines");
-    let mut names: Vec<String> = std::fs::read_dir(dir)
-        .unwrap()
-        .filter_map(|entry| {
-            entry.unwrap().file_name().to_str().and_then(|name| name.strip_suffix(".in.yaml").map(str::to_owned))
-        })
-        .collect();
-    names.sort();
-    assert!(!names.is_empty());
-    for name in names {
-        let text = std::fs::read_to_string(format!("{dir}/{name}.in.yaml")).unwrap();
-        let value: Value = serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let story: Story = serde_json::from_value(value).unwrap_or_else(|error| panic!("{name}: {error}"));
-        expect_file![format!("{dir}/{name}.out.txt")].assert_eq(&play(&story));
+    for (story, expected) in golden_inputs::<Story>("timelines") {
+        expect_file![format!("{expected}.out.txt")].assert_eq(&play(&story));
     }
 }

@@ -80,7 +80,7 @@ impl Model {
         let Some(wanted) = self.wanted().map(str::to_owned) else { return };
         let is_excused = self.aborted.as_ref() == Some(&wanted)
             || self.stable.as_ref() == Some(&wanted)
-            || self.has_jumped
+            || self.jumped_at.is_some()
             || self.acts.iter().any(|(_, action)| action.starts_with("promote"));
         let has_failed = answered.iter().any(|answer| answer.assessment == Some(Assessment::Failure));
         if is_excused || !has_failed {

@@ -87,7 +87,7 @@ impl Model {
         let Some(wanted) = self.wanted().map(str::to_owned) else { return };
         let is_decided = |hash: &Option<String>| hash.as_ref() == Some(&wanted);
         let is_excused =
-            self.stable.is_none() || is_decided(&self.stable) || is_decided(&self.aborted) || self.has_jumped;
+            self.stable.is_none() || is_decided(&self.stable) || is_decided(&self.aborted) || self.jumped_at.is_some();
         let Some(began) = self.began_at(&wanted, Duration::ZERO).filter(|_| !is_excused) else { return };
         let since_then: Vec<&Spec> = self.specs.iter().filter(|spec| spec.at >= began).collect();
         let deadline = since_then.iter().filter_map(|spec| spec.value["progressDeadlineSeconds"].as_u64()).max();

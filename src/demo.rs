@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use jiff::SignedDuration;
 use kube::Api;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -135,7 +136,7 @@ async fn release(
 }
 
 fn current(cluster: &Cluster) -> Option<Rollout> {
-    serde_json::from_value(cluster.get("rollouts", NAMESPACE, NAME)?).ok()
+    Rollout::deserialize(&*cluster.get("rollouts", NAMESPACE, NAME)?).ok()
 }
 
 /// How the release of a revision ended, once its route and pods are at rest.

@@ -29,7 +29,7 @@ use self::kind::known;
 use self::log::Change;
 use self::owners::Writer;
 use self::refusal::Refusal;
-use self::store::{Part, Preconditions, State};
+use self::store::{Object, Part, Preconditions, State};
 use crate::controller::client::consistent;
 use crate::controller::clock::Clock;
 
@@ -112,17 +112,17 @@ impl Cluster {
     }
 
     /// All objects of a kind, by plural.
-    pub fn list(&self, plural: &str) -> Vec<Value> {
+    pub fn list(&self, plural: &str) -> Vec<Object> {
         self.state().list(plural, None)
     }
 
     /// One object.
-    pub fn get(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
+    pub fn get(&self, plural: &str, namespace: &str, name: &str) -> Option<Object> {
         self.state().get(plural, namespace, name)
     }
 
     /// Applies an object server-side, as a GitOps tool does.
-    pub fn apply(&self, plural: &str, object: &Value) -> Result<Value, Refusal> {
+    pub fn apply(&self, plural: &str, object: &Value) -> Result<Object, Refusal> {
         let kind = known(plural)?;
         self.write(GIT, |state, writer| {
             state.apply(kind, object.clone(), true, Writer { operation: "Apply", ..writer })
@@ -130,13 +130,13 @@ impl Cluster {
     }
 
     /// Creates an object, as something in the cluster does.
-    pub fn create(&self, plural: &str, object: Value) -> Result<Value, Refusal> {
+    pub fn create(&self, plural: &str, object: Value) -> Result<Object, Refusal> {
         let kind = known(plural)?;
         self.write(WORLD, |state, writer| state.create(kind, object, writer))
     }
 
     /// Replaces the status of an object, as something in the cluster does.
-    pub fn write_status(&self, plural: &str, object: Value) -> Result<Value, Refusal> {
+    pub fn write_status(&self, plural: &str, object: Value) -> Result<Object, Refusal> {
         let kind = known(plural)?;
         self.write(WORLD, |state, writer| {
             state.update(kind, object, Part::Status, Writer { subresource: "status", ..writer })
@@ -144,13 +144,13 @@ impl Cluster {
     }
 
     /// Replaces an object, as a GitOps tool does.
-    pub fn replace(&self, plural: &str, object: Value) -> Result<Value, Refusal> {
+    pub fn replace(&self, plural: &str, object: Value) -> Result<Object, Refusal> {
         let kind = known(plural)?;
         self.write(GIT, |state, writer| state.update(kind, object, Part::Main, writer))
     }
 
     /// Deletes an object, as a person does.
-    pub fn delete(&self, plural: &str, namespace: &str, name: &str) -> Result<Value, Refusal> {
+    pub fn delete(&self, plural: &str, namespace: &str, name: &str) -> Result<Object, Refusal> {
         let kind = known(plural)?;
         let deleted =
             self.write(WORLD, |state, writer| state.delete(kind, (namespace, name), &Preconditions::default(), writer));

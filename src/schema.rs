@@ -20,6 +20,30 @@ static SCHEMAS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
     crd::definitions().into_iter().filter_map(of).collect()
 });
 
+/// One key on the way to a place in an object.
+#[derive(Clone, Copy)]
+enum Key<'a> {
+    Field(&'a str),
+    Item(usize),
+}
+
+/// A place as people write it: `spec.steps[0].setWeight`.
+fn path(place: &[Key<'_>]) -> String {
+    place.iter().fold(String::new(), |path, key| match key {
+        Key::Field(key) if path.is_empty() => (*key).to_owned(),
+        Key::Field(key) => format!("{path}.{key}"),
+        Key::Item(index) => format!("{path}[{index}]"),
+    })
+}
+
+/// The value at a place.
+fn at<'a>(object: &'a Value, place: &[Key<'_>]) -> Option<&'a Value> {
+    place.iter().try_fold(object, |value, key| match key {
+        Key::Field(key) => value.get(key),
+        Key::Item(index) => value.get(index),
+    })
+}
+
 /// Prunes an object that is written. The paths of what it lost, as `spec.steps[0].weigth`.
 pub fn prune(plural: &str, object: &mut Value) -> Vec<String> {
     let (Some(schema), Some(fields)) = (SCHEMAS.get(plural), object.as_object_mut()) else { return Vec::new() };
@@ -33,7 +57,7 @@ pub fn prune(plural: &str, object: &mut Value) -> Vec<String> {
     });
     for (key, value) in fields {
         if let Some(schema) = property(schema, key).filter(|_| key != "metadata") {
-            prune_by(schema, value, key, &mut lost);
+            prune_by(schema, value, &mut vec![Key::Field(key)], &mut lost);
         }
     }
     lost
@@ -50,13 +74,14 @@ fn property<'a>(schema: &'a Value, key: &str) -> Option<&'a Value> {
     schema.get("properties")?.get(key)
 }
 
-fn prune_by(schema: &Value, value: &mut Value, path: &str, lost: &mut Vec<String>) {
+fn prune_by<'a>(schema: &Value, value: &'a mut Value, place: &mut Vec<Key<'a>>, lost: &mut Vec<String>) {
     match value {
         Value::Array(items) => {
+            let Some(inner) = schema.get("items") else { return };
             for (index, item) in items.iter_mut().enumerate() {
-                if let Some(inner) = schema.get("items") {
-                    prune_by(inner, item, &format!("{path}[{index}]"), lost);
-                }
+                place.push(Key::Item(index));
+                prune_by(inner, item, place, lost);
+                place.pop();
             }
         }
         Value::Object(fields) => {
@@ -65,13 +90,15 @@ fn prune_by(schema: &Value, value: &mut Value, path: &str, lost: &mut Vec<String
             fields.retain(|key, _| {
                 let is_known = keeps || others.is_some() || property(schema, key).is_some();
                 if !is_known {
-                    lost.push(format!("{path}.{key}"));
+                    lost.push(format!("{}.{key}", path(place)));
                 }
                 is_known
             });
             for (key, value) in fields {
                 if let Some(inner) = property(schema, key).or(others) {
-                    prune_by(inner, value, &format!("{path}.{key}"), lost);
+                    place.push(Key::Field(key));
+                    prune_by(inner, value, place, lost);
+                    place.pop();
                 }
             }
         }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::kind::{KINDS, Kind};
 use super::owners::Writer;
 use super::refusal::{Refusal, details};
-use super::store::{Part, Preconditions, key_of};
+use super::store::{Object, Part, Preconditions, key_of};
 use super::{Cluster, Fault, patch, read};
 use crate::schema;
 
@@ -189,7 +189,7 @@ fn carry_out(cluster: &Cluster, asked: &Asked, method: &Method, body: &[u8]) -> 
     }
 }
 
-fn get(cluster: &Cluster, asked: &Asked) -> Result<Value, Refusal> {
+fn get(cluster: &Cluster, asked: &Asked) -> Result<Object, Refusal> {
     let (namespace, name) = asked.named();
     cluster.state().find(asked.kind, &namespace, &name)
 }
@@ -256,7 +256,7 @@ fn patch_object(cluster: &Cluster, asked: &Asked, body: &[u8]) -> Result<Answer,
     if asked.is_apply() {
         return apply(cluster, asked, body, &now);
     }
-    let mut object = get(cluster, asked)?;
+    let mut object = Value::clone(&*get(cluster, asked)?);
     patch::carry_out(&mut object, &asked.content_type, body, asked.kind.is_custom)?;
     let written = cluster.state().update(asked.kind, object, asked.part(), asked.writer(&now))?;
     Ok(json_answer(200, &written))
@@ -308,26 +308,27 @@ fn evict(cluster: &Cluster, asked: &Asked, body: &[u8]) -> Result<Answer, Refusa
 
 /// The scale subresource.
 fn scale(cluster: &Cluster, asked: &Asked, verb: &str, body: &[u8]) -> Result<Answer, Refusal> {
-    let mut object = get(cluster, asked)?;
+    let object = get(cluster, asked)?;
     if object["spec"]["replicas"].is_null() && verb == "get" {
         let why = "the spec replicas field \".spec.replicas\" does not exist";
         let message = format!("Internal error occurred: {why}");
         let details = json!({"causes": [{"message": why}]});
         return Err(Refusal { details, ..Refusal::new(500, "InternalError", &message) });
     }
-    if verb != "get" {
-        let mut scale = scale_of(&object);
-        if verb == "patch" {
-            patch::carry_out(&mut scale, &asked.content_type, body, asked.kind.is_custom)?;
-        } else {
-            scale = parse(asked, body)?;
-        }
-        let now = cluster.now();
-        object["metadata"]["resourceVersion"] = scale["metadata"]["resourceVersion"].clone();
-        object["spec"]["replicas"] = scale["spec"]["replicas"].clone();
-        object = cluster.state().update(asked.kind, object, Part::Main, asked.writer(&now))?;
+    if verb == "get" {
+        return Ok(json_answer(200, &scale_of(&object)));
     }
-    Ok(json_answer(200, &scale_of(&object)))
+    let mut scale = scale_of(&object);
+    if verb == "patch" {
+        patch::carry_out(&mut scale, &asked.content_type, body, asked.kind.is_custom)?;
+    } else {
+        scale = parse(asked, body)?;
+    }
+    let (mut object, now) = (Value::clone(&object), cluster.now());
+    object["metadata"]["resourceVersion"] = scale["metadata"]["resourceVersion"].clone();
+    object["spec"]["replicas"] = scale["spec"]["replicas"].clone();
+    let scaled = cluster.state().update(asked.kind, object, Part::Main, asked.writer(&now))?;
+    Ok(json_answer(200, &scale_of(&scaled)))
 }
 
 fn scale_of(object: &Value) -> Value {

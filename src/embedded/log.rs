@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::kind::Kind;
 use super::refusal::Refusal;
 use super::select::Selection;
+use super::store::Object;
 
 /// Changes kept for watches that begin late; older versions have expired.
 const KEPT: usize = 4096;
@@ -25,9 +26,9 @@ pub struct Change {
     /// Plural of the kind.
     pub plural: &'static str,
     /// The object after it; at its removal, as it was last.
-    pub object: Value,
+    pub object: Object,
     /// The object before it.
-    pub before: Option<Value>,
+    pub before: Option<Object>,
     /// Who made it: the field manager.
     pub writer: String,
     is_removal: bool,
@@ -36,7 +37,7 @@ pub struct Change {
 
 impl Change {
     /// A change whose version its object tells.
-    pub fn new(kind: &'static Kind, object: Value, before: Option<Value>, writer: &str, is_removal: bool) -> Self {
+    pub fn new(kind: &'static Kind, object: Object, before: Option<Object>, writer: &str, is_removal: bool) -> Self {
         let version = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
         let version = version.and_then(|version| version.parse().ok()).unwrap_or_default();
         Self { version, plural: kind.plural, object, before, writer: writer.to_owned(), is_removal, at: Instant::now() }
@@ -180,7 +181,7 @@ impl Log {
         kind: &'static Kind,
         selection: Selection,
         begin: Begin,
-        (version, existing): (u64, Vec<Value>),
+        (version, existing): (u64, Vec<Object>),
     ) -> mpsc::Receiver<Line> {
         let (sender, receiver) = mpsc::channel(LAG);
         let mut lines: Vec<Line> = Vec::new();
@@ -205,7 +206,7 @@ impl Log {
 
 /// A line of a watch.
 pub fn line(kind: &str, object: &Value) -> Bytes {
-    Bytes::from(format!("{}\n", json!({"type": kind, "object": object})))
+    Bytes::from(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n"))
 }
 
 /// A line that says up to where a watch is.
@@ -227,7 +228,7 @@ fn event(change: &Change, plural: &str, selection: &Selection) -> Option<Bytes> 
         (false, true) => Some(line("ADDED", &change.object)),
         (true, true) => Some(line("MODIFIED", &change.object)),
         (true, false) => {
-            let mut last = change.before.clone()?;
+            let mut last = Value::clone(change.before.as_ref()?);
             let metadata = last.get_mut("metadata").and_then(Value::as_object_mut)?;
             metadata.insert("resourceVersion".into(), json!(change.version.to_string()));
             Some(line("DELETED", &last))

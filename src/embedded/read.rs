@@ -63,7 +63,7 @@ pub fn list(cluster: &Cluster, asked: &Asked) -> Result<Answer, Refusal> {
     let limit = asked.parameter("limit").parse().unwrap_or(0);
     if limit > 0 && items.len() > limit {
         let rest = items.split_off(limit).len();
-        let last = items.last().map(key_of).unwrap_or_default();
+        let last = items.last().map(|item| key_of(item)).unwrap_or_default();
         metadata["continue"] = json!(Token { version, last }.write());
         if asked.parameter("labelSelector").is_empty() && asked.parameter("fieldSelector").is_empty() {
             metadata["remainingItemCount"] = json!(rest);
@@ -71,12 +71,19 @@ pub fn list(cluster: &Cluster, asked: &Asked) -> Result<Answer, Refusal> {
     }
     if !asked.kind.is_custom {
         metadata.as_object_mut().into_iter().for_each(|metadata| metadata.retain(|_, value| *value != json!("")));
-        for item in items.iter_mut().filter_map(Value::as_object_mut) {
-            item.retain(|key, _| key != "apiVersion" && key != "kind");
-        }
     }
+    let items: Vec<Value> = items.iter().map(|item| listed(asked.kind, item)).collect();
     let (api_version, kind) = (asked.kind.api_version(), format!("{}List", asked.kind.kind));
     Ok(json_answer(200, &json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "items": items})))
+}
+
+/// An object of a built-in kind has its kind from the list.
+fn listed(kind: &Kind, item: &Value) -> Value {
+    let mut item = item.clone();
+    if let Some(fields) = item.as_object_mut().filter(|_| !kind.is_custom) {
+        fields.retain(|key, _| key != "apiVersion" && key != "kind");
+    }
+    item
 }
 
 /// A watch.

@@ -2,6 +2,7 @@
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -32,7 +33,10 @@ pub struct Preconditions {
     pub version: Option<String>,
 }
 
-type Objects = BTreeMap<(String, String), Value>;
+/// An object, shared by all who read it.
+pub type Object = Arc<Value>;
+
+type Objects = BTreeMap<(String, String), Object>;
 
 /// All that the cluster is.
 #[derive(Default)]
@@ -60,13 +64,13 @@ fn text_at<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
 
 impl State {
     /// All objects of a kind that are meant.
-    pub fn list(&self, plural: &str, selection: Option<&Selection>) -> Vec<Value> {
+    pub fn list(&self, plural: &str, selection: Option<&Selection>) -> Vec<Object> {
         let all = self.objects.get(plural).into_iter().flat_map(BTreeMap::values);
         all.filter(|object| selection.is_none_or(|selection| selection.selects(object))).cloned().collect()
     }
 
     /// All objects of a kind that are meant, as they were at a version.
-    pub fn list_at(&self, plural: &str, selection: &Selection, version: u64) -> Vec<Value> {
+    pub fn list_at(&self, plural: &str, selection: &Selection, version: u64) -> Vec<Object> {
         if version == self.log.version() {
             return self.list(plural, Some(selection));
         }
@@ -82,12 +86,12 @@ impl State {
     }
 
     /// One object.
-    pub fn get(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
+    pub fn get(&self, plural: &str, namespace: &str, name: &str) -> Option<Object> {
         self.objects.get(plural)?.get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
     /// One object; that it is not there is refused.
-    pub fn find(&self, kind: &Kind, namespace: &str, name: &str) -> Result<Value, Refusal> {
+    pub fn find(&self, kind: &Kind, namespace: &str, name: &str) -> Result<Object, Refusal> {
         self.get(kind.plural, namespace, name).ok_or_else(|| Refusal::not_found(kind, name))
     }
 
@@ -106,7 +110,7 @@ impl State {
     }
 
     /// Creates an object.
-    pub fn create(&mut self, kind: &'static Kind, mut object: Value, writer: Writer<'_>) -> Result<Value, Refusal> {
+    pub fn create(&mut self, kind: &'static Kind, mut object: Value, writer: Writer<'_>) -> Result<Object, Refusal> {
         self.identify(kind, &mut object)?;
         let key = key_of(&object);
         if let Some(existing) = self.objects.get(kind.plural).and_then(|objects| objects.get(&key)) {
@@ -160,7 +164,7 @@ impl State {
         mut object: Value,
         part: Part,
         writer: Writer<'_>,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Object, Refusal> {
         let (namespace, name) = key_of(&object);
         let before = self.find(kind, &namespace, &name)?;
         presume_version(kind, &object, &before)?;
@@ -168,16 +172,10 @@ impl State {
         if let Some(asked) = text_at(&object, "/metadata/uid").filter(|asked| *asked != found) {
             return Err(Refusal::other_uid(kind, (&namespace, &name), asked, found));
         }
-        match part {
-            Part::Status => {
-                let status = object["status"].take();
-                object = before.clone();
-                object["status"] = status;
-            }
-            Part::Main => keep_own(kind, &mut object, &before),
-        }
-        tidy(kind, &mut object);
-        schema::fill_in(kind.plural, &mut object);
+        let mut object = match part {
+            Part::Status => with_status(kind, object["status"].take(), &before),
+            Part::Main => with_own(kind, object, &before),
+        };
         presume_valid(kind, &object, Some(&before))?;
         if part == Part::Main {
             presume_finalizers(kind, &object, &before)?;
@@ -194,7 +192,7 @@ impl State {
         mut applied: Value,
         is_forced: bool,
         writer: Writer<'_>,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Object, Refusal> {
         let (namespace, name) = key_of(&applied);
         if applied.pointer("/metadata/managedFields").is_some() {
             return Err(Refusal::bad_request("metadata.managedFields must be nil"));
@@ -220,14 +218,14 @@ impl State {
     }
 
     /// Keeps what is different; an object that is on its way out and that nothing holds any more goes.
-    fn store(&mut self, kind: &'static Kind, mut object: Value, before: &Value, writer: &str) -> Value {
+    fn store(&mut self, kind: &'static Kind, mut object: Value, before: &Object, writer: &str) -> Object {
         object["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
-        if object == *before {
-            return object;
+        if object == **before {
+            return before.clone();
         }
         if object.pointer("/metadata/deletionTimestamp").is_some() && finalizers(&object).is_empty() {
             self.remove(kind, object.clone(), writer);
-            return object;
+            return Arc::new(object);
         }
         self.put(kind, object, writer)
     }
@@ -239,8 +237,8 @@ impl State {
         (namespace, name): (&str, &str),
         presumed: &Preconditions,
         writer: Writer<'_>,
-    ) -> Result<(Value, bool), Refusal> {
-        let mut object = self.find(kind, namespace, name)?;
+    ) -> Result<(Object, bool), Refusal> {
+        let object = self.find(kind, namespace, name)?;
         for (what, presumed, pointer, why) in [
             ("UID", &presumed.uid, "/metadata/uid", "The object might have been deleted and then recreated"),
             ("ResourceVersion", &presumed.version, "/metadata/resourceVersion", "The object might have been modified"),
@@ -251,32 +249,34 @@ impl State {
             }
         }
         if finalizers(&object).is_empty() {
-            return Ok((self.remove(kind, object, writer.manager), true));
+            return Ok((self.remove(kind, Value::clone(&object), writer.manager), true));
         }
-        if object.pointer("/metadata/deletionTimestamp").is_none() {
-            object["metadata"]["deletionTimestamp"] = json!(writer.now);
-            object["metadata"]["deletionGracePeriodSeconds"] = json!(0);
-            if let Some(generation) = object["metadata"]["generation"].as_i64() {
-                object["metadata"]["generation"] = json!(generation + 1);
-            }
-            object = self.put(kind, object, writer.manager);
+        if object.pointer("/metadata/deletionTimestamp").is_some() {
+            return Ok((object, false));
         }
-        Ok((object, false))
+        let mut object = Value::clone(&object);
+        object["metadata"]["deletionTimestamp"] = json!(writer.now);
+        object["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+        if let Some(generation) = object["metadata"]["generation"].as_i64() {
+            object["metadata"]["generation"] = json!(generation + 1);
+        }
+        Ok((self.put(kind, object, writer.manager), false))
     }
 
-    fn put(&mut self, kind: &'static Kind, object: Value, writer: &str) -> Value {
+    fn put(&mut self, kind: &'static Kind, object: Value, writer: &str) -> Object {
         self.change(kind, object, writer, false)
     }
 
-    fn remove(&mut self, kind: &'static Kind, object: Value, writer: &str) -> Value {
+    fn remove(&mut self, kind: &'static Kind, object: Value, writer: &str) -> Object {
         self.change(kind, object, writer, true)
     }
 
     /// Makes a version, and tells everybody who follows.
-    fn change(&mut self, kind: &'static Kind, mut object: Value, writer: &str, is_removal: bool) -> Value {
+    fn change(&mut self, kind: &'static Kind, mut object: Value, writer: &str, is_removal: bool) -> Object {
         object["metadata"]["resourceVersion"] = json!(self.log.advance().to_string());
         let objects = self.objects.entry(kind.plural).or_default();
         let key = key_of(&object);
+        let object = Arc::new(object);
         let before = if is_removal { objects.remove(&key) } else { objects.insert(key, object.clone()) };
         self.log.announce(Change::new(kind, object.clone(), before, writer, is_removal));
         object
@@ -316,14 +316,33 @@ fn presume_finalizers(kind: &Kind, object: &Value, before: &Value) -> Result<(),
     Err(Refusal::invalid(kind, &key_of(before).1, field, "FieldValueForbidden"))
 }
 
-/// What a replacement cannot change.
-fn keep_own(kind: &Kind, object: &mut Value, before: &Value) {
+/// An object with another status.
+fn with_status(kind: &Kind, status: Value, before: &Value) -> Value {
+    let mut written = json!({"metadata": {}, "status": status});
+    tidy(kind, &mut written);
+    schema::fill_in(kind.plural, &mut written);
+    let mut object = before.clone();
+    if let (Some(fields), Some(written)) = (object.as_object_mut(), written.as_object_mut()) {
+        fields.remove("status");
+        fields.extend(written.remove_entry("status"));
+    }
+    object
+}
+
+/// A replacement with what it cannot change.
+fn with_own(kind: &Kind, mut object: Value, before: &Value) -> Value {
     if kind.has_status {
-        object["status"] = before["status"].clone();
+        object["status"] = Value::Null;
     }
     for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields"] {
         object["metadata"][key] = before["metadata"][key].clone();
     }
+    tidy(kind, &mut object);
+    schema::fill_in(kind.plural, &mut object);
+    if let Some(status) = before.get("status").filter(|_| kind.has_status) {
+        object["status"] = status.clone();
+    }
+    object
 }
 
 /// Counts a generation when the spec is another.

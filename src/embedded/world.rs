@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Cluster;
 use super::kind::KINDS;
-use super::store::key_of;
+use super::store::{Object, key_of};
 
 /// How often the world looks.
 const PERIOD: Duration = Duration::from_millis(20);
@@ -46,7 +46,7 @@ fn play(cluster: &Cluster, ready_after: SignedDuration, pods: &mut BTreeMap<Stri
             "observedGeneration": replica_set["metadata"]["generation"],
         });
         if replica_set["status"] != status {
-            let mut next = replica_set.clone();
+            let mut next = Value::clone(&replica_set);
             next["status"] = status;
             let _ = cluster.write_status("replicasets", next);
         }
@@ -55,13 +55,14 @@ fn play(cluster: &Cluster, ready_after: SignedDuration, pods: &mut BTreeMap<Stri
 
 /// Removes what an owner left behind.
 pub fn collect_garbage(cluster: &Cluster) {
-    let all: Vec<(&str, Value)> = KINDS
+    let all: Vec<(&str, Object)> = KINDS
         .iter()
         .flat_map(|kind| cluster.list(kind.plural).into_iter().map(|object| (kind.plural, object)))
         .collect();
     let living: BTreeSet<&str> = all.iter().filter_map(|(_, object)| object["metadata"]["uid"].as_str()).collect();
     for (plural, object) in &all {
-        let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array).cloned().unwrap_or_default();
+        let owners =
+            object.pointer("/metadata/ownerReferences").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let is_left = !owners.is_empty()
             && owners.iter().all(|owner| !owner["uid"].as_str().is_some_and(|uid| living.contains(uid)));
         if is_left {

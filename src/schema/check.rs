@@ -9,7 +9,7 @@ use jsonschema::paths::LocationSegment;
 use jsonschema::{Draft, ValidationError, Validator};
 use serde_json::{Value, json};
 
-use super::SCHEMAS;
+use super::{Key, SCHEMAS, at, path};
 
 /// Something that a definition refuses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,11 +38,18 @@ struct Rule {
     is_transition: bool,
 }
 
+/// The rules of a schema and of what is below it; parts without any are left out.
+struct Rules {
+    own: Vec<Rule>,
+    properties: BTreeMap<String, Rules>,
+    items: Option<Box<Rules>>,
+    others: Option<Box<Rules>>,
+}
+
 /// A definition, ready to judge.
 struct Judge {
     validator: Option<Validator>,
-    /// By the path of the schema node, as `/properties/spec`.
-    rules: BTreeMap<String, Vec<Rule>>,
+    rules: Option<Rules>,
 }
 
 static JUDGES: LazyLock<BTreeMap<&'static str, Judge>> =
@@ -50,44 +57,43 @@ static JUDGES: LazyLock<BTreeMap<&'static str, Judge>> =
 
 /// All that the definition of a kind refuses of an object. What an update leaves as it was is tolerated.
 pub fn problems(plural: &str, object: &Value, before: Option<&Value>) -> Vec<Problem> {
-    let (Some(judge), Some(schema)) = (JUDGES.get(plural), SCHEMAS.get(plural)) else { return Vec::new() };
-    let mut problems = judge.by_schema(object);
-    if !problems.iter().any(|problem| problem.hides_rules) {
-        let mut walk = Walk { judge, problems };
-        walk.value((schema, ""), "", object, before);
+    let Some(judge) = JUDGES.get(plural) else { return Vec::new() };
+    let mut problems = judge.by_schema(object, before);
+    if let Some(rules) = judge.rules.as_ref().filter(|_| !problems.iter().any(|problem| problem.hides_rules)) {
+        let mut walk = Walk { object, old: before, place: Vec::new(), problems };
+        walk.value(rules, object, before);
         problems = walk.problems;
     }
-    let is_new = |problem: &Problem| {
-        let before = before.and_then(|before| at(before, &problem.path));
-        before.is_none() || before != at(object, &problem.path)
-    };
-    problems.into_iter().filter(is_new).collect()
+    problems.into_iter().collect()
 }
 
-/// The value at a path such as `spec.steps[0].setWeight`.
-fn at<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
-    let mut value = object;
-    for part in path.split('.').filter(|part| !part.is_empty()) {
-        let (key, indices) = part.split_once('[').unwrap_or((part, ""));
-        value = value.get(key)?;
-        for index in indices.split('[').filter(|index| !index.is_empty()) {
-            value = value.get(index.trim_end_matches(']').parse::<usize>().ok()?)?;
-        }
-    }
-    Some(value)
+/// Whether a place is as it was before.
+fn is_same(place: &[Key<'_>], object: &Value, before: Option<&Value>) -> bool {
+    let before = before.and_then(|before| at(before, place));
+    before.is_some() && before == at(object, place)
 }
 
 impl Judge {
     fn of(schema: &Value) -> Self {
-        let mut rules = BTreeMap::new();
-        collect_rules(schema, "", &mut rules);
         let options = jsonschema::options().with_draft(Draft::Draft7).should_validate_formats(false);
-        Self { validator: options.build(&as_json_schema(schema)).ok(), rules }
+        Self { validator: options.build(&as_json_schema(schema)).ok(), rules: Rules::of(schema) }
     }
 
-    fn by_schema(&self, object: &Value) -> BTreeSet<Problem> {
+    fn by_schema(&self, object: &Value, before: Option<&Value>) -> BTreeSet<Problem> {
         let errors = self.validator.iter().flat_map(|validator| validator.iter_errors(object));
-        errors.map(|error| told(&error)).collect()
+        let problem = |error: ValidationError<'_>| {
+            let segments: Vec<LocationSegment<'_>> = error.instance_path().into_iter().collect();
+            let place: Vec<Key<'_>> = segments.iter().map(key).collect();
+            (!is_same(&place, object, before)).then(|| told(&error, path(&place)))
+        };
+        errors.filter_map(problem).collect()
+    }
+}
+
+fn key<'a>(segment: &'a LocationSegment<'_>) -> Key<'a> {
+    match segment {
+        LocationSegment::Property(key) => Key::Field(key),
+        LocationSegment::Index(index) => Key::Item(*index),
     }
 }
 
@@ -118,19 +124,20 @@ fn as_json_schema(schema: &Value) -> Value {
     }
 }
 
-fn collect_rules(schema: &Value, path: &str, rules: &mut BTreeMap<String, Vec<Rule>>) {
-    let own = schema.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten();
-    let own: Vec<Rule> = own.filter_map(rule).collect();
-    if !own.is_empty() {
-        rules.insert(path.to_owned(), own);
-    }
-    for (key, inner) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        collect_rules(inner, &format!("{path}/properties/{key}"), rules);
-    }
-    for key in ["items", "additionalProperties"] {
-        if let Some(inner) = schema.get(key) {
-            collect_rules(inner, &format!("{path}/{key}"), rules);
-        }
+impl Rules {
+    fn of(schema: &Value) -> Option<Self> {
+        let own = schema.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten();
+        let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+        let below = |key: &str| schema.get(key).and_then(Self::of).map(Box::new);
+        let rules = Self {
+            own: own.filter_map(rule).collect(),
+            properties: properties.filter_map(|(key, inner)| Some((key.clone(), Self::of(inner)?))).collect(),
+            items: below("items"),
+            others: below("additionalProperties"),
+        };
+        let has_any =
+            !rules.own.is_empty() || !rules.properties.is_empty() || rules.items.is_some() || rules.others.is_some();
+        has_any.then_some(rules)
     }
 }
 
@@ -146,37 +153,40 @@ fn rule(rule: &Value) -> Option<Rule> {
 
 /// Evaluates the rules of every part of an object.
 struct Walk<'a> {
-    judge: &'a Judge,
+    object: &'a Value,
+    old: Option<&'a Value>,
+    place: Vec<Key<'a>>,
     problems: BTreeSet<Problem>,
 }
 
-impl Walk<'_> {
-    fn value(&mut self, (schema, place): (&Value, &str), path: &str, value: &Value, before: Option<&Value>) {
-        for rule in self.judge.rules.get(place).into_iter().flatten() {
-            if !rule.is_transition || before.is_some() {
-                let holds = holds(rule, value, before);
-                let problem = |message| Problem::invalid(path, format!("Invalid value: {message}"));
-                self.problems.extend(holds.err().map(problem));
+impl<'a> Walk<'a> {
+    fn value(&mut self, rules: &Rules, value: &'a Value, before: Option<&Value>) {
+        if before == Some(value) {
+            return;
+        }
+        for rule in rules.own.iter().filter(|rule| !rule.is_transition || before.is_some()) {
+            if let Err(message) = holds(rule, value, before)
+                && !is_same(&self.place, self.object, self.old)
+            {
+                self.problems.insert(Problem::invalid(&path(&self.place), format!("Invalid value: {message}")));
             }
         }
         match value {
             Value::Object(fields) => {
                 for (key, inner) in fields {
-                    let place_of = |place: String, schema| Some((schema, place));
-                    let own = super::property(schema, key)
-                        .and_then(|schema| place_of(format!("{place}/properties/{key}"), schema));
-                    let any = || place_of(format!("{place}/additionalProperties"), schema.get("additionalProperties")?);
-                    let Some((schema, place)) = own.or_else(any) else { continue };
-                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                    self.value((schema, &place), &path, inner, before.and_then(|before| before.get(key)));
+                    let Some(rules) = rules.properties.get(key).or(rules.others.as_deref()) else { continue };
+                    self.place.push(Key::Field(key));
+                    self.value(rules, inner, before.and_then(|before| before.get(key)));
+                    self.place.pop();
                 }
             }
             Value::Array(items) => {
-                let Some(schema) = schema.get("items") else { return };
-                let place = format!("{place}/items");
+                let Some(rules) = &rules.items else { return };
                 for (index, inner) in items.iter().enumerate() {
+                    self.place.push(Key::Item(index));
                     // Items of a list are not the same ones as before.
-                    self.value((schema, &place), &format!("{path}[{index}]"), inner, None);
+                    self.value(rules, inner, None);
+                    self.place.pop();
                 }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
@@ -184,9 +194,12 @@ impl Walk<'_> {
     }
 }
 
+/// CEL's own functions.
+static STANDARD: LazyLock<Context<'static, 'static>> = LazyLock::new(Context::default);
+
 /// Whether a rule holds, or why not.
 fn holds(rule: &Rule, value: &Value, before: Option<&Value>) -> Result<(), String> {
-    let mut context = Context::default();
+    let mut context = STANDARD.new_inner_scope();
     context.add_variable("self", value).map_err(|error| error.to_string())?;
     if let Some(before) = before.filter(|_| rule.is_transition) {
         context.add_variable("oldSelf", before).map_err(|error| error.to_string())?;
@@ -198,19 +211,9 @@ fn holds(rule: &Rule, value: &Value, before: Option<&Value>) -> Result<(), Strin
     }
 }
 
-/// A place as people write it.
-fn path_of(error: &ValidationError<'_>) -> String {
-    error.instance_path().into_iter().fold(String::new(), |path, segment| match segment {
-        LocationSegment::Property(key) if path.is_empty() => key.into_owned(),
-        LocationSegment::Property(key) => format!("{path}.{key}"),
-        LocationSegment::Index(index) => format!("{path}[{index}]"),
-    })
-}
-
 /// An error of the schema in kube-apiserver's words (k8s.io/kube-openapi, `pkg/validation/errors`).
 #[expect(clippy::wildcard_enum_match_arm, reason = "the other keywords are in none of the definitions")]
-fn told(error: &ValidationError<'_>) -> Problem {
-    let path = path_of(error);
+fn told(error: &ValidationError<'_>, path: String) -> Problem {
     let value = error.instance();
     let body = |words: String| format!("Invalid value: {}: {path} in body {words}", shown(value));
     let (path, message, reason) = match error.kind() {
@@ -281,6 +284,13 @@ fn kind_of(value: &Value) -> &'static str {
 mod tests {
     use super::*;
 
+    impl Rules {
+        fn count(&self) -> usize {
+            let below = self.properties.values().chain(self.items.as_deref()).chain(self.others.as_deref());
+            self.own.len() + below.map(Self::count).sum::<usize>()
+        }
+    }
+
     fn rollout() -> Value {
         json!({
             "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "checkout"},
@@ -343,6 +353,11 @@ mod tests {
         after["spec"]["replicas"] = json!(5);
         assert_eq!(problems("rollouts", &after, Some(&before)), []);
         assert_eq!(problems("rollouts", &after, None).len(), 1);
+        // A key with a dot in it is one key.
+        before["spec"]["selector"]["matchLabels"] = json!({"app.kubernetes.io/name": 5});
+        after["spec"]["selector"] = before["spec"]["selector"].clone();
+        assert_eq!(problems("rollouts", &after, Some(&before)), []);
+        assert_eq!(problems("rollouts", &after, None).len(), 1);
     }
 
     #[test]
@@ -351,7 +366,7 @@ mod tests {
             let judge = &JUDGES[plural.as_str()];
             assert!(judge.validator.is_some(), "{plural}");
             let written = schema.to_string().matches("\"rule\":").count();
-            assert_eq!(judge.rules.values().map(Vec::len).sum::<usize>(), written, "{plural}");
+            assert_eq!(judge.rules.as_ref().map_or(0, Rules::count), written, "{plural}");
         }
     }
 }

@@ -141,12 +141,9 @@ impl Kubelet {
 
     /// Ready pods with their labels.
     pub fn ready(&self) -> impl Iterator<Item = (&str, &Labels)> {
-        let of_set = |set: &'_ Set| -> Vec<(usize, bool)> {
-            set.pods.iter().enumerate().map(|(at, pod)| (at, pod.ready_since.is_some())).collect()
-        };
-        self.sets.values().flat_map(move |set| {
-            let ready = of_set(set).into_iter().filter(|(_, is_ready)| *is_ready);
-            ready.filter_map(|(at, _)| set.pods.get(at)).map(|pod| (pod.name.as_str(), &set.labels))
+        self.sets.values().flat_map(|set| {
+            let ready = set.pods.iter().filter(|pod| pod.ready_since.is_some());
+            ready.map(|pod| (pod.name.as_str(), &set.labels))
         })
     }
 
@@ -166,7 +163,31 @@ impl Kubelet {
 enum Write {
     Create(Value),
     Delete(String, String),
-    Status((String, String), Value),
+    Status((String, String), Counts),
+}
+
+/// What the status of a ReplicaSet counts.
+struct Counts {
+    pods: usize,
+    ready: usize,
+    available: usize,
+    generation: i64,
+}
+
+impl Counts {
+    fn is_in(&self, status: &Value) -> bool {
+        status["replicas"] == self.pods
+            && status["readyReplicas"] == self.ready
+            && status["availableReplicas"] == self.available
+            && status["observedGeneration"] == self.generation
+    }
+
+    fn write(&self) -> Value {
+        json!({
+            "replicas": self.pods, "fullyLabeledReplicas": self.pods, "readyReplicas": self.ready,
+            "availableReplicas": self.available, "observedGeneration": self.generation,
+        })
+    }
 }
 
 fn carry_out(cluster: &Cluster, write: Write) {
@@ -178,10 +199,11 @@ fn carry_out(cluster: &Cluster, write: Write) {
             let _ = cluster.delete("pods", &namespace, &name);
         }
         Write::Status((namespace, name), status) => {
-            if let Some(mut set) = cluster.get("replicasets", &namespace, &name)
-                && set["status"] != status
+            if let Some(set) = cluster.get("replicasets", &namespace, &name)
+                && !status.is_in(&set["status"])
             {
-                set["status"] = status;
+                let mut set = Value::clone(&set);
+                set["status"] = status.write();
                 let _ = cluster.write_status("replicasets", set);
             }
         }
@@ -227,13 +249,10 @@ impl Set {
         })
     }
 
-    fn status(&self, now: Instant) -> Value {
+    fn status(&self, now: Instant) -> Counts {
         let ready = self.pods.iter().filter_map(|pod| pod.ready_since);
         let available = ready.clone().filter(|since| *since + self.least_ready <= now).count();
-        json!({
-            "replicas": self.pods.len(), "fullyLabeledReplicas": self.pods.len(), "readyReplicas": ready.count(),
-            "availableReplicas": available, "observedGeneration": self.generation,
-        })
+        Counts { pods: self.pods.len(), ready: ready.count(), available, generation: self.generation }
     }
 
     fn next(&self, now: Instant, began: Instant, behaviour: Pods) -> Option<Instant> {

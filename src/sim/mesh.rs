@@ -27,19 +27,51 @@ type Routes = BTreeMap<String, Vec<(Destination, f64)>>;
 /// Pods by destination; none for a subset that does not exist.
 type Endpoints = BTreeMap<Destination, Option<Vec<(String, String)>>>;
 
+/// Something that a proxy has, and what of it is on its way.
+#[derive(Default)]
+struct Late<T> {
+    current: Arc<T>,
+    coming: VecDeque<(Instant, Arc<T>)>,
+}
+
+impl<T> Late<T> {
+    /// Sends something; nothing overtakes what was sent before.
+    fn send(&mut self, due: Instant, sent: &Arc<T>) {
+        let due = self.coming.back().map_or(due, |(last, _)| due.max(*last));
+        self.coming.push_back((due, sent.clone()));
+    }
+
+    /// Takes what has arrived; whether there was something.
+    fn arrive(&mut self, now: Instant) -> bool {
+        let mut has_come = false;
+        while let Some((_, sent)) = self.coming.pop_front_if(|(due, _)| *due <= now) {
+            self.current = sent;
+            has_come = true;
+        }
+        has_come
+    }
+
+    /// When the next arrives.
+    fn next(&self) -> Option<Instant> {
+        self.coming.front().map(|(due, _)| *due)
+    }
+}
+
 /// What one proxy knows.
 #[derive(Default)]
 struct Proxy {
-    routes: Arc<Routes>,
-    endpoints: Arc<Endpoints>,
-    coming: VecDeque<(Instant, Arc<Routes>)>,
-    coming_endpoints: VecDeque<(Instant, Arc<Endpoints>)>,
+    routes: Late<Routes>,
+    endpoints: Late<Endpoints>,
 }
 
 /// All proxies and their traffic.
 pub struct Mesh {
     began: Instant,
     proxies: Vec<Proxy>,
+    /// Whether a route, a rule or a Service changed since the last push.
+    is_changed: bool,
+    /// The pods that were ready at the last push.
+    ready: Vec<(String, Labels)>,
     pushed: Arc<Routes>,
     pushed_endpoints: Arc<Endpoints>,
     slowest: Duration,
@@ -47,6 +79,7 @@ pub struct Mesh {
     counted_at: Instant,
     is_open: bool,
     settled_at: Instant,
+    weights: BTreeMap<String, f64>,
     weighted: BTreeMap<String, Instant>,
     /// What became of the requests.
     pub traffic: Traffic,
@@ -69,6 +102,8 @@ impl Mesh {
         Self {
             began: now,
             proxies: std::iter::repeat_with(Proxy::default).take(PROXIES).collect(),
+            is_changed: true,
+            ready: Vec::new(),
             pushed: Arc::default(),
             pushed_endpoints: Arc::default(),
             slowest,
@@ -76,6 +111,7 @@ impl Mesh {
             counted_at: now,
             is_open: false,
             settled_at: now,
+            weights: BTreeMap::new(),
             weighted: BTreeMap::new(),
             traffic: Traffic::default(),
         }
@@ -89,8 +125,18 @@ impl Mesh {
         self.is_open = true;
     }
 
+    /// A route, a rule or a Service changed.
+    pub fn changed(&mut self) {
+        self.is_changed = true;
+    }
+
     /// Pushes what has changed to every proxy, each with its own delay.
     pub fn push(&mut self, cluster: &Cluster, kubelet: &Kubelet) {
+        if !self.is_changed && kubelet.ready().eq(self.ready.iter().map(|(pod, labels)| (pod.as_str(), labels))) {
+            return;
+        }
+        self.is_changed = false;
+        self.ready = kubelet.ready().map(|(pod, labels)| (pod.to_owned(), labels.clone())).collect();
         let now = Instant::now();
         let routes = routes(cluster);
         let endpoints = endpoints(cluster, kubelet);
@@ -98,18 +144,14 @@ impl Mesh {
             self.pushed = Arc::new(routes);
             for at in 0..self.proxies.len() {
                 let due = now + self.delay();
-                let (proxy, pushed) = (&mut self.proxies[at], self.pushed.clone());
-                let due = proxy.coming.back().map_or(due, |(last, _)| due.max(*last));
-                proxy.coming.push_back((due, pushed));
+                self.proxies[at].routes.send(due, &self.pushed);
             }
         }
         if *self.pushed_endpoints != endpoints {
             self.pushed_endpoints = Arc::new(endpoints);
             for at in 0..self.proxies.len() {
                 let due = now + self.delay();
-                let (proxy, pushed) = (&mut self.proxies[at], self.pushed_endpoints.clone());
-                let due = proxy.coming_endpoints.back().map_or(due, |(last, _)| due.max(*last));
-                proxy.coming_endpoints.push_back((due, pushed));
+                self.proxies[at].endpoints.send(due, &self.pushed_endpoints);
             }
         }
     }
@@ -124,43 +166,47 @@ impl Mesh {
     pub fn act(&mut self, kubelet: &Kubelet) -> Option<Instant> {
         let now = Instant::now();
         self.count(kubelet, now);
+        let mut has_come = false;
         for proxy in &mut self.proxies {
-            while let Some((_, routes)) = proxy.coming.pop_front_if(|(due, _)| *due <= now) {
-                proxy.routes = routes;
+            if proxy.routes.arrive(now) {
                 self.settled_at = now;
+                has_come = true;
             }
-            while let Some((_, endpoints)) = proxy.coming_endpoints.pop_front_if(|(due, _)| *due <= now) {
-                proxy.endpoints = endpoints;
+            has_come |= proxy.endpoints.arrive(now);
+        }
+        if has_come {
+            self.weights = self.weigh();
+        }
+        for (revision, _) in self.weights.iter().filter(|(_, weight)| **weight > 0.0) {
+            match self.weighted.get_mut(revision) {
+                Some(at) => *at = now,
+                None => drop(self.weighted.insert(revision.clone(), now)),
             }
         }
-        for (revision, weight) in self.weights() {
-            if weight > 0.0 {
-                self.weighted.insert(revision, now);
-            }
-        }
-        let coming = |proxy: &Proxy| {
-            let routes = proxy.coming.front().map(|(due, _)| *due);
-            routes.into_iter().chain(proxy.coming_endpoints.front().map(|(due, _)| *due)).min()
-        };
+        let coming = |proxy: &Proxy| proxy.routes.next().into_iter().chain(proxy.endpoints.next()).min();
         self.proxies.iter().filter_map(coming).min()
     }
 
     /// Since when every proxy has the routes that were pushed last; nothing while one has not.
     pub fn settled_since(&self) -> Option<Instant> {
-        self.proxies.iter().all(|proxy| proxy.coming.is_empty()).then_some(self.settled_at)
+        self.proxies.iter().all(|proxy| proxy.routes.next().is_none()).then_some(self.settled_at)
     }
 
     /// The largest weight that any proxy gives each revision, of 100.
-    pub fn weights(&self) -> BTreeMap<String, f64> {
+    pub fn weights(&self) -> &BTreeMap<String, f64> {
+        &self.weights
+    }
+
+    fn weigh(&self) -> BTreeMap<String, f64> {
         let mut weights: BTreeMap<String, f64> = BTreeMap::new();
         for proxy in &self.proxies {
             let mut own: BTreeMap<String, f64> = BTreeMap::new();
-            for (destination, weight) in proxy.routes.values().flatten() {
-                let pods = proxy.endpoints.get(destination).and_then(Option::as_ref);
+            for (destination, weight) in proxy.routes.current.values().flatten() {
+                let pods = proxy.endpoints.current.get(destination).and_then(Option::as_ref);
                 let Some(pods) = pods.filter(|pods| !pods.is_empty()) else { continue };
                 for (_, revision) in pods {
                     #[expect(clippy::cast_precision_loss, reason = "pods are few")]
-                    let share = weight / pods.len() as f64 / proxy.routes.len() as f64;
+                    let share = weight / pods.len() as f64 / proxy.routes.current.len() as f64;
                     *own.entry(revision.clone()).or_default() += share;
                 }
             }
@@ -187,19 +233,19 @@ impl Mesh {
         let mut lost_now = false;
         for proxy in &self.proxies {
             let requests = RATE * seconds / self.proxies.len() as f64;
-            if proxy.routes.is_empty() {
+            if proxy.routes.current.is_empty() {
                 *self.traffic.lost.entry("no route").or_default() += requests;
                 lost_now = true;
             }
-            for destinations in proxy.routes.values() {
-                let of_route = requests / proxy.routes.len() as f64;
+            for destinations in proxy.routes.current.values() {
+                let of_route = requests / proxy.routes.current.len() as f64;
                 for (destination, weight) in destinations.iter().filter(|(_, weight)| *weight > 0.0) {
                     let sent = of_route * weight / 100.0;
                     let mut lose = |reason, requests: f64| {
                         *self.traffic.lost.entry(reason).or_default() += requests;
                         lost_now = true;
                     };
-                    let pods = match proxy.endpoints.get(destination) {
+                    let pods = match proxy.endpoints.current.get(destination) {
                         None | Some(None) => {
                             lose("no such subset", sent);
                             continue;

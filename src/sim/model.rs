@@ -209,14 +209,14 @@ impl Model {
         if self.open_at.elapsed() < STALE {
             return;
         }
-        for (revision, weight) in mesh.weights() {
-            let known = self.assigned.get(&revision).map_or(&[][..], Vec::as_slice);
+        for (revision, &weight) in mesh.weights() {
+            let known = self.assigned.get(revision).map_or(&[][..], Vec::as_slice);
             let from = known.partition_point(|(at, _)| at.elapsed() > SETTLES).saturating_sub(1);
             let most = known.iter().skip(from).map(|(_, weight)| *weight).fold(0.0, f64::max);
             // A revision that is rolled back to at once was stable for the slower proxies until now.
-            let was_stable = self.stable_before.as_ref() == Some(&revision)
+            let was_stable = self.stable_before.as_ref() == Some(revision)
                 && self.stable_since.is_some_and(|since| since.elapsed() < STALE);
-            if weight > most + 0.5 && self.stable.as_ref() != Some(&revision) && !was_stable {
+            if weight > most + 0.5 && self.stable.as_ref() != Some(revision) && !was_stable {
                 let message = format!("a proxy gives {revision} {weight:.0}%, and the routes say at most {most:.0}%");
                 self.breaks_for_long("exposed", "S3", message);
             }

@@ -89,8 +89,11 @@ impl Prometheus {
     }
 
     /// The weights that the proxies give now.
-    pub fn see(&self, weights: BTreeMap<String, f64>) {
-        self.inner().weights = weights;
+    pub fn see(&self, weights: &BTreeMap<String, f64>) {
+        let mut inner = self.inner();
+        if inner.weights != *weights {
+            inner.weights.clone_from(weights);
+        }
     }
 
     /// Reads every answer so far in place.

@@ -202,7 +202,7 @@ impl<'a> Stage<'a> {
     }
 
     fn see_progress(&mut self, rollout: &Value) {
-        let status = rollout.get("status").cloned().unwrap_or_default();
+        let status = rollout.get("status").unwrap_or(&Value::Null);
         let text = |path: &str| status.pointer(path).and_then(Value::as_str).map(str::to_owned);
         let wanted = self.model.wanted().map(str::to_owned);
         let progress = Progress {
@@ -246,6 +246,9 @@ impl<'a> Stage<'a> {
         self.kubelet.see(change);
         if change.is_removal() {
             world::collect_garbage(&self.cluster);
+        }
+        if ["virtualservices", "destinationrules", "services"].contains(&change.plural) {
+            self.mesh.changed();
         }
         let is_watched = ["rollouts", "virtualservices", "destinationrules", "services", "replicasets"];
         if is_watched.contains(&change.plural) {
@@ -357,7 +360,8 @@ impl<'a> Stage<'a> {
 
     /// A merge patch of the Rollout's spec, as a commit brings it.
     fn commit(&mut self, spec: &Value) {
-        let Some(mut rollout) = self.cluster.get("rollouts", &self.namespace, &self.name) else { return };
+        let Some(rollout) = self.cluster.get("rollouts", &self.namespace, &self.name) else { return };
+        let mut rollout = Value::clone(&rollout);
         let body = json!({"spec": spec});
         json_patch::merge(&mut rollout, &body);
         if let Ok(committed) = self.cluster.replace("rollouts", rollout) {
@@ -400,10 +404,10 @@ impl<'a> Stage<'a> {
     }
 
     fn free_lease(&mut self) {
-        if let Some(mut lease) = self.cluster.get("leases", SYSTEM, LEASE)
-            && let Some(spec) = lease.get_mut("spec").and_then(Value::as_object_mut)
-        {
-            spec.insert("holderIdentity".into(), json!(""));
+        let Some(lease) = self.cluster.get("leases", SYSTEM, LEASE) else { return };
+        let mut lease = Value::clone(&lease);
+        if let Some(holder) = lease.pointer_mut("/spec/holderIdentity") {
+            *holder = json!("");
             let _ = self.cluster.replace("leases", lease);
         }
     }

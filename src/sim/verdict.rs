@@ -127,7 +127,7 @@ fn check_rest(left: &mut Left, rollout: &Value, stable: Option<&str>) {
     }
     let is_routed = rollout["spec"]["strategy"]["canary"].get("trafficRouting").is_some();
     for (revision, weight) in left.mesh.weights() {
-        if is_routed && Some(revision.as_str()) != stable && weight > 0.0 {
+        if is_routed && Some(revision.as_str()) != stable && *weight > 0.0 {
             left.model.breaks("rest", format!("{revision} still gets {weight:.0}%"));
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use serin::api::provider::MetricProviderSpec;
 use serin::api::status::Phase;
@@ -89,7 +90,7 @@ fn service(name: &str) -> Value {
 
 impl Running {
     pub fn rollout(&self, name: &str) -> Rollout {
-        serde_json::from_value(self.cluster.get("rollouts", "shop", name).unwrap()).unwrap()
+        Rollout::deserialize(&*self.cluster.get("rollouts", "shop", name).unwrap()).unwrap()
     }
 
     fn given(&self, name: &str, image: &str) {

@@ -105,7 +105,7 @@ impl Model {
 
     /// S4: no revision that a proxy may still send requests to loses its last pod.
     pub(super) fn check_scale(&mut self, change: &Change, mesh: &Mesh) {
-        let (set, before) = (&change.object, change.before.as_ref());
+        let (set, before) = (&change.object, change.before.as_deref());
         let wanted = |set: &Value| set["spec"]["replicas"].as_i64().unwrap_or(1);
         let was = before.map_or(0, wanted);
         let is = if change.is_removal() { 0 } else { wanted(set) };

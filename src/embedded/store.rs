@@ -318,7 +318,8 @@ fn presume_finalizers(kind: &Kind, object: &Value, before: &Value) -> Result<(),
 
 /// An object with another status.
 fn with_status(kind: &Kind, status: Value, before: &Value) -> Value {
-    let mut written = json!({"metadata": {}, "status": status});
+    let mut written = json!({"metadata": {}});
+    written["status"] = status;
     tidy(kind, &mut written);
     schema::fill_in(kind.plural, &mut written);
     let mut object = before.clone();

@@ -414,6 +414,18 @@ impl Model {
         began.map(|began| retried.map_or(began, |retried| retried.max(began)))
     }
 
+    /// A revision besides these two that the routes give weight, and have for as long as a controller may not know.
+    fn third(&self, before: &str, after: &str) -> Option<(&str, f64)> {
+        if self.missed_at.is_some_and(|missed| missed.elapsed() < STALE) {
+            return None;
+        }
+        self.assigned.iter().find_map(|(revision, weights)| {
+            let (since, weight) = weights.last()?;
+            let is_third = revision != before && revision != after;
+            (is_third && *weight > 0.0 && since.elapsed() > SETTLES).then_some((revision.as_str(), *weight))
+        })
+    }
+
     /// What was decided is not forgotten: an abort stays until a person has it tried again, a passed step stays passed.
     fn check_memory(&mut self, status: &Value) {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -448,6 +460,13 @@ impl Model {
             && let Some(lack) = self.lacks(after, f64::INFINITY, answered)
         {
             let message = format!("{after} becomes stable: {lack}");
+            self.breaks("S5", message);
+        }
+        if let (Some(before), Some(after)) = (&self.stable, &stable)
+            && before != after
+            && let Some((third, weight)) = self.third(before, after)
+        {
+            let message = format!("{after} becomes stable while {third} has {weight:.0}%");
             self.breaks("S5", message);
         }
         if stable.is_some() && stable != self.stable {

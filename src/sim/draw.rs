@@ -1,5 +1,7 @@
 //! Stories drawn from a seed: a Rollout of some kind, a few commits, and faults.
 
+mod scene;
+
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
@@ -36,13 +38,19 @@ pub fn story(seed: u64) -> Story {
     let routing = draw.one_of(&["owned", "delegate", "inPlace", "inPlaceAlone", "hosts", "ratio"]);
     let wildness = wildness(seed);
     let replicas = draw.chance.i64(1..=6);
+    // A chance of its own: what is drawn here leaves the rest as it is.
+    let mut other = Draw { chance: Rng::with_seed(!seed), events: Vec::new() };
     let mut objects = routes(routing);
-    objects.extend(templates());
+    objects.extend(templates(other.one_of(&["5s", "5s", "12s", "20s"])));
     let spec = draw.spec(routing, replicas, wildness);
     let last = match wildness {
         Wildness::Silent => draw.silent(spec.pointer("/strategy/canary/analysis").is_some()),
-        Wildness::Wild => draw.wild(routing != "ratio"),
+        Wildness::Wild => {
+            let last = draw.wild(routing != "ratio");
+            if other.is_so(0.5) { other.scene(&objects, last) } else { last }
+        }
     };
+    draw.events.append(&mut other.events);
     objects.push(json!({
         "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec,
     }));
@@ -379,7 +387,7 @@ fn template(image: &str) -> Value {
     json!({"metadata": {"labels": {"app": "checkout"}}, "spec": {"containers": [{"name": "app", "image": image}]}})
 }
 
-fn templates() -> Vec<Value> {
+fn templates(interval: &str) -> Vec<Value> {
     let metric = |name: &str, mut metric: Value| {
         if let Some(metric) = metric.as_object_mut() {
             metric.insert("name".into(), json!(name));
@@ -391,7 +399,7 @@ fn templates() -> Vec<Value> {
     vec![
         metric(
             "success-rate",
-            json!({"interval": "5s", "count": 3, "failureLimit": 1, "failureCondition": "result[0] < 0.85"}),
+            json!({"interval": interval, "count": 3, "failureLimit": 1, "failureCondition": "result[0] < 0.85"}),
         ),
         metric("background", json!({"interval": "7s", "failureLimit": 2})),
     ]

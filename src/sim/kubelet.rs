@@ -220,12 +220,13 @@ impl Set {
         for (at, pod) in self.pods.iter_mut().enumerate() {
             let after = match behaviour {
                 Pods::ReadyAfter(after) => Duration::from_millis(after),
-                Pods::Unready(_) | Pods::Flapping(_) => READY_AFTER,
+                Pods::Unready(_) | Pods::Flapping(_) | Pods::Crashing(_) => READY_AFTER,
             };
             let is_up = match behaviour {
                 Pods::ReadyAfter(_) => true,
                 Pods::Unready(count) => at >= count,
                 Pods::Flapping(period) => is_up(now, began, period),
+                Pods::Crashing(period) => at == 0 && is_up(now, began, period),
             };
             // A pod that was ready stays so, unless its image misbehaves.
             let is_ready = is_up && (pod.ready_since.is_some() || pod.created + after <= now);
@@ -258,13 +259,15 @@ impl Set {
     fn next(&self, now: Instant, began: Instant, behaviour: Pods) -> Option<Instant> {
         let after = match behaviour {
             Pods::ReadyAfter(after) => Duration::from_millis(after),
-            Pods::Unready(_) | Pods::Flapping(_) => READY_AFTER,
+            Pods::Unready(_) | Pods::Flapping(_) | Pods::Crashing(_) => READY_AFTER,
         };
         let turns = self.pods.iter().filter(|pod| pod.ready_since.is_none()).map(|pod| pod.created + after);
         let available = self.pods.iter().filter_map(|pod| Some(pod.ready_since? + self.least_ready));
         let flap = match behaviour {
-            Pods::Flapping(period) if !self.pods.is_empty() => Some(next_flap(now, began, period)),
-            Pods::Flapping(_) | Pods::ReadyAfter(_) | Pods::Unready(_) => None,
+            Pods::Flapping(period) | Pods::Crashing(period) if !self.pods.is_empty() => {
+                Some(next_flap(now, began, period))
+            }
+            Pods::Flapping(_) | Pods::Crashing(_) | Pods::ReadyAfter(_) | Pods::Unready(_) => None,
         };
         turns.chain(available).chain(flap).filter(|at| *at > now).min()
     }

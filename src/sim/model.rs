@@ -4,6 +4,7 @@
 //! Its conditions are necessary ones: where it cannot know, it says nothing.
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
+mod act;
 mod metric;
 mod pods;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use self::act::Act;
 use super::mesh::Mesh;
 use super::prometheus::Answered;
 use crate::api::duration::DurationText;
@@ -57,7 +59,7 @@ pub struct Model {
     began: Instant,
     drain: Duration,
     specs: Vec<Spec>,
-    acts: Vec<(Instant, String)>,
+    acts: Vec<Act>,
     git: BTreeMap<(String, String), Value>,
     assigned: BTreeMap<String, Weights>,
     in_force: BTreeMap<String, Weights>,
@@ -67,7 +69,11 @@ pub struct Model {
     stable: Option<String>,
     stable_since: Option<Instant>,
     stable_before: Option<String>,
+    was_stable: BTreeSet<String>,
     aborted: Option<String>,
+    aborted_at: Option<Instant>,
+    /// When the API server last refused the Rollout's status.
+    status_refused_at: Option<Instant>,
     jumped_at: Option<Instant>,
     disturbed_at: Instant,
     lagging: BTreeSet<String>,
@@ -75,6 +81,8 @@ pub struct Model {
     missed_at: Option<Instant>,
     stable_lacked: Option<Instant>,
     ready: BTreeMap<String, Vec<(Instant, usize)>>,
+    /// When it was last looked whether an abort is due.
+    looked_at: Instant,
     /// What is told once a run, however long it lasts.
     told: BTreeSet<&'static str>,
     attempt: ((String, String), i64),
@@ -98,13 +106,17 @@ impl Model {
             stable: None,
             stable_since: None,
             stable_before: None,
+            was_stable: BTreeSet::new(),
             aborted: None,
+            aborted_at: None,
+            status_refused_at: None,
             jumped_at: None,
             disturbed_at: began,
             lagging: BTreeSet::new(),
             missed_at: None,
             stable_lacked: None,
             ready: BTreeMap::new(),
+            looked_at: began,
             told: BTreeSet::new(),
             attempt: Default::default(),
             broken: Vec::new(),
@@ -143,9 +155,9 @@ impl Model {
         }
     }
 
-    /// A person acted.
-    pub fn acted(&mut self, action: &str) {
-        self.acts.push((Instant::now(), action.to_owned()));
+    /// The Rollout's status cannot be written until then.
+    pub fn refuses_status(&mut self, until: Instant) {
+        self.status_refused_at = Some(until);
     }
 
     /// Git has another state of an object.
@@ -189,16 +201,20 @@ impl Model {
             // Without a route the Service sends requests to every pod: then only scaling down keeps them from a revision.
             "replicasets" if is_own && !cluster.list("virtualservices").is_empty() => self.check_scale(change, mesh),
             "rollouts" => self.take_status(&change.object["status"], answered),
+            "rolloutactions" => self.see_answer(&change.object),
             _ => {}
         }
     }
 
+    /// Whether the canary's share is a weight of routes, not of pods.
+    fn is_routed(&self) -> bool {
+        self.specs.last().is_some_and(|spec| spec.value["strategy"]["canary"].get("trafficRouting").is_some())
+    }
+
     /// Notes when the routes leave open which revision gets what.
     fn note_open(&mut self) {
-        let is_routed =
-            self.specs.last().is_some_and(|spec| spec.value["strategy"]["canary"].get("trafficRouting").is_some());
         let total: f64 = self.assigned.values().filter_map(|weights| weights.last()).map(|(_, weight)| weight).sum();
-        if self.stable.is_none() || !is_routed || total < 99.5 {
+        if self.stable.is_none() || !self.is_routed() || total < 99.5 {
             self.open_at = Instant::now();
         }
     }
@@ -311,14 +327,10 @@ impl Model {
         let of_revision: Vec<&Spec> = self.specs.iter().filter(|spec| spec.hash == revision).collect();
         let spec = of_revision.last()?;
         let canary = &spec.value["strategy"]["canary"];
-        let is_edited = of_revision.iter().any(|other| other.value["strategy"]["canary"]["steps"] != canary["steps"]);
-        if is_edited || !spec.value["rollbackWindow"].is_null() {
-            return None;
-        }
         // A short interruption may pass unseen: then the attempt goes on.
         let began = self.began_at(revision, STALE)?;
-        let acts = |action: &str| self.acts.iter().filter(|(at, own)| *at >= began && own == action).count();
-        if acts("promoteFull") > 0 {
+        let goes_back = !spec.value["rollbackWindow"].is_null() && self.was_stable.contains(revision);
+        if goes_back || self.has_acted(&["promoteFull"], began) {
             return None;
         }
         // A controller that had the answer may have died with it; the next one asks anew.
@@ -330,26 +342,22 @@ impl Model {
         if self.missed_at.is_some_and(|missed| missed >= began) {
             return None;
         }
-        let mut passes = acts("promote") + acts("resume");
+        if of_revision.iter().any(|other| other.value["strategy"]["canary"]["steps"] != canary["steps"]) {
+            return self.gates_lack(revision, weight, began, answered);
+        }
         let mut since = began;
         for (index, step) in canary["steps"].as_array().into_iter().flatten().enumerate() {
             if let Some(permitted) = step["setWeight"].as_f64() {
                 if weight <= permitted + 0.01 {
                     return None;
                 }
-                since = self.reached_at(revision, permitted, since).unwrap_or(since);
-                continue;
-            }
-            let mut then = since;
-            let lack = self.step_lacks(revision, step, &mut then, answered);
-            // A pause that a person may have ended at once takes no time.
-            if passes == 0 || step.get("pause").is_none() {
-                since = then;
-            }
-            match lack {
-                Some(_) if passes > 0 => passes -= 1,
-                Some(lack) => return Some(format!("step {index}: {lack}")),
-                None => {}
+                if !self.has_passed(index, began) {
+                    since = self.reached_at(revision, permitted, since).unwrap_or(since);
+                }
+            } else if !self.has_passed(index, began)
+                && let Some(lack) = self.step_lacks(revision, step, &mut since, answered)
+            {
+                return Some(format!("step {index}: {lack}"));
             }
         }
         None
@@ -369,20 +377,7 @@ impl Model {
             return (passed < pause && self.jumped_at.is_none())
                 .then(|| format!("paused {} of {} ms", passed.as_millis(), pause.as_millis()));
         }
-        let analysis = step.get("analysis")?;
-        for template in analysis["templates"].as_array().into_iter().flatten() {
-            for metric in self.metrics(template["templateName"].as_str().unwrap_or_default()) {
-                let good = metric::good_answers(answered, revision, &metric.name, *since);
-                let wanted = usize::try_from(metric.count - metric.failure_limit).unwrap_or(0);
-                if good < wanted {
-                    return Some(format!(
-                        "{} has {good} good answers since its weight is in force and needs {wanted}",
-                        metric.name
-                    ));
-                }
-            }
-        }
-        None
+        self.gate_lacks(revision, step, *since, answered)
     }
 
     /// When every proxy had at least this weight of a revision; nothing when the weight was never asked for.
@@ -393,6 +388,13 @@ impl Model {
                 weights.iter().rev().find(|(at, _)| *at < since).is_some_and(|(_, own)| *own + 0.01 >= weight);
             if already { Some(since) } else { later }
         };
+        if !self.is_routed() {
+            let known = self.ready.get(revision).map_or(&[][..], Vec::as_slice);
+            let last = known.iter().rfind(|(at, _)| *at < since).filter(|(_, ready)| *ready > 0);
+            return last
+                .map(|_| since)
+                .or_else(|| known.iter().find(|(at, ready)| *at >= since && *ready > 0).map(|(at, _)| *at));
+        }
         let asked = first(self.assigned.get(revision)?, since)?;
         Some(self.in_force.get(revision).and_then(|weights| first(weights, asked)).unwrap_or_else(Instant::now))
     }
@@ -410,7 +412,7 @@ impl Model {
             }
             next = spec.at;
         }
-        let retried = self.acts.iter().rev().find(|(_, action)| action == "retry").map(|(at, _)| *at);
+        let retried = self.retried_at();
         began.map(|began| retried.map_or(began, |retried| retried.max(began)))
     }
 
@@ -427,13 +429,13 @@ impl Model {
     }
 
     /// What was decided is not forgotten: an abort stays until a person has it tried again, a passed step stays passed.
-    fn check_memory(&mut self, status: &Value) {
+    fn check_memory(&mut self, status: &Value, answered: &[Answered]) {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let aborted = text(&status["aborted"]["hash"]);
         if let Some(before) = self.aborted.clone()
             && self.wanted() == Some(&before)
             && aborted != before
-            && !self.acts.iter().any(|(_, action)| action == "retry")
+            && self.retried_at().is_none()
             && self.specs.last().is_some_and(|spec| spec.at.elapsed() > STALE)
         {
             self.breaks("S7", format!("the abort of {before} is forgotten"));
@@ -448,7 +450,23 @@ impl Model {
         if self.attempt.0 == attempt && step < self.attempt.1 && !is_edited && self.jumped_at.is_none() {
             self.breaks("S5", format!("step {} is passed, and step {step} comes again", self.attempt.1));
         }
+        if self.attempt.0 == attempt && step > self.attempt.1 && self.aborted.is_none() {
+            self.check_pass(answered);
+        }
         self.attempt = (attempt, step);
+    }
+
+    /// S5: no step is passed while a person holds the rollout, or while the background analysis says nothing.
+    fn check_pass(&mut self, answered: &[Answered]) {
+        let (revision, step) = (self.attempt.0.0.clone(), self.attempt.1);
+        let Some(began) = self.began_at(&revision, Duration::ZERO) else { return };
+        if self.is_held(began) {
+            self.breaks("S5", format!("step {step} is passed while a person holds the rollout"));
+        }
+        let is_promoted = self.has_acted(&["promote", "promoteFull"], began);
+        if !is_promoted && self.jumped_at.is_none() && self.is_silent(&revision, began, answered) {
+            self.breaks("S5", format!("step {step} is passed while the background analysis has no answers"));
+        }
     }
 
     /// S5, S7: stable changes only to a revision that has passed everything.
@@ -469,14 +487,26 @@ impl Model {
             let message = format!("{after} becomes stable while {third} has {weight:.0}%");
             self.breaks("S5", message);
         }
+        if let (Some(before), Some(after)) = (&self.stable, &stable)
+            && before != after
+            && let Some(lack) = self.lacks_pods(after, 100.0, STALE)
+        {
+            let message = format!("{after} becomes stable: {lack}");
+            self.breaks("S5", message);
+        }
+        self.was_stable.extend(stable.clone());
         if stable.is_some() && stable != self.stable {
             self.stable_before = std::mem::replace(&mut self.stable, stable);
             self.stable_since = Some(Instant::now());
         }
-        self.check_memory(status);
+        self.check_memory(status, answered);
         // Before the abort is taken in: one that comes too late is broken, too.
         self.check_abort(answered);
-        self.aborted = text(&status["aborted"]["hash"]);
+        let aborted = text(&status["aborted"]["hash"]);
+        if aborted != self.aborted {
+            self.aborted_at = aborted.as_ref().map(|_| Instant::now());
+            self.aborted = aborted;
+        }
     }
 }
 

@@ -37,6 +37,7 @@ pub struct Faults {
     chance: Mutex<Rng>,
     outage: Mutex<Option<Instant>>,
     lease_hangs: Mutex<BTreeMap<u8, Instant>>,
+    status_refused: Mutex<Option<Instant>>,
     trespasses: Mutex<Vec<String>>,
     injected: Mutex<BTreeMap<String, u64>>,
     kills: mpsc::UnboundedSender<Kill>,
@@ -61,6 +62,7 @@ impl Faults {
             chance: Mutex::new(Rng::with_seed(seed)),
             outage: Mutex::default(),
             lease_hangs: Mutex::default(),
+            status_refused: Mutex::default(),
             trespasses: Mutex::default(),
             injected: Mutex::default(),
             kills,
@@ -72,6 +74,7 @@ impl Faults {
     pub fn end(&self) {
         self.is_fair.store(true, Ordering::Relaxed);
         *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.status_refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Nothing is answered until then.
@@ -87,6 +90,17 @@ impl Faults {
     fn lease_hangs(&self, controller: u8) -> Option<Instant> {
         let hangs = self.lease_hangs.lock().unwrap_or_else(PoisonError::into_inner);
         hangs.get(&controller).copied().filter(|_| !self.is_fair.load(Ordering::Relaxed))
+    }
+
+    /// Every write of a Rollout's status is refused until then.
+    pub fn refuse_status(&self, until: Instant) {
+        *self.status_refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    fn refuses(&self, request: &Request<Body>) -> bool {
+        let until = *self.status_refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_status = request.uri().path().ends_with("/status") && request.uri().path().contains("/rollouts/");
+        is_status && request.method() != Method::GET && until.is_some_and(|until| until > Instant::now())
     }
 
     /// Writes that arrived when another controller had the Lease.
@@ -231,6 +245,10 @@ impl tower::Service<Request<Body>> for Wire {
                 let (head, body) = server.call(request).await?.into_parts();
                 return Ok(Response::from_parts(head, until_cut(body, link)));
             }
+            if link.faults.refuses(&request) {
+                link.faults.count("status refused");
+                return Ok(refused(500));
+            }
             match link.faults.next() {
                 None => {}
                 Some(Fault::Refused(code)) => return Ok(refused(code)),
@@ -245,10 +263,12 @@ impl tower::Service<Request<Body>> for Wire {
                     return carried_out.await.unwrap_or_else(|error| Err(io::Error::other(error)));
                 }
                 Some(Fault::AnswerLost) => {
+                    wire.check_lease(&request);
                     server.call(request).await?;
                     return Err(io::Error::other("the connection broke before the answer came"));
                 }
                 Some(Fault::KilledAfter(pause)) => {
+                    wire.check_lease(&request);
                     server.call(request).await?;
                     return link.kill(pause).await;
                 }

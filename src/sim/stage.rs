@@ -233,6 +233,7 @@ impl<'a> Stage<'a> {
         let pushed = self.mesh.act(&self.kubelet);
         self.model.see_mesh(&self.mesh);
         self.model.see_pods(&self.kubelet);
+        self.prometheus.read(|answered| self.model.see_answers(answered));
         self.prometheus.see(self.mesh.weights());
         next.into_iter().chain(pushed).min()
     }
@@ -250,7 +251,8 @@ impl<'a> Stage<'a> {
         if ["virtualservices", "destinationrules", "services"].contains(&change.plural) {
             self.mesh.changed();
         }
-        let is_watched = ["rollouts", "virtualservices", "destinationrules", "services", "replicasets"];
+        let is_watched =
+            ["rollouts", "virtualservices", "destinationrules", "services", "replicasets", "rolloutactions"];
         if is_watched.contains(&change.plural) {
             self.prometheus.read(|answered| self.model.see(change, &self.cluster, &self.mesh, answered));
         }
@@ -309,6 +311,11 @@ impl<'a> Stage<'a> {
             Event::Stop(controller, pause) => self.stop(*controller, *pause),
             Event::LeaseHangs(controller, lasts) => {
                 self.faults.hang_lease(*controller, Instant::now() + Duration::from_millis(*lasts));
+            }
+            Event::RefuseStatus(lasts) => {
+                let until = Instant::now() + Duration::from_millis(*lasts);
+                self.faults.refuse_status(until);
+                self.model.refuses_status(until);
             }
             Event::FreeLease => self.free_lease(),
             Event::ClockJump(by) => {
@@ -369,26 +376,28 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn act(&mut self, action: &str) {
+    /// A person acts: `promote@2` on the step with index 2, `promote` on the one that it is at.
+    fn act(&mut self, text: &str) {
         let Some(rollout) = self.cluster.get("rollouts", &self.namespace, &self.name) else { return };
+        let (action, at) = text.split_once('@').map_or((text, None), |(action, step)| (action, step.parse().ok()));
         let revision =
             rollout.pointer("/status/canary/hash").or_else(|| rollout.pointer("/status/stable/hash")).cloned();
-        let step = rollout.pointer("/status/currentStepIndex").cloned().unwrap_or(json!(0));
+        let current = rollout.pointer("/status/currentStepIndex").and_then(Value::as_u64).unwrap_or(0);
+        let step = at.or_else(|| usize::try_from(current).ok()).filter(|_| action == "promote");
         self.acts += 1;
+        let name = format!("{action}-{}", self.acts);
         let mut spec =
             json!({"rollout": self.name, "revision": revision, "action": action, "reason": "the story says so"});
-        if action == "promote"
-            && let Some(spec) = spec.as_object_mut()
-        {
-            spec.insert("step".into(), step);
+        if let (Some(spec), Some(step)) = (spec.as_object_mut(), step) {
+            spec.insert("step".into(), json!(step));
         }
         let object = json!({
             "apiVersion": names::API_VERSION, "kind": "RolloutAction",
-            "metadata": {"name": format!("{action}-{}", self.acts), "namespace": self.namespace}, "spec": spec,
+            "metadata": {"name": name, "namespace": self.namespace}, "spec": spec,
         });
         let has_aborted = rollout.pointer("/status/aborted").is_some();
         if self.cluster.create("rolloutactions", object).is_ok() && (action != "retry" || has_aborted) {
-            self.model.acted(action);
+            self.model.acted(&name, action, step);
         }
     }
 

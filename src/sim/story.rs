@@ -60,7 +60,7 @@ pub enum Event {
     Apply(Value),
     /// Somebody deletes an object: its plural and its name.
     Delete(String, String),
-    /// A person acts on the revision that is the canary then.
+    /// A person acts on the revision that is the canary then; `promote@2` on the step with index 2, whatever step it is at.
     Act(String),
     /// Pods of an image behave otherwise from now on.
     Pods(String, Pods),
@@ -72,7 +72,7 @@ pub enum Event {
     Prometheus(Health),
     /// A GitOps tool writes the routes as Git has them.
     RevertRoutes,
-    /// Watches of a kind, begun from now on, lag so many milliseconds behind.
+    /// Watches of a kind lag so many milliseconds behind from now on.
     Lag(String, u64),
     /// Every watch ends.
     DropWatches,
@@ -86,6 +86,8 @@ pub enum Event {
     Stop(u8, u64),
     /// No request of a controller for the Lease is answered for so many milliseconds.
     LeaseHangs(u8, u64),
+    /// Every write of a Rollout's status is refused for so many milliseconds.
+    RefuseStatus(u64),
     /// The Lease is emptied, so that another replica takes it early.
     FreeLease,
     /// The wall clock jumps by so many milliseconds.
@@ -102,6 +104,8 @@ pub enum Pods {
     Unready(usize),
     /// All of them are ready and not ready in turns of so many milliseconds.
     Flapping(u64),
+    /// The first of them is ready and not ready in turns of so many milliseconds, the others never are.
+    Crashing(u64),
 }
 
 /// What Prometheus answers, to whom. A later rule goes before an earlier one.
@@ -192,6 +196,7 @@ impl Event {
             Self::Pods(_, Pods::ReadyAfter(_)) => "slow pods",
             Self::Pods(_, Pods::Unready(_)) => "unready pods",
             Self::Pods(_, Pods::Flapping(_)) => "flapping pods",
+            Self::Pods(_, Pods::Crashing(_)) => "crashing pods",
             Self::Evict(..) => "pods gone",
             Self::Answers(rule) => match rule.answer {
                 Answer::Good | Answer::Value(_) => return None,
@@ -210,6 +215,7 @@ impl Event {
             Self::Kill(..) => "killed",
             Self::Stop(..) => "stopped",
             Self::LeaseHangs(..) => "lease not renewed",
+            Self::RefuseStatus(_) => "status not written",
             Self::FreeLease => "lease taken early",
             Self::ClockJump(_) => "clock jump",
         })
@@ -238,6 +244,9 @@ impl fmt::Display for Event {
             }
             Self::Pods(image, Pods::Unready(count)) => write!(f, "{count} pods of {image} are never ready"),
             Self::Pods(image, Pods::Flapping(period)) => write!(f, "pods of {image} flap every {}", seconds(period)),
+            Self::Pods(image, Pods::Crashing(period)) => {
+                write!(f, "one pod of {image} comes and goes every {}, the others never come", seconds(period))
+            }
             Self::Evict(image, count) => write!(f, "{count} pods of {image} are gone"),
             Self::Answers(rule) => {
                 let metric = rule.metric.as_deref().unwrap_or("every metric");
@@ -263,6 +272,7 @@ impl fmt::Display for Event {
             Self::Outage(lasts) => write!(f, "the API server does not answer for {}", seconds(lasts)),
             Self::Kill(controller, pause) => write!(f, "controller {controller} is killed for {}", seconds(pause)),
             Self::Stop(controller, pause) => write!(f, "controller {controller} stops for {}", seconds(pause)),
+            Self::RefuseStatus(lasts) => write!(f, "no status can be written for {}", seconds(lasts)),
             Self::LeaseHangs(controller, lasts) => {
                 write!(f, "controller {controller} hears nothing of the Lease for {}", seconds(lasts))
             }

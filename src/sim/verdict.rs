@@ -81,7 +81,8 @@ fn check_abort(story: &Story, left: &mut Left, status: &RolloutStatus, wanted: &
     let answered = left.prometheus.answered();
     let (must, may) = (left.model.must_abort(wanted, &answered), left.model.may_abort(wanted, &answered));
     let events = || story.events.iter().map(|at| &at.event);
-    let has_acted = |action: &str| events().any(|event| matches!(event, Event::Act(own) if own == action));
+    let has_acted =
+        |action: &str| events().any(|event| matches!(event, Event::Act(own) if own.split('@').next() == Some(action)));
     match status.aborted.as_ref().filter(|aborted| aborted.hash == wanted) {
         None => {
             let is_excused = has_acted("promoteFull") || has_acted("promote") || status.phase == Some(Phase::Paused);
@@ -144,14 +145,15 @@ fn check_rest(left: &mut Left, rollout: &Value, stable: Option<&str>) {
 /// Whether no pod dies or is not ready that was, and no route is taken away: then no request may be lost.
 pub fn is_gentle(story: &Story) -> bool {
     story.events.iter().all(|at| match &at.event {
-        Event::Pods(_, Pods::Flapping(_) | Pods::Unready(_))
+        Event::Pods(_, Pods::Flapping(_) | Pods::Unready(_) | Pods::Crashing(_))
         | Event::Evict(..)
         | Event::Delete(..)
         | Event::RevertRoutes => false,
         Event::Act(action) => action != "restart",
         Event::Commit(spec) => spec.get("replicas").is_none_or(|replicas| replicas.as_i64() > Some(0)),
-        Event::Apply(_)
-        | Event::Pods(_, Pods::ReadyAfter(_))
+        // Git's weights are those at rest.
+        Event::Apply(object) => object.get("kind").is_none_or(|kind| kind != "VirtualService"),
+        Event::Pods(_, Pods::ReadyAfter(_))
         | Event::Answers(_)
         | Event::Prometheus(_)
         | Event::Lag(..)
@@ -161,6 +163,7 @@ pub fn is_gentle(story: &Story) -> bool {
         | Event::Kill(..)
         | Event::Stop(..)
         | Event::LeaseHangs(..)
+        | Event::RefuseStatus(_)
         | Event::FreeLease
         | Event::ClockJump(_) => true,
     })

@@ -1,13 +1,14 @@
 //! What must follow from the answers of Prometheus: a metric that failed is followed by an abort.
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{LATE, Model, STALE};
+use crate::api::duration::DurationText;
 use crate::api::status::Assessment;
 use crate::sim::prometheus::Answered;
 
@@ -26,8 +27,43 @@ impl Model {
             name: metric["name"].as_str().unwrap_or_default().to_owned(),
             count: number(&metric["count"]),
             failure_limit: number(&metric["failureLimit"]),
+            interval: duration(&metric["interval"]),
         };
         metrics.filter(is_plain).map(read).collect()
+    }
+
+    /// What a revision lacks to pass the analysis of a step since its weight is in force.
+    pub(super) fn gate_lacks(
+        &self,
+        revision: &str,
+        step: &Value,
+        since: Instant,
+        answered: &[Answered],
+    ) -> Option<String> {
+        let templates = step.get("analysis")?["templates"].as_array().into_iter().flatten();
+        let mut metrics = templates.flat_map(|one| self.metrics(one["templateName"].as_str().unwrap_or_default()));
+        metrics.find_map(|metric| metric.lacks(revision, since, answered))
+    }
+
+    /// What a revision lacks for a weight when its steps were edited: gates of all the lists of steps that there were of late.
+    pub(super) fn gates_lack(
+        &self,
+        revision: &str,
+        weight: f64,
+        began: Instant,
+        answered: &[Answered],
+    ) -> Option<String> {
+        if self.has_acted(&["promote"], began) {
+            return None;
+        }
+        let first = self.specs.iter().rposition(|spec| spec.at.elapsed() > STALE).unwrap_or(0);
+        let of_late = self.specs.iter().skip(first).filter(|spec| spec.hash == revision);
+        let lacks = of_late.map(|spec| {
+            let steps = spec.value["strategy"]["canary"]["steps"].as_array().into_iter().flatten();
+            let mut before = steps.take_while(|step| step["setWeight"].as_f64().is_none_or(|own| own + 0.01 < weight));
+            before.find_map(|step| self.gate_lacks(revision, step, began, answered))
+        });
+        lacks.collect::<Option<Vec<String>>>().and_then(|lacks| lacks.into_iter().next())
     }
 
     /// When the newest analysis of a metric of a revision had more failures than its limit allows.
@@ -75,42 +111,105 @@ impl Model {
             .is_some_and(|failed| until.is_none_or(|until| failed < until))
     }
 
-    /// S6: a metric that failed is followed by an abort, whatever else goes wrong.
+    /// S6: a metric that failed is followed by an abort, whatever else goes wrong; traffic leaves even if it cannot be recorded.
     pub(super) fn check_abort(&mut self, answered: &[Answered]) {
         let Some(wanted) = self.wanted().map(str::to_owned) else { return };
         let is_excused = self.aborted.as_ref() == Some(&wanted)
             || self.stable.as_ref() == Some(&wanted)
             || self.jumped_at.is_some()
-            || self.acts.iter().any(|(_, action)| action.starts_with("promote"));
+            || self.has_acted(&["promote", "promoteFull"], self.began);
         let has_failed = answered.iter().any(|answer| answer.assessment == Some(Assessment::Failure));
         if is_excused || !has_failed {
             return;
         }
-        if let Some(failed) = self.failed_at(&wanted, answered, Duration::ZERO).filter(|failed| failed.elapsed() > LATE)
+        let failed = self.failed_at(&wanted, answered, Duration::ZERO).filter(|failed| failed.elapsed() > LATE);
+        let Some(failed) = failed else { return };
+        let seconds = failed.elapsed().as_secs();
+        if self.status_refused_at.is_none_or(|at| at + LATE < Instant::now()) {
+            let message = format!("{wanted} is not aborted {seconds} s after its metric failed");
+            self.breaks_for_long("abort", "S6", message);
+        }
+        let weight = self.assigned.get(&wanted).and_then(|weights| weights.last());
+        if let Some((_, weight)) = weight.filter(|(at, weight)| *weight > 0.0 && at.elapsed() > LATE)
+            && self.may_move()
         {
-            self.breaks_for_long(
-                "abort",
-                "S6",
-                format!("{wanted} is not aborted {} s after its metric failed", failed.elapsed().as_secs()),
-            );
+            let message = format!("{wanted} has {weight:.0}% {seconds} s after its metric failed");
+            self.breaks_for_long("abort's traffic", "S6", message);
         }
     }
+
+    /// Looks now and then whether a failed metric is followed by an abort, though nothing changes.
+    pub fn see_answers(&mut self, answered: &[Answered]) {
+        if self.looked_at.elapsed() > STALE {
+            self.looked_at = Instant::now();
+            self.check_abort(answered);
+        }
+    }
+
+    /// Whether the background analysis of a revision has had no answer for so long that no step may be passed.
+    pub(super) fn is_silent(&self, revision: &str, began: Instant, answered: &[Answered]) -> bool {
+        let Some(spec) = self.specs.iter().rfind(|spec| spec.hash == revision) else { return false };
+        let templates = spec.value["strategy"]["canary"]["analysis"]["templates"].as_array().into_iter().flatten();
+        let mut metrics = templates.flat_map(|one| self.metrics(one["templateName"].as_str().unwrap_or_default()));
+        let is_silent = |metric: Metric| {
+            let own = |answer: &&Answered| {
+                answer.revision == revision && answer.metric == metric.name && answer.asked_at >= began
+            };
+            let silent: Vec<Instant> = answered
+                .iter()
+                .filter(own)
+                .rev()
+                .take_while(|answer| answer.assessment.is_none() && ["no data", "NaN"].contains(&answer.value.as_str()))
+                .map(|answer| answer.answered_at)
+                .collect();
+            silent.first().is_some_and(|last| last.elapsed() < STALE)
+                && silent.last().is_some_and(|first| first.elapsed() > STALE)
+        };
+        metrics.any(is_silent)
+    }
 }
+
+fn duration(value: &Value) -> Duration {
+    let text = DurationText::Text(value.as_str().unwrap_or("0s").to_owned());
+    text.parse().ok().and_then(|duration| Duration::try_from(duration).ok()).unwrap_or_default()
+}
+
+impl Metric {
+    /// What a revision lacks to pass.
+    fn lacks(&self, revision: &str, since: Instant, answered: &[Answered]) -> Option<String> {
+        let good = good_answers(answered, revision, &self.name, since);
+        let wanted = usize::try_from(self.count - self.failure_limit).unwrap_or(0);
+        let (name, found) = (&self.name, good.len());
+        if found < wanted {
+            return Some(format!("{name} has {found} good answers since its weight is in force and needs {wanted}"));
+        }
+        let took = good.last().zip(good.first()).map_or(Duration::ZERO, |(last, first)| *last - *first);
+        let least = self.interval * u32::try_from(wanted.saturating_sub(1)).unwrap_or(0);
+        (took + EARLY < least).then(|| format!("{name} has {found} good answers within {} s", took.as_secs()))
+    }
+}
+
+/// How much earlier than after its interval a measurement may come: what a pass and a request take.
+const EARLY: Duration = Duration::from_secs(1);
 
 /// What the model knows of a metric.
 pub(super) struct Metric {
     pub(super) name: String,
     pub(super) count: i64,
     pub(super) failure_limit: i64,
+    pub(super) interval: Duration,
 }
 
-/// Good answers of a metric of a revision since then, each question once.
-pub(super) fn good_answers(answered: &[Answered], revision: &str, metric: &str, since: Instant) -> usize {
+/// When the good answers of a metric of a revision since then were asked for, each question once.
+fn good_answers(answered: &[Answered], revision: &str, metric: &str, since: Instant) -> Vec<Instant> {
     let good = answered.iter().filter(|answer| {
         answer.revision == revision
             && answer.metric == metric
             && answer.asked_at >= since
             && answer.assessment == Some(Assessment::Success)
     });
-    good.map(|answer| &answer.id).collect::<BTreeSet<_>>().len()
+    let mut asked: Vec<Instant> =
+        good.map(|answer| (&answer.id, answer.asked_at)).collect::<BTreeMap<_, _>>().into_values().collect();
+    asked.sort();
+    asked
 }

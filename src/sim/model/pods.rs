@@ -32,6 +32,7 @@ impl Model {
         }
         self.check_carried();
         self.check_deadline();
+        self.check_aborted();
     }
 
     /// The most pods of a revision that were ready at any time since then.
@@ -82,7 +83,28 @@ impl Model {
         }
     }
 
-    /// A revision that never has a ready pod is aborted at its deadline.
+    /// Whether traffic can leave a canary for stable.
+    pub(super) fn may_move(&self) -> bool {
+        let was_recent = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < LATE);
+        let is_dynamic = |spec: &Spec| spec.value["strategy"]["canary"]["dynamicStableScale"] == true;
+        !was_recent(self.stable_lacked) && !was_recent(self.missed_at) && !self.specs.iter().any(is_dynamic)
+    }
+
+    /// S6: traffic leaves what is aborted, as soon as stable has a ready pod.
+    fn check_aborted(&mut self) {
+        let (Some(aborted), Some(since)) = (self.aborted.clone(), self.aborted_at) else { return };
+        let weight = self.assigned.get(&aborted).and_then(|weights| weights.last());
+        let is_kept = |(at, weight): &&(Instant, f64)| *weight > 0.0 && at.elapsed() > LATE;
+        if let Some((_, weight)) = weight.filter(is_kept)
+            && since.elapsed() > LATE
+            && self.may_move()
+        {
+            let message = format!("{aborted} keeps {weight:.0}% for {} s after its abort", since.elapsed().as_secs());
+            self.breaks_for_long("aborted", "S6", message);
+        }
+    }
+
+    /// A revision whose pods never suffice for its first weight is aborted at its deadline.
     fn check_deadline(&mut self) {
         let Some(wanted) = self.wanted().map(str::to_owned) else { return };
         let is_decided = |hash: &Option<String>| hash.as_ref() == Some(&wanted);
@@ -93,12 +115,38 @@ impl Model {
         let deadline = since_then.iter().filter_map(|spec| spec.value["progressDeadlineSeconds"].as_u64()).max();
         let wants_pods = since_then.iter().all(|spec| spec.value["replicas"].as_u64() != Some(0));
         let Some(deadline) = deadline.filter(|_| wants_pods).map(Duration::from_secs) else { return };
-        if began.elapsed() > deadline + LATE && self.ready_since(&wanted, began) == 0 {
+        let needs = since_then.iter().map(|spec| self.first_pods(spec)).min().unwrap_or(1);
+        let had = self.ready_since(&wanted, began);
+        // Each pod that is ready for the first time is progress.
+        let patience = deadline * u32::try_from(needs).unwrap_or(u32::MAX) + LATE;
+        if began.elapsed() > patience && had < needs {
             let seconds = began.elapsed().as_secs();
-            self.breaks_for_long(
-                "deadline",
-                "liveness",
-                format!("{wanted} has had no ready pod for {seconds} s and is not aborted"),
+            let message = format!("{wanted} has had {had} of {needs} pods for {seconds} s and is not aborted");
+            self.breaks_for_long("deadline", "liveness", message);
+        }
+    }
+
+    /// How many pods a revision needs for its first weight, at least.
+    fn first_pods(&self, spec: &Spec) -> usize {
+        let canary = &spec.value["strategy"]["canary"];
+        let mut steps = canary["steps"].as_array().into_iter().flatten();
+        let is_scaled = steps.clone().any(|step| step.get("setCanaryScale").is_some());
+        let weight = steps.find_map(|step| step["setWeight"].as_u64()).filter(|_| !is_scaled && self.is_routed());
+        let pods = spec.value["replicas"].as_u64().unwrap_or(1) * weight.unwrap_or(0);
+        usize::try_from(pods.div_ceil(100)).unwrap_or(1).max(1)
+    }
+
+    /// S4: what is left of stable carries what any proxy still sends to it.
+    fn check_share(&mut self, revision: &str, pods: i64, weight: f64) {
+        let first = self.specs.iter().rposition(|spec| spec.at.elapsed() > STALE).unwrap_or(0);
+        let of_late = self.specs.iter().skip(first);
+        let least = of_late.filter_map(|spec| spec.value["replicas"].as_i64()).min().unwrap_or(1);
+        #[expect(clippy::cast_precision_loss, reason = "pods are few")]
+        let carried = (pods + 1) as f64 * 100.0 / least.max(1) as f64;
+        if self.stable.as_deref() == Some(revision) && weight > carried + 0.5 {
+            self.breaks(
+                "S4",
+                format!("{pods} of {least} pods of {revision} are left, and a proxy gives it {weight:.0}%"),
             );
         }
     }
@@ -111,14 +159,16 @@ impl Model {
         let is = if change.is_removal() { 0 } else { wanted(set) };
         let revision = set["metadata"]["labels"][names::REVISION_HASH].as_str().unwrap_or_default().to_owned();
         let replicas = self.specs.last().and_then(|spec| spec.value["replicas"].as_i64()).unwrap_or(1);
-        let is_routed =
-            self.specs.last().is_some_and(|spec| spec.value["strategy"]["canary"].get("trafficRouting").is_some());
         let was_recent = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < STALE);
         let may_not_know = was_recent(self.jumped_at) || was_recent(self.missed_at);
-        if is > 0 || was == 0 || replicas == 0 || !is_routed || may_not_know {
+        if is >= was || replicas == 0 || !self.is_routed() || may_not_know {
             return;
         }
         let weight = mesh.weights().get(&revision).copied().unwrap_or(0.0);
+        if is > 0 {
+            self.check_share(&revision, is, weight);
+            return;
+        }
         if weight > 0.0 {
             self.breaks("S4", format!("{revision} loses its last pod, and a proxy gives it {weight:.0}%"));
         } else if let Some(last) = mesh.last_weight_at(&revision).filter(|last| last.elapsed() < self.drain) {

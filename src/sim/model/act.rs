@@ -1,0 +1,58 @@
+//! What people asked by actions, and whether it was refused.
+#![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{Model, STALE};
+use crate::embedded::store::key_of;
+
+/// Something that a person asked.
+pub(super) struct Act {
+    pub(super) at: Instant,
+    name: String,
+    action: String,
+    step: Option<usize>,
+    is_refused: bool,
+}
+
+impl Model {
+    /// A person acted: the name of the object, what is asked, and of which step.
+    pub fn acted(&mut self, name: &str, action: &str, step: Option<usize>) {
+        let (name, action) = (name.to_owned(), action.to_owned());
+        self.acts.push(Act { at: Instant::now(), name, action, step, is_refused: false });
+    }
+
+    /// Takes the answer to an action in.
+    pub(super) fn see_answer(&mut self, object: &Value) {
+        let name = key_of(object).1;
+        if object["status"]["accepted"] == false {
+            self.acts.iter_mut().filter(|act| act.name == name).for_each(|act| act.is_refused = true);
+        }
+    }
+
+    fn valid(&self, since: Instant) -> impl DoubleEndedIterator<Item = &Act> {
+        self.acts.iter().filter(move |act| act.at >= since && !act.is_refused)
+    }
+
+    /// Whether one of these was asked since then, and not refused.
+    pub(super) fn has_acted(&self, actions: &[&str], since: Instant) -> bool {
+        self.valid(since).any(|act| actions.contains(&act.action.as_str()))
+    }
+
+    /// Whether a person passed this step since then.
+    pub(super) fn has_passed(&self, step: usize, since: Instant) -> bool {
+        self.valid(since).any(|act| act.action == "promote" && act.step == Some(step))
+    }
+
+    /// When a revision was last asked to be tried again.
+    pub(super) fn retried_at(&self) -> Option<Instant> {
+        self.valid(self.began).rev().find(|act| act.action == "retry").map(|act| act.at)
+    }
+
+    /// Whether a person has held the attempt that began then, for as long as a controller may not know.
+    pub(super) fn is_held(&self, began: Instant) -> bool {
+        let last = self.valid(began).rfind(|act| act.action != "restart" && act.action != "abort");
+        last.is_some_and(|act| act.action == "pause" && act.at.elapsed() > STALE)
+    }
+}

@@ -110,6 +110,7 @@ fn decide(facts: &Facts<'_>, measured: &[Measurement]) -> Plan {
 
     let change = route_change(facts, &mut course);
     let mut actions = route_actions(facts, &mut course, change.as_ref());
+    let is_restored = restore(facts, &mut course);
     let holds_finalizer = is_in_flight(facts, &course);
     if holds_finalizer && !facts.has_finalizer() && !facts.is_leaving {
         actions.push(Action::AddFinalizer);
@@ -121,7 +122,7 @@ fn decide(facts: &Facts<'_>, measured: &[Measurement]) -> Plan {
         actions.push(Action::RemoveFinalizer);
     }
     actions.extend(command::answers(facts, &mut course));
-    settle(facts, &mut course);
+    settle(facts, &mut course, is_restored);
     complete(facts, course, actions)
 }
 
@@ -293,17 +294,23 @@ fn leave(facts: &Facts<'_>, course: &Course, planned: &[Action]) -> Vec<Action> 
     if unlabel.is_empty() { vec![Action::RemoveFinalizer] } else { unlabel }
 }
 
-/// Forgets the weights to restore once they are, and names what a rollout at rest still waits for.
-fn settle(facts: &Facts<'_>, course: &mut Course) {
+/// Forgets the weights to restore once they are in force. Whether the route has them.
+fn restore(facts: &Facts<'_>, course: &mut Course) -> bool {
+    let is_wanted = course.canary().is_none() || facts.is_leaving;
+    let rests = course.stable().is_some_and(|stable| facts.route.rests_on(stable));
+    let has_weights = course.route().resting.is_some_and(|resting| resting == facts.route.resting());
+    let is_restored = is_wanted && rests && has_weights;
     let in_force = course.is_in_force(facts);
-    let stable = course.stable().map(str::to_owned);
-    let rests = stable.as_deref().is_some_and(|stable| facts.route.rests_on(stable));
-    let is_restored = course.canary().is_none()
-        && rests
-        && course.route().resting.is_some_and(|resting| resting == facts.route.resting());
     if let Some(route) = course.status.route.as_mut().filter(|_| is_restored && in_force) {
         route.resting = None;
     }
+    is_restored
+}
+
+/// Names what a rollout at rest still waits for.
+fn settle(facts: &Facts<'_>, course: &mut Course, is_restored: bool) {
+    let in_force = course.is_in_force(facts);
+    let stable = course.stable().map(str::to_owned);
     let changes_ratio = facts.strategy.ratio.is_some() && course.canary().is_some();
     let is_awaited =
         is_restored || is_in_flight(facts, course) || changes_ratio || facts.route.is_plain || facts.is_leaving;

@@ -106,7 +106,7 @@ fn scenario_name(arguments: &Arguments) -> &str {
 fn worst(outcomes: impl Iterator<Item = Outcome>) -> ExitCode {
     let code = |outcome| match outcome {
         Outcome::Promoted => 0,
-        Outcome::Aborted => 2,
+        Outcome::Aborted | Outcome::Deleted => 2,
         Outcome::Waiting => 3,
         Outcome::Stuck => 4,
     };

@@ -81,6 +81,8 @@ pub struct Model {
     missed_at: Option<Instant>,
     stable_lacked: Option<Instant>,
     ready: BTreeMap<String, Vec<(Instant, usize)>>,
+    /// Whether the Rollout was deleted, and is gone.
+    is_gone: bool,
     /// When it was last looked whether an abort is due.
     looked_at: Instant,
     /// What is told once a run, however long it lasts.
@@ -116,6 +118,7 @@ impl Model {
             missed_at: None,
             stable_lacked: None,
             ready: BTreeMap::new(),
+            is_gone: false,
             looked_at: began,
             told: BTreeSet::new(),
             attempt: Default::default(),
@@ -189,6 +192,8 @@ impl Model {
     pub fn see(&mut self, change: &Change, cluster: &Cluster, mesh: &Mesh, answered: &[Answered]) {
         let is_own = change.writer == names::FIELD_MANAGER;
         match change.plural {
+            _ if self.is_gone => {}
+            "rollouts" if change.is_removal() => self.see_end(mesh),
             "virtualservices" | "destinationrules" | "services" => {
                 if is_own && !change.is_removal() {
                     self.check_foreign(change);
@@ -203,6 +208,16 @@ impl Model {
             "rollouts" => self.take_status(&change.object["status"], answered),
             "rolloutactions" => self.see_answer(&change.object),
             _ => {}
+        }
+    }
+
+    /// A deletion is complete: every proxy sends to stable what it sends.
+    fn see_end(&mut self, mesh: &Mesh) {
+        self.is_gone = true;
+        let other = |(revision, weight): &(&String, &f64)| self.stable.as_ref() != Some(*revision) && **weight > 0.5;
+        let other = mesh.weights().iter().find(other).map(|(revision, weight)| (revision.clone(), *weight));
+        if let Some((revision, weight)) = other.filter(|_| self.is_routed() && self.may_move()) {
+            self.breaks("S3", format!("the Rollout is gone while a proxy gives {revision} {weight:.0}%"));
         }
     }
 
@@ -241,6 +256,9 @@ impl Model {
 
     /// Notes which weights every proxy has.
     pub fn see_mesh(&mut self, mesh: &Mesh) {
+        if self.is_gone {
+            return;
+        }
         self.check_exposed(mesh);
         let settled = mesh.settled_since();
         if settled.is_none() || settled == self.forced_at {

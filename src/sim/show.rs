@@ -115,6 +115,7 @@ impl Summary {
             Outcome::Promoted => format!("promoted after {took}"),
             Outcome::Aborted => format!("aborted after {took}: {}", self.message),
             Outcome::Waiting => format!("waits for a person after {took}: {}", self.message),
+            Outcome::Deleted => format!("deleted, and gone after {took}"),
             Outcome::Stuck => format!("stuck after {took}: {}", self.message),
         }
     }
@@ -129,7 +130,7 @@ fn ended<'a>(points: &'a [Point], outcome: Outcome, wanted: &str) -> Option<&'a 
             return points.iter().find(is_at_rest).or(points.iter().find(is_stable)).or(points.last());
         }
         Outcome::Aborted => "Degraded",
-        Outcome::Waiting | Outcome::Stuck => return points.last(),
+        Outcome::Waiting | Outcome::Stuck | Outcome::Deleted => return points.last(),
     };
     let after = points.iter().rposition(|point| point.phase != phase).map_or(0, |at| at + 1);
     points.get(after).or(points.last())

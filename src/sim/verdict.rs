@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::stage::Left;
@@ -37,6 +37,8 @@ pub enum Outcome {
     Aborted,
     /// It waits for a person.
     Waiting,
+    /// It was deleted, and is gone.
+    Deleted,
     /// None of these.
     Stuck,
 }
@@ -44,14 +46,18 @@ pub enum Outcome {
 /// Says how a run ended, and tells the model what must not be.
 pub fn judge(story: &Story, left: &mut Left) -> End {
     let rollout = left.cluster.list("rollouts").into_iter().next().unwrap_or_default();
-    let status: RolloutStatus = serde_json::from_value(rollout["status"].clone()).unwrap_or_default();
+    let status = RolloutStatus::deserialize(&rollout["status"]).unwrap_or_default();
     let wanted = left.model.wanted().unwrap_or_default().to_owned();
     let stable = status.stable.as_ref().map(|stable| stable.hash.clone());
     let waits_for_people = ["PausedByStep", "PausedBySpec", "PausedByAction", "Inconclusive", "NoReplicas"];
     let is_waiting = status.blocked_by.iter().any(|wait| waits_for_people.contains(&wait.reason.as_str()));
     // Pods of a promoted revision may go on to misbehave as the scenario says.
     let is_well = status.phase == Some(Phase::Healthy) || !story.heals;
-    let outcome = if is_well && status.canary.is_none() && stable.as_deref() == Some(&wanted) {
+    let is_deleted =
+        story.events.iter().any(|at| matches!(&at.event, Event::Delete(plural, _) if plural == "rollouts"));
+    let outcome = if is_deleted && rollout.is_null() {
+        Outcome::Deleted
+    } else if is_well && !is_deleted && status.canary.is_none() && stable.as_deref() == Some(&wanted) {
         Outcome::Promoted
     } else if status.aborted.as_ref().is_some_and(|aborted| aborted.hash == wanted) {
         Outcome::Aborted
@@ -67,10 +73,15 @@ pub fn judge(story: &Story, left: &mut Left) -> End {
     } else if !left.is_at_rest && outcome != Outcome::Waiting {
         left.model.breaks("rest", format!("it never comes to rest: {}", status.message));
     }
-    check_abort(story, left, &status, &wanted);
     check_questions(left);
+    if outcome == Outcome::Deleted {
+        check_routes(left);
+    } else {
+        check_abort(story, left, &status, &wanted);
+    }
     if story.heals && matches!(outcome, Outcome::Promoted | Outcome::Aborted) && left.is_at_rest {
         check_rest(left, &rollout, stable.as_deref());
+        check_routes(left);
     }
     check_traffic(story, left);
     End { outcome, message: status.message.clone(), wanted, stable, rest: rest(left) }
@@ -117,7 +128,7 @@ fn check_questions(left: &mut Left) {
     }
 }
 
-/// At rest the routes are as Git has them, stable has all, nobody else has pods.
+/// At rest stable has all, nobody else has pods.
 fn check_rest(left: &mut Left, rollout: &Value, stable: Option<&str>) {
     let hash = |set: &Value| set["metadata"]["labels"][names::REVISION_HASH].as_str().unwrap_or_default().to_owned();
     for set in left.cluster.list("replicasets") {
@@ -132,6 +143,10 @@ fn check_rest(left: &mut Left, rollout: &Value, stable: Option<&str>) {
             left.model.breaks("rest", format!("{revision} still gets {weight:.0}%"));
         }
     }
+}
+
+/// Routes are as Git has them.
+fn check_routes(left: &mut Left) {
     for (plural, git) in left.model.git_routes() {
         let name = git["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let namespace = git["metadata"]["namespace"].as_str().unwrap_or_default();

@@ -15,13 +15,14 @@ impl Draw {
         let image = self.one_of(&IMAGES);
         self.event(at, Event::Commit(json!({"template": template(image)})));
         let route = objects.iter().find(|object| object["kind"] == "VirtualService").and_then(turned);
-        match (self.chance.usize(..7), route) {
+        match (self.chance.usize(..8), route) {
             (0, _) => self.status_refused(image, at),
             (1, _) => self.earlier_step(at),
             (2, _) => self.crashing(image, at),
             (3, _) => self.held(at),
             (4, _) => self.background_silent(image, at),
-            (5, Some(route)) => self.route_rearranged(route, at),
+            (5, _) => self.deleted(at),
+            (6, Some(route)) => self.route_rearranged(route, at),
             _ => self.back_and_forth(at),
         }
     }
@@ -89,6 +90,13 @@ impl Draw {
         let turns = at + self.chance.u64(0..=lag);
         self.event(turns, Event::Apply(route));
         at + 60_000
+    }
+
+    /// Somebody deletes the Rollout.
+    fn deleted(&mut self, at: u64) -> u64 {
+        let at = at + self.seconds(0, 90);
+        self.event(at, Event::Delete("rollouts".to_owned(), "checkout".to_owned()));
+        at
     }
 
     /// Git goes to another revision and back, and a person wants it at once.

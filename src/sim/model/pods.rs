@@ -30,9 +30,11 @@ impl Model {
                 known.push((now, ready));
             }
         }
-        self.check_carried();
-        self.check_deadline();
-        self.check_aborted();
+        if !self.is_gone {
+            self.check_carried();
+            self.check_deadline();
+            self.check_aborted();
+        }
     }
 
     /// The most pods of a revision that were ready at any time since then.

@@ -67,7 +67,7 @@ impl Scale {
 fn color(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Promoted => GREEN,
-        Outcome::Aborted | Outcome::Stuck => RED,
+        Outcome::Aborted | Outcome::Stuck | Outcome::Deleted => RED,
         Outcome::Waiting => AMBER,
     }
 }

@@ -81,8 +81,8 @@ pub struct Model {
     missed_at: Option<Instant>,
     stable_lacked: Option<Instant>,
     ready: BTreeMap<String, Vec<(Instant, usize)>>,
-    /// Whether the Rollout was deleted, and is gone.
-    is_gone: bool,
+    /// When the Rollout was deleted and had let go.
+    gone_at: Option<Instant>,
     /// When it was last looked whether an abort is due.
     looked_at: Instant,
     /// What is told once a run, however long it lasts.
@@ -118,7 +118,7 @@ impl Model {
             missed_at: None,
             stable_lacked: None,
             ready: BTreeMap::new(),
-            is_gone: false,
+            gone_at: None,
             looked_at: began,
             told: BTreeSet::new(),
             attempt: Default::default(),
@@ -192,7 +192,7 @@ impl Model {
     pub fn see(&mut self, change: &Change, cluster: &Cluster, mesh: &Mesh, answered: &[Answered]) {
         let is_own = change.writer == names::FIELD_MANAGER;
         match change.plural {
-            _ if self.is_gone => {}
+            _ if self.gone_at.is_some() => {}
             "rollouts" if change.is_removal() => self.see_end(mesh),
             "virtualservices" | "destinationrules" | "services" => {
                 if is_own && !change.is_removal() {
@@ -213,12 +213,17 @@ impl Model {
 
     /// A deletion is complete: every proxy sends to stable what it sends.
     fn see_end(&mut self, mesh: &Mesh) {
-        self.is_gone = true;
+        self.gone_at = Some(Instant::now());
         let other = |(revision, weight): &(&String, &f64)| self.stable.as_ref() != Some(*revision) && **weight > 0.5;
         let other = mesh.weights().iter().find(other).map(|(revision, weight)| (revision.clone(), *weight));
         if let Some((revision, weight)) = other.filter(|_| self.is_routed() && self.may_move()) {
             self.breaks("S3", format!("the Rollout is gone while a proxy gives {revision} {weight:.0}%"));
         }
+    }
+
+    /// Whether the Rollout was gone at a time.
+    pub fn was_gone(&self, at: Instant) -> bool {
+        self.gone_at.is_some_and(|gone| gone <= at)
     }
 
     /// Whether the canary's share is a weight of routes, not of pods.
@@ -256,7 +261,7 @@ impl Model {
 
     /// Notes which weights every proxy has.
     pub fn see_mesh(&mut self, mesh: &Mesh) {
-        if self.is_gone {
+        if self.gone_at.is_some() {
             return;
         }
         self.check_exposed(mesh);

@@ -118,11 +118,12 @@ fn check_abort(story: &Story, left: &mut Left, status: &RolloutStatus, wanted: &
     }
 }
 
-/// A controller asks nothing twice: answers are kept until they are recorded.
+/// A controller asks nothing twice: answers are kept until they are recorded, or the Rollout is gone.
 fn check_questions(left: &mut Left) {
     let mut asked = std::collections::BTreeSet::new();
     for answered in left.prometheus.answered() {
-        if !asked.insert((answered.asker, answered.id.clone())) {
+        let is_new = asked.insert((answered.asker, answered.id.clone()));
+        if !is_new && !left.model.was_gone(answered.asked_at) {
             left.model.breaks("once", format!("{} is asked twice by the same controller", answered.id));
         }
     }

@@ -140,7 +140,7 @@ impl Model {
 
     /// Looks now and then whether a failed metric is followed by an abort, though nothing changes.
     pub fn see_answers(&mut self, answered: &[Answered]) {
-        if self.looked_at.elapsed() > STALE && !self.is_gone {
+        if self.looked_at.elapsed() > STALE && self.gone_at.is_none() {
             self.looked_at = Instant::now();
             self.check_abort(answered);
         }

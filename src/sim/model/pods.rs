@@ -30,7 +30,7 @@ impl Model {
                 known.push((now, ready));
             }
         }
-        if !self.is_gone {
+        if self.gone_at.is_none() {
             self.check_carried();
             self.check_deadline();
             self.check_aborted();

@@ -41,9 +41,9 @@ struct Rule {
 /// The rules of a schema and of what is below it; parts without any are left out.
 struct Rules {
     own: Vec<Rule>,
-    properties: BTreeMap<String, Rules>,
-    items: Option<Box<Rules>>,
-    others: Option<Box<Rules>>,
+    properties: BTreeMap<String, Self>,
+    items: Option<Box<Self>>,
+    others: Option<Box<Self>>,
 }
 
 /// A definition, ready to judge.
@@ -84,7 +84,7 @@ impl Judge {
         let problem = |error: ValidationError<'_>| {
             let segments: Vec<LocationSegment<'_>> = error.instance_path().into_iter().collect();
             let place: Vec<Key<'_>> = segments.iter().map(key).collect();
-            (!is_same(&place, object, before)).then(|| told(&error, path(&place)))
+            (!is_same(&place, object, before)).then(|| told(&error, &path(&place)))
         };
         errors.filter_map(problem).collect()
     }
@@ -213,7 +213,7 @@ fn holds(rule: &Rule, value: &Value, before: Option<&Value>) -> Result<(), Strin
 
 /// An error of the schema in kube-apiserver's words (k8s.io/kube-openapi, `pkg/validation/errors`).
 #[expect(clippy::wildcard_enum_match_arm, reason = "the other keywords are in none of the definitions")]
-fn told(error: &ValidationError<'_>, path: String) -> Problem {
+fn told(error: &ValidationError<'_>, path: &str) -> Problem {
     let value = error.instance();
     let body = |words: String| format!("Invalid value: {}: {path} in body {words}", shown(value));
     let (path, message, reason) = match error.kind() {
@@ -224,7 +224,7 @@ fn told(error: &ValidationError<'_>, path: String) -> Problem {
             };
             let is = kind_of(value);
             let message = format!("Invalid value: \"{is}\": {path} in body must be of type {kind}: \"{is}\"");
-            (path.clone(), message, "FieldValueTypeInvalid")
+            (path.to_owned(), message, "FieldValueTypeInvalid")
         }
         ValidationErrorKind::Required { property } => {
             let property = property.as_str().unwrap_or_default();
@@ -234,31 +234,31 @@ fn told(error: &ValidationError<'_>, path: String) -> Problem {
         ValidationErrorKind::Enum { options } => {
             let options: Vec<String> = options.as_array().into_iter().flatten().map(shown).collect();
             let message = format!("Unsupported value: {}: supported values: {}", shown(value), options.join(", "));
-            (path.clone(), message, "FieldValueNotSupported")
+            (path.to_owned(), message, "FieldValueNotSupported")
         }
         ValidationErrorKind::Maximum { limit } => {
-            (path.clone(), body(format!("should be less than or equal to {limit}")), "FieldValueInvalid")
+            (path.to_owned(), body(format!("should be less than or equal to {limit}")), "FieldValueInvalid")
         }
         ValidationErrorKind::Minimum { limit } => {
-            (path.clone(), body(format!("should be greater than or equal to {limit}")), "FieldValueInvalid")
+            (path.to_owned(), body(format!("should be greater than or equal to {limit}")), "FieldValueInvalid")
         }
         ValidationErrorKind::MinLength { limit } => {
-            (path.clone(), body(format!("should be at least {limit} chars long")), "FieldValueInvalid")
+            (path.to_owned(), body(format!("should be at least {limit} chars long")), "FieldValueInvalid")
         }
         ValidationErrorKind::MaxLength { limit } => {
             let message = format!("Too long: may not be more than {limit} bytes");
-            (path.clone(), message, "FieldValueTooLong")
+            (path.to_owned(), message, "FieldValueTooLong")
         }
         ValidationErrorKind::MinItems { limit } => {
             let items = value.as_array().map_or(0, Vec::len);
             let message = format!("Invalid value: {items}: {path} in body should have at least {limit} items");
-            (path.clone(), message, "FieldValueInvalid")
+            (path.to_owned(), message, "FieldValueInvalid")
         }
         ValidationErrorKind::MaxItems { limit } => {
             let items = value.as_array().map_or(0, Vec::len);
-            (path.clone(), format!("Too many: {items}: must have at most {limit} items"), "FieldValueTooMany")
+            (path.to_owned(), format!("Too many: {items}: must have at most {limit} items"), "FieldValueTooMany")
         }
-        _ => (path.clone(), format!("Invalid value: {}: {error}", shown(value)), "FieldValueInvalid"),
+        _ => (path.to_owned(), format!("Invalid value: {}: {error}", shown(value)), "FieldValueInvalid"),
     };
     let hides_rules = reason != "FieldValueInvalid";
     Problem { path, message, reason, hides_rules }

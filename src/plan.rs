@@ -88,6 +88,12 @@ pub fn checked(observed: &Observed, measured: &[Measurement], now: Timestamp) ->
     (plan, violations)
 }
 
+/// What of a plan breaks an invariant, whoever made it.
+pub fn violations(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<Violation> {
+    let strategy = strategy_of(observed);
+    invariant::check(&Facts::of(observed, &strategy, now), plan)
+}
+
 fn strategy_of(observed: &Observed) -> Strategy {
     let namespace = observed.rollout.metadata.namespace.as_deref().unwrap_or_default();
     strategy::parse(namespace, &observed.rollout.spec.value())

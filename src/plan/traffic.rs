@@ -217,7 +217,8 @@ fn raise(route: &Route, want: &Wanted<'_>, canary: &str) -> (Option<Change>, Opt
     if route.canary.as_deref() != Some(canary) || want.goal == 0 || route.is_at(want.goal) || route.is_at(100) {
         return (None, None);
     }
-    if want.available(canary) < want.pods_wanted || !want.may_raise {
+    // Zero replicas carry nothing.
+    if want.pods_wanted == 0 || want.available(canary) < want.pods_wanted || !want.may_raise {
         return (None, None);
     }
     if want.in_force { (Some(Change::Weight(want.goal)), None) } else { settling() }

@@ -72,6 +72,8 @@ pub struct Stage<'a> {
     promotes_at: Option<Instant>,
     is_fair: bool,
     last_write: Instant,
+    /// When a controller last wrote a route or pods.
+    last_move: Instant,
     violations: Vec<Arc<Metrics>>,
 }
 
@@ -103,6 +105,8 @@ pub struct Left {
     pub prometheus: Arc<Prometheus>,
     /// Whether it came to rest in time.
     pub is_at_rest: bool,
+    /// Whether no route and no pods were written for that long, at least.
+    pub is_still: bool,
 }
 
 impl<'a> Stage<'a> {
@@ -143,6 +147,7 @@ impl<'a> Stage<'a> {
             promotes_at: None,
             is_fair: false,
             last_write: began,
+            last_move: began,
             violations: Vec::new(),
         }
     }
@@ -242,6 +247,9 @@ impl<'a> Stage<'a> {
         let is_own = change.writer == names::FIELD_MANAGER;
         if is_own && !["leases", "events"].contains(&change.plural) {
             self.last_write = Instant::now();
+            if !["rollouts", "rolloutactions"].contains(&change.plural) {
+                self.last_move = Instant::now();
+            }
         }
         self.mesh.act(&self.kubelet);
         self.kubelet.see(change);
@@ -511,6 +519,7 @@ impl<'a> Stage<'a> {
             took: self.began.elapsed(),
             prometheus: self.prometheus,
             is_at_rest,
+            is_still: self.last_move.elapsed() >= REST,
         }
     }
 }

@@ -70,7 +70,7 @@ pub fn judge(story: &Story, left: &mut Left) -> End {
         // What people's scenarios lead to is theirs to judge.
     } else if outcome == Outcome::Stuck {
         left.model.breaks("liveness", format!("at the end it is {:?}: {}", status.phase, status.message));
-    } else if !left.is_at_rest && outcome != Outcome::Waiting {
+    } else if !left.is_at_rest && (outcome != Outcome::Waiting || !left.is_still) {
         left.model.breaks("rest", format!("it never comes to rest: {}", status.message));
     }
     check_questions(left);

@@ -6,6 +6,7 @@ mod conformance;
 mod examples;
 mod generated;
 mod golden;
+mod invariant;
 mod law;
 mod scale;
 mod shell;

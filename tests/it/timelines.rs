@@ -49,8 +49,14 @@ enum Happening {
     Answers(String),
     Value(f64),
     Unready(BTreeMap<String, i32>),
+    /// An action whose step is told as text.
+    ActAtText(String),
     /// Another manager writes the canary's weight in place.
     Weight(i32),
+    /// Annotations of the Rollout from now on.
+    Annotate(BTreeMap<String, String>),
+    /// Somebody else's VirtualService for these hosts.
+    Foreign(Vec<String>),
     /// `routes`, or `rollout`, which is on its way out from then on.
     Delete(String),
     /// `routes`, as Git has them.
@@ -98,7 +104,24 @@ fn happen(world: &mut World, happening: &Happening) {
         }
         Happening::Value(value) => world.answers = Answers::Value(*value),
         Happening::Unready(pods) => world.unready.clone_from(pods),
+        Happening::ActAtText(action) => {
+            world.act(action);
+            let action = world.observed.actions.last_mut().unwrap();
+            let mut spec = action.spec.value();
+            spec["step"] = json!(spec["step"].to_string());
+            action.spec = Json::from(&spec);
+        }
         Happening::Weight(weight) => world.write_weight(*weight),
+        Happening::Annotate(annotations) => {
+            world.observed.rollout.metadata.annotations = Some(annotations.clone());
+        }
+        Happening::Foreign(hosts) => {
+            let route = json!({
+                "metadata": {"name": "foreign", "namespace": "shop", "resourceVersion": "1"},
+                "spec": {"hosts": hosts, "http": [{"route": [{"destination": {"host": "legacy"}}]}]},
+            });
+            world.observed.virtual_services.push(serde_json::from_value(route).unwrap());
+        }
         Happening::Delete(what) if what == "rollout" => {
             world.observed.rollout.metadata.deletion_timestamp = Some(Time(world.now));
         }

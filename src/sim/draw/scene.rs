@@ -15,14 +15,15 @@ impl Draw {
         let image = self.one_of(&IMAGES);
         self.event(at, Event::Commit(json!({"template": template(image)})));
         let route = objects.iter().find(|object| object["kind"] == "VirtualService").and_then(turned);
-        match (self.chance.usize(..8), route) {
+        match (self.chance.usize(..9), route) {
             (0, _) => self.status_refused(image, at),
             (1, _) => self.earlier_step(at),
             (2, _) => self.crashing(image, at),
             (3, _) => self.held(at),
             (4, _) => self.background_silent(image, at),
             (5, _) => self.deleted(at),
-            (6, Some(route)) => self.route_rearranged(route, at),
+            (6, _) => self.scaled_to_nothing(at),
+            (7, Some(route)) => self.route_rearranged(route, at),
             _ => self.back_and_forth(at),
         }
     }
@@ -90,6 +91,19 @@ impl Draw {
         let turns = at + self.chance.u64(0..=lag);
         self.event(turns, Event::Apply(route));
         at + 60_000
+    }
+
+    /// Git wants no pods at all, for a while or for good.
+    fn scaled_to_nothing(&mut self, at: u64) -> u64 {
+        let at = at + self.seconds(0, 60);
+        self.event(at, Event::Commit(json!({"replicas": 0})));
+        if self.chance.bool() {
+            return at;
+        }
+        let at = at + self.seconds(10, 60);
+        let replicas = self.chance.i64(1..=5);
+        self.event(at, Event::Commit(json!({"replicas": replicas})));
+        at
     }
 
     /// Somebody deletes the Rollout.

@@ -138,11 +138,15 @@ impl Model {
         usize::try_from(pods.div_ceil(100)).unwrap_or(1).max(1)
     }
 
+    /// The least replicas that Git has asked for of late.
+    fn least_replicas(&self) -> i64 {
+        let first = self.specs.iter().rposition(|spec| spec.at.elapsed() > STALE).unwrap_or(0);
+        self.specs.iter().skip(first).filter_map(|spec| spec.value["replicas"].as_i64()).min().unwrap_or(1)
+    }
+
     /// S4: what is left of stable carries what any proxy still sends to it.
     fn check_share(&mut self, revision: &str, pods: i64, weight: f64) {
-        let first = self.specs.iter().rposition(|spec| spec.at.elapsed() > STALE).unwrap_or(0);
-        let of_late = self.specs.iter().skip(first);
-        let least = of_late.filter_map(|spec| spec.value["replicas"].as_i64()).min().unwrap_or(1);
+        let least = self.least_replicas();
         #[expect(clippy::cast_precision_loss, reason = "pods are few")]
         let carried = (pods + 1) as f64 * 100.0 / least.max(1) as f64;
         if self.stable.as_deref() == Some(revision) && weight > carried + 0.5 {
@@ -160,7 +164,7 @@ impl Model {
         let was = before.map_or(0, wanted);
         let is = if change.is_removal() { 0 } else { wanted(set) };
         let revision = set["metadata"]["labels"][names::REVISION_HASH].as_str().unwrap_or_default().to_owned();
-        let replicas = self.specs.last().and_then(|spec| spec.value["replicas"].as_i64()).unwrap_or(1);
+        let replicas = self.least_replicas();
         let was_recent = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < STALE);
         let may_not_know = was_recent(self.jumped_at) || was_recent(self.missed_at);
         if is >= was || replicas == 0 || !self.is_routed() || may_not_know {

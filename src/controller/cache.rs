@@ -35,12 +35,15 @@ struct Inner<K> {
     objects: BTreeMap<Key, Arc<K>>,
     index: BTreeMap<String, BTreeSet<Key>>,
     listing: Option<BTreeMap<Key, Arc<K>>>,
+    /// The newest version that the watch has told: of older ones it has told all.
+    told: u64,
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + PartialEq> Cache<K> {
     /// An empty cache.
     pub fn new(words: Words<K>) -> Self {
-        Self { words, inner: Mutex::new(Inner { objects: BTreeMap::new(), index: BTreeMap::new(), listing: None }) }
+        let inner = Inner { objects: BTreeMap::new(), index: BTreeMap::new(), listing: None, told: 0 };
+        Self { words, inner: Mutex::new(inner) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner<K>> {
@@ -59,8 +62,17 @@ impl<K: Resource<DynamicType = ()> + Clone + PartialEq> Cache<K> {
         keys.filter_map(|key| inner.objects.get(key).cloned()).collect()
     }
 
-    /// Takes an answer of the API server over, unless the cache has a newer one. Says which words changed hands.
+    /// Takes an answer of the API server over, unless the cache has a newer one, or the watch has told already that the
+    /// object is gone. Says which words changed hands.
     pub fn put(&self, object: K) -> Vec<String> {
+        let is_gone = {
+            let inner = self.inner();
+            !inner.objects.contains_key(&key_of(&object)) && version_of(&object) <= inner.told
+        };
+        if is_gone { Vec::new() } else { self.store(object) }
+    }
+
+    fn store(&self, object: K) -> Vec<String> {
         let mut inner = self.inner();
         let key = key_of(&object);
         if inner.objects.get(&key).is_some_and(|known| version_of(&**known) > version_of(&object)) {
@@ -85,6 +97,12 @@ impl<K: Resource<DynamicType = ()> + Clone + PartialEq> Cache<K> {
             return Vec::new();
         }
         inner.remove(&key, self.words)
+    }
+
+    /// The watch tells of an object.
+    fn tells(&self, object: &K) {
+        let mut inner = self.inner();
+        inner.told = inner.told.max(version_of(object));
     }
 
     /// Namespaces and names of all objects.
@@ -220,10 +238,12 @@ fn take<K: Resource<DynamicType = ()> + Clone + PartialEq>(
             readiness.listed(kind);
         }
         Event::Apply(object) => {
-            let words = cache.put(object.clone());
+            cache.tells(&object);
+            let words = cache.store(object.clone());
             on_change(&object, &words);
         }
         Event::Delete(object) => {
+            cache.tells(&object);
             let words = cache.delete(&object);
             on_change(&object, &words);
         }
@@ -265,6 +285,21 @@ mod tests {
     fn versions(cache: &Cache<Service>) -> Vec<(String, u64)> {
         let all = cache.keys().into_iter();
         all.filter_map(|(space, name)| Some((name.clone(), version_of(&*cache.get(&space, &name)?)))).collect()
+    }
+
+    #[test]
+    fn an_answer_brings_nothing_back_that_is_gone() {
+        let cache = Cache::new(|_| Vec::new());
+        let (on_change, readiness): (OnChange<Service>, _) = (Arc::new(|_, _| {}), Readiness::of(&["services"]));
+        let take = |event| take(&cache, (event, true), &on_change, &readiness, "services");
+        take(Event::Apply(service("written", 5)));
+        // Written as 6, and deleted as 7 before the answer to the write came.
+        take(Event::Apply(service("written", 6)));
+        take(Event::Delete(service("written", 7)));
+        cache.put(service("written", 6));
+        assert_eq!(versions(&cache), []);
+        cache.put(service("written", 8));
+        assert_eq!(versions(&cache), [("written".to_owned(), 8)]);
     }
 
     #[test]

@@ -65,44 +65,30 @@ impl<K: Resource<DynamicType = ()> + Clone + PartialEq> Cache<K> {
     /// Takes an answer of the API server over, unless the cache has a newer one, or the watch has told already that the
     /// object is gone. Says which words changed hands.
     pub fn put(&self, object: K) -> Vec<String> {
-        let is_gone = {
-            let inner = self.inner();
-            !inner.objects.contains_key(&key_of(&object)) && version_of(&object) <= inner.told
-        };
-        if is_gone { Vec::new() } else { self.store(object) }
-    }
-
-    fn store(&self, object: K) -> Vec<String> {
         let mut inner = self.inner();
-        let key = key_of(&object);
-        if inner.objects.get(&key).is_some_and(|known| version_of(&**known) > version_of(&object)) {
+        if !inner.objects.contains_key(&key_of(&object)) && version_of(&object) <= inner.told {
             return Vec::new();
         }
-        let after = (self.words)(&object);
-        let before = inner.remove(&key, self.words);
-        let object = Arc::new(object);
-        // The rest of a list that is on its way is older than this.
-        if let Some(listing) = &mut inner.listing {
-            listing.insert(key.clone(), object.clone());
-        }
-        inner.insert(key, object, &after);
-        before.into_iter().chain(after).collect::<BTreeSet<_>>().into_iter().collect()
+        inner.store(object, self.words)
+    }
+
+    /// Takes an object over that the watch tells of, unless the cache has a newer one. Says which words changed hands.
+    fn tell(&self, object: K) -> Vec<String> {
+        let mut inner = self.inner();
+        inner.told = inner.told.max(version_of(&object));
+        inner.store(object, self.words)
     }
 
     /// Forgets an object that is gone, unless the cache has a newer one of that name.
     pub fn delete(&self, object: &K) -> Vec<String> {
-        let mut inner = self.inner();
-        let key = key_of(object);
-        if inner.objects.get(&key).is_some_and(|known| version_of(&**known) > version_of(object)) {
-            return Vec::new();
-        }
-        inner.remove(&key, self.words)
+        self.inner().delete(object, self.words)
     }
 
-    /// The watch tells of an object.
-    fn tells(&self, object: &K) {
+    /// Forgets an object that the watch tells is gone, unless the cache has a newer one of that name.
+    fn tell_gone(&self, object: &K) -> Vec<String> {
         let mut inner = self.inner();
         inner.told = inner.told.max(version_of(object));
+        inner.delete(object, self.words)
     }
 
     /// Namespaces and names of all objects.
@@ -135,7 +121,32 @@ impl<K: Resource<DynamicType = ()> + Clone + PartialEq> Cache<K> {
     }
 }
 
-impl<K> Inner<K> {
+impl<K: Resource> Inner<K> {
+    fn has_newer(&self, key: &Key, object: &K) -> bool {
+        self.objects.get(key).is_some_and(|known| version_of(&**known) > version_of(object))
+    }
+
+    fn store(&mut self, object: K, words: Words<K>) -> Vec<String> {
+        let key = key_of(&object);
+        if self.has_newer(&key, &object) {
+            return Vec::new();
+        }
+        let after = words(&object);
+        let before = self.remove(&key, words);
+        let object = Arc::new(object);
+        // The rest of a list that is on its way is older than this.
+        if let Some(listing) = &mut self.listing {
+            listing.insert(key.clone(), object.clone());
+        }
+        self.insert(key, object, &after);
+        before.into_iter().chain(after).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn delete(&mut self, object: &K, words: Words<K>) -> Vec<String> {
+        let key = key_of(object);
+        if self.has_newer(&key, object) { Vec::new() } else { self.remove(&key, words) }
+    }
+
     fn insert(&mut self, key: Key, object: Arc<K>, words: &[String]) {
         for word in words {
             self.index.entry(word.clone()).or_default().insert(key.clone());
@@ -238,13 +249,11 @@ fn take<K: Resource<DynamicType = ()> + Clone + PartialEq>(
             readiness.listed(kind);
         }
         Event::Apply(object) => {
-            cache.tells(&object);
-            let words = cache.store(object.clone());
+            let words = cache.tell(object.clone());
             on_change(&object, &words);
         }
         Event::Delete(object) => {
-            cache.tells(&object);
-            let words = cache.delete(&object);
+            let words = cache.tell_gone(&object);
             on_change(&object, &words);
         }
     }

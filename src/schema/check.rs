@@ -161,13 +161,11 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn value(&mut self, rules: &Rules, value: &'a Value, before: Option<&Value>) {
-        if before == Some(value) {
+        if is_same(&self.place, self.object, self.old) {
             return;
         }
         for rule in rules.own.iter().filter(|rule| !rule.is_transition || before.is_some()) {
-            if let Err(message) = holds(rule, value, before)
-                && !is_same(&self.place, self.object, self.old)
-            {
+            if let Err(message) = holds(rule, value, before) {
                 self.problems.insert(Problem::invalid(&path(&self.place), format!("Invalid value: {message}")));
             }
         }

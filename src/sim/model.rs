@@ -17,7 +17,6 @@ use tokio::time::Instant;
 use self::act::Act;
 use super::mesh::Mesh;
 use super::prometheus::Answered;
-use crate::api::duration::DurationText;
 use crate::api::names;
 use crate::embedded::Cluster;
 use crate::embedded::log::Change;
@@ -221,6 +220,12 @@ impl Model {
         }
     }
 
+    /// The specs that a controller may still act on: those of so late, and the one before.
+    fn specs_of_late(&self, of_late: Duration) -> &[Spec] {
+        let first = self.specs.iter().rposition(|spec| spec.at.elapsed() >= of_late).unwrap_or(0);
+        self.specs.get(first..).unwrap_or_default()
+    }
+
     /// Whether the Rollout was gone at a time.
     pub fn was_gone(&self, at: Instant) -> bool {
         self.gone_at.is_some_and(|gone| gone <= at)
@@ -388,11 +393,10 @@ impl Model {
 
     fn step_lacks(&self, revision: &str, step: &Value, since: &mut Instant, answered: &[Answered]) -> Option<String> {
         if let Some(pause) = step.get("pause") {
-            let Some(text) = pause["duration"].as_str() else {
+            if !pause["duration"].is_string() {
                 return Some("nobody promoted it".into());
-            };
-            let pause =
-                DurationText::Text(text.to_owned()).parse().ok().and_then(|pause| Duration::try_from(pause).ok())?;
+            }
+            let pause = metric::duration(&pause["duration"]);
             let passed = since.elapsed();
             if self.jumped_at.is_none() {
                 *since += pause;

@@ -32,6 +32,12 @@ impl Model {
         metrics.filter(is_plain).map(read).collect()
     }
 
+    /// The metrics of all templates of an analysis.
+    fn metrics_of(&self, analysis: &Value) -> impl Iterator<Item = Metric> {
+        let templates = analysis["templates"].as_array().into_iter().flatten();
+        templates.flat_map(|one| self.metrics(one["templateName"].as_str().unwrap_or_default()))
+    }
+
     /// What a revision lacks to pass the analysis of a step since its weight is in force.
     pub(super) fn gate_lacks(
         &self,
@@ -40,9 +46,7 @@ impl Model {
         since: Instant,
         answered: &[Answered],
     ) -> Option<String> {
-        let templates = step.get("analysis")?["templates"].as_array().into_iter().flatten();
-        let mut metrics = templates.flat_map(|one| self.metrics(one["templateName"].as_str().unwrap_or_default()));
-        metrics.find_map(|metric| metric.lacks(revision, since, answered))
+        self.metrics_of(&step["analysis"]).find_map(|metric| metric.lacks(revision, since, answered))
     }
 
     /// What a revision lacks for a weight when its steps were edited: gates of all the lists of steps that there were of late.
@@ -56,8 +60,7 @@ impl Model {
         if self.has_acted(&["promote"], began) {
             return None;
         }
-        let first = self.specs.iter().rposition(|spec| spec.at.elapsed() > STALE).unwrap_or(0);
-        let of_late = self.specs.iter().skip(first).filter(|spec| spec.hash == revision);
+        let of_late = self.specs_of_late(STALE).iter().filter(|spec| spec.hash == revision);
         let lacks = of_late.map(|spec| {
             let steps = spec.value["strategy"]["canary"]["steps"].as_array().into_iter().flatten();
             let mut before = steps.take_while(|step| step["setWeight"].as_f64().is_none_or(|own| own + 0.01 < weight));
@@ -129,10 +132,7 @@ impl Model {
             let message = format!("{wanted} is not aborted {seconds} s after its metric failed");
             self.breaks_for_long("abort", "S6", message);
         }
-        let weight = self.assigned.get(&wanted).and_then(|weights| weights.last());
-        if let Some((_, weight)) = weight.filter(|(at, weight)| *weight > 0.0 && at.elapsed() > LATE)
-            && self.may_move()
-        {
+        if let Some(weight) = self.kept_for_long(&wanted).filter(|_| self.may_move()) {
             let message = format!("{wanted} has {weight:.0}% {seconds} s after its metric failed");
             self.breaks_for_long("abort's traffic", "S6", message);
         }
@@ -149,8 +149,7 @@ impl Model {
     /// Whether the background analysis of a revision has had no answer for so long that no step may be passed.
     pub(super) fn is_silent(&self, revision: &str, began: Instant, answered: &[Answered]) -> bool {
         let Some(spec) = self.specs.iter().rfind(|spec| spec.hash == revision) else { return false };
-        let templates = spec.value["strategy"]["canary"]["analysis"]["templates"].as_array().into_iter().flatten();
-        let mut metrics = templates.flat_map(|one| self.metrics(one["templateName"].as_str().unwrap_or_default()));
+        let mut metrics = self.metrics_of(&spec.value["strategy"]["canary"]["analysis"]);
         let is_silent = |metric: Metric| {
             let own = |answer: &&Answered| {
                 answer.revision == revision && answer.metric == metric.name && answer.asked_at >= began
@@ -169,7 +168,7 @@ impl Model {
     }
 }
 
-fn duration(value: &Value) -> Duration {
+pub(super) fn duration(value: &Value) -> Duration {
     let text = DurationText::Text(value.as_str().unwrap_or("0s").to_owned());
     text.parse().ok().and_then(|duration| Duration::try_from(duration).ok()).unwrap_or_default()
 }

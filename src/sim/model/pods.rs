@@ -47,8 +47,7 @@ impl Model {
     /// S2, S3: what a weight needs of ready pods, and a revision did not have at any time of late.
     pub(super) fn lacks_pods(&self, revision: &str, weight: f64, of_late: Duration) -> Option<String> {
         let since = Instant::now().checked_sub(of_late).unwrap_or(self.began).max(self.began);
-        let first = self.specs.iter().rposition(|spec| spec.at <= since).unwrap_or(0);
-        let specs = self.specs.get(first..).unwrap_or_default();
+        let specs = self.specs_of_late(of_late);
         let is_plain = |spec: &Spec| {
             let canary = &spec.value["strategy"]["canary"];
             let has_scale = |step: &Value| step.get("setCanaryScale").is_some();
@@ -67,8 +66,7 @@ impl Model {
 
     /// S3: weight follows the pods down.
     fn check_carried(&mut self) {
-        let was_recent = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < LATE);
-        if was_recent(self.stable_lacked) || was_recent(self.missed_at) {
+        if self.is_unsettled() {
             return;
         }
         let heavy = self.assigned.iter().find_map(|(revision, weights)| {
@@ -87,20 +85,26 @@ impl Model {
 
     /// Whether traffic can leave a canary for stable.
     pub(super) fn may_move(&self) -> bool {
-        let was_recent = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < LATE);
         let is_dynamic = |spec: &Spec| spec.value["strategy"]["canary"]["dynamicStableScale"] == true;
-        !was_recent(self.stable_lacked) && !was_recent(self.missed_at) && !self.specs.iter().any(is_dynamic)
+        !self.is_unsettled() && !self.specs.iter().any(is_dynamic)
+    }
+
+    /// Whether stable lacked pods not long ago, or what became of a route was seen late.
+    fn is_unsettled(&self) -> bool {
+        [self.stable_lacked, self.missed_at].into_iter().flatten().any(|at| at.elapsed() < LATE)
+    }
+
+    /// The weight that a revision has had for so long that it should have left.
+    pub(super) fn kept_for_long(&self, revision: &str) -> Option<f64> {
+        let (at, weight) = self.assigned.get(revision)?.last()?;
+        (*weight > 0.0 && at.elapsed() > LATE).then_some(*weight)
     }
 
     /// S6: traffic leaves what is aborted, as soon as stable has a ready pod.
     fn check_aborted(&mut self) {
         let (Some(aborted), Some(since)) = (self.aborted.clone(), self.aborted_at) else { return };
-        let weight = self.assigned.get(&aborted).and_then(|weights| weights.last());
-        let is_kept = |(at, weight): &&(Instant, f64)| *weight > 0.0 && at.elapsed() > LATE;
-        if let Some((_, weight)) = weight.filter(is_kept)
-            && since.elapsed() > LATE
-            && self.may_move()
-        {
+        let is_late = since.elapsed() > LATE && self.may_move();
+        if let Some(weight) = self.kept_for_long(&aborted).filter(|_| is_late) {
             let message = format!("{aborted} keeps {weight:.0}% for {} s after its abort", since.elapsed().as_secs());
             self.breaks_for_long("aborted", "S6", message);
         }
@@ -140,8 +144,8 @@ impl Model {
 
     /// The least replicas that Git has asked for of late.
     fn least_replicas(&self) -> i64 {
-        let first = self.specs.iter().rposition(|spec| spec.at.elapsed() > STALE).unwrap_or(0);
-        self.specs.iter().skip(first).filter_map(|spec| spec.value["replicas"].as_i64()).min().unwrap_or(1)
+        let of_late = self.specs_of_late(STALE).iter();
+        of_late.filter_map(|spec| spec.value["replicas"].as_i64()).min().unwrap_or(1)
     }
 
     /// S4: what is left of stable carries what any proxy still sends to it.

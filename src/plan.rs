@@ -37,7 +37,7 @@ use self::measurement::{Measurement, Query};
 use self::narrate::Note;
 use self::observed::Observed;
 use self::route::Change;
-use self::strategy::Strategy;
+use self::strategy::{Routing, Strategy};
 use self::traffic::Wanted;
 use crate::api::status::{Phase, RolloutStatus};
 use crate::api::watched::ServicePort;
@@ -279,11 +279,14 @@ fn leave(facts: &Facts<'_>, course: &Course, planned: &[Action]) -> Vec<Action> 
     if !facts.is_leaving || !facts.has_finalizer() {
         return Vec::new();
     }
-    let serves = course.stable().is_some_and(|stable| facts.pods_of(stable).ready > 0);
-    let is_unusable =
-        !serves || !facts.problems.is_empty() || facts.route.legs.is_empty() || facts.strategy.routing.is_none();
-    if is_unusable {
+    let Some(routing) = &facts.strategy.routing else {
         return vec![Action::RemoveFinalizer];
+    };
+    if !facts.problems.is_empty() || facts.route.legs.is_empty() {
+        return vec![Action::RemoveFinalizer];
+    }
+    if course.stable().is_none_or(|stable| facts.pods_of(stable).ready == 0) {
+        return leave_unserved(facts, course, routing);
     }
     let others =
         facts.pods.iter().any(|(hash, pods)| course.stable() != Some(hash) && (pods.wanted > 0 || pods.exist > 0));
@@ -294,10 +297,30 @@ fn leave(facts: &Facts<'_>, course: &Course, planned: &[Action]) -> Vec<Action> 
     if is_in_flight(facts, course) || others || !planned.is_empty() || !course.is_in_force(facts) {
         return Vec::new();
     }
-    let routing = facts.strategy.routing.as_ref();
-    let unlabel = routing
-        .map_or_else(Vec::new, |routing| route::actions(facts.observed, routing, &facts.route, &Change::Unlabel));
+    let unlabel = route::actions(facts.observed, routing, &facts.route, &Change::Unlabel);
     if unlabel.is_empty() { vec![Action::RemoveFinalizer] } else { unlabel }
+}
+
+/// What remains of a deletion while stable has no ready pod. Once both subsets hold the same pods, the weights decide
+/// nothing any more and go back to what Git held; what Serin owns goes with the Rollout.
+fn leave_unserved(facts: &Facts<'_>, course: &Course, routing: &Routing) -> Vec<Action> {
+    if facts.owns_route() {
+        return vec![Action::RemoveFinalizer];
+    }
+    let change = |change: &Change| route::actions(facts.observed, routing, &facts.route, change);
+    let unlabel = change(&Change::Unlabel);
+    let serving = facts.route.canary.clone().filter(|canary| facts.pods_of(canary).ready > 0);
+    let together = match serving.filter(|serving| facts.route.stable.as_ref() != Some(serving)) {
+        _ if !unlabel.is_empty() => unlabel,
+        Some(hash) => change(&Change::Subsets { stable: hash.clone(), canary: hash }),
+        None => Vec::new(),
+    };
+    let restore = course.route().resting.map_or_else(Vec::new, |resting| change(&Change::Restore(resting)));
+    let next = if together.is_empty() { restore } else { together };
+    if next.is_empty() {
+        return vec![Action::RemoveFinalizer];
+    }
+    if course.is_in_force(facts) { next } else { Vec::new() }
 }
 
 /// Forgets the weights to restore once they are in force. Whether the route has them.

@@ -96,9 +96,9 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
             shell.caches.replica_sets.put(created);
             Ok(())
         }
-        Action::ScaleReplicaSet { name, generation, replicas, revision } => {
+        Action::ScaleReplicaSet { name, generation, number, replicas, revision } => {
             let api: Api<ReplicaSet> = api(shell, observed);
-            let patch = json_patch_of(objects::scale_patch(*generation, *replicas, *revision));
+            let patch = json_patch_of(objects::scale_patch((*generation, *number), *replicas, *revision));
             let written =
                 shell.write("replicasets", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
             let written = reread_on_conflict(shell, &api, name, &shell.caches.replica_sets, written).await?;

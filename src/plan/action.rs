@@ -38,6 +38,8 @@ pub enum Action {
         name: String,
         /// Its generation in the snapshot: its pods come and go, and each changes its version.
         generation: i64,
+        /// Its revision number in the snapshot: a write that comes late finds another where the revision was rolled back to.
+        number: i64,
         /// Pods.
         replicas: i32,
         /// Revision number to record, where it changes.

@@ -157,14 +157,18 @@ pub fn service(rollout: &Rollout, name: &str, ports: &[ServicePort]) -> Value {
     })
 }
 
-/// JSON patch for the pods wanted of a ReplicaSet, and for the revision's number where it changes: tests the generation.
-pub fn scale_patch(generation: i64, replicas: i32, revision: Option<i64>) -> Value {
+/// JSON patch for the pods wanted of a ReplicaSet, and for the revision's number where it changes: tests the generation,
+/// and the number where there is one.
+pub fn scale_patch((generation, number): (i64, i64), replicas: i32, revision: Option<i64>) -> Value {
+    let path = format!("/metadata/annotations/{}", names::REVISION.replace('/', "~1"));
     let mut operations = vec![
         json!({"op": "test", "path": "/metadata/generation", "value": generation}),
         json!({"op": "add", "path": "/spec/replicas", "value": replicas}),
     ];
+    if number > 0 {
+        operations.push(json!({"op": "test", "path": path, "value": number.to_string()}));
+    }
     if let Some(revision) = revision {
-        let path = format!("/metadata/annotations/{}", names::REVISION.replace('/', "~1"));
         operations.push(json!({"op": "add", "path": path, "value": revision.to_string()}));
     }
     Value::Array(operations)

@@ -114,6 +114,7 @@ pub fn set(facts: &Facts<'_>, course: &Course, hash: &str, replicas: i32) -> Opt
             (pods.wanted != replicas || revision.is_some()).then(|| Action::ScaleReplicaSet {
                 name: pods.name.clone(),
                 generation: pods.generation,
+                number: pods.revision,
                 replicas,
                 revision,
             })
@@ -165,6 +166,7 @@ fn drained(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
         actions.push(Action::ScaleReplicaSet {
             name: pods.name,
             generation: pods.generation,
+            number: pods.revision,
             replicas: 0,
             revision: None,
         });

@@ -67,7 +67,7 @@ impl Scene {
     /// The plan scales a revision.
     fn scales(self, image: &str, replicas: i32) -> Self {
         let name = format!("checkout-{}", hash(image));
-        self.acts(&json!({"ScaleReplicaSet": {"name": name, "generation": 0, "replicas": replicas, "revision": null}}))
+        self.acts(&json!({"ScaleReplicaSet": {"name": name, "generation": 0, "number": 0, "replicas": replicas, "revision": null}}))
     }
 
     /// The plan moves the subsets.

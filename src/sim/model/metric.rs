@@ -1,7 +1,7 @@
 //! What must follow from the answers of Prometheus: a metric that failed is followed by an abort.
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -90,19 +90,17 @@ impl Model {
             let newest = started.values().max_by_key(|answers| answers.values().map(|answer| answer.asked_at).max());
             let Some(answers) = newest else { continue };
             let limit = limits.get(metric).copied().unwrap_or(0);
-            let mut failures = answers
-                .values()
-                .filter(|answer| answer.assessment == Some(Assessment::Failure))
-                .map(|answer| answer.answered_at);
-            let decisive = failures.nth(usize::try_from(limit).unwrap_or(0));
+            let failures = answers.values().filter(|answer| answer.assessment == Some(Assessment::Failure));
+            let failures: BTreeSet<Instant> = failures.map(|answer| answer.answered_at).collect();
+            let decisive = failures.into_iter().nth(usize::try_from(limit).unwrap_or(0));
             failed = failed.into_iter().chain(decisive).min();
         }
         failed
     }
 
-    /// Whether a metric of a revision failed, be it before an interruption that may have passed unseen.
+    /// Whether a metric of a revision failed, be it before an interruption that passed while every controller was dead.
     pub fn may_abort(&self, revision: &str, answered: &[Answered]) -> bool {
-        self.failed_at(revision, answered, STALE).is_some()
+        self.failed_at(revision, answered, LATE).is_some()
     }
 
     /// Whether a metric of a revision failed while that could still stop it. What failed before an interruption is forgotten

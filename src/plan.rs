@@ -285,15 +285,12 @@ fn leave(facts: &Facts<'_>, course: &Course, planned: &[Action]) -> Vec<Action> 
     if !facts.problems.is_empty() || facts.route.legs.is_empty() {
         return vec![Action::RemoveFinalizer];
     }
-    if course.stable().is_none_or(|stable| facts.pods_of(stable).ready == 0) {
-        return leave_unserved(facts, course, routing);
+    let is_unlabelled = facts.route.stable.is_none() && facts.route.canary.is_none();
+    if is_unlabelled || course.stable().is_none_or(|stable| facts.pods_of(stable).ready == 0) {
+        return leave_together(facts, course, routing);
     }
     let others =
         facts.pods.iter().any(|(hash, pods)| course.stable() != Some(hash) && (pods.wanted > 0 || pods.exist > 0));
-    let is_unlabelled = facts.route.stable.is_none() && facts.route.canary.is_none();
-    if is_unlabelled {
-        return vec![Action::RemoveFinalizer];
-    }
     if is_in_flight(facts, course) || others || !planned.is_empty() || !course.is_in_force(facts) {
         return Vec::new();
     }
@@ -303,7 +300,7 @@ fn leave(facts: &Facts<'_>, course: &Course, planned: &[Action]) -> Vec<Action> 
 
 /// What remains of a deletion while stable has no ready pod. Once both subsets hold the same pods, the weights decide
 /// nothing any more and go back to what Git held; what Serin owns goes with the Rollout.
-fn leave_unserved(facts: &Facts<'_>, course: &Course, routing: &Routing) -> Vec<Action> {
+fn leave_together(facts: &Facts<'_>, course: &Course, routing: &Routing) -> Vec<Action> {
     if facts.owns_route() {
         return vec![Action::RemoveFinalizer];
     }

@@ -16,6 +16,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::kind::{KINDS, Kind};
+use super::log::text_of;
 use super::owners::Writer;
 use super::refusal::{Refusal, details};
 use super::store::{Object, Part, Preconditions, key_of};
@@ -345,7 +346,7 @@ fn scale_of(object: &Value) -> Value {
 
 /// An answer in JSON.
 pub fn json_answer(code: u16, value: &Value) -> Answer {
-    respond(code, "application/json", Full::new(Bytes::from(value.to_string())).boxed_unsync())
+    respond(code, "application/json", Full::new(Bytes::from(text_of(value))).boxed_unsync())
 }
 
 /// A refusal as a `Status`.

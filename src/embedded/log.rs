@@ -206,7 +206,15 @@ impl Log {
 
 /// A line of a watch.
 pub fn line(kind: &str, object: &Value) -> Bytes {
-    Bytes::from(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n"))
+    let mut line = format!("{{\"type\":\"{kind}\",\"object\":").into_bytes();
+    line.extend(text_of(object));
+    line.extend(b"}\n");
+    Bytes::from(line)
+}
+
+/// An object as JSON: quicker than by its `Display`, and the same.
+pub fn text_of(object: &Value) -> Vec<u8> {
+    serde_json::to_vec(object).unwrap_or_default()
 }
 
 /// A line that says up to where a watch is.

@@ -47,6 +47,11 @@ struct Entry<'a> {
 
 /// Records who owns what after an update.
 pub fn update(before: Option<&Value>, after: &mut Value, writer: Writer<'_>) {
+    if let Some(before) = before
+        && touch(before, after, writer)
+    {
+        return;
+    }
     let held = leaves(after);
     let is_new = |path: &Path<'_>| before.is_none_or(|before| at(before, path) != at(after, path));
     let changed: Paths<'_> = held.iter().filter(|path| is_new(path)).cloned().collect();
@@ -62,6 +67,35 @@ pub fn update(before: Option<&Value>, after: &mut Value, writer: Writer<'_>) {
     add(&mut entries, who, writer.now, changed, is_touched);
     let written = written(&entries);
     set_entries(after, written);
+}
+
+/// Records an update of nothing but values of fields that are the writer's alone already: the time is all that changes.
+/// Whether it was one.
+fn touch(before: &Value, after: &mut Value, writer: Writer<'_>) -> bool {
+    let Some(changed) = changed(before, after).filter(|changed| !changed.is_empty()) else { return false };
+    let who = who(after, writer);
+    let is_own = |entry: &Value| {
+        let of_entry = |key: &String| key != "time" && key != "fieldsV1";
+        let own = entry.as_object().into_iter().flatten().filter(|(key, _)| of_entry(key));
+        own.eq(who.as_object().into_iter().flatten())
+    };
+    let owns = |entry: &Value, path: &Path<'_>| {
+        path.iter().try_fold(entry.get("fieldsV1")?, |fields, key| fields.get(format!("f:{key}"))).map(drop)
+    };
+    let entries = before.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let is_alone = entries.into_iter().flatten().all(|entry| {
+        let is_own = is_own(entry);
+        changed.iter().all(|path| owns(entry, path).is_some() == is_own)
+    });
+    let Some(at) = entries.and_then(|entries| entries.iter().position(is_own)).filter(|_| is_alone) else {
+        return false;
+    };
+    let mut entries = entries.cloned().unwrap_or_default();
+    if let Some(entry) = entries.get_mut(at) {
+        entry["time"] = json!(writer.now);
+    }
+    set_entries(after, entries);
+    true
 }
 
 /// Fields that others own and that an apply would change: each manager, and the field's path.
@@ -145,8 +179,9 @@ impl<'a> Entry<'a> {
         let is_identity = |key: &str| key != "time" && key != "fieldsV1";
         let own = entry.as_object()?.iter().filter(|(key, _)| is_identity(key));
         let who = own.map(|(key, value)| (key.clone(), value.clone())).collect();
-        let mut fields = Paths::new();
+        let mut fields = Vec::new();
         decode(entry.get("fieldsV1")?, &mut Vec::new(), &mut fields);
+        let fields = fields.into_iter().collect();
         Some(Self { who: Value::Object(who), time: entry.get("time").cloned().unwrap_or_default(), fields })
     }
 }
@@ -169,30 +204,70 @@ fn set_entries(object: &mut Value, entries: Vec<Value>) {
     }
 }
 
-/// Every field without fields below it.
-fn leaves(object: &Value) -> Paths<'_> {
-    let mut found = Paths::new();
+/// The parts of an object that have owners.
+fn parts(object: &Value) -> Vec<(Path<'_>, &Value)> {
+    let mut parts = Vec::new();
     for (key, value) in object.as_object().into_iter().flatten() {
         match key.as_str() {
             "apiVersion" | "kind" => {}
             "metadata" => {
-                for (inner, value) in value.as_object().into_iter().flatten() {
-                    if !IDENTITY.contains(&inner.as_str()) {
-                        collect(value, &mut vec![key, inner], &mut found);
-                    }
-                }
+                let inner = value.as_object().into_iter().flatten();
+                let owned = inner.filter(|(inner, _)| !IDENTITY.contains(&inner.as_str()));
+                parts.extend(owned.map(|(inner, value)| (vec![key.as_str(), inner], value)));
             }
-            _ => collect(value, &mut vec![key], &mut found),
+            _ => parts.push((vec![key], value)),
         }
     }
-    found
+    parts
 }
 
-fn collect<'a>(value: &'a Value, path: &mut Path<'a>, found: &mut Paths<'a>) {
-    match value.as_object().filter(|fields| !fields.is_empty()) {
-        None => {
-            found.insert(path.clone());
+/// Every field without fields below it.
+fn leaves(object: &Value) -> Paths<'_> {
+    let mut found = Vec::new();
+    for (mut path, value) in parts(object) {
+        collect(value, &mut path, &mut found);
+    }
+    found.into_iter().collect()
+}
+
+/// The fields whose values differ, where both have the same fields.
+fn changed<'a>(before: &Value, after: &'a Value) -> Option<Paths<'a>> {
+    let (before, after) = (parts(before), parts(after));
+    let mut changed = Paths::new();
+    let has_same = before.len() == after.len()
+        && before.iter().zip(after).all(|((name, before), (mut path, after))| {
+            *name == path && compare(before, after, &mut path, &mut changed)
+        });
+    has_same.then_some(changed)
+}
+
+/// Adds the fields whose values differ; whether both have the same fields.
+fn compare<'a>(before: &Value, after: &'a Value, path: &mut Path<'a>, changed: &mut Paths<'a>) -> bool {
+    match (fields_of(before), fields_of(after)) {
+        (None, None) => {
+            if before != after {
+                changed.insert(path.clone());
+            }
+            true
         }
+        (Some(before), Some(after)) if before.len() == after.len() => after.iter().all(|(key, after)| {
+            path.push(key);
+            let has_same = before.get(key).is_some_and(|before| compare(before, after, path, changed));
+            path.pop();
+            has_same
+        }),
+        (Some(_), Some(_)) | (None, Some(_)) | (Some(_), None) => false,
+    }
+}
+
+/// The fields below a field; none below an empty map.
+fn fields_of(value: &Value) -> Option<&Map<String, Value>> {
+    value.as_object().filter(|fields| !fields.is_empty())
+}
+
+fn collect<'a>(value: &'a Value, path: &mut Path<'a>, found: &mut Vec<Path<'a>>) {
+    match fields_of(value) {
+        None => found.push(path.clone()),
         Some(fields) => {
             for (key, value) in fields {
                 path.push(key);
@@ -215,7 +290,7 @@ fn encode(fields: &Paths<'_>) -> Value {
     encoded
 }
 
-fn decode<'a>(fields: &'a Value, path: &mut Path<'a>, found: &mut Paths<'a>) {
+fn decode<'a>(fields: &'a Value, path: &mut Path<'a>, found: &mut Vec<Path<'a>>) {
     let mut inner = fields
         .as_object()
         .into_iter()
@@ -223,7 +298,7 @@ fn decode<'a>(fields: &'a Value, path: &mut Path<'a>, found: &mut Paths<'a>) {
         .filter_map(|(key, value)| Some((key.strip_prefix("f:")?, value)))
         .peekable();
     if inner.peek().is_none() && !path.is_empty() {
-        found.insert(path.clone());
+        found.push(path.clone());
     }
     for (key, value) in inner {
         path.push(key);

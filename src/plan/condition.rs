@@ -3,11 +3,22 @@
 //! `result` is a number for a PromQL scalar and a list of numbers for a vector. An answer of several series needs a
 //! condition that speaks of them all, by a macro such as `all` or `exists` or by `size`; one that only indexes is refused.
 
+use std::sync::LazyLock;
+
 use cel::common::ast::{Expr, IdedExpr};
 use cel::{Context, Program, Value};
 
 use super::measurement::Sample;
 use crate::api::status::Assessment;
+
+/// What a condition may call, put together once: that takes longer than to judge an answer.
+static FUNCTIONS: LazyLock<Context<'static, 'static>> = LazyLock::new(|| {
+    let mut functions = Context::default();
+    // Only a name that is taken is refused.
+    let _ = functions.add_function("isNaN", |number: f64| number.is_nan());
+    let _ = functions.add_function("isInf", |number: f64| number.is_infinite());
+    functions
+});
 
 /// What a condition says of an answer.
 pub type Answer = Result<bool, String>;
@@ -55,10 +66,8 @@ fn evaluate(condition: &str, sample: &Sample) -> Answer {
             Value::List(numbers.iter().map(|number| Value::Float(*number)).collect::<Vec<_>>().into())
         }
     };
-    let mut context = Context::default();
+    let mut context = FUNCTIONS.new_inner_scope();
     context.add_variable_from_value("result", result);
-    context.add_function("isNaN", |number: f64| number.is_nan()).map_err(|error| one_line(&error.to_string()))?;
-    context.add_function("isInf", |number: f64| number.is_infinite()).map_err(|error| one_line(&error.to_string()))?;
     match program.execute(&context) {
         Ok(Value::Bool(holds)) => Ok(holds),
         Ok(_) => Err(format!("`{condition}` is neither true nor false")),

@@ -253,7 +253,7 @@ pub struct Background {
 /// Understands a Rollout's spec.
 pub fn parse(namespace: &str, spec: &Value) -> Strategy {
     let mut faults = refused("spec", spec, ROLLOUT_REFUSED);
-    let typed: Result<RolloutSpec, _> = serde_path_to_error::deserialize(spec.clone());
+    let typed: Result<RolloutSpec, _> = serde_path_to_error::deserialize(spec);
     let spec = match typed {
         Ok(typed) => typed,
         Err(error) => {

@@ -109,7 +109,7 @@ pub fn metrics(
 /// An analysis template's spec, or all its faults.
 pub fn parse_template(spec: &Value, endless: bool) -> Result<AnalysisTemplateSpec, Vec<Fault>> {
     let mut faults = refused("spec", spec, TEMPLATE_REFUSED);
-    let typed: Result<AnalysisTemplateSpec, _> = serde_path_to_error::deserialize(spec.clone());
+    let typed: Result<AnalysisTemplateSpec, _> = serde_path_to_error::deserialize(spec);
     let typed = match typed {
         Ok(typed) => typed,
         Err(error) => {

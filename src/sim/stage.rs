@@ -31,7 +31,7 @@ use crate::embedded::store::key_of;
 use crate::embedded::{Cluster, world};
 
 /// How long nothing may happen before a run is at its end.
-const REST: Duration = Duration::from_mins(10);
+const REST: Duration = Duration::from_mins(5);
 /// How much of the controllers' longest wait for a route the slowest proxy needs.
 const SLOWEST: f64 = 0.9;
 

@@ -102,7 +102,9 @@ fn strategy_of(observed: &Observed) -> Strategy {
 fn decide(facts: &Facts<'_>, measured: &[Measurement]) -> Plan {
     let mut course = course::track(facts);
     name_obstacles(facts, &mut course);
-    if !facts.is_leaving {
+    if facts.is_leaving {
+        command::obey(facts, &mut course);
+    } else {
         attempt::begin(facts, &mut course);
         step::reread(facts, &mut course);
         gate::judge(facts, &mut course, measured);
@@ -177,6 +179,7 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
         .stable()
         .filter(|stable| facts.pods_of(stable).ready > 0 || facts.route.stable.as_deref() == Some(*stable));
     let canary = course.canary().map(|canary| canary.hash.clone()).filter(|_| !facts.is_leaving);
+    let is_down = |stable: &str| facts.pods_of(stable).ready == 0;
     let is_drained = course.drained_at(facts).is_some_and(|at| at <= facts.now);
     let wanted = Wanted {
         anchor: stable.or(first),
@@ -184,7 +187,10 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
         goal: course.permitted(facts),
         pods_wanted: course.pods_carrying(facts),
         pods_now: course.pods_at(facts, facts.route.weight().min(course.permitted(facts))),
-        may_raise: facts.has_finalizer() && facts.strategy.faults.is_empty() && !is_contested,
+        may_raise: facts.has_finalizer()
+            && facts.strategy.faults.is_empty()
+            && !is_contested
+            && !(course.is_held && course.permitted(facts) > course.weight_passed()),
         pods: &facts.pods,
         replicas: facts.replicas,
         stable_lacks: lacks,
@@ -194,8 +200,15 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
         resting: route.resting.as_ref(),
     };
     let (change, waiting) = traffic::next(&facts.route, &wanted);
+    if canary.is_some() && facts.route.canary == canary && facts.route.is_at(100) && stable.is_some_and(is_down) {
+        course.wait("StableNotReady", "stable has no ready pod; the canary has all traffic until it has");
+    }
     if let Some((reason, message)) = waiting {
-        let at = if reason == "Draining" { course.drained_at(facts) } else { Some(course.in_force_at(facts)) };
+        let at = match reason {
+            "Draining" => course.drained_at(facts),
+            "RouteSettling" => Some(course.in_force_at(facts)),
+            _ => None,
+        };
         match at.filter(|at| *at > facts.now) {
             Some(at) => course.wait_until(reason, message, at),
             None => course.wait(reason, message),
@@ -355,7 +368,11 @@ fn settle(facts: &Facts<'_>, course: &mut Course, is_restored: bool) {
             && is_in_flight(facts, course)
             && !course.waits.iter().any(|wait| wait.reason == "RouteSettling")
         {
-            course.wait("RouteSettling", "the route is on its way to rest");
+            let message = "the route is on its way to rest";
+            match Some(course.in_force_at(facts)).filter(|at| *at > facts.now) {
+                Some(at) => course.wait_until("RouteSettling", message, at),
+                None => course.wait("RouteSettling", message),
+            }
         }
     }
 }

@@ -25,6 +25,7 @@ pub struct Refused {
 }
 
 const NOT_YET: &str = "is not supported yet; remove it";
+const OF_PROVIDER: &str = "is not supported here; create a MetricProvider and name it in `provider`";
 const ISTIO_ONLY: &str = "is not supported: Serin routes by Istio only; use trafficRouting.istio";
 const NO_RUNS: &str = "is not supported: measurements are kept in the Rollout's status; remove it";
 
@@ -129,6 +130,17 @@ pub const TEMPLATE_REFUSED: &[Refused] = &[
             ("limit", NOT_YET),
             ("web", NOT_YET),
             ("provider", "is not supported; write `prometheus: {provider, query}` in the metric itself"),
+        ],
+    },
+    Refused {
+        path: "metrics[].prometheus",
+        fields: &[
+            ("address", OF_PROVIDER),
+            ("authentication", OF_PROVIDER),
+            ("headers", OF_PROVIDER),
+            ("insecure", OF_PROVIDER),
+            ("timeout", OF_PROVIDER),
+            ("rangeQuery", "is not supported; write the range in the query"),
         ],
     },
 ];

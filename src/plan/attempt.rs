@@ -56,7 +56,8 @@ fn revert(facts: &Facts<'_>, course: &mut Course) {
 
 /// A new template: the canary begins at step 0, the one before it is superseded.
 fn start(facts: &Facts<'_>, course: &mut Course, target: &str) {
-    if course.is_held {
+    // Without its route a new canary's pods would take traffic that no step has permitted.
+    if course.is_held || (course.canary().is_none() && !facts.problems.is_empty()) {
         return;
     }
     if let Some(canary) = course.canary().cloned() {
@@ -143,7 +144,7 @@ pub fn promote(facts: &Facts<'_>, course: &mut Course) {
         return;
     };
     let skips = course.status.attempt.as_ref().is_some_and(|attempt| attempt.skip_steps);
-    let reason = if skips { "the steps were skipped" } else { "every gate passed" };
+    let reason = if skips { "the steps were skipped" } else { "all steps passed" };
     record(facts, course, &canary, OutcomeKind::Promoted, reason);
     if let Some(stable) = course.stable().map(str::to_owned) {
         drain(course, &stable, OutcomeKind::Promoted);

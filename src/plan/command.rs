@@ -50,12 +50,17 @@ fn decide(facts: &Facts<'_>, course: &mut Course, action: &RolloutAction) -> Res
     let spec: RolloutActionSpec =
         serde_json::from_str(&action.spec.text()).map_err(|error| format!("cannot be read: {error}"))?;
     let done = carry_out(facts, course, &spec)?;
-    let by = spec.by.as_ref().map_or_else(|| "somebody".to_owned(), |by| format!("{by} (unverified)"));
     if spec.action != Verb::Abort {
-        let why = spec.reason.clone().unwrap_or_else(|| "no reason given".into());
-        course.decide(Decision { at: facts.now, by, what: title(spec.action).into(), why });
+        course.decide(decision(facts, &spec, title(spec.action)));
     }
     Ok(done)
+}
+
+/// What somebody decided; who it was is not verified.
+fn decision(facts: &Facts<'_>, spec: &RolloutActionSpec, what: &str) -> Decision {
+    let by = spec.by.as_ref().map_or_else(|| "somebody".to_owned(), |by| format!("{by} (unverified)"));
+    let why = spec.reason.clone().unwrap_or_else(|| "no reason given".into());
+    Decision { at: facts.now, by, what: what.into(), why }
 }
 
 fn title(verb: Verb) -> &'static str {
@@ -71,13 +76,17 @@ fn title(verb: Verb) -> &'static str {
 }
 
 fn carry_out(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> Result<String, String> {
+    if facts.is_leaving {
+        return Err("the Rollout is being deleted".into());
+    }
     if spec.action == Verb::Restart {
         return restart(facts, course, spec);
     }
     let canary = course.status.canary.clone().ok_or_else(|| match course.stable() {
-        Some(stable) if stable == spec.revision => {
-            format!("revision {stable} is stable already; to go back, revert the commit")
+        Some(stable) if stable == spec.revision && spec.action == Verb::Abort => {
+            format!("revision {stable} is stable already; to go back, undo the commit")
         }
+        Some(stable) if stable == spec.revision => format!("revision {stable} is stable already"),
         Some(_) | None => "no canary is in progress".to_owned(),
     })?;
     if canary.hash != spec.revision {
@@ -88,7 +97,6 @@ fn carry_out(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -
     }
     let is_aborted = course.status.aborted.is_some();
     match spec.action {
-        Verb::Retry if is_aborted && facts.is_leaving => Err("the Rollout is being deleted".into()),
         Verb::Retry if is_aborted => {
             attempt::retry(facts, course);
             Ok(format!("revision {} begins again at step 1", canary.hash))
@@ -98,8 +106,8 @@ fn carry_out(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -
             Err(format!("revision {} is aborted; retry it, or push another", canary.hash))
         }
         Verb::Abort => {
-            let by = spec.by.as_ref().map_or_else(|| "somebody".to_owned(), |by| format!("{by} (unverified)"));
-            attempt::abort(facts, course, &by, "AbortedByAction", spec.reason.as_deref().unwrap_or("no reason given"));
+            let Decision { by, why, .. } = decision(facts, spec, title(Verb::Abort));
+            attempt::abort(facts, course, &by, "AbortedByAction", &why);
             Ok(format!("revision {} is aborted; traffic goes to stable", canary.hash))
         }
         Verb::Promote => promote(facts, course, spec),
@@ -110,9 +118,7 @@ fn carry_out(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -
             Ok("all steps are skipped; the canary is promoted as soon as it is fully available".into())
         }
         Verb::Pause => {
-            let by = spec.by.clone().unwrap_or_else(|| "somebody".into());
-            let why = spec.reason.clone().unwrap_or_else(|| "no reason given".into());
-            course.status.paused = Some(Decision { at: facts.now, by, what: "Pause".into(), why });
+            course.status.paused = Some(decision(facts, spec, "Pause"));
             Ok("the rollout is held at its step".into())
         }
         Verb::Resume => resume(course),
@@ -129,9 +135,7 @@ fn restart(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> 
             spec.revision
         ));
     }
-    let by = spec.by.clone().unwrap_or_else(|| "somebody".into());
-    let why = spec.reason.clone().unwrap_or_else(|| "no reason given".into());
-    course.status.restart = Some(Decision { at: facts.now, by, what: "Restart".into(), why });
+    course.status.restart = Some(decision(facts, spec, "Restart"));
     Ok("all pods are restarted, a few at a time and as disruption budgets allow".into())
 }
 

@@ -184,6 +184,11 @@ impl Course {
         passed.rev().find_map(|step| if let Step::SetWeight(weight) = step { Some(*weight) } else { None }).unwrap_or(0)
     }
 
+    /// The weight of the last `setWeight` that is passed.
+    pub fn weight_passed(&self) -> i32 {
+        self.status.attempt.as_ref().map_or(0, |attempt| attempt.weight)
+    }
+
     /// Canary pods that are wanted before the next thing can happen.
     pub fn pods_wanted(&self, facts: &Facts<'_>) -> i32 {
         if self.canary().is_none() {

@@ -225,7 +225,10 @@ impl Checks<'_> {
             } else {
                 pods_for(share, self.facts.replicas)
             };
-            if self.facts.route.selects(hash) && *replicas < needed {
+            // An aborted canary without a route: its pods are the last lever.
+            let is_lost = self.facts.route.legs.is_empty()
+                && self.plan.status.draining.iter().any(|one| one.hash == *hash && one.reason == OutcomeKind::Aborted);
+            if self.facts.route.selects(hash) && *replicas < needed && !is_lost {
                 violations.push(broken(
                     "S4",
                     format!("{name} is scaled from {} to {replicas} while the route selects it", pods.wanted),

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::status::{OutcomeKind, Phase, RolloutStatus, Verdict};
+use crate::api::status::{OutcomeKind, Phase, RevisionStatus, RolloutStatus, Verdict};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +45,9 @@ pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
     {
         note("FirstDeployment", false, format!("revision {} of {} is stable", stable.hash, stable.image));
     }
+    if let Some(weight) = weight_passed(before, after) {
+        note("WeightInForce", false, weight);
+    }
     let is_first = before.stable.is_none();
     let is_new = |outcome: &&crate::api::status::Outcome| !is_first && !before.history.contains(outcome);
     for outcome in after.history.iter().filter(is_new) {
@@ -66,9 +69,6 @@ pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
     if let Some(started) = started(before, after) {
         note("RolloutStarted", false, started);
     }
-    if let Some(weight) = weight_passed(before, after) {
-        note("WeightInForce", false, weight);
-    }
     for analysis in &after.analysis {
         let known =
             before.analysis.iter().find(|known| known.kind == analysis.kind && known.started_at == analysis.started_at);
@@ -77,8 +77,7 @@ pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
             note("AnalysisPassed", false, format!("{} passed", names.join(", ")));
         }
     }
-    let timed = after.blocked_by.iter().any(|wait| wait.reason == "PausedByStep" && wait.until.is_some());
-    if after.phase == Some(Phase::Paused) && before.phase != after.phase && !timed {
+    if paused(after).is_some() && paused(before) != paused(after) {
         note("Paused", false, after.message.clone());
     }
     let reason_of = |status: &RolloutStatus| {
@@ -106,11 +105,26 @@ fn started(before: &RolloutStatus, after: &RolloutStatus) -> Option<String> {
     })
 }
 
-/// The weight that came in force: that of a `setWeight` step that was passed.
+/// The weight that came in force, as a `setWeight` step was passed; the last one may be followed by the promotion at once.
 fn weight_passed(before: &RolloutStatus, after: &RolloutStatus) -> Option<String> {
-    let (attempt, canary) = (after.attempt.as_ref()?, after.canary.as_ref()?);
-    let known =
-        before.attempt.as_ref().filter(|known| known.started_at == attempt.started_at).map_or(0, |known| known.weight);
-    (attempt.weight != known && !attempt.skip_steps)
-        .then(|| format!("{}% of traffic goes to {}", attempt.weight, canary.hash))
+    let told = |canary: &RevisionStatus| format!("{}% of traffic goes to {}", canary.observed_weight, canary.hash);
+    if let (Some(attempt), Some(canary)) = (&after.attempt, &after.canary) {
+        let same = before.attempt.as_ref().filter(|known| known.started_at == attempt.started_at);
+        let is_new = attempt.weight != same.map_or(0, |known| known.weight) && !attempt.skip_steps;
+        let has_passed = after.current_step_index.is_some_and(|step| step > 0);
+        // A person may have passed the step before any traffic moved.
+        let has_moved = canary.observed_weight > 0 || attempt.weight == 0;
+        return (is_new && has_passed && has_moved).then(|| told(canary));
+    }
+    let (attempt, canary) = (before.attempt.as_ref()?, before.canary.as_ref()?);
+    let is_promoted = after.stable.as_ref().is_some_and(|stable| stable.hash == canary.hash);
+    let is_new = canary.weight != attempt.weight && canary.weight == canary.observed_weight;
+    (is_promoted && is_new && !attempt.skip_steps).then(|| told(canary))
+}
+
+/// Where and why a rollout waits for more than a time.
+fn paused(status: &RolloutStatus) -> Option<(Option<i32>, &str)> {
+    let is_timed = status.blocked_by.iter().any(|wait| wait.reason == "PausedByStep" && wait.until.is_some());
+    let ready = status.conditions.iter().find(|condition| condition.kind == "Ready")?;
+    (status.phase == Some(Phase::Paused) && !is_timed).then_some((status.current_step_index, ready.reason.as_str()))
 }

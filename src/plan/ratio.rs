@@ -77,7 +77,8 @@ pub fn line(facts: &Facts<'_>, course: &Course) -> String {
 /// Percent of the ready pods that are the canary's.
 pub fn weight(facts: &Facts<'_>, course: &Course) -> i32 {
     let ready = |hash: Option<&str>| hash.map_or(0, |hash| facts.pods_of(hash).ready);
-    let canary = ready(course.canary().map(|canary| canary.hash.as_str()));
+    // An aborted canary's pods serve until they are gone.
+    let canary = ready(course.status.canary.as_ref().map(|canary| canary.hash.as_str()));
     let all = canary + ready(course.stable());
     if all == 0 { 0 } else { canary * 100 / all }
 }

@@ -32,11 +32,16 @@ pub fn watch_draining(facts: &Facts<'_>, course: &mut Course) {
         let is_in_canary_subset = route.canary.as_deref() == Some(draining.hash.as_str());
         let is_in_stable_subset = route.stable.as_deref() == Some(draining.hash.as_str());
         // Who wants no pods wants no traffic; where pods share it by their number, all have some until they are gone.
-        let is_routed = facts.replicas > 0 && facts.strategy.ratio.is_none();
+        let is_routed = facts.replicas > 0 && facts.strategy.ratio.is_none() && !is_lost(facts, draining.reason);
         let has_traffic =
             is_routed && (selects_all || is_in_stable_subset || (is_in_canary_subset && route.exceeds(0)));
         draining.since = if has_traffic { None } else { draining.since.or(Some(facts.now)) };
     }
+}
+
+/// Whether a revision was aborted whose route is gone: nothing but the end of its pods keeps requests from it. S6.
+fn is_lost(facts: &Facts<'_>, reason: OutcomeKind) -> bool {
+    reason == OutcomeKind::Aborted && facts.route.legs.is_empty() && !facts.route.is_plain
 }
 
 /// Revisions that keep their pods: stable, the canary in progress, the only one of a first deployment.
@@ -92,7 +97,8 @@ fn canary_pods(facts: &Facts<'_>, course: &Course, hash: &str) -> Option<Action>
     }
     let carried = course.pods_at(facts, facts.route.weight());
     let has_weight = facts.route.canary.as_deref() == Some(hash) && facts.route.weight() > 0;
-    let wanted = course.pods_wanted(facts).max(if has_weight { carried } else { 0 });
+    // What somebody else has written is carried by the pods that there are, until it is corrected.
+    let wanted = course.pods_wanted(facts).max(if has_weight { carried.min(current) } else { 0 });
     let has_stable = course.stable().is_some_and(|stable| facts.pods_of(stable).ready > 0);
     // A revision that is rolled back to right after a promotion may still be in the stable subset.
     let serves = facts.route.stable.as_deref() == Some(hash);
@@ -144,7 +150,7 @@ fn drained(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
             continue;
         };
         let delay = match draining.reason {
-            _ if facts.is_leaving => Some(jiff::SignedDuration::ZERO),
+            _ if facts.is_leaving || is_lost(facts, draining.reason) => Some(jiff::SignedDuration::ZERO),
             OutcomeKind::Aborted => facts.strategy.abort_scale_down_delay,
             OutcomeKind::Promoted | OutcomeKind::Superseded | OutcomeKind::Reverted => {
                 Some(facts.strategy.scale_down_delay)
@@ -156,7 +162,7 @@ fn drained(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
             course.wakes.push((at, format!("revision {} is due to be scaled down", draining.hash)));
             continue;
         }
-        if facts.route.selects(&draining.hash) && facts.replicas > 0 {
+        if facts.route.selects(&draining.hash) && facts.replicas > 0 && !is_lost(facts, draining.reason) {
             continue;
         }
         if !course.is_in_force(facts) {

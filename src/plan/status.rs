@@ -114,7 +114,8 @@ fn summary(facts: &Facts<'_>, status: &RolloutStatus, waits: &[Waiting]) -> (Pha
         return (Phase::Degraded, wait.reason.into(), wait.message.clone());
     }
     if let Some(wait) = first(&PAUSING) {
-        return (Phase::Paused, wait.reason.into(), wait.message.clone());
+        let also = first(&["StableNotReady"]).map_or(String::new(), |other| format!("; {}", other.message));
+        return (Phase::Paused, wait.reason.into(), format!("{}{also}", wait.message));
     }
     match &status.canary {
         Some(canary) => {
@@ -217,8 +218,13 @@ fn contested(facts: &Facts<'_>, status: &RolloutStatus) -> Option<String> {
         .iter()
         .find(|one| one.metadata.name.as_deref() == Some(&leg.virtual_service))?;
     let who = writer(&object.metadata).map_or_else(|| "somebody".to_owned(), |(name, _)| name);
+    let remedy = if facts.owns_route() {
+        "it is Serin's: nothing else may write it"
+    } else {
+        "let Git ignore `.spec.http[].route[].weight` there (Argo CD: ignoreDifferences with RespectIgnoreDifferences=true), or use `owned`"
+    };
     Some(format!(
-        "{who} changed the weights of VirtualService {} {count} times during this rollout; let Git ignore `.spec.http[].route[].weight` there (Argo CD: ignoreDifferences with RespectIgnoreDifferences=true), or use `owned`; field manager of Serin: {}",
+        "{who} changed the weights of VirtualService {} {count} times during this rollout; {remedy}; field manager of Serin: {}",
         leg.virtual_service,
         names::FIELD_MANAGER
     ))

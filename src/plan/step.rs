@@ -85,6 +85,10 @@ pub fn advance(facts: &Facts<'_>, course: &mut Course) {
         course.hold("NoReplicas", "spec.replicas is 0: the canary waits for pods to judge");
         return;
     }
+    // Without its route the canary's pods take traffic that no step has permitted.
+    if !facts.problems.is_empty() {
+        return;
+    }
     while let Some(step) = facts.strategy.steps.get(course.step_index()) {
         if !is_complete(facts, course, step) {
             return;
@@ -135,20 +139,31 @@ fn is_complete(facts: &Facts<'_>, course: &mut Course, step: &Step) -> bool {
 }
 
 /// Whether the weight is what the step says, in force, with its pods; more where stable has no ready pod.
-fn has_weight(facts: &Facts<'_>, course: &Course, weight: i32) -> bool {
-    let Some(canary) = course.canary() else {
+fn has_weight(facts: &Facts<'_>, course: &mut Course, weight: i32) -> bool {
+    let Some(canary) = course.canary().map(|canary| canary.hash.clone()) else {
         return false;
     };
-    if facts.route.legs.is_empty() || facts.route.is_plain || !course.is_in_force(facts) {
+    if facts.route.legs.is_empty() || facts.route.is_plain {
         return false;
     }
-    if weight == 0 {
-        return !facts.route.exceeds(0);
+    let is_routed = facts.route.canary.as_ref() == Some(&canary) && facts.route.stable.as_deref() == course.stable();
+    let has_pods = facts.pods_of(&canary).available >= course.pods_wanted(facts);
+    let is_there = if weight == 0 {
+        !facts.route.exceeds(0)
+    } else {
+        is_routed && has_pods && (facts.route.is_at(weight) || facts.route.is_at(100))
+    };
+    if is_there { is_in_force(facts, course) } else { false }
+}
+
+/// Whether every proxy has the route as observed, or it is waited for.
+fn is_in_force(facts: &Facts<'_>, course: &mut Course) -> bool {
+    if !course.is_in_force(facts) {
+        let message = "the last change of the route is on its way to the proxies";
+        course.wait_until("RouteSettling", message, course.in_force_at(facts));
+        return false;
     }
-    let is_routed =
-        facts.route.canary.as_ref() == Some(&canary.hash) && facts.route.stable.as_deref() == course.stable();
-    let has_pods = facts.pods_of(&canary.hash).available >= course.pods_wanted(facts);
-    is_routed && has_pods && (facts.route.is_at(weight) || facts.route.is_at(100))
+    true
 }
 
 fn is_paused_enough(facts: &Facts<'_>, course: &mut Course, duration: Option<jiff::SignedDuration>) -> bool {
@@ -188,12 +203,7 @@ fn may_promote(facts: &Facts<'_>, course: &mut Course) -> bool {
     if !is_ready || facts.pods_of(&canary).available < facts.replicas {
         return false;
     }
-    if !course.is_in_force(facts) {
-        course.wait_until(
-            "RouteSettling",
-            "the last change of the route is on its way to the proxies",
-            course.in_force_at(facts),
-        );
+    if !is_in_force(facts, course) {
         return false;
     }
     if is_skipping {

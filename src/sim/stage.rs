@@ -70,6 +70,7 @@ pub struct Stage<'a> {
     progress: (Progress, Instant),
     /// When a person promotes the pause that has no end.
     promotes_at: Option<Instant>,
+    waits_for_a_time: bool,
     is_fair: bool,
     last_write: Instant,
     /// When a controller last wrote a route or pods.
@@ -145,6 +146,7 @@ impl<'a> Stage<'a> {
             settles: Duration::try_from(story.settings.route_wait()).unwrap_or_default(),
             progress: (Progress::default(), began),
             promotes_at: None,
+            waits_for_a_time: false,
             is_fair: false,
             last_write: began,
             last_move: began,
@@ -172,7 +174,8 @@ impl<'a> Stage<'a> {
                 self.happen(&next.event);
             }
             let next = self.turn();
-            if self.is_fair && coming.peek().is_none() && now >= self.last_write + REST {
+            let is_awaited = coming.peek().is_some() || self.promotes_at.is_some() || self.waits_for_a_time;
+            if self.is_fair && !is_awaited && now >= self.last_write + REST {
                 break true;
             }
             let gives_up = self.gives_up_at().filter(|_| coming.peek().is_none());
@@ -268,6 +271,7 @@ impl<'a> Stage<'a> {
         if change.plural == "rollouts" {
             self.see_pause(&change.object);
             self.see_progress(&change.object);
+            self.waits_for_a_time &= !change.is_removal();
         }
         if change.plural == "rollouts" && change.object.pointer("/status/phase").is_some_and(|phase| phase == "Healthy")
         {
@@ -276,13 +280,14 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// A person who promotes pauses notices one.
+    /// A person who promotes pauses notices one; what waits for a time is not at rest.
     fn see_pause(&mut self, rollout: &Value) {
         let waits = rollout.pointer("/status/blockedBy").and_then(Value::as_array).into_iter().flatten();
         let is_pause = |wait: &&Value| {
             wait.get("reason").is_some_and(|reason| reason == "PausedByStep") && wait.get("until").is_none()
         };
-        let pauses = waits.filter(is_pause).count() > 0;
+        let pauses = waits.clone().any(|wait| is_pause(&wait));
+        self.waits_for_a_time = waits.into_iter().any(|wait| wait.get("until").is_some());
         let patience = self.story.promotes_after.filter(|_| pauses).map(Duration::from_millis);
         self.promotes_at = patience.map(|patience| self.promotes_at.unwrap_or_else(|| Instant::now() + patience));
     }

@@ -36,6 +36,18 @@ fn every_example_is_promoted_when_all_is_good() {
 }
 
 #[test]
+fn a_long_pause_is_waited_for() {
+    for (pause, outcome) in [("{duration: 45m}", Outcome::Promoted), ("{}", Outcome::Waiting)] {
+        let text = read("02-pause-and-promote/rollout.yaml").replace("pause: {}", &format!("pause: {pause}"));
+        let mut input = input::read(&[("rollout.yaml".to_owned(), text)]).unwrap();
+        let scenario = scenario::built_in("good").unwrap().unwrap();
+        let story = input.story(0, &scenario, 0).unwrap();
+        let summary = Summary::of(&story, &scenario.name, &sim::run(&story).unwrap());
+        assert_eq!(summary.outcome, outcome, "{pause}: {}", summary.message);
+    }
+}
+
+#[test]
 fn errors_abort_and_silence_holds() {
     for (built_in, outcome) in [
         ("errors-from=20%", Outcome::Aborted),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use serin::api::json::Json;
-use serin::api::watched::{DestinationRule, Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
+use serin::api::watched::{DestinationRule, Pod, ReplicaSet, Rollout, RolloutAction, Service};
 use serin::plan::action::Action;
 use serin::plan::measurement::{Measurement, Sample};
 use serin::plan::observed::{Observed, Settings, Template};
@@ -227,6 +227,8 @@ impl World {
         route[1]["weight"] = json!(weight);
         route[0]["weight"] = json!(whole - i64::from(weight));
         body["metadata"]["resourceVersion"] = json!(version);
+        body["metadata"]["managedFields"] =
+            json!([{"manager": "argocd-controller", "fieldsV1": {"f:spec": {"f:http": {}}}}]);
         self.observed.virtual_services[0] = from(body);
     }
 
@@ -394,7 +396,8 @@ impl World {
                 self.observed.replica_sets.retain(|one| one.metadata.name.as_ref() != Some(name));
             }
             Action::WriteVirtualService { name, split, .. } => {
-                let body = objects::virtual_service(&self.observed, name, Some(&version), *split);
+                let mut body = objects::virtual_service(&self.observed, name, Some(&version), *split);
+                body["metadata"]["managedFields"] = written_by_serin();
                 self.observed.virtual_services.retain(|one| one.metadata.name.as_ref() != Some(name));
                 self.observed.virtual_services.push(from(body));
             }
@@ -406,8 +409,9 @@ impl World {
             }
             Action::EditVirtualService { version: known, edits, .. } => {
                 let body = serde_json::to_value(&self.observed.virtual_services[0]).unwrap();
-                let next: VirtualService = from(patched(body, objects::weight_patch(known, edits)));
-                self.observed.virtual_services[0] = next;
+                let mut body = patched(body, objects::weight_patch(known, edits));
+                body["metadata"]["managedFields"] = written_by_serin();
+                self.observed.virtual_services[0] = from(body);
             }
             Action::EditDestinationRule { version: known, edits, .. } => {
                 let body = serde_json::to_value(&self.observed.destination_rules[0]).unwrap();
@@ -505,4 +509,9 @@ impl World {
     pub fn phase(&self) -> String {
         self.observed.rollout.status.phase.map(|phase| phase.to_string()).unwrap_or_default()
     }
+}
+
+/// `metadata.managedFields` of a VirtualService whose routes Serin wrote last.
+fn written_by_serin() -> Value {
+    json!([{"manager": "serin", "fieldsV1": {"f:spec": {"f:http": {}, "f:tls": {}, "f:tcp": {}}}}])
 }

@@ -256,7 +256,7 @@ fn compare<'a>(before: &Value, after: &'a Value, path: &mut Path<'a>, changed: &
             path.pop();
             has_same
         }),
-        (Some(_), Some(_)) | (None, Some(_)) | (Some(_), None) => false,
+        (Some(_), Some(_) | None) | (None, Some(_)) => false,
     }
 }
 

@@ -8,6 +8,7 @@ mod generated;
 mod golden;
 mod invariant;
 mod law;
+mod objects;
 mod scale;
 mod shell;
 mod simulate;

@@ -396,8 +396,7 @@ impl World {
                 self.observed.replica_sets.retain(|one| one.metadata.name.as_ref() != Some(name));
             }
             Action::WriteVirtualService { name, split, .. } => {
-                let mut body = objects::virtual_service(&self.observed, name, Some(&version), *split);
-                body["metadata"]["managedFields"] = written_by_serin();
+                let body = written_by_serin(objects::virtual_service(&self.observed, name, Some(&version), *split));
                 self.observed.virtual_services.retain(|one| one.metadata.name.as_ref() != Some(name));
                 self.observed.virtual_services.push(from(body));
             }
@@ -409,9 +408,8 @@ impl World {
             }
             Action::EditVirtualService { version: known, edits, .. } => {
                 let body = serde_json::to_value(&self.observed.virtual_services[0]).unwrap();
-                let mut body = patched(body, objects::weight_patch(known, edits));
-                body["metadata"]["managedFields"] = written_by_serin();
-                self.observed.virtual_services[0] = from(body);
+                let next = written_by_serin(patched(body, objects::weight_patch(known, edits)));
+                self.observed.virtual_services[0] = from(next);
             }
             Action::EditDestinationRule { version: known, edits, .. } => {
                 let body = serde_json::to_value(&self.observed.destination_rules[0]).unwrap();
@@ -511,7 +509,9 @@ impl World {
     }
 }
 
-/// `metadata.managedFields` of a VirtualService whose routes Serin wrote last.
-fn written_by_serin() -> Value {
-    json!([{"manager": "serin", "fieldsV1": {"f:spec": {"f:http": {}, "f:tls": {}, "f:tcp": {}}}}])
+/// A VirtualService whose routes Serin wrote last.
+fn written_by_serin(mut object: Value) -> Value {
+    let fields = json!({"f:spec": {"f:http": {}, "f:tls": {}, "f:tcp": {}}});
+    object["metadata"]["managedFields"] = json!([{"manager": "serin", "fieldsV1": fields}]);
+    object
 }

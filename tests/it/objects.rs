@@ -1,0 +1,147 @@
+//! The objects and patches that actions stand for, to the last field.
+
+use serde_json::{Value, json};
+
+use serin::api::istio::Protocol;
+use serin::api::watched::VirtualService;
+use serin::plan::action::{Action, SubsetEdit, WeightEdit};
+use serin::plan::objects;
+use serin::plan::observed::Observed;
+use serin::plan::weight::Split;
+
+fn observed(rollout: &Value, virtual_services: &Value) -> Observed {
+    serde_json::from_value(json!({"rollout": rollout, "virtualServices": virtual_services})).unwrap()
+}
+
+fn rollout(template: &Value, routing: &Value) -> Value {
+    json!({
+        "metadata": {"name": "checkout", "namespace": "shop", "uid": "1"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "checkout"}},
+            "template": template,
+            "strategy": {"canary": {"steps": [], "trafficRouting": {"istio": routing}}},
+        },
+    })
+}
+
+#[test]
+fn a_scale_patch_tests_the_generation_and_the_number_that_it_knows() {
+    let number = "/metadata/annotations/serin.dev~1revision";
+    let generation = json!({"op": "test", "path": "/metadata/generation", "value": 7});
+    let replicas = json!({"op": "add", "path": "/spec/replicas", "value": 3});
+    let of_number = json!({"op": "test", "path": number, "value": "2"});
+    let next = json!({"op": "add", "path": number, "value": "5"});
+    assert_eq!(objects::scale_patch((7, 0), 3, None), json!([generation, replicas]));
+    assert_eq!(objects::scale_patch((7, 2), 3, None), json!([generation, replicas, of_number]));
+    assert_eq!(objects::scale_patch((7, 2), 3, Some(5)), json!([generation, replicas, of_number, next]));
+}
+
+#[test]
+fn pods_are_labelled_and_tracking_is_left_behind() {
+    let set = |template: &Value| {
+        let observed = observed(&rollout(template, &json!({"owned": {"host": "checkout"}})), &json!([]));
+        let mut set = objects::replica_set(&observed.rollout, "abc", 2, 4);
+        (set["spec"]["template"].take(), set["metadata"].take(), set["spec"]["selector"].take())
+    };
+    let own = json!({"serin.dev/revision-hash": "abc", "serin.dev/rollout": "checkout", "service.istio.io/canonical-revision": "abc"});
+    for without in [json!({}), json!({"metadata": {}}), json!({"metadata": {"labels": null}})] {
+        let (template, metadata, selector) = set(&without);
+        assert_eq!(template["metadata"]["labels"], own, "{without}");
+        assert_eq!(template["metadata"]["annotations"], Value::Null, "{without}");
+        assert_eq!(metadata["annotations"], json!({"serin.dev/revision": "4"}));
+        assert_eq!(selector["matchLabels"], json!({"app": "checkout", "serin.dev/revision-hash": "abc"}));
+    }
+    let (template, metadata, _) = set(&json!({"metadata": {
+        "labels": {"app": "checkout", "service.istio.io/canonical-revision": "v3", "app.kubernetes.io/instance": "x"},
+        "annotations": {"team": "payments", "argocd.argoproj.io/tracking-id": "x"},
+    }}));
+    assert_eq!(template["metadata"]["labels"]["service.istio.io/canonical-revision"], "abc");
+    assert_eq!(template["metadata"]["annotations"], json!({"team": "payments", "serin.dev/canonical-revision": "v3"}));
+    assert_eq!(metadata["labels"].get("app.kubernetes.io/instance"), None);
+    let (template, ..) = set(&json!({"metadata": {"labels": {"service.istio.io/canonical-revision": "v3"}}}));
+    assert_eq!(template["metadata"]["annotations"], json!({"serin.dev/canonical-revision": "v3"}));
+}
+
+#[test]
+fn owned_routes_have_what_is_given_and_nothing_else() {
+    let written = |owned: Value, split| {
+        let observed = observed(&rollout(&json!({}), &json!({"owned": owned})), &json!([]));
+        objects::virtual_service(&observed, "checkout-serin", None, split)["spec"].take()
+    };
+    let plain = json!([{"name": "serin", "route": [{"destination": {"host": "checkout.shop.svc.cluster.local"}}]}]);
+    assert_eq!(written(json!({"host": "checkout"}), None), json!({"http": plain}));
+    let full = written(
+        json!({"host": "checkout", "hosts": ["shop.example"], "gateways": ["edge"]}),
+        Some(Split { stable: 70, canary: 30 }),
+    );
+    assert_eq!(full["hosts"], json!(["shop.example"]));
+    assert_eq!(full["gateways"], json!(["edge"]));
+    let weights: Vec<&Value> = full["http"][0]["route"].as_array().unwrap().iter().map(|one| &one["weight"]).collect();
+    assert_eq!(weights, [70, 30]);
+
+    let rule = |export_to: &[&str]| {
+        let action = Action::WriteDestinationRule {
+            name: "checkout-serin".into(),
+            version: None,
+            host: "checkout".into(),
+            export_to: export_to.iter().map(|&one| one.to_owned()).collect(),
+            stable: "a".into(),
+            canary: "b".into(),
+        };
+        let observed = observed(&rollout(&json!({}), &json!({"owned": {"host": "checkout"}})), &json!([]));
+        objects::destination_rule(&observed, &action)["spec"].take()
+    };
+    assert_eq!(rule(&[]).get("exportTo"), None);
+    assert_eq!(rule(&["."])["exportTo"], json!(["."]));
+}
+
+#[test]
+fn a_subset_patch_adds_what_is_missing_and_removes_its_own() {
+    let patch = |has_labels, hash: Option<&str>| {
+        let edit = SubsetEdit { at: 1, name: "canary".into(), has_labels, hash: hash.map(str::to_owned) };
+        objects::subset_patch("9", &[edit])[2].take()
+    };
+    let label = "/spec/subsets/1/labels/serin.dev~1revision-hash";
+    assert_eq!(patch(true, Some("abc")), json!({"op": "add", "path": label, "value": "abc"}));
+    let labels = json!({"op": "add", "path": "/spec/subsets/1/labels", "value": {"serin.dev/revision-hash": "abc"}});
+    assert_eq!(patch(false, Some("abc")), labels);
+    assert_eq!(patch(true, None), json!({"op": "remove", "path": label}));
+}
+
+#[test]
+fn a_newer_version_has_the_same_routes_or_not() {
+    let destination = |host: &str, weight: i32| json!({"destination": {"host": host}, "weight": weight});
+    let of = |name: &str, namespace: &str, route: &str, destinations: &Value| {
+        json!({
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"http": [{"name": "other", "route": []}, {"name": route, "route": destinations}]},
+        })
+    };
+    let routes =
+        |stable, canary, mirror| json!([destination("a", stable), destination("b", canary), destination("c", mirror)]);
+    let known = of("checkout", "shop", "primary", &routes(60, 30, 10));
+    let others = json!([of("payments", "shop", "x", &json!([])), of("checkout", "elsewhere", "y", &json!([])), known]);
+    let observed = observed(&rollout(&json!({}), &json!({})), &others);
+    let split = Split { stable: 50, canary: 40 };
+    let edit = WeightEdit {
+        protocol: Protocol::Http,
+        at: 1,
+        route: Some("primary".into()),
+        stable_at: 0,
+        canary_at: 1,
+        split,
+    };
+    let same = |newer: Value| {
+        let newer: VirtualService = serde_json::from_value(newer).unwrap();
+        objects::has_same_routes(&newer, std::slice::from_ref(&edit), &observed, "checkout")
+    };
+    assert!(same(of("checkout", "shop", "primary", &routes(60, 30, 10))));
+    assert!(same(of("checkout", "shop", "primary", &routes(90, 0, 10))), "other weights of its own");
+    assert!(!same(of("checkout", "shop", "primary", &routes(60, 25, 15))), "another foreign weight");
+    assert!(!same(of("checkout", "shop", "secondary", &routes(60, 30, 10))), "another route");
+    let turned = json!([destination("b", 60), destination("a", 30), destination("c", 10)]);
+    assert!(!same(of("checkout", "shop", "primary", &turned)), "destinations turned around");
+    assert!(!same(of("checkout", "third", "primary", &routes(60, 30, 10))), "an object that the snapshot lacks");
+    let newer: VirtualService = serde_json::from_value(known).unwrap();
+    assert!(!objects::has_same_routes(&newer, std::slice::from_ref(&edit), &observed, "payments"), "another name");
+}

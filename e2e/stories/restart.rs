@@ -15,7 +15,8 @@ use crate::support::{Environment, Given, World};
 async fn pod_uids(world: &World) -> BTreeSet<String> {
     let api: Api<Pod> = Api::namespaced(world.client.clone(), &world.namespace);
     let listed = api.list(&ListParams::default()).await.expect("pods");
-    listed.items.into_iter().filter_map(|pod| pod.metadata.uid).collect()
+    let stays = |pod: &Pod| pod.metadata.deletion_timestamp.is_none();
+    listed.items.into_iter().filter(stays).filter_map(|pod| pod.metadata.uid).collect()
 }
 
 /// `restartAt` replaces every pod, one at a time, and an action does it again; a disruption budget holds it.

@@ -84,7 +84,7 @@ fn carry_out(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -
     }
     let canary = course.status.canary.clone().ok_or_else(|| match course.stable() {
         Some(stable) if stable == spec.revision && spec.action == Verb::Abort => {
-            format!("revision {stable} is stable already; to go back, undo the commit")
+            format!("revision {stable} is stable already; to undo it, revert the commit")
         }
         Some(stable) if stable == spec.revision => format!("revision {stable} is stable already"),
         Some(_) | None => "no canary is in progress".to_owned(),

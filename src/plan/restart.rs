@@ -54,7 +54,10 @@ pub fn actions(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
     };
     let own = facts.pods_of(hash);
     let may_miss = facts.strategy.max_unavailable.floor(own.wanted).max(1);
-    let may_go = usize::try_from(may_miss - (own.wanted - own.available)).unwrap_or(0);
+    // An evicted pod is missing at once; the ReplicaSet counts it for a while.
+    let staying = pods.iter().filter(|pod| is_of(pod, hash) && pod.metadata.deletion_timestamp.is_none()).count();
+    let available = own.available.min(i32::try_from(staying).unwrap_or(i32::MAX));
+    let may_go = usize::try_from(may_miss - (own.wanted - available)).unwrap_or(0);
     old(hash)
         .into_iter()
         .take(may_go)

@@ -9,6 +9,7 @@ mod golden;
 mod invariant;
 mod law;
 mod objects;
+mod ratio;
 mod scale;
 mod shell;
 mod simulate;

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use serin::api::status::OutcomeKind;
+use serin::plan::observed::EvictionRefused;
 
 use crate::support::world::{World, hash, owned, spec, template};
 
@@ -177,4 +178,56 @@ fn a_restart_replaces_every_pod_one_at_a_time() {
     assert!(before.iter().all(|pod| after.iter().all(|other| other.metadata.uid != pod.metadata.uid)));
     assert_eq!(world.phase(), "Healthy");
     assert!(world.observed.pods.is_none(), "pods are watched no longer");
+}
+
+/// `restartAt` waits for its time, is done once, and an action asks for another.
+#[test]
+fn a_restart_begins_at_its_time_and_is_done_once() {
+    let mut world = at_rest(2, &json!([{"setWeight": 50}]), &json!({"maxUnavailable": 1}));
+    let at = world.now.checked_add(jiff::SignedDuration::from_secs(30)).unwrap();
+    let before = world.pods();
+    world.edit(|spec| spec["restartAt"] = json!(at));
+    world.pass_time(28);
+    assert_eq!(world.pods(), before, "it is not yet time");
+    assert!(world.observed.pods.is_none(), "and nobody watches pods");
+    world.pass_time(30);
+    let after = world.pods();
+    assert_ne!(after, before);
+    assert_eq!(world.observed.rollout.status.restarted_at, Some(at));
+    world.pass_time(30);
+    assert_eq!(world.pods(), after, "it was done");
+    assert!(world.observed.pods.is_none(), "pods are watched no longer");
+    world.act("restart");
+    world.pass_time(30);
+    assert!(world.observed.rollout.status.restarted_at.is_some_and(|done| done > at));
+    assert!(world.pods().iter().all(|pod| !after.contains(pod)), "once more");
+}
+
+/// A refused eviction is tried again when its time has come, not before.
+#[test]
+fn a_refused_eviction_is_waited_out() {
+    let mut world = at_rest(2, &json!([{"setWeight": 50}]), &json!({"maxUnavailable": 1}));
+    let until = world.now.checked_add(jiff::SignedDuration::from_secs(20)).unwrap();
+    let before = world.pods();
+    world.observed.eviction_refused =
+        Some(EvictionRefused { message: "the budget allows no disruption".into(), until });
+    world.act("restart");
+    world.pass_time(18);
+    assert_eq!(world.pods(), before);
+    let waits = &world.observed.rollout.status.blocked_by;
+    assert!(waits.iter().any(|wait| wait.reason == "EvictionRefused" && wait.until == Some(until)), "{waits:?}");
+    world.pass_time(30);
+    assert!(world.pods().iter().all(|pod| !before.contains(pod)));
+}
+
+/// A deletion restarts nothing.
+#[test]
+fn a_deletion_ends_a_restart() {
+    let mut world = at_rest(2, &json!([{"setWeight": 50}]), &json!({"maxUnavailable": 1}));
+    world.act("restart");
+    world.observed.rollout.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(world.now));
+    let before = world.pods();
+    world.pass_time(20);
+    assert_eq!(world.pods(), before);
 }

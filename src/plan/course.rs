@@ -13,7 +13,7 @@ use super::route::{self, Problem, Route};
 use super::strategy::{Routing, Scale, Step, Strategy};
 use super::weight::pods_for;
 use crate::api::names;
-use crate::api::status::{Decision, RevisionStatus, RolloutStatus, RouteStatus};
+use crate::api::status::{Decision, Draining, OutcomeKind, RevisionStatus, RolloutStatus, RouteStatus};
 use crate::api::watched::wrote_last;
 
 /// Outcomes and decisions kept in the status.
@@ -68,6 +68,14 @@ impl<'a> Facts<'a> {
     /// Whether Serin owns the VirtualService.
     pub fn owns_route(&self) -> bool {
         matches!(self.strategy.routing, Some(Routing::Owned { .. }))
+    }
+
+    /// Whether a revision was aborted whose route in Git is gone: nothing but the end of its pods keeps requests from it. S6.
+    pub fn is_lost(&self, draining: &Draining) -> bool {
+        let is_gone = self.strategy.routing.as_ref().is_some_and(|routing| route::is_gone(self.observed, routing));
+        let stable = self.observed.rollout.status.stable.as_ref();
+        let serves = stable.is_some_and(|stable| self.pods_of(&stable.hash).ready > 0);
+        draining.reason == OutcomeKind::Aborted && is_gone && serves
     }
 
     /// Pods of a revision that has any: `minPodsPerReplicaSet` at least, but never more than all.

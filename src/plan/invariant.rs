@@ -226,8 +226,7 @@ impl Checks<'_> {
                 pods_for(share, self.facts.replicas)
             };
             // An aborted canary without a route: its pods are the last lever.
-            let is_lost = self.facts.route.legs.is_empty()
-                && self.plan.status.draining.iter().any(|one| one.hash == *hash && one.reason == OutcomeKind::Aborted);
+            let is_lost = self.plan.status.draining.iter().any(|one| one.hash == *hash && self.facts.is_lost(one));
             if self.facts.route.selects(hash) && *replicas < needed && !is_lost {
                 violations.push(broken(
                     "S4",

@@ -7,7 +7,7 @@ mod write;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-pub use self::read::{in_place_host, observe};
+pub use self::read::{in_place_host, is_gone, observe};
 pub use self::write::actions;
 use super::strategy::Routing;
 use super::weight::Split;

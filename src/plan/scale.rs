@@ -32,16 +32,11 @@ pub fn watch_draining(facts: &Facts<'_>, course: &mut Course) {
         let is_in_canary_subset = route.canary.as_deref() == Some(draining.hash.as_str());
         let is_in_stable_subset = route.stable.as_deref() == Some(draining.hash.as_str());
         // Who wants no pods wants no traffic; where pods share it by their number, all have some until they are gone.
-        let is_routed = facts.replicas > 0 && facts.strategy.ratio.is_none() && !is_lost(facts, draining.reason);
+        let is_routed = facts.replicas > 0 && facts.strategy.ratio.is_none();
         let has_traffic =
             is_routed && (selects_all || is_in_stable_subset || (is_in_canary_subset && route.exceeds(0)));
         draining.since = if has_traffic { None } else { draining.since.or(Some(facts.now)) };
     }
-}
-
-/// Whether a revision was aborted whose route is gone: nothing but the end of its pods keeps requests from it. S6.
-fn is_lost(facts: &Facts<'_>, reason: OutcomeKind) -> bool {
-    reason == OutcomeKind::Aborted && facts.route.legs.is_empty() && !facts.route.is_plain
 }
 
 /// Revisions that keep their pods: stable, the canary in progress, the only one of a first deployment.
@@ -146,11 +141,13 @@ fn drained(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
     let mut actions = Vec::new();
     for draining in course.status.draining.clone() {
         let pods = facts.pods_of(&draining.hash);
-        let Some(since) = draining.since.filter(|_| pods.wanted > 0) else {
+        let is_lost = facts.is_lost(&draining);
+        let since = if is_lost { course.route().since } else { draining.since };
+        let Some(since) = since.filter(|_| pods.wanted > 0) else {
             continue;
         };
         let delay = match draining.reason {
-            _ if facts.is_leaving || is_lost(facts, draining.reason) => Some(jiff::SignedDuration::ZERO),
+            _ if facts.is_leaving || is_lost => Some(jiff::SignedDuration::ZERO),
             OutcomeKind::Aborted => facts.strategy.abort_scale_down_delay,
             OutcomeKind::Promoted | OutcomeKind::Superseded | OutcomeKind::Reverted => {
                 Some(facts.strategy.scale_down_delay)
@@ -162,7 +159,7 @@ fn drained(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
             course.wakes.push((at, format!("revision {} is due to be scaled down", draining.hash)));
             continue;
         }
-        if facts.route.selects(&draining.hash) && facts.replicas > 0 && !is_lost(facts, draining.reason) {
+        if facts.route.selects(&draining.hash) && facts.replicas > 0 && !is_lost {
             continue;
         }
         if !course.is_in_force(facts) {

@@ -344,6 +344,14 @@ impl Model {
         if self.aborted.as_deref() == Some(revision) {
             self.breaks("S7", format!("{revision} gets {weight}% after it was aborted"));
         }
+        if let Some(began) = self.began_at(revision, Duration::ZERO).filter(|began| self.is_held(*began)) {
+            let known = self.assigned.get(revision).map_or(&[][..], Vec::as_slice);
+            let before = known.iter().rev().skip(1).take_while(|(at, _)| *at >= began);
+            let most = before.map(|(_, weight)| *weight).fold(0.0, f64::max);
+            if weight > most + 0.01 {
+                self.breaks("S5", format!("{revision} gets {weight}%, never had more than {most}%, and is held"));
+            }
+        }
         if let Some(lack) = self.lacks(revision, weight, answered).or_else(|| self.lacks_pods(revision, weight, STALE))
         {
             self.breaks("S3", format!("{revision} gets {weight}%: {lack}"));

@@ -66,6 +66,18 @@ pub(super) fn virtual_service_named<'a>(
     )
 }
 
+/// Whether the VirtualServices to edit are all gone, so that requests go to the Service and to every pod behind it.
+pub fn is_gone(observed: &Observed, routing: &Routing) -> bool {
+    let namespace = observed.rollout.metadata.namespace.as_deref().unwrap_or_default();
+    match routing {
+        Routing::InPlace { targets, .. } | Routing::Hosts { targets, .. } => {
+            targets.iter().all(|target| virtual_service_named(observed, namespace, &target.virtual_service).is_none())
+        }
+        // Serin creates its own again.
+        Routing::Owned { .. } => false,
+    }
+}
+
 pub(super) fn service_named<'a>(observed: &'a Observed, namespace: &str, name: &str) -> Option<&'a Service> {
     find(&observed.services, |one| (one.metadata.namespace.as_deref(), one.metadata.name.as_deref()), namespace, name)
 }

@@ -9,6 +9,9 @@ use crate::support::world::{World, hash, spec, template};
 /// Pods wanted, there, and available.
 type Pods = (i32, i32, i32);
 
+/// What the table says: a name, replicas, weight, surge and unavailable, the pods, and who is scaled to what.
+type Case<'a> = (&'a str, i32, i32, (i32, i32), [Pods; 3], Value);
+
 /// A Rollout of 1 at rest, of which 3 is the canary at this weight and 2 was superseded, with these pods.
 fn world(replicas: i32, weight: i32, (surge, unavailable): (i32, i32), pods: [Pods; 3]) -> World {
     let mut spec = spec("checkout:1", replicas.max(1), &json!({}));
@@ -36,7 +39,7 @@ fn world(replicas: i32, weight: i32, (surge, unavailable): (i32, i32), pods: [Po
 fn pods_come_and_go_within_surge_and_unavailable() {
     let all = |wanted| (wanted, wanted, wanted);
     let none = all(0);
-    let cases: [(&str, i32, i32, (i32, i32), [Pods; 3], Value); 13] = [
+    let cases: [Case<'_>; 13] = [
         ("the canary takes the surge", 10, 50, (2, 0), [all(10), none, none], json!({"3": 2})),
         ("what came lets others go", 10, 50, (2, 0), [all(10), none, all(2)], json!({"1": 8})),
         ("who is not available serves nobody", 10, 50, (2, 0), [(10, 10, 7), none, all(2)], json!({"1": 7})),

@@ -179,8 +179,8 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
         .stable()
         .filter(|stable| facts.pods_of(stable).ready > 0 || facts.route.stable.as_deref() == Some(*stable));
     let canary = course.canary().map(|canary| canary.hash.clone()).filter(|_| !facts.is_leaving);
-    let is_down = |stable: &str| facts.pods_of(stable).ready == 0;
     let is_drained = course.drained_at(facts).is_some_and(|at| at <= facts.now);
+    let has_no_stable = stable.is_some() && !course.has_ready_stable(facts);
     let wanted = Wanted {
         anchor: stable.or(first),
         canary: canary.as_deref(),
@@ -200,7 +200,7 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
         resting: route.resting.as_ref(),
     };
     let (change, waiting) = traffic::next(&facts.route, &wanted);
-    if canary.is_some() && facts.route.canary == canary && facts.route.is_at(100) && stable.is_some_and(is_down) {
+    if canary.is_some() && facts.route.canary == canary && facts.route.is_at(100) && has_no_stable {
         course.wait("StableNotReady", "stable has no ready pod; the canary has all traffic until it has");
     }
     if let Some((reason, message)) = waiting {
@@ -209,10 +209,7 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
             "RouteSettling" => Some(course.in_force_at(facts)),
             _ => None,
         };
-        match at.filter(|at| *at > facts.now) {
-            Some(at) => course.wait_until(reason, message, at),
-            None => course.wait(reason, message),
-        }
+        course.wait_towards(facts.now, (reason, message), at);
     }
     change
 }
@@ -299,7 +296,7 @@ fn leave(facts: &Facts<'_>, course: &Course, planned: &[Action]) -> Vec<Action> 
         return vec![Action::RemoveFinalizer];
     }
     let is_unlabelled = facts.route.stable.is_none() && facts.route.canary.is_none();
-    if is_unlabelled || course.stable().is_none_or(|stable| facts.pods_of(stable).ready == 0) {
+    if is_unlabelled || !course.has_ready_stable(facts) {
         return leave_together(facts, course, routing);
     }
     let others =
@@ -368,11 +365,8 @@ fn settle(facts: &Facts<'_>, course: &mut Course, is_restored: bool) {
             && is_in_flight(facts, course)
             && !course.waits.iter().any(|wait| wait.reason == "RouteSettling")
         {
-            let message = "the route is on its way to rest";
-            match Some(course.in_force_at(facts)).filter(|at| *at > facts.now) {
-                Some(at) => course.wait_until("RouteSettling", message, at),
-                None => course.wait("RouteSettling", message),
-            }
+            let at = course.in_force_at(facts);
+            course.wait_towards(facts.now, ("RouteSettling", "the route is on its way to rest".into()), Some(at));
         }
     }
 }

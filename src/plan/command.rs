@@ -51,16 +51,16 @@ fn decide(facts: &Facts<'_>, course: &mut Course, action: &RolloutAction) -> Res
         serde_json::from_str(&action.spec.text()).map_err(|error| format!("cannot be read: {error}"))?;
     let done = carry_out(facts, course, &spec)?;
     if spec.action != Verb::Abort {
-        course.decide(decision(facts, &spec, title(spec.action)));
+        course.decide(decision(facts, &spec));
     }
     Ok(done)
 }
 
 /// What somebody decided; who it was is not verified.
-fn decision(facts: &Facts<'_>, spec: &RolloutActionSpec, what: &str) -> Decision {
+fn decision(facts: &Facts<'_>, spec: &RolloutActionSpec) -> Decision {
     let by = spec.by.as_ref().map_or_else(|| "somebody".to_owned(), |by| format!("{by} (unverified)"));
     let why = spec.reason.clone().unwrap_or_else(|| "no reason given".into());
-    Decision { at: facts.now, by, what: what.into(), why }
+    Decision { at: facts.now, by, what: title(spec.action).into(), why }
 }
 
 fn title(verb: Verb) -> &'static str {
@@ -106,7 +106,7 @@ fn carry_out(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -
             Err(format!("revision {} is aborted; retry it, or push another", canary.hash))
         }
         Verb::Abort => {
-            let Decision { by, why, .. } = decision(facts, spec, title(Verb::Abort));
+            let Decision { by, why, .. } = decision(facts, spec);
             attempt::abort(facts, course, &by, "AbortedByAction", &why);
             Ok(format!("revision {} is aborted; traffic goes to stable", canary.hash))
         }
@@ -118,7 +118,7 @@ fn carry_out(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -
             Ok("all steps are skipped; the canary is promoted as soon as it is fully available".into())
         }
         Verb::Pause => {
-            course.status.paused = Some(decision(facts, spec, "Pause"));
+            course.status.paused = Some(decision(facts, spec));
             Ok("the rollout is held at its step".into())
         }
         Verb::Resume => resume(course),
@@ -135,7 +135,7 @@ fn restart(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> 
             spec.revision
         ));
     }
-    course.status.restart = Some(decision(facts, spec, "Restart"));
+    course.status.restart = Some(decision(facts, spec));
     Ok("all pods are restarted, a few at a time and as disruption budgets allow".into())
 }
 

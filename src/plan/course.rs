@@ -70,7 +70,8 @@ impl<'a> Facts<'a> {
         matches!(self.strategy.routing, Some(Routing::Owned { .. }))
     }
 
-    /// Whether a revision was aborted whose route in Git is gone: nothing but the end of its pods keeps requests from it. S6.
+    /// Whether a revision was aborted whose route in Git is gone, while stable serves: nothing but the end of its pods keeps
+    /// requests from it. S6.
     pub fn is_lost(&self, draining: &Draining) -> bool {
         let is_gone = self.strategy.routing.as_ref().is_some_and(|routing| route::is_gone(self.observed, routing));
         let stable = self.observed.rollout.status.stable.as_ref();
@@ -140,6 +141,14 @@ impl Course {
     pub fn wait_until(&mut self, reason: &'static str, message: impl Into<String>, until: Timestamp) {
         self.note(Waiting { reason, message: message.into(), until: Some(until) });
         self.wakes.push((until, reason.to_owned()));
+    }
+
+    /// Waits; until a time at most, where one is known and still to come.
+    pub fn wait_towards(&mut self, now: Timestamp, (reason, message): (&'static str, String), at: Option<Timestamp>) {
+        match at.filter(|at| *at > now) {
+            Some(at) => self.wait_until(reason, message, at),
+            None => self.wait(reason, message),
+        }
     }
 
     /// Waits, and holds the steps.
@@ -228,9 +237,14 @@ impl Course {
         facts.at_least(pods)
     }
 
+    /// Whether there is stable, with a ready pod.
+    pub fn has_ready_stable(&self, facts: &Facts<'_>) -> bool {
+        self.stable().is_some_and(|stable| facts.pods_of(stable).ready > 0)
+    }
+
     /// Whether stable has no ready pod, so that the canary has all traffic.
     fn is_alone(&self, facts: &Facts<'_>) -> bool {
-        facts.strategy.ratio.is_none() && self.stable().is_none_or(|stable| facts.pods_of(stable).ready == 0)
+        facts.strategy.ratio.is_none() && !self.has_ready_stable(facts)
     }
 
     /// What is remembered of the route.

@@ -94,11 +94,10 @@ fn canary_pods(facts: &Facts<'_>, course: &Course, hash: &str) -> Option<Action>
     let has_weight = facts.route.canary.as_deref() == Some(hash) && facts.route.weight() > 0;
     // What somebody else has written is carried by the pods that there are, until it is corrected.
     let wanted = course.pods_wanted(facts).max(if has_weight { carried.min(current) } else { 0 });
-    let has_stable = course.stable().is_some_and(|stable| facts.pods_of(stable).ready > 0);
     // A revision that is rolled back to right after a promotion may still be in the stable subset.
     let serves = facts.route.stable.as_deref() == Some(hash);
     // Who wants no pods at all keeps none: stable will have no ready pod either.
-    let may_shrink = facts.replicas == 0 || (course.is_in_force(facts) && has_stable && !serves);
+    let may_shrink = facts.replicas == 0 || (course.is_in_force(facts) && course.has_ready_stable(facts) && !serves);
     set(facts, course, hash, if may_shrink { wanted } else { wanted.max(current) })
 }
 

@@ -12,6 +12,7 @@ use super::attempt::{self, SERIN};
 use super::course::{Course, Facts};
 use super::ratio;
 use super::strategy::Step;
+use super::traffic::SETTLING;
 use crate::api::status::{AnalysisKind, Attempt, Decision, ShortOfPods, Verdict};
 
 /// Begins the steps again when passed ones were edited.
@@ -153,14 +154,13 @@ fn has_weight(facts: &Facts<'_>, course: &mut Course, weight: i32) -> bool {
     } else {
         is_routed && has_pods && (facts.route.is_at(weight) || facts.route.is_at(100))
     };
-    if is_there { is_in_force(facts, course) } else { false }
+    is_there && is_in_force(facts, course)
 }
 
 /// Whether every proxy has the route as observed, or it is waited for.
 fn is_in_force(facts: &Facts<'_>, course: &mut Course) -> bool {
     if !course.is_in_force(facts) {
-        let message = "the last change of the route is on its way to the proxies";
-        course.wait_until("RouteSettling", message, course.in_force_at(facts));
+        course.wait_until("RouteSettling", SETTLING, course.in_force_at(facts));
         return false;
     }
     true

@@ -10,6 +10,9 @@ use super::revision::Pods;
 use super::route::{Change, Route};
 use super::weight::{carried, enough};
 
+/// What is said while a change of the route is not yet in force.
+pub const SETTLING: &str = "the last change of the route is on its way to the proxies";
+
 /// What is wanted of the route.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone)]
@@ -86,7 +89,7 @@ pub fn next(route: &Route, want: &Wanted<'_>) -> (Option<Change>, Option<Waiting
 }
 
 fn settling() -> (Option<Change>, Option<Waiting>) {
-    (None, Some(("RouteSettling", "the last change of the route is on its way to the proxies".into())))
+    (None, Some(("RouteSettling", SETTLING.into())))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the answer of every part that decides")]

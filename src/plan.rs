@@ -52,8 +52,9 @@ pub struct Plan {
     pub status: RolloutStatus,
     /// Whether the status is written before the actions, because it decides what no later snapshot could show.
     pub is_status_first: bool,
-    /// Whether this plan decides an abort: its route writes go out even if the status write fails.
-    pub is_abort: bool,
+    /// Whether this plan withdraws the canary in progress, by an abort, a revert or a newer revision: its route writes go
+    /// out even if the status write fails.
+    pub withdraws_canary: bool,
     /// Queries that are due; their answers come with a later pass.
     pub queries: Vec<Query>,
     /// What to tell people.
@@ -280,7 +281,12 @@ fn is_in_flight(facts: &Facts<'_>, course: &Course) -> bool {
     if facts.replicas == 0 && !facts.route.exceeds(0) {
         return false;
     }
-    let is_resting = if facts.owns_route() { !facts.route.exceeds(0) } else { course.route().resting.is_none() };
+    // A deletion has no later pass to mend what somebody writes meanwhile: it remembers the weights to the end.
+    let has_come_back = |resting| facts.is_leaving && course.is_in_force(facts) && facts.route.resting() == resting;
+    let is_resting = match course.route().resting {
+        _ if facts.owns_route() => !facts.route.exceeds(0),
+        resting => resting.is_none_or(has_come_back),
+    };
     !(facts.route.rests_on(stable) && is_resting)
 }
 
@@ -337,7 +343,7 @@ fn restore(facts: &Facts<'_>, course: &mut Course) -> bool {
     let has_weights = course.route().resting.is_some_and(|resting| resting == facts.route.resting());
     let is_restored = is_wanted && rests && has_weights;
     let in_force = course.is_in_force(facts);
-    if let Some(route) = course.status.route.as_mut().filter(|_| is_restored && in_force) {
+    if let Some(route) = course.status.route.as_mut().filter(|_| is_restored && in_force && !facts.is_leaving) {
         route.resting = None;
     }
     is_restored
@@ -375,7 +381,7 @@ fn settle(facts: &Facts<'_>, course: &mut Course, is_restored: bool) {
 fn complete(facts: &Facts<'_>, course: Course, actions: Vec<Action>) -> Plan {
     let before = &facts.observed.rollout.status;
     let is_status_first = course.has_decided;
-    let is_abort = course.status.aborted.is_some() && before.aborted != course.status.aborted;
+    let withdraws_canary = withdraws_canary(before, &course);
     let queries = course.queries.clone();
     let wake = course
         .wakes
@@ -387,7 +393,14 @@ fn complete(facts: &Facts<'_>, course: Course, actions: Vec<Action>) -> Plan {
     let watches_pods = restart::under_way(facts, &course).is_some();
     let status = status::finish(facts, course, wanted_weight);
     let notes = narrate::narrate(before, &status);
-    Plan { actions, status, is_status_first, is_abort, queries, notes, wake, watches_pods }
+    Plan { actions, status, is_status_first, withdraws_canary, queries, notes, wake, watches_pods }
+}
+
+/// Whether a canary was in progress that is no longer, and has not become stable.
+fn withdraws_canary(before: &RolloutStatus, course: &Course) -> bool {
+    let canary = before.canary.as_ref().filter(|_| before.aborted.is_none()).map(|canary| canary.hash.as_str());
+    let after = course.canary().map(|canary| canary.hash.as_str());
+    canary.is_some_and(|canary| after != Some(canary) && course.stable() != Some(canary))
 }
 
 impl Plan {

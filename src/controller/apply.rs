@@ -46,7 +46,7 @@ pub const PERMISSIONS: &[(&str, &str, &[&str])] = &[
 ];
 
 /// Carries the actions of a plan out, in order; after a failed one the rest is left.
-/// Where the status could not be recorded before them, only an abort's route writes go out.
+/// Where the status could not be recorded before them, only route writes go out that withdraw a canary.
 pub async fn apply(shell: &Shell, observed: &Observed, plan: &Plan, is_recorded: bool) -> Result<(), Error> {
     for action in plan.actions.iter().filter(|action| is_recorded || action.is_route()) {
         carry_out(shell, observed, action).await?;

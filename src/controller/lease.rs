@@ -78,12 +78,14 @@ pub struct Candidate {
 struct Seen {
     version: Option<String>,
     since: Instant,
+    /// The lease as this process wrote it last: renewed without being read, unless somebody else has written it since.
+    own: Option<Lease>,
 }
 
 impl Candidate {
     /// Takes part until `stop` turns true, then gives the lease up, so that a successor need not wait.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
-        let mut seen = Seen { version: None, since: Instant::now() };
+        let mut seen = Seen { version: None, since: Instant::now(), own: None };
         loop {
             let began = Instant::now();
             match timeout(WRITE_TIMEOUT, self.take(&mut seen)).await {
@@ -110,32 +112,35 @@ impl Candidate {
 
     /// Takes or renews the lease; false while another holds it.
     async fn take(&self, seen: &mut Seen) -> kube::Result<bool> {
+        if let Some(own) = seen.own.take() {
+            seen.own = self.write(own).await?;
+            if seen.own.is_some() {
+                return Ok(true);
+            }
+        }
         let Some(lease) = self.api.get_opt(&self.name).await? else {
-            let lease = Lease {
-                metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
-                spec: Some(self.spec(None)),
-            };
-            return match self.api.create(&PostParams::default(), &lease).await {
-                Ok(_) => Ok(true),
-                Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
-                Err(error) => Err(error),
-            };
+            let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
+            let lease = Lease { metadata, spec: Some(self.spec(None)) };
+            seen.own = unless_overtaken(self.api.create(&PostParams::default(), &lease).await)?;
+            return Ok(seen.own.is_some());
         };
         if seen.version != lease.metadata.resource_version {
-            *seen = Seen { version: lease.metadata.resource_version.clone(), since: Instant::now() };
+            *seen = Seen { version: lease.metadata.resource_version.clone(), since: Instant::now(), own: None };
         }
-        let spec = lease.spec.clone().unwrap_or_default();
-        let holder = spec.holder_identity.as_deref().unwrap_or_default();
-        let held_for = u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0);
+        let spec = lease.spec.as_ref();
+        let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+        let held_for = spec.and_then(|spec| u64::try_from(spec.lease_duration_seconds?).ok()).unwrap_or(0);
         if holder != self.identity && !holder.is_empty() && seen.since.elapsed() < Duration::from_secs(held_for) {
             return Ok(false);
         }
-        let next = Lease { spec: Some(self.spec(Some(&spec))), ..lease };
-        match self.api.replace(&self.name, &PostParams::default(), &next).await {
-            Ok(_) => Ok(true),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
-            Err(error) => Err(error),
-        }
+        seen.own = self.write(lease).await?;
+        Ok(seen.own.is_some())
+    }
+
+    /// Writes the lease as its holder; none when it has changed, or is gone, since it was read.
+    async fn write(&self, lease: Lease) -> kube::Result<Option<Lease>> {
+        let next = Lease { spec: Some(self.spec(lease.spec.as_ref())), ..lease };
+        unless_overtaken(self.api.replace(&self.name, &PostParams::default(), &next).await)
     }
 
     fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
@@ -162,5 +167,14 @@ impl Candidate {
             self.api.replace(&self.name, &PostParams::default(), &lease).await?;
         }
         Ok(())
+    }
+}
+
+/// What was written, or none when somebody else was earlier.
+fn unless_overtaken(answer: kube::Result<Lease>) -> kube::Result<Option<Lease>> {
+    match answer {
+        Ok(lease) => Ok(Some(lease)),
+        Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(None),
+        Err(error) => Err(error),
     }
 }

@@ -134,7 +134,7 @@ impl Pass<'_> {
             return Err(Error::Told { message });
         }
         let recorded = if plan.is_status_first { self.store(observed, &plan.status).await } else { Ok(()) };
-        if recorded.is_err() && !plan.is_abort {
+        if recorded.is_err() && !plan.withdraws_canary {
             return recorded;
         }
         if plan.watches_pods {

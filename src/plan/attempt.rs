@@ -63,6 +63,8 @@ fn start(facts: &Facts<'_>, course: &mut Course, target: &str) {
     if let Some(canary) = course.canary().cloned() {
         record(facts, course, &canary, OutcomeKind::Superseded, &format!("revision {target} came"));
         drain(course, &canary.hash, OutcomeKind::Superseded);
+        // Were the template to go back before it is on record, the attempt would go on as if nothing had happened.
+        course.has_decided = true;
     }
     clear(course);
     course.status.draining.retain(|draining| draining.hash != target);

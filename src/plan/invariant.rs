@@ -282,18 +282,21 @@ impl Checks<'_> {
         })
     }
 
-    /// S6: an abort moves traffic in the pass that decides it, whenever stable has a ready pod.
+    /// S6: an abort, a revert and a newer revision move traffic in the pass that decides them, whenever stable has a ready pod.
     fn abort_moves_traffic(&self) -> Option<Violation> {
         let has_stable = self.ready(self.facts.route.stable.as_deref()) > 0 || self.facts.route.stable.is_none();
-        if !self.plan.is_abort
+        let next = self.plan.status.canary.as_ref().filter(|_| self.plan.status.aborted.is_none());
+        let is_next = next.is_some_and(|next| self.facts.route.canary.as_ref() == Some(&next.hash));
+        if !self.plan.withdraws_canary
             || !has_stable
+            || is_next
             || !self.facts.problems.is_empty()
             || self.facts.route.stable == self.facts.route.canary
         {
             return None;
         }
         let left = self.legs_after().iter().map(|(leg, _)| leg.canary).max().unwrap_or(0);
-        (left > self.stable_lacks()).then(|| broken("S6", format!("an abort leaves {left}% at the canary")))
+        (left > self.stable_lacks()).then(|| broken("S6", format!("{left}% stays at a canary that is withdrawn")))
     }
 
     /// S7: a failed revision is tried again only by a recorded retry.

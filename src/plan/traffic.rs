@@ -204,7 +204,14 @@ fn canary_subset(route: &Route, want: &Wanted<'_>, anchor: &str) -> Option<(Opti
     }
     let distinct = route.canary.as_deref().is_some_and(|canary| canary != anchor);
     if route.exceeds(0) {
-        return if distinct { Some((None, None)) } else { change(Change::Weight(0)) };
+        // Before it is in force that both subsets hold the anchor, some proxy gives all to the one that was stable.
+        return if distinct {
+            Some((None, None))
+        } else if route.canary.is_some() && !want.in_force {
+            Some(settling())
+        } else {
+            change(Change::Weight(0))
+        };
     }
     if distinct && !want.drained {
         return Some((None, Some(("Draining", "requests of the previous canary are finishing".into()))));

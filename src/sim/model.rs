@@ -5,6 +5,7 @@
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 mod act;
+mod foreign;
 mod metric;
 mod pods;
 
@@ -80,6 +81,12 @@ pub struct Model {
     missed_at: Option<Instant>,
     stable_lacked: Option<Instant>,
     ready: BTreeMap<String, Vec<(Instant, usize)>>,
+    /// When the sets were last written, by name.
+    written: BTreeMap<String, Instant>,
+    /// The last change that arrived late: its version, and when it was sent.
+    late: Option<(u64, Instant)>,
+    /// Whether a change arrived after the Rollout was gone: nobody is left to mend it.
+    pub is_late_for_the_end: bool,
     /// When the Rollout was deleted and had let go.
     gone_at: Option<Instant>,
     /// When it was last looked whether an abort is due.
@@ -117,6 +124,9 @@ impl Model {
             missed_at: None,
             stable_lacked: None,
             ready: BTreeMap::new(),
+            written: BTreeMap::new(),
+            late: None,
+            is_late_for_the_end: false,
             gone_at: None,
             looked_at: began,
             told: BTreeSet::new(),
@@ -202,8 +212,7 @@ impl Model {
                 }
                 self.take_weights(cluster, is_own, answered);
             }
-            // Without a route the Service sends requests to every pod: then only scaling down keeps them from a revision.
-            "replicasets" if is_own && !cluster.list("virtualservices").is_empty() => self.check_scale(change, mesh),
+            "replicasets" if is_own => self.check_scale(change, mesh, !cluster.list("virtualservices").is_empty()),
             "rollouts" => self.take_status(&change.object["status"], answered),
             "rolloutactions" => self.see_answer(&change.object),
             _ => {}
@@ -279,29 +288,6 @@ impl Model {
         for (revision, weights) in &self.assigned {
             if let Some((_, weight)) = weights.last() {
                 self.in_force.entry(revision.clone()).or_default().push((now, *weight));
-            }
-        }
-    }
-
-    /// S1: what is not Serin's stays as Git has it.
-    fn check_foreign(&mut self, change: &Change) {
-        let name = key_of(&change.object).1;
-        let Some(git) = self.git.get(&(change.plural.to_owned(), name.clone())) else {
-            return;
-        };
-        let (git, own) = (without_own(&git["spec"]), without_own(&change.object["spec"]));
-        if git != own {
-            self.breaks("S1", format!("{} {name}: fields of others were changed: {own} was {git}", change.plural));
-        }
-        for route in ["http", "tls", "tcp"].iter().filter_map(|key| change.object["spec"][key].as_array()).flatten() {
-            let weights: Vec<i64> = route["route"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .map(|one| one["weight"].as_i64().unwrap_or(0))
-                .collect();
-            if weights.len() > 1 && weights.iter().sum::<i64>() != 100 {
-                self.breaks("S1", format!("{name}: weights {weights:?} do not sum to 100"));
             }
         }
     }
@@ -580,17 +566,4 @@ fn assigned(cluster: &Cluster) -> BTreeMap<String, f64> {
         }
     }
     most
-}
-
-/// A route's spec without what is Serin's: weights, and the revision label of subsets and selectors.
-fn without_own(spec: &Value) -> Value {
-    match spec {
-        Value::Object(fields) => {
-            let kept = fields.iter().filter(|(key, _)| *key != "weight" && *key != names::REVISION_HASH);
-            let kept = kept.map(|(key, value)| (key.clone(), without_own(value)));
-            Value::Object(kept.filter(|(key, value)| !(key == "labels" && *value == json!({}))).collect())
-        }
-        Value::Array(items) => Value::Array(items.iter().map(without_own).collect()),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => spec.clone(),
-    }
 }

@@ -38,6 +38,7 @@ pub struct Faults {
     outage: Mutex<Option<Instant>>,
     lease_hangs: Mutex<BTreeMap<u8, Instant>>,
     status_refused: Mutex<Option<Instant>>,
+    late: Mutex<BTreeMap<String, Instant>>,
     trespasses: Mutex<Vec<String>>,
     injected: Mutex<BTreeMap<String, u64>>,
     kills: mpsc::UnboundedSender<Kill>,
@@ -63,6 +64,7 @@ impl Faults {
             outage: Mutex::default(),
             lease_hangs: Mutex::default(),
             status_refused: Mutex::default(),
+            late: Mutex::default(),
             trespasses: Mutex::default(),
             injected: Mutex::default(),
             kills,
@@ -101,6 +103,13 @@ impl Faults {
         let until = *self.status_refused.lock().unwrap_or_else(PoisonError::into_inner);
         let is_status = request.uri().path().ends_with("/status") && request.uri().path().contains("/rollouts/");
         is_status && request.method() != Method::GET && until.is_some_and(|until| until > Instant::now())
+    }
+
+    /// When the write of an object that has just arrived late was sent.
+    pub fn sent_late(&self, plural: &str, name: &str) -> Option<Instant> {
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = late.keys().find(|path| path.ends_with(&format!("/{plural}/{name}"))).cloned()?;
+        late.remove(&path)
     }
 
     /// Writes that arrived when another controller had the Lease.
@@ -257,7 +266,12 @@ impl tower::Service<Request<Body>> for Wire {
                 Some(Fault::Late(late)) => {
                     // It is on its way, whether or not somebody still waits for the answer.
                     let carried_out = tokio::spawn(async move {
+                        let sent = Instant::now();
                         sleep(Duration::from_millis(late)).await;
+                        if request.method() == Method::PATCH {
+                            let mut known = link.faults.late.lock().unwrap_or_else(PoisonError::into_inner);
+                            known.insert(request.uri().path().to_owned(), sent);
+                        }
                         server.call(request).await
                     });
                     return carried_out.await.unwrap_or_else(|error| Err(io::Error::other(error)));

@@ -265,6 +265,10 @@ impl<'a> Stage<'a> {
         let is_watched =
             ["rollouts", "virtualservices", "destinationrules", "services", "replicasets", "rolloutactions"];
         if is_watched.contains(&change.plural) {
+            let name = change.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            if let Some(sent) = self.faults.sent_late(change.plural, name) {
+                self.model.arrives_late(change.version, sent);
+            }
             self.prometheus.read(|answered| self.model.see(change, &self.cluster, &self.mesh, answered));
         }
         self.record.see(change, &self.prometheus, &self.mesh.traffic);

@@ -232,15 +232,27 @@ fn s5_stable_changes_by_promotion() {
 
 #[test]
 fn s6_an_abort_moves_traffic() {
-    let aborts = |scene: Scene| scene.planned("/isAbort", json!(true));
-    aborts(at_twenty()).breaks(&[("S6", "an abort leaves 20% at the canary")]);
-    aborts(at_twenty()).writes(90, 10).breaks(&[("S6", "an abort leaves 10% at the canary")]);
+    let aborted =
+        json!({"hash": hash("checkout:2"), "at": "2026-01-01T00:00:00Z", "reason": "", "message": "", "step": 0});
+    let withdraws = |scene: Scene| scene.planned("/withdrawsCanary", json!(true));
+    let aborts = |scene: Scene| withdraws(scene).planned("/status/aborted", aborted.clone());
+    aborts(at_twenty()).breaks(&[("S3", "20% is above 0%"), ("S6", "20% stays at a canary that is withdrawn")]);
+    aborts(at_twenty())
+        .writes(90, 10)
+        .breaks(&[("S3", "10% is above 0%"), ("S6", "10% stays at a canary that is withdrawn")]);
+    withdraws(at_twenty())
+        .planned("/status/canary/hash", json!(hash("checkout:3")))
+        .breaks(&[("S3", "20% is above 0%"), ("S6", "20% stays")]);
+    // What the canary subset has is the next canary's already.
+    withdraws(at_twenty()).breaks(&[]);
     aborts(at_twenty()).writes(100, 0).breaks(&[]);
     aborts(at_twenty()).ready("checkout:1", 0).breaks(&[]);
     let mut canary = steps(&json!([{"setWeight": 50}, {"pause": {}}]));
     canary["dynamicStableScale"] = json!(true);
     aborts(scene(&owned(), &canary, 30)).breaks(&[]);
-    aborts(scene(&owned(), &canary, 30)).ready("checkout:1", 3).breaks(&[("S6", "an abort leaves 50% at the canary")]);
+    aborts(scene(&owned(), &canary, 30))
+        .ready("checkout:1", 3)
+        .breaks(&[("S3", "50% is above 25%"), ("S6", "50% stays at a canary")]);
 }
 
 #[test]

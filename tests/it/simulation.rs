@@ -91,6 +91,7 @@ fn keep(story: &Story) {
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/simulations");
 
 #[test]
+#[expect(clippy::print_stdout, reason = "a broken story is told in full")]
 fn what_was_broken_once_stays_whole() {
     let mut told = Vec::new();
     for entry in std::fs::read_dir(FOLDER).unwrap() {
@@ -99,6 +100,7 @@ fn what_was_broken_once_stays_whole() {
         let report = sim::run(&story).unwrap();
         let broken = broken(&story, &report);
         if !broken.is_empty() {
+            println!("{}:\n{}", path.display(), transcript(&report));
             told.push(format!("{}:\n    {}", path.display(), broken.join("\n    ")));
             if environment("SIMULATION_KEEP").is_some() {
                 keep(&story);

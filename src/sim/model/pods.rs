@@ -164,8 +164,27 @@ impl Model {
         }
     }
 
-    /// S4: no revision that a proxy may still send requests to loses its last pod.
-    pub(super) fn check_scale(&mut self, change: &Change, mesh: &Mesh) {
+    /// A change was sent long before it arrived, and whoever sent it has given it up.
+    pub fn arrives_late(&mut self, version: u64, sent: Instant) {
+        self.late = Some((version, sent));
+        self.is_late_for_the_end |= self.gone_at.is_some();
+    }
+
+    /// Whether a write of a set arrives late and finds it as it was when it was sent: nobody can tell it from one in time.
+    /// What it breaks, the next pass mends.
+    fn is_overtaken(&mut self, change: &Change) -> bool {
+        let name = change.object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let before = self.written.insert(name, Instant::now());
+        let sent = self.late.filter(|(version, _)| *version == change.version).map(|(_, sent)| sent);
+        sent.is_some_and(|sent| before.is_none_or(|before| before <= sent))
+    }
+
+    /// S4: no revision that a proxy may still send requests to loses its last pod. Without a route the Service sends
+    /// requests to every pod: then only scaling down keeps them from a revision.
+    pub(super) fn check_scale(&mut self, change: &Change, mesh: &Mesh, has_routes: bool) {
+        if self.is_overtaken(change) || !has_routes {
+            return;
+        }
         let (set, before) = (&change.object, change.before.as_deref());
         let wanted = |set: &Value| set["spec"]["replicas"].as_i64().unwrap_or(1);
         let was = before.map_or(0, wanted);

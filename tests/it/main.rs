@@ -17,3 +17,4 @@ mod simulation;
 mod support;
 mod tidy;
 mod timelines;
+mod traffic;

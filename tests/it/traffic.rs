@@ -1,0 +1,218 @@
+//! The one change of the route that comes next, as a table: a route, what is wanted of it, and the change or the wait.
+
+use std::collections::BTreeMap;
+
+use serin::api::istio::Protocol;
+use serin::plan::revision::Pods;
+use serin::plan::route::{Change, Leg, Route};
+use serin::plan::traffic::{Wanted, next};
+
+/// A route in place at a weight. `a` is stable unless a case says otherwise, `b` the canary, `c` another one.
+fn route(stable: &str, canary: &str, weight: i32) -> Route {
+    let leg = Leg {
+        virtual_service: "checkout".into(),
+        version: "1".into(),
+        protocol: Protocol::Http,
+        at: 0,
+        route: None,
+        stable_at: 0,
+        canary_at: 1,
+        canary: weight,
+        stable: 100 - weight,
+        share: 100,
+    };
+    let hash = |hash: &str| (hash != "-").then(|| hash.to_owned());
+    Route { stable: hash(stable), canary: hash(canary), has_rule: true, legs: vec![leg], ..Route::default() }
+}
+
+/// An owned route whose VirtualService does not exist.
+fn missing(stable: &str) -> Route {
+    Route { legs: Vec::new(), ..route(stable, stable, 0) }
+}
+
+/// Ready and available pods by revision.
+fn pods(ready: &[(&str, i32)]) -> BTreeMap<String, Pods> {
+    let of = |ready: i32| Pods { wanted: ready, exist: ready, ready, available: ready, ..Pods::default() };
+    ready.iter().map(|(hash, ready)| ((*hash).to_owned(), of(*ready))).collect()
+}
+
+/// A canary `b` that may have 40% with two of its pods, of five; everything is in force and drained.
+fn want(pods: &BTreeMap<String, Pods>) -> Wanted<'_> {
+    Wanted {
+        anchor: Some("a"),
+        canary: Some("b"),
+        goal: 40,
+        pods_wanted: 2,
+        pods_now: 2,
+        may_raise: true,
+        pods,
+        replicas: 5,
+        stable_lacks: 0,
+        in_force: true,
+        drained: true,
+        owned: false,
+        resting: None,
+    }
+}
+
+/// The same without a canary.
+fn rest(pods: &BTreeMap<String, Pods>) -> Wanted<'_> {
+    Wanted { canary: None, ..want(pods) }
+}
+
+/// What comes next, in words.
+fn told(route: &Route, want: &Wanted<'_>) -> String {
+    match next(route, want) {
+        (Some(Change::Weight(weight)), None) => format!("weight {weight}"),
+        (Some(Change::Restore(weights)), None) => format!("restore {weights:?}"),
+        (Some(Change::Subsets { stable, canary }), None) => format!("subsets {stable} {canary}"),
+        (Some(Change::Unlabel), None) => "unlabel".into(),
+        (Some(Change::Plain), None) => "plain".into(),
+        (Some(Change::ToSubsets), None) => "to subsets".into(),
+        (None, Some((reason, _))) => format!("waits: {reason}"),
+        (None, None) => "nothing".into(),
+        (Some(change), Some(waiting)) => format!("both {change:?} and {waiting:?}"),
+    }
+}
+
+#[test]
+fn an_owned_route_begins_at_the_plain_host() {
+    let (five, four, three) = (pods(&[("a", 5), ("b", 5)]), pods(&[("a", 5), ("b", 4)]), pods(&[("a", 5), ("b", 3)]));
+    let none = pods(&[("b", 5)]);
+    let is = |pods: &BTreeMap<String, Pods>, route: &Route, anchor: Option<&str>, in_force: bool| {
+        told(route, &Wanted { owned: true, anchor, in_force, ..want(pods) })
+    };
+    // Without the VirtualService.
+    assert_eq!(is(&five, &Route { has_rule: false, ..missing("a") }, Some("a"), true), "plain");
+    assert_eq!(is(&none, &missing("a"), Some("b"), true), "plain");
+    assert_eq!(is(&five, &missing("a"), Some("a"), true), "to subsets");
+    assert_eq!(is(&five, &missing("a"), Some("b"), true), "subsets b b");
+    assert_eq!(is(&four, &missing("a"), Some("b"), true), "subsets b b");
+    assert_eq!(is(&three, &missing("a"), Some("b"), true), "to subsets");
+    assert_eq!(is(&five, &missing("a"), None, true), "to subsets");
+    // At the plain host, with and without subsets.
+    let plain = |stable: &str| Route { is_plain: true, ..route(stable, stable, 0) };
+    assert_eq!(is(&five, &plain("-"), None, true), "nothing");
+    assert_eq!(is(&five, &plain("-"), Some("a"), true), "subsets a a");
+    assert_eq!(is(&five, &plain("b"), Some("a"), true), "subsets a a");
+    assert_eq!(is(&five, &plain("a"), Some("a"), false), "waits: RouteSettling");
+    assert_eq!(is(&five, &plain("a"), Some("a"), true), "to subsets");
+    // A route in Git is never created.
+    assert_eq!(told(&missing("a"), &want(&five)), "nothing");
+}
+
+#[test]
+fn weight_goes_down_at_once() {
+    let (ready, one) = (pods(&[("a", 5), ("b", 2)]), pods(&[("a", 5), ("b", 1)]));
+    let (dead, alone, gone) = (pods(&[("a", 5), ("b", 0)]), pods(&[("a", 0), ("b", 2)]), pods(&[]));
+    let at = |weight| route("a", "b", weight);
+    let soon = |pods| Wanted { in_force: false, ..want(pods) };
+    assert_eq!(told(&at(41), &soon(&ready)), "weight 40");
+    assert_eq!(told(&at(40), &soon(&ready)), "nothing");
+    assert_eq!(told(&at(40), &soon(&one)), "weight 20");
+    assert_eq!(told(&at(40), &soon(&dead)), "weight 0");
+    assert_eq!(told(&at(1), &soon(&dead)), "weight 0");
+    assert_eq!(told(&at(40), &Wanted { canary: None, ..soon(&ready) }), "weight 0");
+    assert_eq!(told(&at(40), &Wanted { canary: Some("c"), ..soon(&ready) }), "weight 0");
+    assert_eq!(told(&at(40), &Wanted { replicas: 0, ..soon(&ready) }), "weight 0");
+    // Pods for a higher weight are on their way: those that there are keep what they carry.
+    assert_eq!(told(&at(40), &Wanted { goal: 80, pods_wanted: 4, ..want(&ready) }), "nothing");
+    assert_eq!(told(&at(60), &Wanted { goal: 80, pods_wanted: 4, pods_now: 3, ..want(&ready) }), "weight 40");
+    assert_eq!(told(&at(60), &Wanted { goal: 40, pods_now: 3, ..want(&ready) }), "weight 40");
+    // Stable has no ready pod: all goes where pods are, once the last change is in force.
+    assert_eq!(told(&at(40), &want(&alone)), "weight 100");
+    assert_eq!(told(&at(40), &soon(&alone)), "waits: RouteSettling");
+    assert_eq!(told(&at(100), &want(&alone)), "nothing");
+    assert_eq!(told(&at(40), &rest(&alone)), "waits: StableNotReady");
+    assert_eq!(told(&at(40), &want(&gone)), "weight 0");
+    assert_eq!(told(&route("-", "b", 40), &want(&alone)), "waits: PodsNotReady");
+    // A subset that holds the anchor is no canary's.
+    assert_eq!(told(&route("a", "a", 40), &soon(&ready)), "waits: RouteSettling");
+    assert_eq!(told(&route("c", "a", 40), &soon(&pods(&[("a", 5), ("c", 5)]))), "waits: RouteSettling");
+}
+
+#[test]
+fn a_shrunk_stable_gets_what_it_carries() {
+    let ready = pods(&[("a", 2), ("b", 5)]);
+    let aborted = |stable_lacks, pods| Wanted { stable_lacks, ..rest(pods) };
+    assert_eq!(told(&route("a", "b", 100), &aborted(60, &ready)), "weight 60");
+    assert_eq!(told(&route("a", "b", 60), &aborted(60, &ready)), "waits: StableNotReady");
+    assert_eq!(told(&route("a", "b", 40), &aborted(60, &ready)), "waits: StableNotReady");
+    assert_eq!(told(&route("a", "b", 40), &aborted(0, &ready)), "weight 0");
+    assert_eq!(told(&route("a", "b", 0), &aborted(60, &ready)), "subsets a a");
+    // The canary keeps no more than its own pods carry.
+    let mut few = pods(&[("a", 2), ("b", 2)]);
+    few.get_mut("b").unwrap().wanted = 5;
+    assert_eq!(told(&route("a", "b", 100), &aborted(60, &few)), "weight 40");
+    assert_eq!(told(&route("a", "b", 40), &Wanted { stable_lacks: 40, ..want(&ready) }), "nothing");
+}
+
+#[test]
+fn the_stable_subset_holds_what_serves() {
+    let five = pods(&[("a", 5), ("b", 5), ("c", 5)]);
+    let ready = |a, c| pods(&[("a", a), ("c", c)]);
+    assert_eq!(told(&route("c", "c", 0), &rest(&five)), "subsets a a");
+    assert_eq!(told(&route("c", "c", 0), &Wanted { in_force: false, ..rest(&five) }), "waits: RouteSettling");
+    assert_eq!(told(&route("-", "-", 0), &Wanted { in_force: false, ..rest(&five) }), "subsets a a");
+    assert_eq!(told(&route("c", "c", 0), &rest(&ready(4, 5))), "subsets a a");
+    assert_eq!(told(&route("c", "c", 0), &rest(&ready(3, 5))), "waits: PodsNotReady");
+    assert_eq!(told(&route("c", "c", 0), &rest(&ready(3, 0))), "subsets a a");
+    assert_eq!(told(&route("c", "c", 0), &rest(&ready(0, 0))), "waits: PodsNotReady");
+    // The canary subset is left to a canary, and to requests that are not finished.
+    assert_eq!(told(&route("c", "b", 20), &want(&five)), "subsets a b");
+    assert_eq!(told(&route("c", "b", 0), &Wanted { drained: false, ..rest(&five) }), "subsets a b");
+    assert_eq!(told(&route("c", "b", 0), &rest(&five)), "subsets a a");
+    assert_eq!(told(&route("c", "c", 0), &Wanted { anchor: None, ..rest(&five) }), "nothing");
+}
+
+#[test]
+fn the_canary_subset_moves_at_zero() {
+    let ready = pods(&[("a", 5), ("b", 2), ("c", 2)]);
+    let one = pods(&[("a", 5), ("b", 1)]);
+    let resting = || route("a", "a", 0);
+    assert_eq!(told(&resting(), &want(&ready)), "subsets a b");
+    assert_eq!(told(&resting(), &Wanted { in_force: false, ..want(&ready) }), "waits: RouteSettling");
+    assert_eq!(told(&route("a", "-", 0), &Wanted { in_force: false, ..want(&ready) }), "subsets a b");
+    assert_eq!(told(&resting(), &want(&one)), "nothing");
+    assert_eq!(told(&resting(), &Wanted { may_raise: false, ..want(&ready) }), "nothing");
+    assert_eq!(told(&resting(), &Wanted { goal: 0, ..want(&ready) }), "nothing");
+    assert_eq!(told(&resting(), &Wanted { pods_wanted: 0, ..want(&ready) }), "nothing");
+    assert_eq!(told(&resting(), &Wanted { pods_wanted: 0, goal: 0, ..want(&ready) }), "nothing");
+    // The canary before has to be drained.
+    assert_eq!(told(&route("a", "c", 0), &Wanted { drained: false, ..want(&ready) }), "waits: Draining");
+    assert_eq!(told(&route("a", "c", 0), &want(&ready)), "subsets a b");
+    assert_eq!(told(&route("a", "b", 0), &rest(&ready)), "subsets a a");
+    // Both subsets hold the anchor and the weights are not back yet: they wait until the proxies know.
+    assert_eq!(told(&route("a", "a", 40), &Wanted { in_force: false, ..want(&ready) }), "waits: RouteSettling");
+    assert_eq!(told(&route("a", "a", 40), &want(&ready)), "weight 0");
+    assert_eq!(told(&route("a", "-", 40), &Wanted { in_force: false, ..want(&ready) }), "weight 0");
+}
+
+#[test]
+fn weight_goes_up_after_pods() {
+    let (ready, one) = (pods(&[("a", 5), ("b", 2)]), pods(&[("a", 5), ("b", 1)]));
+    assert_eq!(told(&route("a", "b", 0), &want(&ready)), "weight 40");
+    assert_eq!(told(&route("a", "b", 20), &want(&ready)), "weight 40");
+    assert_eq!(told(&route("a", "b", 20), &Wanted { in_force: false, ..want(&ready) }), "waits: RouteSettling");
+    assert_eq!(told(&route("a", "b", 20), &Wanted { may_raise: false, ..want(&ready) }), "nothing");
+    assert_eq!(told(&route("a", "b", 20), &want(&one)), "nothing");
+    assert_eq!(told(&route("a", "b", 0), &Wanted { pods_wanted: 0, ..want(&ready) }), "nothing");
+    assert_eq!(told(&route("a", "b", 0), &Wanted { goal: 0, ..want(&ready) }), "nothing");
+    assert_eq!(told(&route("a", "b", 100), &Wanted { goal: 100, ..want(&ready) }), "nothing");
+}
+
+#[test]
+fn at_rest_the_weights_are_what_they_were() {
+    let ready = pods(&[("a", 5), ("c", 5)]);
+    let resting = BTreeMap::from([("checkout/0".to_owned(), 10)]);
+    let is = |in_force| Wanted { resting: Some(&resting), in_force, ..rest(&ready) };
+    assert_eq!(told(&route("a", "a", 40), &is(true)), r#"restore {"checkout/0": 10}"#);
+    assert_eq!(told(&route("a", "a", 40), &is(false)), "waits: RouteSettling");
+    assert_eq!(told(&route("a", "a", 10), &is(true)), "nothing");
+    let owned = |in_force| Wanted { owned: true, in_force, ..rest(&ready) };
+    assert_eq!(told(&route("a", "a", 40), &owned(true)), "weight 0");
+    assert_eq!(told(&route("a", "a", 40), &owned(false)), "waits: RouteSettling");
+    assert_eq!(told(&route("a", "a", 0), &owned(true)), "nothing");
+    // What somebody else holds in Git is not known before a rollout.
+    assert_eq!(told(&route("a", "a", 40), &rest(&ready)), "nothing");
+}

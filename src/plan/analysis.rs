@@ -324,6 +324,42 @@ mod tests {
     }
 
     #[test]
+    fn every_answer_but_no_data_and_errors_counts() {
+        let scalar = |number| Ok(Sample::Scalar(number));
+        let both = Metric { failure: Some("result[0] < 0.5".into()), inconclusive_limit: 1, ..metric() };
+        check(&both, &[vector(0.7), vector(1.0), vector(1.0)], Verdict::Pass, &[]);
+        let alone = Metric { success: Some("result >= 0.95".into()), ..metric() };
+        check(&alone, &[scalar(1.0), scalar(1.0), scalar(1.0)], Verdict::Pass, &[]);
+        check(&alone, &[scalar(f64::NAN)], Verdict::Running, &["NoData"]);
+    }
+
+    #[test]
+    fn what_has_a_verdict_is_not_asked_again() {
+        let now = Timestamp::UNIX_EPOCH;
+        let metrics = [Metric { count: Some(1), ..metric() }, Metric { name: "latency".into(), ..metric() }];
+        let asked = |analysis: &AnalysisStatus, now| {
+            due(analysis, &metrics, "r", now)
+                .0
+                .iter()
+                .filter_map(|query| query.id.split('/').nth(3))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let analysis = begin(AnalysisKind::Step, Some(1), now);
+        assert_eq!(asked(&analysis, now), ["success-rate", "latency"]);
+        let answers: Vec<Measurement> = due(&analysis, &metrics, "r", now)
+            .0
+            .into_iter()
+            .map(|query| Measurement { id: query.id, started_at: now, finished_at: now, outcome: vector(1.0) })
+            .collect();
+        let mut analysis = record(analysis, &metrics, &answers, "r");
+        let next = later(now, SignedDuration::from_secs(10));
+        assert_eq!(asked(&analysis, next), ["latency"]);
+        analysis.verdict = Verdict::Fail;
+        assert_eq!(asked(&analysis, next), Vec::<String>::new());
+    }
+
+    #[test]
     fn an_answer_from_before_does_not_count() {
         let now = Timestamp::from_second(100).unwrap();
         let analysis = begin(AnalysisKind::Step, Some(1), now);

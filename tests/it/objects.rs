@@ -145,3 +145,36 @@ fn a_newer_version_has_the_same_routes_or_not() {
     let newer: VirtualService = serde_json::from_value(known).unwrap();
     assert!(!objects::has_same_routes(&newer, std::slice::from_ref(&edit), &observed, "payments"), "another name");
 }
+
+#[test]
+fn routes_and_services_move_traffic() {
+    let (name, version) = (|| "checkout".to_owned(), || "1".to_owned());
+    let moving = [
+        Action::WriteVirtualService { name: name(), version: None, split: None },
+        Action::WriteDestinationRule {
+            name: name(),
+            version: None,
+            host: name(),
+            export_to: Vec::new(),
+            stable: name(),
+            canary: name(),
+        },
+        Action::EditVirtualService { name: name(), version: version(), edits: Vec::new() },
+        Action::EditDestinationRule { name: name(), version: version(), edits: Vec::new() },
+        Action::CreateService { name: name(), ports: Vec::new() },
+        Action::EditService { name: name(), version: version(), hash: None },
+    ];
+    let staying = [
+        Action::SetReplicas { replicas: 1 },
+        Action::AddFinalizer,
+        Action::RemoveFinalizer,
+        Action::CreateReplicaSet { name: name(), hash: name(), replicas: 1, revision: 1 },
+        Action::ScaleReplicaSet { name: name(), generation: 1, number: 1, replicas: 1, revision: None },
+        Action::DeleteReplicaSet { name: name(), version: version() },
+        Action::EvictPod { name: name(), uid: name() },
+        Action::OwnAction { name: name(), version: version() },
+        Action::DeleteAction { name: name(), uid: name() },
+    ];
+    assert_eq!(moving.iter().find(|action| !action.is_route()), None);
+    assert_eq!(staying.iter().find(|action| action.is_route()), None);
+}

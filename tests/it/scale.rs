@@ -1,7 +1,7 @@
 //! Replica arithmetic in whole situations, as users of other controllers know it: tables of steps and pods.
 
 use serde_json::{Value, json};
-use serin::api::status::OutcomeKind;
+use serin::api::status::{Draining, OutcomeKind};
 use serin::plan::observed::EvictionRefused;
 
 use crate::support::world::{World, hash, owned, spec, template};
@@ -230,4 +230,70 @@ fn a_deletion_ends_a_restart() {
     let before = world.pods();
     world.pass_time(20);
     assert_eq!(world.pods(), before);
+}
+
+/// A world at rest with a ReplicaSet of another revision, pods wanted and there, and since when it drains on record.
+fn with_another(wanted: i32, exist: i32, since: Option<i64>) -> World {
+    let mut world = at_rest(4, &json!([{"setWeight": 50}]), &json!({}));
+    let mut other = serde_json::to_value(&world.observed.replica_sets[0]).unwrap();
+    other["metadata"]["name"] = json!("checkout-other");
+    other["metadata"]["labels"]["serin.dev/revision-hash"] = json!("other");
+    other["spec"]["replicas"] = json!(wanted);
+    other["status"] = json!({"replicas": exist, "readyReplicas": exist, "availableReplicas": exist});
+    world.observed.replica_sets.push(serde_json::from_value(other).unwrap());
+    let since = since.map(|ago| world.now.checked_sub(jiff::SignedDuration::from_secs(ago)).unwrap());
+    let draining = Draining { hash: "other".into(), reason: OutcomeKind::Superseded, since };
+    world.observed.rollout.status.draining.extend(since.map(|_| draining));
+    world
+}
+
+#[test]
+fn what_drains_is_remembered() {
+    let remembered = |world: &World| world.plan().status.draining.iter().map(|one| one.since).collect::<Vec<_>>();
+    // Somebody scaled another revision up; one whose last pods are going is nobody's matter.
+    let unknown = with_another(1, 0, None);
+    assert_eq!(remembered(&unknown), [Some(unknown.now)]);
+    assert_eq!(remembered(&with_another(0, 1, None)), []);
+    // It is remembered until its pods are gone.
+    for (wanted, exist, is_kept) in [(1, 0, true), (0, 1, true), (1, 1, true), (0, 0, false)] {
+        assert_eq!(remembered(&with_another(wanted, exist, Some(3))).len(), usize::from(is_kept), "{wanted} {exist}");
+    }
+    // Whatever may send it a request keeps it from draining.
+    let since = |route: &dyn Fn(&mut World)| {
+        let mut world = with_another(1, 1, Some(3));
+        route(&mut world);
+        remembered(&world)[0].is_some()
+    };
+    let rule = |world: &mut World, stable: Option<&str>, canary: Option<&str>| {
+        let mut rule = serde_json::to_value(&world.observed.destination_rules[0]).unwrap();
+        for (subset, hash) in rule["spec"]["subsets"].as_array_mut().unwrap().iter_mut().zip([stable, canary]) {
+            subset["labels"] = hash.map_or(json!({}), |hash| json!({"serin.dev/revision-hash": hash}));
+        }
+        world.observed.destination_rules[0] = serde_json::from_value(rule).unwrap();
+    };
+    let weight = |world: &mut World, weight: i32| {
+        let mut service = serde_json::to_value(&world.observed.virtual_services[0]).unwrap();
+        let route = &mut service["spec"]["http"][0]["route"];
+        route[0]["weight"] = json!(100 - weight);
+        route[1]["weight"] = json!(weight);
+        world.observed.virtual_services[0] = serde_json::from_value(service).unwrap();
+    };
+    let stable = hash("checkout:1");
+    assert!(since(&|_| {}));
+    assert!(!since(&|world| world.observed.virtual_services.clear()), "without a route the Service selects every pod");
+    assert!(!since(&|world| rule(world, None, Some(&stable))), "a subset without its label selects every pod");
+    assert!(!since(&|world| rule(world, Some("other"), Some(&stable))));
+    assert!(since(&|world| rule(world, Some(&stable), None)), "no weight, no pods");
+    assert!(since(&|world| rule(world, Some(&stable), Some("other"))));
+    let canary_gets = |hash: Option<&'static str>, replicas: i32| {
+        let stable = stable.clone();
+        move |world: &mut World| {
+            rule(world, Some(&stable), hash);
+            weight(world, 10);
+            world.edit(|spec| spec["replicas"] = json!(replicas));
+        }
+    };
+    assert!(!since(&canary_gets(None, 4)));
+    assert!(!since(&canary_gets(Some("other"), 4)));
+    assert!(since(&canary_gets(Some("other"), 0)), "who wants no pods wants no traffic");
 }

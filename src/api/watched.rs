@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -232,31 +232,64 @@ pub struct ServicePort {
     pub app_protocol: Option<String>,
 }
 
+/// The metadata that a pass reads. `managedFields`, the largest part of most objects, are skipped and never built.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Slim {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    generation: Option<i64>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    owner_references: Option<Vec<OwnerReference>>,
+    finalizers: Option<Vec<String>>,
+}
+
+impl From<Slim> for ObjectMeta {
+    fn from(slim: Slim) -> Self {
+        Self {
+            name: slim.name,
+            namespace: slim.namespace,
+            uid: slim.uid,
+            resource_version: slim.resource_version,
+            generation: slim.generation,
+            creation_timestamp: slim.creation_timestamp,
+            deletion_timestamp: slim.deletion_timestamp,
+            labels: slim.labels,
+            annotations: slim.annotations,
+            owner_references: slim.owner_references,
+            finalizers: slim.finalizers,
+            ..Self::default()
+        }
+    }
+}
+
 /// Reads the metadata of an object that people write: all but `managedFields` and what `kubectl apply` remembers.
 fn users<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let mut metadata = ObjectMeta::deserialize(deserializer)?;
-    metadata.managed_fields = None;
+    let mut metadata = Slim::deserialize(deserializer)?;
     if let Some(annotations) = &mut metadata.annotations {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
-    Ok(metadata)
+    Ok(metadata.into())
 }
 
 /// Reads the metadata of a child: of its labels and annotations Serin's own.
 fn children<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let mut metadata = ObjectMeta::deserialize(deserializer)?;
-    metadata.managed_fields = None;
+    let mut metadata = Slim::deserialize(deserializer)?;
     for map in [&mut metadata.labels, &mut metadata.annotations].into_iter().flatten() {
         map.retain(|key, _| key.starts_with(names::GROUP));
     }
-    Ok(metadata)
+    Ok(metadata.into())
 }
 
 /// Reads the metadata of an object that Serin finds by its name: neither labels nor annotations.
 fn bare<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let mut metadata = ObjectMeta::deserialize(deserializer)?;
-    (metadata.managed_fields, metadata.labels, metadata.annotations) = (None, None, None);
-    Ok(metadata)
+    let slim = Slim::deserialize(deserializer)?;
+    Ok(Slim { labels: None, annotations: None, ..slim }.into())
 }
 
 /// The same, but of `managedFields` the last foreign writer of the spec stays, and Serin's own entry while the routes are

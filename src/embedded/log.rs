@@ -127,8 +127,17 @@ impl Log {
     /// Tells everybody who follows.
     pub fn announce(&mut self, change: Change) {
         let arrives = self.arrives(change.plural);
+        let mut known: Vec<(Selection, Option<Bytes>)> = Vec::new();
         self.watchers.retain(|watcher| {
-            let line = event(&change, watcher.plural, &watcher.selection);
+            if watcher.plural != change.plural {
+                return !watcher.sender.is_closed();
+            }
+            // Most watchers of a kind select the same.
+            let at = known.iter().position(|(selection, _)| *selection == watcher.selection).unwrap_or_else(|| {
+                known.push((watcher.selection.clone(), event(&change, watcher.plural, &watcher.selection)));
+                known.len() - 1
+            });
+            let line = known.get(at).and_then(|(_, line)| line.clone());
             line.is_none_or(|line| watcher.sender.try_send((arrives, line)).is_ok()) && !watcher.sender.is_closed()
         });
         let change = Arc::new(change);

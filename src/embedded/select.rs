@@ -9,7 +9,7 @@ use super::refusal::Refusal;
 use super::store::key_of;
 
 /// Which objects a list or a watch is about.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// The one namespace; none for all.
     pub namespace: Option<String>,

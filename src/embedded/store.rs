@@ -322,12 +322,9 @@ fn with_status(kind: &Kind, status: Value, before: &Value) -> Value {
     written["status"] = status;
     tidy(kind, &mut written);
     schema::fill_in(kind.plural, &mut written);
-    let mut object = before.clone();
-    if let (Some(fields), Some(written)) = (object.as_object_mut(), written.as_object_mut()) {
-        fields.remove("status");
-        fields.extend(written.remove_entry("status"));
-    }
-    object
+    let kept = fields(before).filter(|(key, _)| *key != "status").map(|(key, value)| (key.clone(), value.clone()));
+    let status = written.as_object_mut().and_then(|written| written.remove_entry("status"));
+    Value::Object(kept.chain(status).collect())
 }
 
 /// A replacement with what it cannot change.

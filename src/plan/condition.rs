@@ -3,7 +3,8 @@
 //! `result` is a number for a PromQL scalar and a list of numbers for a vector. An answer of several series needs a
 //! condition that speaks of them all, by a macro such as `all` or `exists` or by `size`; one that only indexes is refused.
 
-use std::sync::LazyLock;
+use std::collections::BTreeMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use cel::common::ast::{Expr, IdedExpr};
 use cel::{Context, Program, Value};
@@ -23,8 +24,27 @@ static FUNCTIONS: LazyLock<Context<'static, 'static>> = LazyLock::new(|| {
 /// What a condition says of an answer.
 pub type Answer = Result<bool, String>;
 
+/// Conditions whose faults are remembered.
+const REMEMBERED: usize = 1_000;
+
+/// What is wrong with the conditions that were read last: to read one takes as long as half a plan.
+static FAULTS: Mutex<BTreeMap<String, Option<String>>> = Mutex::new(BTreeMap::new());
+
 /// Says what is wrong with a condition, or nothing.
 pub fn fault(condition: &str) -> Option<String> {
+    let mut known = FAULTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(fault) = known.get(condition) {
+        return fault.clone();
+    }
+    if known.len() >= REMEMBERED {
+        known.clear();
+    }
+    let fault = read(condition);
+    known.insert(condition.to_owned(), fault.clone());
+    fault
+}
+
+fn read(condition: &str) -> Option<String> {
     match Program::compile(condition) {
         Err(error) => Some(format!("is not CEL: {}", one_line(&error.to_string()))),
         Ok(program) => {

@@ -354,34 +354,30 @@ fn unreadable(spec: &Value) -> Strategy {
 pub fn refused(root: &str, spec: &Value, table: &[Refused]) -> Vec<Fault> {
     let mut faults = Vec::new();
     for refused in table {
-        for (path, object) in objects_at(root, spec, refused.path) {
-            for (field, advice) in refused.fields {
-                if object.get(field).is_some_and(|value| !value.is_null()) {
-                    faults.push(Fault::new(format!("{path}.{field}"), *advice));
-                }
-            }
-        }
+        refused_at(spec, refused.path, refused.fields, &|| root.to_owned(), &mut faults);
     }
     faults
 }
 
-/// Every object at a path with `[]` for all elements of a list, each with its own path.
-fn objects_at<'a>(root: &str, spec: &'a Value, path: &str) -> Vec<(String, &'a Value)> {
-    let mut here = vec![(root.to_owned(), spec)];
-    for part in path.split('.').filter(|part| !part.is_empty()) {
-        let (name, list) = part.strip_suffix("[]").map_or((part, false), |name| (name, true));
-        here = here
-            .into_iter()
-            .filter_map(|(path, object)| Some((format!("{path}.{name}"), object.get(name)?)))
-            .flat_map(|(path, value)| match value.as_array().filter(|_| list) {
-                Some(items) => {
-                    items.iter().enumerate().map(|(index, item)| (format!("{path}[{index}]"), item)).collect()
-                }
-                None => vec![(path, value)],
-            })
-            .collect();
+/// The refused fields of every object at a path with `[]` for all elements of a list. The place is told for faults alone:
+/// every pass looks at all of them.
+fn refused_at(value: &Value, path: &str, fields: &[(&str, &str)], place: &dyn Fn() -> String, faults: &mut Vec<Fault>) {
+    if path.is_empty() {
+        let given = fields.iter().filter(|(field, _)| value.get(field).is_some_and(|value| !value.is_null()));
+        faults.extend(given.map(|(field, advice)| Fault::new(format!("{}.{field}", place()), *advice)));
+        return;
     }
-    here
+    let (part, rest) = path.split_once('.').unwrap_or((path, ""));
+    let (name, is_list) = part.strip_suffix("[]").map_or((part, false), |name| (name, true));
+    let Some(inner) = value.get(name) else { return };
+    match inner.as_array().filter(|_| is_list) {
+        Some(items) => {
+            for (index, item) in items.iter().enumerate() {
+                refused_at(item, rest, fields, &|| format!("{}.{name}[{index}]", place()), faults);
+            }
+        }
+        None => refused_at(inner, rest, fields, &|| format!("{}.{name}", place()), faults),
+    }
 }
 
 fn check_template(spec: &RolloutSpec, faults: &mut Vec<Fault>) {

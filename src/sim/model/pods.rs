@@ -125,9 +125,10 @@ impl Model {
         let had = self.ready_since(&wanted, began);
         // Each pod that is ready for the first time is progress.
         let patience = deadline * u32::try_from(needs).unwrap_or(u32::MAX) + LATE;
-        // Nothing begins without a route.
+        // Nothing begins without a route, nor before it can be put on record.
         self.note_open();
         let began = if self.is_routed() { began.max(self.open_at) } else { began };
+        let began = self.status_refused_at.map_or(began, |refused| began.max(refused));
         if began.elapsed() > patience && had < needs {
             let seconds = began.elapsed().as_secs();
             let message = format!("{wanted} has had {had} of {needs} pods for {seconds} s and is not aborted");

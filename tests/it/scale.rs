@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use serin::api::status::{Draining, OutcomeKind};
+use serin::plan::action::Action;
 use serin::plan::observed::EvictionRefused;
 
 use crate::support::world::{World, hash, owned, spec, template};
@@ -296,4 +297,43 @@ fn what_drains_is_remembered() {
     assert!(!since(&canary_gets(None, 4)));
     assert!(!since(&canary_gets(Some("other"), 4)));
     assert!(since(&canary_gets(Some("other"), 0)), "who wants no pods wants no traffic");
+}
+
+#[test]
+fn what_is_drained_loses_its_pods_once() {
+    let told = |world: &World| world.plan().actions.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(told(&with_another(2, 2, Some(100))), ["scale ReplicaSet checkout-other to 0"]);
+    assert_eq!(told(&with_another(2, 2, Some(3))), Vec::<String>::new());
+    assert_eq!(told(&with_another(0, 2, Some(100))), Vec::<String>::new());
+    // What a subset selects keeps its pods.
+    let mut world = with_another(2, 2, Some(100));
+    let mut rule = serde_json::to_value(&world.observed.destination_rules[0]).unwrap();
+    rule["spec"]["subsets"][1]["labels"] = json!({"serin.dev/revision-hash": "other"});
+    world.observed.destination_rules[0] = serde_json::from_value(rule).unwrap();
+    assert!(!told(&world).iter().any(|action| action.starts_with("scale")));
+}
+
+#[test]
+fn sets_beyond_the_history_go_when_their_pods_are_gone() {
+    let goes = |wanted: i32, exist: i32| {
+        let mut world = with_another(wanted, exist, None);
+        world.edit(|spec| spec["revisionHistoryLimit"] = json!(0));
+        let actions = world.plan().actions;
+        actions.iter().any(|action| matches!(action, Action::DeleteReplicaSet { name, .. } if name == "checkout-other"))
+    };
+    assert!(goes(0, 0));
+    assert!(!goes(0, 1));
+    assert!(!goes(1, 0));
+}
+
+#[test]
+fn only_the_template_s_revision_is_created() {
+    let mut world = at_rest(4, &json!([{"setWeight": 50}, {"pause": {}}]), &json!({}));
+    commit(&mut world, "checkout:2");
+    world.pass_time(20);
+    // Somebody deletes stable's ReplicaSet: what its template was is not known any more.
+    let stable = format!("checkout-{}", hash("checkout:1"));
+    world.observed.replica_sets.retain(|set| set.metadata.name.as_ref() != Some(&stable));
+    let created = world.plan().actions.into_iter().find(|action| matches!(action, Action::CreateReplicaSet { .. }));
+    assert_eq!(created, None);
 }

@@ -324,6 +324,7 @@ impl World {
         self.watches_pods = plan.watches_pods;
         self.log.extend(plan.notes.iter().map(|note| format!("note {}: {}", note.reason, note.message)));
         if plan.is_status_first {
+            self.log.extend((!plan.actions.is_empty()).then(|| "record this first".to_owned()));
             self.write_status(plan);
         }
         for action in &plan.actions {

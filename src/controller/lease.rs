@@ -137,7 +137,7 @@ impl Candidate {
         Ok(seen.own.is_some())
     }
 
-    /// Writes the lease as its holder; none when it has changed, or is gone, since it was read.
+    /// Writes the lease as its holder; none when it has changed since it was read.
     async fn write(&self, lease: Lease) -> kube::Result<Option<Lease>> {
         let next = Lease { spec: Some(self.spec(lease.spec.as_ref())), ..lease };
         unless_overtaken(self.api.replace(&self.name, &PostParams::default(), &next).await)
@@ -174,7 +174,23 @@ impl Candidate {
 fn unless_overtaken(answer: kube::Result<Lease>) -> kube::Result<Option<Lease>> {
     match answer {
         Ok(lease) => Ok(Some(lease)),
-        Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(None),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn only_a_conflict_is_somebody_else_s_lease() {
+        let refused = |code| unless_overtaken(Err(kube::Error::Api(Box::new(Status { code, ..Status::default() }))));
+        assert!(matches!(refused(409), Ok(None)));
+        // The namespace is missing, or the permission: that is told.
+        assert!(refused(404).is_err());
+        assert!(refused(403).is_err());
     }
 }

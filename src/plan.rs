@@ -398,9 +398,9 @@ fn complete(facts: &Facts<'_>, course: Course, actions: Vec<Action>) -> Plan {
 
 /// Whether a canary was in progress that is no longer, and has not become stable.
 fn withdraws_canary(before: &RolloutStatus, course: &Course) -> bool {
-    let canary = before.canary.as_ref().filter(|_| before.aborted.is_none()).map(|canary| canary.hash.as_str());
-    let after = course.canary().map(|canary| canary.hash.as_str());
-    canary.is_some_and(|canary| after != Some(canary) && course.stable() != Some(canary))
+    let hash = |status: &RolloutStatus| status.in_progress().map(|canary| canary.hash.clone());
+    let canary = hash(before);
+    canary.is_some() && hash(&course.status) != canary && course.stable() != canary.as_deref()
 }
 
 impl Plan {

@@ -77,6 +77,13 @@ pub struct RolloutStatus {
     pub conditions: Vec<Condition>,
 }
 
+impl RolloutStatus {
+    /// The canary, while it is in progress: not after an abort.
+    pub fn in_progress(&self) -> Option<&RevisionStatus> {
+        self.canary.as_ref().filter(|_| self.aborted.is_none())
+    }
+}
+
 impl Default for RolloutStatus {
     fn default() -> Self {
         Self {

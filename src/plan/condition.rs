@@ -27,7 +27,8 @@ pub type Answer = Result<bool, String>;
 /// Conditions whose faults are remembered.
 const REMEMBERED: usize = 1_000;
 
-/// What is wrong with the conditions that were read last: to read one takes as long as half a plan.
+/// What is wrong with the conditions that were read last, which is always the same: to read one takes as long as half a
+/// plan.
 static FAULTS: Mutex<BTreeMap<String, Option<String>>> = Mutex::new(BTreeMap::new());
 
 /// Says what is wrong with a condition, or nothing.

@@ -174,7 +174,7 @@ impl Course {
 
     /// The canary, while it is in progress: not after an abort.
     pub fn canary(&self) -> Option<&RevisionStatus> {
-        self.status.canary.as_ref().filter(|_| self.status.aborted.is_none())
+        self.status.in_progress()
     }
 
     /// Hash of stable.

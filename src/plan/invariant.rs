@@ -162,8 +162,7 @@ impl Checks<'_> {
         if stable == canary || is_promoted || self.ready(stable.as_deref()) == 0 || !self.facts.problems.is_empty() {
             return Vec::new();
         }
-        let is_canary =
-            status.aborted.is_none() && status.canary.as_ref().is_some_and(|one| Some(&one.hash) == canary.as_ref());
+        let is_canary = status.in_progress().is_some_and(|one| Some(&one.hash) == canary.as_ref());
         let permitted = if is_canary && !self.facts.is_leaving { self.permitted() } else { 0 };
         let wanted = self.pods_at(permitted);
         let most = carried_at_most(permitted, self.ready(canary.as_deref()), wanted).max(self.stable_lacks());
@@ -285,7 +284,7 @@ impl Checks<'_> {
     /// S6: an abort, a revert and a newer revision move traffic in the pass that decides them, whenever stable has a ready pod.
     fn abort_moves_traffic(&self) -> Option<Violation> {
         let has_stable = self.ready(self.facts.route.stable.as_deref()) > 0 || self.facts.route.stable.is_none();
-        let next = self.plan.status.canary.as_ref().filter(|_| self.plan.status.aborted.is_none());
+        let next = self.plan.status.in_progress();
         let is_next = next.is_some_and(|next| self.facts.route.canary.as_ref() == Some(&next.hash));
         if !self.plan.withdraws_canary
             || !has_stable

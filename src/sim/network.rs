@@ -266,13 +266,14 @@ impl tower::Service<Request<Body>> for Wire {
                 Some(Fault::Late(late)) => {
                     // It is on its way, whether or not somebody still waits for the answer.
                     let carried_out = tokio::spawn(async move {
-                        let sent = Instant::now();
+                        let (sent, path) = (Instant::now(), request.uri().path().to_owned());
+                        let is_patch = request.method() == Method::PATCH;
                         sleep(Duration::from_millis(late)).await;
-                        if request.method() == Method::PATCH {
-                            let mut known = link.faults.late.lock().unwrap_or_else(PoisonError::into_inner);
-                            known.insert(request.uri().path().to_owned(), sent);
+                        let answer = server.call(request).await;
+                        if is_patch && answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+                            link.faults.late.lock().unwrap_or_else(PoisonError::into_inner).insert(path, sent);
                         }
-                        server.call(request).await
+                        answer
                     });
                     return carried_out.await.unwrap_or_else(|error| Err(io::Error::other(error)));
                 }

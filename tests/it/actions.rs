@@ -2,19 +2,13 @@
 
 use serde_json::json;
 
-use crate::support::world::{World, owned, spec, template};
+use crate::support::world::{World, at_rest, commit};
 
 /// A canary at its first pause.
 fn paused() -> World {
-    let mut spec = spec("checkout:1", 4, &owned());
-    let canary = spec["strategy"]["canary"].as_object_mut().unwrap();
-    canary.remove("analysis");
-    canary.insert("steps".into(), json!([{"setWeight": 20}, {"pause": {}}, {"setWeight": 50}, {"pause": {}}]));
-    let mut world = World::new(&spec);
-    world.settle();
-    world.pass_time(20);
-    world.edit(|spec| spec["template"] = template("checkout:2"));
-    world.settle();
+    let steps = json!([{"setWeight": 20}, {"pause": {}}, {"setWeight": 50}, {"pause": {}}]);
+    let mut world = at_rest(4, &steps, &json!({}));
+    commit(&mut world, "checkout:2");
     world.pass_time(20);
     world
 }

@@ -108,6 +108,11 @@ fn set(value: &mut Value, pointer: &str, new: Value) {
     value.pointer_mut(parent).unwrap()[key] = new;
 }
 
+/// The canary's abort, as the status has it.
+fn abort() -> Value {
+    json!({"hash": hash("checkout:2"), "at": "2026-01-01T00:00:00Z", "reason": "", "message": "", "step": 0})
+}
+
 #[test]
 fn s1_weights_sum() {
     at_twenty().writes(80, 20).breaks(&[]);
@@ -143,12 +148,7 @@ fn s3_weight_is_permitted() {
     at_twenty().writes(55, 45).breaks(&[("S3", "45% is above 20%")]);
     at_twenty().planned("/status/currentStepIndex", json!(2)).writes(40, 60).breaks(&[("S3", "60% is above")]);
     at_twenty().planned("/status/currentStepIndex", json!(2)).ready("checkout:2", 2).writes(40, 60).breaks(&[]);
-    at_twenty()
-        .planned(
-            "/status/aborted",
-            json!({"hash": hash("checkout:2"), "at": "2026-01-01T00:00:00Z", "reason": "", "message": "", "step": 0}),
-        )
-        .breaks(&[("S3", "20% is above 0%")]);
+    at_twenty().planned("/status/aborted", abort()).breaks(&[("S3", "20% is above 0%")]);
     at_twenty()
         .seen("/rollout/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"))
         .breaks(&[("S3", "20% is above 0%")]);
@@ -232,10 +232,8 @@ fn s5_stable_changes_by_promotion() {
 
 #[test]
 fn s6_an_abort_moves_traffic() {
-    let aborted =
-        json!({"hash": hash("checkout:2"), "at": "2026-01-01T00:00:00Z", "reason": "", "message": "", "step": 0});
     let withdraws = |scene: Scene| scene.planned("/withdrawsCanary", json!(true));
-    let aborts = |scene: Scene| withdraws(scene).planned("/status/aborted", aborted.clone());
+    let aborts = |scene: Scene| withdraws(scene).planned("/status/aborted", abort());
     aborts(at_twenty()).breaks(&[("S3", "20% is above 0%"), ("S6", "20% stays at a canary that is withdrawn")]);
     aborts(at_twenty())
         .writes(90, 10)
@@ -257,9 +255,7 @@ fn s6_an_abort_moves_traffic() {
 
 #[test]
 fn s7_what_failed_stays_failed() {
-    let failed =
-        json!({"hash": hash("checkout:2"), "at": "2026-01-01T00:00:00Z", "reason": "", "message": "", "step": 0});
-    let aborted = |scene: Scene| scene.seen("/rollout/status/aborted", failed.clone());
+    let aborted = |scene: Scene| scene.seen("/rollout/status/aborted", abort());
     aborted(at_twenty()).breaks(&[("S7", "is tried again, and nobody asked")]);
     let retry = json!({"at": "2026-01-01T00:00:00Z", "by": "alice", "what": "Retry", "why": ""});
     aborted(at_twenty()).planned("/status/decisions", json!([retry])).breaks(&[]);

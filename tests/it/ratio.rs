@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use serin::plan::action::Action;
 use serin::plan::plan;
 
-use crate::support::world::{World, hash, spec, template};
+use crate::support::world::{World, commit, hash, spec};
 
 /// Pods wanted, there, and available.
 type Pods = (i32, i32, i32);
@@ -22,13 +22,12 @@ fn world(replicas: i32, weight: i32, (surge, unavailable): (i32, i32), pods: [Po
     world.settle();
     world.pass_time(20);
     for image in ["checkout:2", "checkout:3"] {
-        world.edit(|spec| spec["template"] = template(image));
-        world.settle();
+        commit(&mut world, image);
     }
     world.edit(|spec| spec["replicas"] = json!(replicas));
     for (image, (wanted, exist, available)) in ["checkout:1", "checkout:2", "checkout:3"].iter().zip(pods) {
         let name = format!("checkout-{}", hash(image));
-        let set = world.observed.replica_sets.iter_mut().find(|one| one.metadata.name.as_ref() == Some(&name)).unwrap();
+        let set = world.replica_set(&name);
         set.spec.replicas = Some(wanted);
         (set.status.replicas, set.status.ready_replicas, set.status.available_replicas) = (exist, available, available);
     }

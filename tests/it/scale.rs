@@ -5,27 +5,7 @@ use serin::api::status::{Draining, OutcomeKind};
 use serin::plan::action::Action;
 use serin::plan::observed::EvictionRefused;
 
-use crate::support::world::{World, hash, owned, spec, template};
-
-/// A Rollout at rest with these steps, without analysis.
-fn at_rest(replicas: i32, steps: &Value, canary: &Value) -> World {
-    let mut spec = spec("checkout:1", replicas, &owned());
-    let own = spec["strategy"]["canary"].as_object_mut().unwrap();
-    own.remove("analysis");
-    own.insert("steps".into(), steps.clone());
-    for (key, value) in canary.as_object().unwrap() {
-        own.insert(key.clone(), value.clone());
-    }
-    let mut world = World::new(&spec);
-    world.settle();
-    world.pass_time(20);
-    world
-}
-
-fn commit(world: &mut World, image: &str) {
-    world.edit(|spec| spec["template"] = template(image));
-    world.settle();
-}
+use crate::support::world::{World, at_rest, commit, hash};
 
 /// Steps with the pods and the weight that the canary has once everything that can happen without people has happened.
 #[test]
@@ -248,6 +228,15 @@ fn with_another(wanted: i32, exist: i32, since: Option<i64>) -> World {
     world
 }
 
+/// Somebody labels the subsets.
+fn label_subsets(world: &mut World, stable: Option<&str>, canary: Option<&str>) {
+    let mut rule = serde_json::to_value(&world.observed.destination_rules[0]).unwrap();
+    for (subset, hash) in rule["spec"]["subsets"].as_array_mut().unwrap().iter_mut().zip([stable, canary]) {
+        subset["labels"] = hash.map_or(json!({}), |hash| json!({"serin.dev/revision-hash": hash}));
+    }
+    world.observed.destination_rules[0] = serde_json::from_value(rule).unwrap();
+}
+
 #[test]
 fn what_drains_is_remembered() {
     let remembered = |world: &World| world.plan().status.draining.iter().map(|one| one.since).collect::<Vec<_>>();
@@ -265,32 +254,18 @@ fn what_drains_is_remembered() {
         route(&mut world);
         remembered(&world)[0].is_some()
     };
-    let rule = |world: &mut World, stable: Option<&str>, canary: Option<&str>| {
-        let mut rule = serde_json::to_value(&world.observed.destination_rules[0]).unwrap();
-        for (subset, hash) in rule["spec"]["subsets"].as_array_mut().unwrap().iter_mut().zip([stable, canary]) {
-            subset["labels"] = hash.map_or(json!({}), |hash| json!({"serin.dev/revision-hash": hash}));
-        }
-        world.observed.destination_rules[0] = serde_json::from_value(rule).unwrap();
-    };
-    let weight = |world: &mut World, weight: i32| {
-        let mut service = serde_json::to_value(&world.observed.virtual_services[0]).unwrap();
-        let route = &mut service["spec"]["http"][0]["route"];
-        route[0]["weight"] = json!(100 - weight);
-        route[1]["weight"] = json!(weight);
-        world.observed.virtual_services[0] = serde_json::from_value(service).unwrap();
-    };
     let stable = hash("checkout:1");
     assert!(since(&|_| {}));
     assert!(!since(&|world| world.observed.virtual_services.clear()), "without a route the Service selects every pod");
-    assert!(!since(&|world| rule(world, None, Some(&stable))), "a subset without its label selects every pod");
-    assert!(!since(&|world| rule(world, Some("other"), Some(&stable))));
-    assert!(since(&|world| rule(world, Some(&stable), None)), "no weight, no pods");
-    assert!(since(&|world| rule(world, Some(&stable), Some("other"))));
+    assert!(!since(&|world| label_subsets(world, None, Some(&stable))), "a subset without its label selects every pod");
+    assert!(!since(&|world| label_subsets(world, Some("other"), Some(&stable))));
+    assert!(since(&|world| label_subsets(world, Some(&stable), None)), "no weight, no pods");
+    assert!(since(&|world| label_subsets(world, Some(&stable), Some("other"))));
     let canary_gets = |hash: Option<&'static str>, replicas: i32| {
         let stable = stable.clone();
         move |world: &mut World| {
-            rule(world, Some(&stable), hash);
-            weight(world, 10);
+            label_subsets(world, Some(&stable), hash);
+            world.write_weight(10);
             world.edit(|spec| spec["replicas"] = json!(replicas));
         }
     };
@@ -307,9 +282,7 @@ fn what_is_drained_loses_its_pods_once() {
     assert_eq!(told(&with_another(0, 2, Some(100))), Vec::<String>::new());
     // What a subset selects keeps its pods.
     let mut world = with_another(2, 2, Some(100));
-    let mut rule = serde_json::to_value(&world.observed.destination_rules[0]).unwrap();
-    rule["spec"]["subsets"][1]["labels"] = json!({"serin.dev/revision-hash": "other"});
-    world.observed.destination_rules[0] = serde_json::from_value(rule).unwrap();
+    label_subsets(&mut world, Some(&hash("checkout:1")), Some("other"));
     assert!(!told(&world).iter().any(|action| action.starts_with("scale")));
 }
 

@@ -90,6 +90,27 @@ pub fn hosts() -> Value {
     json!({"virtualService": {"name": "checkout", "routes": ["primary"]}})
 }
 
+/// A Rollout at rest with these steps, without analysis, and more of its canary strategy.
+pub fn at_rest(replicas: i32, steps: &Value, canary: &Value) -> World {
+    let mut spec = spec("checkout:1", replicas, &owned());
+    let own = spec["strategy"]["canary"].as_object_mut().unwrap();
+    own.remove("analysis");
+    own.insert("steps".into(), steps.clone());
+    for (key, value) in canary.as_object().unwrap() {
+        own.insert(key.clone(), value.clone());
+    }
+    let mut world = World::new(&spec);
+    world.settle();
+    world.pass_time(20);
+    world
+}
+
+/// Git brings an image.
+pub fn commit(world: &mut World, image: &str) {
+    world.edit(|spec| spec["template"] = template(image));
+    world.settle();
+}
+
 fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
@@ -454,7 +475,8 @@ impl World {
         }
     }
 
-    fn replica_set(&mut self, name: &str) -> &mut ReplicaSet {
+    /// The ReplicaSet of this name.
+    pub fn replica_set(&mut self, name: &str) -> &mut ReplicaSet {
         self.observed.replica_sets.iter_mut().find(|one| one.metadata.name.as_deref() == Some(name)).unwrap()
     }
 

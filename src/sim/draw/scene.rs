@@ -28,15 +28,16 @@ impl Draw {
         }
     }
 
-    /// A metric fails while no status can be written.
+    /// A metric fails, or Git goes to another revision, while no status can be written.
     fn status_refused(&mut self, image: &str, at: u64) -> u64 {
         let at = at + self.seconds(5, 60);
         self.event(at, Event::RefuseStatus(200_000));
-        let fails = at + self.seconds(0, 10);
-        self.event(
-            fails,
-            Event::Answers(Rule { image: Some(image.to_owned()), answer: Answer::Bad, ..Rule::default() }),
-        );
+        let ends = at + self.seconds(0, 10);
+        let event = match IMAGES.iter().find(|other| **other != image) {
+            Some(other) if self.chance.bool() => Event::Commit(json!({"template": template(other)})),
+            _ => Event::Answers(Rule { image: Some(image.to_owned()), answer: Answer::Bad, ..Rule::default() }),
+        };
+        self.event(ends, event);
         at + 200_000
     }
 

@@ -18,8 +18,10 @@ impl Model {
     pub fn see_pods(&mut self, kubelet: &Kubelet) {
         let now = Instant::now();
         let stable = self.stable.as_deref();
-        // With no stable pod everything goes to a canary that has some (S2).
-        if stable.is_some_and(|stable| kubelet.ready_of(names::REVISION_HASH, stable) == 0) {
+        // With no stable pod everything goes to a canary that has some (S2). It lacked them until now if it did when last seen.
+        let lacked =
+            |stable: &str| self.ready.get(stable).and_then(|known| known.last()).is_some_and(|(_, ready)| *ready == 0);
+        if stable.is_some_and(|stable| kubelet.ready_of(names::REVISION_HASH, stable) == 0 || lacked(stable)) {
             self.stable_lacked = Some(now);
         }
         let revisions: BTreeSet<String> = self.specs.iter().map(|spec| spec.hash.clone()).collect();
@@ -34,6 +36,7 @@ impl Model {
             self.check_carried();
             self.check_deadline();
             self.check_aborted();
+            self.check_withdrawn();
         }
     }
 
@@ -107,6 +110,23 @@ impl Model {
         if let Some(weight) = self.kept_for_long(&aborted).filter(|_| is_late) {
             let message = format!("{aborted} keeps {weight:.0}% for {} s after its abort", since.elapsed().as_secs());
             self.breaks_for_long("aborted", "S6", message);
+        }
+    }
+
+    /// S6: traffic leaves a canary that Git no longer asks for, even if that cannot be recorded.
+    fn check_withdrawn(&mut self) {
+        let Some(wanted) = self.wanted().map(str::to_owned) else { return };
+        let since = self.specs.iter().rev().take_while(|spec| spec.hash == wanted).last().map(|spec| spec.at);
+        let is_recent = |since: Instant| since.elapsed() <= LATE;
+        if since.is_none_or(is_recent) || self.stable_since.is_some_and(is_recent) || !self.may_move() {
+            return;
+        }
+        let is_other = |revision: &&String| **revision != wanted && self.stable.as_ref() != Some(*revision);
+        let kept = self.assigned.keys().filter(is_other);
+        let kept = kept.filter_map(|revision| Some((revision.clone(), self.kept_for_long(revision)?))).next();
+        if let Some((revision, weight)) = kept {
+            let message = format!("{revision} keeps {weight:.0}%, and Git has asked for another revision for long");
+            self.breaks_for_long("withdrawn", "S6", message);
         }
     }
 

@@ -19,15 +19,15 @@ fn an_action_that_is_on_record_is_not_done_again() {
         let decisions = &world.observed.rollout.status.decisions;
         decisions.iter().filter(|decision| decision.by.starts_with("alice")).count()
     };
-    for others in 0..3 {
+    for (action, others) in [("promote", 0), ("promote", 1), ("promote", 2), ("restart", 0), ("restart", 2)] {
         let mut world = paused();
-        world.act("promote");
+        world.act(action);
         (0..others).for_each(|_| world.act("pause"));
         // The status is written, the answer is lost.
         world.crash_after(1);
-        assert_eq!(decided(&world), 1 + others, "{others} others");
+        assert_eq!(decided(&world), 1 + others, "{action} and {others} others");
         world.settle();
-        assert_eq!(decided(&world), 1 + others, "{others} others");
-        assert!(world.observed.rollout.status.handled_actions.is_empty(), "{others} others");
+        assert_eq!(decided(&world), 1 + others, "{action} and {others} others");
+        assert!(world.observed.rollout.status.handled_actions.is_empty(), "{action} and {others} others");
     }
 }

@@ -9,6 +9,7 @@ mod generated;
 mod golden;
 mod invariant;
 mod law;
+mod leaving;
 mod objects;
 mod ratio;
 mod scale;

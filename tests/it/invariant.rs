@@ -60,8 +60,12 @@ impl Scene {
 
     /// The plan writes the weights of a route in place.
     fn edits(self, stable: i32, canary: i32) -> Self {
+        self.edits_of("checkout", stable, canary)
+    }
+
+    fn edits_of(self, name: &str, stable: i32, canary: i32) -> Self {
         let edit = json!({"protocol": "http", "at": 0, "route": "primary", "stable_at": 0, "canary_at": 1, "split": {"stable": stable, "canary": canary}});
-        self.acts(&json!({"EditVirtualService": {"name": "checkout", "version": "1", "edits": [edit]}}))
+        self.acts(&json!({"EditVirtualService": {"name": name, "version": "1", "edits": [edit]}}))
     }
 
     /// The plan scales a revision.
@@ -121,6 +125,7 @@ fn s1_weights_sum() {
     at_twenty().writes(-1, 101).breaks(&[("S1", "-1+101 is not 100"), ("S3", "101% is above")]);
     let in_place = || scene(&in_place(), &steps(&json!([{"setWeight": 20}, {"pause": {}}])), 20);
     in_place().edits(72, 18).breaks(&[]);
+    in_place().edits(72, 18).edits_of("other", 0, 90).breaks(&[]);
     in_place().edits(80, 18).breaks(&[("S1", "80+18 is not 90")]);
 }
 

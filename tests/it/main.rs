@@ -4,6 +4,7 @@
 
 mod actions;
 mod conformance;
+mod contested;
 mod examples;
 mod generated;
 mod golden;

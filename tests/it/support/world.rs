@@ -429,9 +429,11 @@ impl World {
                 self.observed.destination_rules.push(from(body));
             }
             Action::EditVirtualService { version: known, edits, .. } => {
-                let body = serde_json::to_value(&self.observed.virtual_services[0]).unwrap();
-                let next = written_by_serin(patched(body, objects::weight_patch(known, edits)));
-                self.observed.virtual_services[0] = from(next);
+                let namespace = &self.observed.rollout.metadata.namespace;
+                let mut own = self.observed.virtual_services.iter_mut();
+                let own = own.find(|one| one.metadata.namespace == *namespace).unwrap();
+                let body = serde_json::to_value(&*own).unwrap();
+                *own = from(written_by_serin(patched(body, objects::weight_patch(known, edits))));
             }
             Action::EditDestinationRule { version: known, edits, .. } => {
                 let body = serde_json::to_value(&self.observed.destination_rules[0]).unwrap();

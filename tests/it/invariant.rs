@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use serin::plan::violations;
 
-use crate::support::world::{World, hash, in_place, owned, spec};
+use crate::support::world::{World, hash, hosts, in_place, owned, spec};
 
 /// A snapshot and its plan as JSON, to be tampered with.
 struct Scene {
@@ -33,6 +33,16 @@ fn scene(istio: &Value, canary: &Value, seconds: i64) -> Scene {
 /// At 20% of four pods, one of which is the canary's, paused.
 fn at_twenty() -> Scene {
     scene(&owned(), &steps(&json!([{"setWeight": 20}, {"pause": {}}, {"setWeight": 60}])), 20)
+}
+
+fn in_place_at_twenty() -> Scene {
+    scene(&in_place(), &steps(&json!([{"setWeight": 20}, {"pause": {}}])), 20)
+}
+
+fn between_services_at_twenty() -> Scene {
+    let mut canary = steps(&json!([{"setWeight": 20}, {"pause": {}}]));
+    json_patch::merge(&mut canary, &json!({"stableService": "checkout-stable", "canaryService": "checkout-canary"}));
+    scene(&hosts(), &canary, 20)
 }
 
 fn steps(steps: &Value) -> Value {
@@ -72,6 +82,17 @@ impl Scene {
     fn scales(self, image: &str, replicas: i32) -> Self {
         let name = format!("checkout-{}", hash(image));
         self.acts(&json!({"ScaleReplicaSet": {"name": name, "generation": 0, "number": 0, "replicas": replicas, "revision": null}}))
+    }
+
+    /// The plan moves one side of a route in place.
+    fn moves_side(self, name: &str, image: &str) -> Self {
+        let edit = json!({"at": 1, "name": name, "has_labels": true, "hash": hash(image)});
+        self.acts(&json!({"EditDestinationRule": {"name": "checkout", "version": "1", "edits": [edit]}}))
+    }
+
+    /// The plan moves one of two Services.
+    fn moves_service(self, name: &str, image: &str) -> Self {
+        self.acts(&json!({"EditService": {"name": name, "version": "1", "hash": hash(image)}}))
     }
 
     /// The plan moves the subsets.
@@ -123,10 +144,9 @@ fn s1_weights_sum() {
     at_twenty().writes(70, 20).breaks(&[("S1", "70+20 is not 100")]);
     at_twenty().writes(101, -1).breaks(&[("S1", "101+-1 is not 100")]);
     at_twenty().writes(-1, 101).breaks(&[("S1", "-1+101 is not 100"), ("S3", "101% is above")]);
-    let in_place = || scene(&in_place(), &steps(&json!([{"setWeight": 20}, {"pause": {}}])), 20);
-    in_place().edits(72, 18).breaks(&[]);
-    in_place().edits(72, 18).edits_of("other", 0, 90).breaks(&[]);
-    in_place().edits(80, 18).breaks(&[("S1", "80+18 is not 90")]);
+    in_place_at_twenty().edits(72, 18).breaks(&[]);
+    in_place_at_twenty().edits(72, 18).edits_of("other", 0, 90).breaks(&[]);
+    in_place_at_twenty().edits(80, 18).breaks(&[("S1", "80+18 is not 90")]);
 }
 
 #[test]
@@ -146,6 +166,11 @@ fn s2_weight_has_pods() {
         .moves("checkout:1", "checkout:2")
         .breaks(&[("S2", "20% to a canary without ready pods"), ("S3", "20% is above 0%")]);
     at_twenty().ready("checkout:1", 0).moves("checkout:2", "checkout:2").breaks(&[]);
+    let lost = [("S2", "to a canary without ready pods"), ("S3", "% is above 0%")];
+    in_place_at_twenty().moves_side("canary", "checkout:3").breaks(&lost);
+    in_place_at_twenty().moves_side("stable", "checkout:1").breaks(&[]);
+    between_services_at_twenty().moves_service("checkout-canary", "checkout:3").breaks(&lost);
+    between_services_at_twenty().moves_service("checkout-stable", "checkout:1").breaks(&[]);
 }
 
 #[test]
@@ -157,6 +182,8 @@ fn s3_weight_is_permitted() {
     at_twenty()
         .seen("/rollout/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"))
         .breaks(&[("S3", "20% is above 0%")]);
+    // Where both subsets hold the same pods the weights decide nothing.
+    at_twenty().moves("checkout:1", "checkout:1").breaks(&[]);
     // One pod more than is wanted carries more; of a scaled canary each carries its part.
     let scaled = || {
         let steps = steps(&json!([{"setCanaryScale": {"replicas": 2}}, {"setWeight": 40}, {"pause": {}}]));
@@ -187,6 +214,27 @@ fn s4_selected_pods_stay() {
     at_twenty()
         .seen("/virtualServices/0/spec/http/0/route/1/weight", json!(0))
         .seen("/virtualServices/0/spec/http/0/route/0/weight", json!(100))
+        .scales("checkout:2", 0)
+        .breaks(&[]);
+    // The scale of the current step counts.
+    let scaled = steps(&json!([{"setCanaryScale": {"replicas": 3}}, {"setWeight": 40}, {"pause": {}}]));
+    scene(&owned(), &scaled, 20)
+        .planned("/status/currentStepIndex", json!(0))
+        .scales("checkout:2", 2)
+        .breaks(&[("S3", "40% is above 0%"), ("S4", "is scaled from 3 to 2")]);
+    // At rest both subsets are stable's.
+    scene(&owned(), &steps(&json!([{"setWeight": 20}])), 60)
+        .scales("checkout:2", 3)
+        .breaks(&[("S4", "is scaled from 4 to 3")]);
+    // An aborted canary keeps its pods while a route gives it weight; without a route they are the last lever.
+    let draining = json!([{"hash": hash("checkout:2"), "reason": "Aborted"}]);
+    in_place_at_twenty()
+        .planned("/status/draining", draining.clone())
+        .scales("checkout:2", 0)
+        .breaks(&[("S4", "is scaled from 1 to 0")]);
+    in_place_at_twenty()
+        .planned("/status/draining", draining)
+        .seen("/virtualServices", json!([]))
         .scales("checkout:2", 0)
         .breaks(&[]);
     let ratio = || {
@@ -248,6 +296,9 @@ fn s6_an_abort_moves_traffic() {
         .breaks(&[("S3", "20% is above 0%"), ("S6", "20% stays")]);
     // What the canary subset has is the next canary's already.
     withdraws(at_twenty()).breaks(&[]);
+    withdraws(at_twenty().planned("/status/canary/hash", json!(hash("checkout:3"))))
+        .seen("/destinationRules/0/spec/subsets/1/labels", json!({"serin.dev/revision-hash": hash("checkout:1")}))
+        .breaks(&[]);
     aborts(at_twenty()).writes(100, 0).breaks(&[]);
     aborts(at_twenty()).ready("checkout:1", 0).breaks(&[]);
     let mut canary = steps(&json!([{"setWeight": 50}, {"pause": {}}]));
@@ -287,4 +338,8 @@ fn s8_measured_in_force() {
         .planned("/status/analysis", analysis(1, 2))
         .seen("/rollout/status/analysis", analysis(1, 2))
         .breaks(&[]);
+    at_twenty()
+        .planned("/status/analysis", analysis(1, 2))
+        .seen("/rollout/status/analysis", analysis(0, 2))
+        .breaks(&[("S8", "an analysis begins at")]);
 }

@@ -56,6 +56,7 @@ fn pods_are_labelled_and_tracking_is_left_behind() {
         "annotations": {"team": "payments", "argocd.argoproj.io/tracking-id": "x"},
     }}));
     assert_eq!(template["metadata"]["labels"]["service.istio.io/canonical-revision"], "abc");
+    assert_eq!(template["metadata"]["labels"]["app"], "checkout");
     assert_eq!(template["metadata"]["annotations"], json!({"team": "payments", "serin.dev/canonical-revision": "v3"}));
     assert_eq!(metadata["labels"].get("app.kubernetes.io/instance"), None);
     let (template, ..) = set(&json!({"metadata": {"labels": {"service.istio.io/canonical-revision": "v3"}}}));

@@ -343,7 +343,10 @@ impl World {
 
     fn carry_out(&mut self, plan: &Plan) {
         self.watches_pods = plan.watches_pods;
-        self.log.extend(plan.notes.iter().map(|note| format!("note {}: {}", note.reason, note.message)));
+        let told = |is_warning| if is_warning { "warning" } else { "note" };
+        self.log.extend(
+            plan.notes.iter().map(|note| format!("{} {}: {}", told(note.is_warning), note.reason, note.message)),
+        );
         if plan.is_status_first {
             self.log.extend((!plan.actions.is_empty()).then(|| "record this first".to_owned()));
             self.write_status(plan);

@@ -12,6 +12,7 @@ mod invariant;
 mod law;
 mod leaving;
 mod objects;
+mod pressing;
 mod ratio;
 mod scale;
 mod shell;

@@ -58,6 +58,17 @@ fn stable_pods_by_weight() {
     }
 }
 
+/// With `dynamicStableScale`: what supersedes a canary begins at 0%, and stable grows for that at once.
+#[test]
+fn stable_grows_for_what_supersedes() {
+    let mut world = at_rest(10, &json!([{"setWeight": 80}, {"pause": {}}]), &json!({"dynamicStableScale": true}));
+    commit(&mut world, "checkout:2");
+    world.pass_time(60);
+    assert_eq!((world.pods_of("checkout:1"), world.weight()), (2, 80));
+    commit(&mut world, "checkout:3");
+    assert_eq!(world.pods_of("checkout:1"), 10);
+}
+
 /// An abort with a small stable: the canary keeps what stable's ready pods cannot carry, second by second.
 #[test]
 fn an_abort_goes_as_stable_comes() {
@@ -211,6 +222,19 @@ fn a_deletion_ends_a_restart() {
     let before = world.pods();
     world.pass_time(20);
     assert_eq!(world.pods(), before);
+}
+
+/// Pods of a ReplicaSet that is scaled to nothing go anyway.
+#[test]
+fn a_restart_leaves_what_goes_anyway() {
+    let mut world = with_another(0, 1, None);
+    world.act("restart");
+    let pod = json!({"metadata": {
+        "name": "other.0", "labels": {"serin.dev/revision-hash": "other"}, "creationTimestamp": "2020-01-01T00:00:00Z",
+    }});
+    world.observed.pods = Some(vec![serde_json::from_value(pod).unwrap()]);
+    let plan = world.plan();
+    assert!(plan.status.restarted_at.is_some(), "{:?} {}", plan.actions, plan.status.message);
 }
 
 /// A world at rest with a ReplicaSet of another revision, pods wanted and there, and since when it drains on record.

@@ -76,6 +76,12 @@ fn told(route: &Route, want: &Wanted<'_>) -> String {
 }
 
 #[test]
+fn only_weights_are_remembered() {
+    assert!(route("a", "b", 0).resting().is_empty());
+    assert_eq!(route("a", "b", 30).resting().into_values().collect::<Vec<_>>(), [30]);
+}
+
+#[test]
 fn an_owned_route_begins_at_the_plain_host() {
     let (five, four, three) = (pods(&[("a", 5), ("b", 5)]), pods(&[("a", 5), ("b", 4)]), pods(&[("a", 5), ("b", 3)]));
     let none = pods(&[("b", 5)]);

@@ -14,6 +14,7 @@ mod leaving;
 mod objects;
 mod pressing;
 mod ratio;
+mod reading;
 mod scale;
 mod shell;
 mod simulate;

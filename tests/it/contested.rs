@@ -14,6 +14,8 @@ fn a_route_of_the_same_name_elsewhere_contests_nothing() {
         if let Some(namespace) = elsewhere {
             let mut namesake = world.observed.virtual_services[0].clone();
             namesake.metadata.namespace = Some(namespace.into());
+            let managed = json!([{"manager": "argocd-controller", "fieldsV1": {"f:spec": {"f:http": {}}}}]);
+            namesake.metadata.managed_fields = serde_json::from_value(managed).unwrap();
             namesake.spec.hosts = vec!["legacy".into()];
             world.observed.virtual_services.insert(0, namesake);
         }

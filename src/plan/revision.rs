@@ -199,6 +199,9 @@ mod tests {
                 "spec": {"containers": [{"name": "c", "image": "i", "resources": {}, "ports": []}], "volumes": null},
             }),
         );
+        let mut annotated = plain.clone();
+        annotated["metadata"]["annotations"] = json!({"team": "payments"});
+        assert_ne!(hash(&plain), hash(&annotated));
         assert_ne!(
             hash(&plain),
             hash(&json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "j"}]}}))
@@ -212,6 +215,22 @@ mod tests {
         check_same(&with(json!("0.5"), json!("1e3")), &with(json!(0.5), json!("1k")));
         assert_ne!(hash(&with(json!("1"), json!("1G"))), hash(&with(json!("1"), json!("1Gi"))));
         assert_ne!(hash(&with(json!("1E"), json!("1"))), hash(&with(json!("1Ei"), json!("1"))));
+        for (one, other) in [
+            ("1Ki", "1024"),
+            ("1Mi", "1024Ki"),
+            ("1Gi", "1024Mi"),
+            ("1Ti", "1024Gi"),
+            ("1Pi", "1024Ti"),
+            ("1Ei", "1024Pi"),
+            ("1u", "1000n"),
+            ("1m", "1000u"),
+            ("1", "1000m"),
+            ("0.5", "500m"),
+            ("1.5k", "1500"),
+        ] {
+            check_same(&with(json!(one), json!("1")), &with(json!(other), json!("1")));
+        }
+        assert_ne!(hash(&with(json!("1"), json!("-1"))), hash(&with(json!("1"), json!("1"))));
     }
 
     #[test]
@@ -224,6 +243,11 @@ mod tests {
     fn default_protocol_does_not_count() {
         let with = |port: Value| json!({"spec": {"containers": [{"ports": [port]}]}});
         check_same(&with(json!({"containerPort": 80, "protocol": "TCP"})), &with(json!({"containerPort": 80})));
+        assert_ne!(
+            hash(&with(json!({"containerPort": 80, "protocol": "UDP"}))),
+            hash(&with(json!({"containerPort": 80})))
+        );
+        assert_ne!(hash(&with(json!({"containerPort": 80, "name": "TCP"}))), hash(&with(json!({"containerPort": 80}))));
     }
 
     #[test]

@@ -232,11 +232,10 @@ fn s4_selected_pods_stay() {
         .planned("/status/draining", draining.clone())
         .scales("checkout:2", 0)
         .breaks(&[("S4", "is scaled from 1 to 0")]);
-    in_place_at_twenty()
-        .planned("/status/draining", draining)
-        .seen("/virtualServices", json!([]))
-        .scales("checkout:2", 0)
-        .breaks(&[]);
+    let scaled = steps(&json!([{"setCanaryScale": {"replicas": 2}}, {"setWeight": 20}, {"pause": {}}]));
+    let routeless = || scene(&in_place(), &scaled, 20).seen("/virtualServices", json!([])).scales("checkout:2", 0);
+    routeless().breaks(&[("S4", "is scaled from 2 to 0")]);
+    routeless().planned("/status/draining", draining).breaks(&[]);
     let ratio = || {
         scene(
             &Value::Null,

@@ -97,7 +97,12 @@ fn fields_that_do_not_fit() {
         json_patch::merge(&mut spec, &patch);
         spec
     };
-    let cases: [(Value, &str); 11] = [
+    let cases: [(Value, &str); 13] = [
+        (canary(json!({"maxUnavailable": "2"})), ""),
+        (
+            canary(json!({"maxUnavailable": "-2"})),
+            "spec.strategy.canary.maxUnavailable: is not a number of pods; write 2, or 25%",
+        ),
         (
             canary(json!({"maxSurge": 1})),
             "spec.strategy.canary.maxSurge: has no meaning with trafficRouting; remove it",

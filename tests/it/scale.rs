@@ -230,7 +230,7 @@ fn a_restart_leaves_what_goes_anyway() {
     let mut world = with_another(0, 1, None);
     world.act("restart");
     let pod = json!({"metadata": {
-        "name": "other.0", "labels": {"serin.dev/revision-hash": "other"}, "creationTimestamp": "2020-01-01T00:00:00Z",
+        "name": "other.0", "labels": {"serin.dev/revision-hash": "other"}, "creationTimestamp": "1970-01-01T00:00:00Z",
     }});
     world.observed.pods = Some(vec![serde_json::from_value(pod).unwrap()]);
     let plan = world.plan();

@@ -30,7 +30,7 @@ fn a_route_of_the_same_name_elsewhere_contests_nothing() {
     for elsewhere in [None, Some("billing")] {
         let mut world = world(elsewhere);
         let route = world.observed.rollout.status.route.as_mut().unwrap();
-        (route.asked, route.unseen) = (route.asked + 1, true);
+        (route.asked, route.unseen) = (route.asked + 10, true);
         assert_eq!(world.plan().status.route.unwrap().contested, 0, "{elsewhere:?}");
     }
 }

@@ -133,6 +133,12 @@ mod tests {
     }
 
     #[test]
+    fn a_ready_pod_carries_one_percent() {
+        let carried = [(1, 1), (0, 1), (1, 0)].map(|(weight, ready)| carried_at_most(weight, ready, 300));
+        assert_eq!(carried, [1, 0, 0]);
+    }
+
+    #[test]
     fn foreign_share_stays() {
         assert_eq!(Split::of(90, 20), Split { stable: 72, canary: 18 });
         assert_eq!(Split::of(100, 5), Split { stable: 95, canary: 5 });

@@ -33,7 +33,11 @@ fn steps_that_cannot_be() {
     let scale = |scale: Value| json!({"setCanaryScale": scale});
     let analysis = |args: Value| json!({"analysis": {"templates": [{"templateName": "a"}], "args": args}});
     let hash = || json!({"podTemplateHashValue": "Latest"});
-    let cases: [(Value, &str); 18] = [
+    let cases: [(Value, &str); 19] = [
+        (
+            json!([analysis(json!([{"name": "a", "valueFrom": {"secretKeyRef": {}}}]))]),
+            "[0].analysis.args[0].valueFrom.secretKeyRef: is not supported: Serin reads no Secrets of applications; put credentials into a MetricProvider",
+        ),
         (json!([scale(json!({"replicas": -1}))]), "[0].setCanaryScale.replicas: -1 is negative"),
         (json!([scale(json!({"weight": 101}))]), "[0].setCanaryScale.weight: 101 is not between 0 and 100"),
         (
@@ -97,7 +101,19 @@ fn fields_that_do_not_fit() {
         json_patch::merge(&mut spec, &patch);
         spec
     };
-    let cases: [(Value, &str); 13] = [
+    let placed = |reference: Value| {
+        let mut istio = in_place();
+        istio["virtualService"] = reference;
+        with(&json!({"trafficRouting": {"istio": istio}}))
+    };
+    let several = json!({"virtualServices": [{"name": "checkout", "routes": ["primary"]}], "destinationRule": in_place()["destinationRule"]});
+    let cases: [(Value, &str); 16] = [
+        (placed(json!({"name": "checkout", "tlsRoutes": [{"port": 443}]})), ""),
+        (
+            placed(json!({"name": "checkout", "tlsRoutes": [{}]})),
+            "spec.strategy.canary.trafficRouting.istio.virtualService.tlsRoutes[0]: needs port or sniHosts: what the route matches",
+        ),
+        (with(&json!({"trafficRouting": {"istio": several}})), ""),
         (canary(json!({"maxUnavailable": "2"})), ""),
         (
             canary(json!({"maxUnavailable": "-2"})),

@@ -113,12 +113,13 @@ impl Model {
         }
     }
 
-    /// S6: traffic leaves a canary that Git no longer asks for, even if that cannot be recorded.
+    /// S6: traffic leaves a canary that Git no longer asks for, even if that cannot be recorded. Before there is stable, it has
+    /// nowhere to go.
     fn check_withdrawn(&mut self) {
         let Some(wanted) = self.wanted().map(str::to_owned) else { return };
         let since = self.specs.iter().rev().take_while(|spec| spec.hash == wanted).last().map(|spec| spec.at);
         let is_recent = |since: Instant| since.elapsed() <= LATE;
-        if since.is_none_or(is_recent) || self.stable_since.is_some_and(is_recent) || !self.may_move() {
+        if since.is_none_or(is_recent) || self.stable_since.is_none_or(is_recent) || !self.may_move() {
             return;
         }
         let is_other = |revision: &&String| **revision != wanted && self.stable.as_ref() != Some(*revision);

@@ -8,6 +8,9 @@ use crate::support::world::{World, commit, hash, hosts, in_place, owned, spec, t
 const UNLABEL: &str = "label the subsets of DestinationRule checkout: stable=(none) canary=(none)";
 const LET_GO: &str = "remove the finalizer";
 
+/// What happens to a world.
+type Happening = fn(&mut World);
+
 /// A Rollout at rest, routed as given, whose canary gets 40%.
 fn at_rest(istio: &Value, canary: &Value) -> World {
     let mut spec = spec("checkout:1", 4, istio);
@@ -84,7 +87,7 @@ fn pods_of_canary(world: &mut World, wanted: i32, exist: i32) {
 
 #[test]
 fn a_canary_is_withdrawn() {
-    let cases: [(&str, fn(&mut World), bool); 6] = [
+    let cases: [(&str, Happening, bool); 6] = [
         ("aborted", |world| world.act("abort"), true),
         ("reverted", |world| world.edit(|spec| spec["template"] = template("checkout:1")), true),
         ("superseded", |world| world.edit(|spec| spec["template"] = template("checkout:3")), true),

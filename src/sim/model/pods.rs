@@ -123,8 +123,8 @@ impl Model {
             return;
         }
         let is_other = |revision: &&String| **revision != wanted && self.stable.as_ref() != Some(*revision);
-        let kept = self.assigned.keys().filter(is_other);
-        let kept = kept.filter_map(|revision| Some((revision.clone(), self.kept_for_long(revision)?))).next();
+        let mut others = self.assigned.keys().filter(is_other);
+        let kept = others.find_map(|revision| Some((revision.clone(), self.kept_for_long(revision)?)));
         if let Some((revision, weight)) = kept {
             let message = format!("{revision} keeps {weight:.0}%, and Git has asked for another revision for long");
             self.breaks_for_long("withdrawn", "S6", message);

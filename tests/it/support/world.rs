@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use serin::api::json::Json;
-use serin::api::watched::{DestinationRule, Pod, ReplicaSet, Rollout, RolloutAction, Service};
+use serin::api::watched::{DestinationRule, Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
 use serin::plan::action::Action;
 use serin::plan::measurement::{Measurement, Sample};
 use serin::plan::observed::{Observed, Settings, Template};
@@ -432,9 +432,7 @@ impl World {
                 self.observed.destination_rules.push(from(body));
             }
             Action::EditVirtualService { version: known, edits, .. } => {
-                let namespace = &self.observed.rollout.metadata.namespace;
-                let mut own = self.observed.virtual_services.iter_mut();
-                let own = own.find(|one| one.metadata.namespace == *namespace).unwrap();
+                let own = self.routes();
                 let body = serde_json::to_value(&*own).unwrap();
                 *own = from(written_by_serin(patched(body, objects::weight_patch(known, edits))));
             }
@@ -478,6 +476,12 @@ impl World {
             let ready_at = self.ready_at.get_mut(set).unwrap();
             ready_at[index.parse::<usize>().unwrap()] = self.now.checked_add(READY_AFTER).unwrap();
         }
+    }
+
+    /// The VirtualService that Git holds for the Rollout.
+    fn routes(&mut self) -> &mut VirtualService {
+        let namespace = &self.observed.rollout.metadata.namespace;
+        self.observed.virtual_services.iter_mut().find(|one| one.metadata.namespace == *namespace).unwrap()
     }
 
     /// The ReplicaSet of this name.

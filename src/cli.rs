@@ -1,3 +1,14 @@
-//! Commands that need no cluster, one verb a file. Decides nothing.
+//! What people type. `simulate` needs no cluster; the other commands are those of the plugin `kubectl serin`. One verb a file.
 
+pub mod act;
+pub mod clock;
+pub mod cluster;
+pub mod explain;
+pub mod get;
+pub mod list;
+pub mod outcome;
+pub mod plugin;
+pub mod screen;
 pub mod simulate;
+pub mod status;
+pub mod view;

@@ -16,6 +16,7 @@ mod pressing;
 mod ratio;
 mod reading;
 mod scale;
+mod screens;
 mod shell;
 mod simulate;
 mod simulation;

@@ -1,0 +1,155 @@
+//! What a person asks of a rollout: a `RolloutAction` at the revision and the step that the person saw.
+#![expect(clippy::indexing_slicing, reason = "a JSON object takes any key")]
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _, stderr, stdin, stdout};
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use futures::StreamExt as _;
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use kube::Api;
+use kube::api::{DynamicObject, PostParams};
+use kube::core::ApiResource;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::watch_object;
+use serde_json::{Value, json};
+
+use super::cluster::Cluster;
+use super::outcome::Outcome;
+use crate::api::action::Verb;
+use crate::api::names;
+use crate::api::watched::{Rollout, RolloutAction};
+
+/// How long an answer is waited for.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Which Rollout, why, and how.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Name of the Rollout.
+    name: String,
+    /// Why; kept with the decision in the status.
+    #[arg(long)]
+    reason: Option<String>,
+    /// The revision hash that it is meant for; absent: the one that is there now.
+    #[arg(long)]
+    revision: Option<String>,
+    /// Does not ask before what cannot be taken back.
+    #[arg(short, long)]
+    yes: bool,
+    /// Prints the RolloutAction, for Git or another account, instead of acting.
+    #[arg(long)]
+    emit: bool,
+}
+
+/// Asks for something, and waits for the answer.
+pub async fn run(cluster: &Cluster, verb: Verb, arguments: &Arguments) -> anyhow::Result<Outcome> {
+    let name = &arguments.name;
+    let (_, rollout) = cluster.rollout(name).await?;
+    let revision = match &arguments.revision {
+        Some(revision) => revision.clone(),
+        None => revision_of(&rollout)
+            .with_context(|| format!("rollout {name} has no revision yet; wait until it serves"))?,
+    };
+    let mut action = object(cluster, verb, &rollout, &revision);
+    if let Some(reason) = &arguments.reason {
+        action["spec"]["reason"] = json!(reason);
+    }
+    if arguments.emit {
+        write!(stdout(), "{}", serde_yaml::to_string(&action)?)?;
+        return Ok(Outcome::Reached);
+    }
+    if !arguments.yes && !confirmed(verb, &rollout)? {
+        bail!("nothing was done");
+    }
+    if let Some(user) = user(cluster).await {
+        action["spec"]["by"] = json!(user);
+    }
+    let resource = ApiResource::erase::<RolloutAction>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
+    let action = serde_json::from_value(action)?;
+    let created = api.create(&PostParams::default(), &action).await.with_context(|| format!("ask to {verb} {name}"))?;
+    answer(cluster, &created.metadata.name.unwrap_or_default(), verb, name).await
+}
+
+/// The revision that an action is about: the canary's, else stable's.
+fn revision_of(rollout: &Rollout) -> Option<String> {
+    let status = &rollout.status;
+    status.canary.as_ref().or(status.stable.as_ref()).map(|side| side.hash.clone())
+}
+
+fn object(cluster: &Cluster, verb: Verb, rollout: &Rollout, revision: &str) -> Value {
+    let name = rollout.metadata.name.as_deref().unwrap_or_default();
+    let mut action = json!({
+        "apiVersion": names::API_VERSION,
+        "kind": "RolloutAction",
+        "metadata": {"generateName": format!("{name}-{}-", verb.to_string().to_lowercase()), "namespace": cluster.namespace},
+        "spec": {"rollout": name, "revision": revision, "action": verb},
+    });
+    if verb == Verb::Promote {
+        action["spec"]["step"] = json!(rollout.status.current_step_index.unwrap_or(0));
+    }
+    action
+}
+
+/// Asks on a terminal before what cannot be taken back. Whether to go on.
+fn confirmed(verb: Verb, rollout: &Rollout) -> anyhow::Result<bool> {
+    let name = rollout.metadata.name.as_deref().unwrap_or_default();
+    let canary = rollout.status.canary.as_ref();
+    let image = canary.map_or("the revision", |canary| canary.image.as_str());
+    let question = match verb {
+        Verb::PromoteFull => format!("Promote {image} of {name} past every step and every gate?"),
+        Verb::Abort => format!("Abort {image} of {name}? All traffic goes to stable."),
+        Verb::Restart => format!("Restart all pods of {name}?"),
+        Verb::Promote | Verb::Retry | Verb::Pause | Verb::Resume => return Ok(true),
+    };
+    if !stdin().is_terminal() || !stderr().is_terminal() {
+        return Ok(true);
+    }
+    write!(stderr(), "{question} [y/N] ")?;
+    stderr().flush()?;
+    let mut answer = String::new();
+    stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Who the API server says the person is.
+async fn user(cluster: &Cluster) -> Option<String> {
+    let api: Api<SelfSubjectReview> = Api::all(cluster.client.clone());
+    let review = api.create(&PostParams::default(), &SelfSubjectReview::default()).await.ok()?;
+    review.status?.user_info?.username
+}
+
+/// Waits for the answer, and tells it.
+async fn answer(cluster: &Cluster, action: &str, verb: Verb, name: &str) -> anyhow::Result<Outcome> {
+    let mut actions = pin!(watch_object(cluster.api::<RolloutAction>(), action).default_backoff());
+    let answered = async {
+        while let Some(event) = actions.next().await {
+            let Ok(known) = event else { continue };
+            let Some(status) = known.and_then(|action| action.status) else { continue };
+            if let Some(accepted) = status.accepted {
+                return Some((accepted, status.message.unwrap_or_default()));
+            }
+        }
+        None
+    };
+    match tokio::time::timeout(ANSWERED_WITHIN, answered).await {
+        Ok(Some((true, message))) => {
+            writeln!(stdout(), "{message}")?;
+            Ok(Outcome::Reached)
+        }
+        Ok(Some((false, message))) => {
+            writeln!(stderr(), "{verb} of {name} was refused: {message}")?;
+            Ok(Outcome::Failed)
+        }
+        Ok(None) | Err(_) => {
+            let seconds = ANSWERED_WITHIN.as_secs();
+            writeln!(
+                stderr(),
+                "RolloutAction {action} is created, and was not answered within {seconds} s; does the controller run?"
+            )?;
+            Ok(Outcome::TimedOut)
+        }
+    }
+}

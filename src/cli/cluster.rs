@@ -1,0 +1,181 @@
+//! The cluster that the person's kubeconfig names, and one Rollout with what belongs to it.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DynamicObject, ListParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::ApiResource;
+use kube::{Api, Client, Config};
+use serde_json::Value;
+
+use super::outcome::NotFound;
+use crate::api::names;
+use crate::api::watched::{AnalysisTemplate, ClusterAnalysisTemplate, ReplicaSet, Rollout};
+use crate::plan::observed::Template;
+use crate::plan::strategy::{self, Gate, Step, Strategy};
+
+/// Which cluster, as with kubectl.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Connection {
+    /// Namespace; absent: that of the context.
+    #[arg(short, long, global = true)]
+    pub namespace: Option<String>,
+    /// Context of the kubeconfig; absent: the current one.
+    #[arg(long, global = true)]
+    pub context: Option<String>,
+    /// Cluster of the kubeconfig; absent: that of the context.
+    #[arg(long, global = true)]
+    pub cluster: Option<String>,
+    /// User of the kubeconfig; absent: that of the context.
+    #[arg(long, global = true)]
+    pub user: Option<String>,
+    /// Path of the kubeconfig; absent: `KUBECONFIG`, then `~/.kube/config`, then the pod's own account.
+    #[arg(long, global = true)]
+    pub kubeconfig: Option<PathBuf>,
+    /// Acts as this user.
+    #[arg(long = "as", global = true, value_name = "USER")]
+    pub impersonate: Option<String>,
+    /// Acts as a member of this group; may be repeated.
+    #[arg(long = "as-group", global = true, value_name = "GROUP")]
+    pub impersonate_groups: Vec<String>,
+}
+
+/// A connected cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    /// The client.
+    pub client: Client,
+    /// The namespace that names without one are in.
+    pub namespace: String,
+}
+
+impl Connection {
+    /// Connects. Nothing is asked of the API server yet.
+    pub async fn connect(&self) -> anyhow::Result<Cluster> {
+        let options =
+            KubeConfigOptions { context: self.context.clone(), cluster: self.cluster.clone(), user: self.user.clone() };
+        let names_any = self.context.is_some() || self.cluster.is_some() || self.user.is_some();
+        let mut config = match &self.kubeconfig {
+            Some(path) => {
+                let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("read {}", path.display()))?;
+                Config::from_custom_kubeconfig(kubeconfig, &options).await?
+            }
+            None if names_any => Config::from_kubeconfig(&options).await?,
+            None => Config::infer().await.context("find a cluster; is KUBECONFIG set?")?,
+        };
+        config.auth_info.impersonate.clone_from(&self.impersonate);
+        if !self.impersonate_groups.is_empty() {
+            config.auth_info.impersonate_groups = Some(self.impersonate_groups.clone());
+        }
+        let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let client = Client::try_from(config).context("connect to Kubernetes")?;
+        Ok(Cluster { client, namespace })
+    }
+}
+
+/// One Rollout and what belongs to it.
+pub struct Tree {
+    /// The Rollout as the API server has it.
+    pub object: Value,
+    /// The Rollout.
+    pub rollout: Rollout,
+    /// Its ReplicaSets.
+    pub replica_sets: Vec<ReplicaSet>,
+    /// Its pods.
+    pub pods: Vec<Pod>,
+    /// Success conditions by metric, as its templates give them.
+    pub conditions: Vec<(String, String)>,
+}
+
+impl Cluster {
+    /// Rollouts as the API server has them, in the namespace or in all.
+    pub fn objects(&self, all_namespaces: bool) -> Api<DynamicObject> {
+        let resource = ApiResource::erase::<Rollout>(&());
+        if all_namespaces {
+            Api::all_with(self.client.clone(), &resource)
+        } else {
+            Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+        }
+    }
+
+    /// Objects of a kind in the namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// One Rollout.
+    pub async fn rollout(&self, name: &str) -> anyhow::Result<(Value, Rollout)> {
+        let object = self.objects(false).get_opt(name).await.with_context(|| format!("get rollout {name}"))?;
+        let object = object.ok_or_else(|| NotFound(format!("rollout {name} in namespace {}", self.namespace)))?;
+        let object = serde_json::to_value(object)?;
+        let rollout = serde_json::from_value(object.clone()).with_context(|| format!("read rollout {name}"))?;
+        Ok((object, rollout))
+    }
+
+    /// One Rollout with its ReplicaSets, its pods and its conditions: three requests, and one a template.
+    pub async fn tree(&self, name: &str) -> anyhow::Result<Tree> {
+        let (object, rollout) = self.rollout(name).await?;
+        let own = ListParams::default().labels(&format!("{}={name}", names::ROLLOUT));
+        let (sets, pods) = (self.api::<ReplicaSet>(), self.api::<Pod>());
+        let (sets, pods) = tokio::join!(sets.list(&own), pods.list(&own));
+        let conditions = self.conditions(&rollout).await;
+        Ok(Tree {
+            object,
+            rollout,
+            replica_sets: sets.context("list ReplicaSets")?.items,
+            pods: pods.context("list pods")?.items,
+            conditions,
+        })
+    }
+
+    /// Success conditions by metric. A template that cannot be read gives none: the status says why already.
+    async fn conditions(&self, rollout: &Rollout) -> Vec<(String, String)> {
+        let strategy = strategy::parse(&self.namespace, &rollout.spec.value());
+        let mut conditions = Vec::new();
+        for (name, is_cluster) in template_names(&strategy) {
+            let spec = if is_cluster {
+                let api: Api<ClusterAnalysisTemplate> = Api::all(self.client.clone());
+                api.get_opt(&name).await.ok().flatten().map(|template| template.spec)
+            } else {
+                self.api::<AnalysisTemplate>().get_opt(&name).await.ok().flatten().map(|template| template.spec)
+            };
+            let template = spec.map(|spec| Template { name, cluster: is_cluster, spec });
+            conditions.extend(template.iter().flat_map(|template| conditions_of(&template.spec.value())));
+        }
+        conditions
+    }
+}
+
+/// Names of the templates that a strategy uses, each once, and whether each is of the cluster.
+fn template_names(strategy: &Strategy) -> Vec<(String, bool)> {
+    let of_step = |step: &Step| match step {
+        Step::Analysis(gate) => Some(gate.clone()),
+        Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::Pause(_) | Step::Faulty => None,
+    };
+    let background = strategy.background.iter().map(|background| background.gate.clone());
+    let gates: Vec<Gate> = strategy.steps.iter().filter_map(of_step).chain(background).collect();
+    let mut names: Vec<(String, bool)> = gates
+        .iter()
+        .flat_map(|gate| &gate.templates)
+        .map(|template| (template.template_name.clone(), template.cluster_scope.unwrap_or(false)))
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn conditions_of(spec: &Value) -> Vec<(String, String)> {
+    let text = |metric: &Value, key: &str| metric.get(key).and_then(Value::as_str).map(str::to_owned);
+    let metrics = spec.get("metrics").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let condition = |metric: &Value| {
+        let failure = || text(metric, "failureCondition").map(|condition| format!("not {condition}"));
+        Some((text(metric, "name")?, text(metric, "successCondition").or_else(failure)?))
+    };
+    metrics.iter().filter_map(condition).collect()
+}

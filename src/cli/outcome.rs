@@ -1,0 +1,75 @@
+//! How a command ends, as an exit code that a pipeline can tell apart.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use kube::Error;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// What was asked is reached. 0.
+    Reached,
+    /// The command, its arguments or the API server failed. 1.
+    Failed,
+    /// The release was aborted, or the Rollout is degraded. 2.
+    Aborted,
+    /// A person is awaited. 3.
+    Waits,
+    /// The time is over. 4.
+    TimedOut,
+    /// There is no such object. 5.
+    NotFound,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        Self::from(match outcome {
+            Outcome::Reached => 0,
+            Outcome::Failed => 1,
+            Outcome::Aborted => 2,
+            Outcome::Waits => 3,
+            Outcome::TimedOut => 4,
+            Outcome::NotFound => 5,
+        })
+    }
+}
+
+/// There is no such object.
+#[derive(Debug)]
+pub struct NotFound(pub String);
+
+impl fmt::Display for NotFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no {}", self.0)
+    }
+}
+
+impl std::error::Error for NotFound {}
+
+/// The outcome of an error.
+pub fn of(error: &anyhow::Error) -> Outcome {
+    let is_missing = |cause: &(dyn std::error::Error + 'static)| {
+        let status = cause
+            .downcast_ref::<Error>()
+            .is_some_and(|error| matches!(error, Error::Api(status) if status.code == 404));
+        status || cause.is::<NotFound>()
+    };
+    if error.chain().any(is_missing) { Outcome::NotFound } else { Outcome::Failed }
+}
+
+/// The next step for a person, where the error tells it.
+pub fn hint(error: &anyhow::Error) -> Option<String> {
+    let status = error.chain().find_map(|cause| match cause.downcast_ref::<Error>() {
+        Some(Error::Api(status)) => Some(status),
+        _ => None,
+    })?;
+    match status.code {
+        401 => Some("sign in again: the API server does not accept your credentials".to_owned()),
+        403 => Some("ask for this permission, or choose another account with --context".to_owned()),
+        404 if status.message.contains("could not find the requested resource") => {
+            Some("install Serin's CustomResourceDefinitions: serin crds | kubectl apply --server-side -f -".to_owned())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,164 @@
+//! Where lines are shown: once, or again and again on the whole terminal. Colours and characters follow what is there.
+
+use std::io::{IsTerminal, Stdout, Write as _, stdout};
+
+use anyhow::Context as _;
+use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use crossterm::style::StyledContent;
+use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use crossterm::{cursor, execute};
+use ratatui::Terminal;
+use ratatui::backend::{CrosstermBackend, IntoCrossterm};
+use ratatui::text::{Line, Span, Text};
+use ratatui::widgets::Paragraph;
+
+use super::view::{ASCII, Glyphs, UNICODE};
+
+/// How things look, as the person and the environment say.
+#[derive(Debug, clap::Args)]
+pub struct LookArguments {
+    /// Uses no colours; so does a set `NO_COLOR`, and what is no terminal.
+    #[arg(long, global = true)]
+    no_color: bool,
+    /// Uses ASCII characters only; so does a locale that is not UTF-8.
+    #[arg(long, global = true)]
+    ascii: bool,
+    #[arg(long, env = "NO_COLOR", hide = true, num_args = 0..=1, default_value = "", default_missing_value = "1")]
+    no_color_variable: String,
+    #[arg(long, env = "LC_ALL", hide = true, default_value = "")]
+    lc_all: String,
+    #[arg(long, env = "LC_CTYPE", hide = true, default_value = "")]
+    lc_ctype: String,
+    #[arg(long, env = "LANG", hide = true, default_value = "")]
+    lang: String,
+}
+
+impl LookArguments {
+    /// What follows from them.
+    pub fn look(&self) -> Look {
+        let locale = [&self.lc_all, &self.lc_ctype, &self.lang].into_iter().find(|locale| !locale.is_empty());
+        let locale = locale.map(|locale| locale.to_lowercase()).unwrap_or_default();
+        let knows_unicode = locale.contains("utf-8") || locale.contains("utf8");
+        Look {
+            has_color: !self.no_color && self.no_color_variable.is_empty() && stdout().is_terminal(),
+            glyphs: if self.ascii || !knows_unicode { &ASCII } else { &UNICODE },
+        }
+    }
+}
+
+/// How things look.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    has_color: bool,
+    /// The characters to draw with.
+    pub glyphs: &'static Glyphs,
+}
+
+impl Look {
+    /// Prints lines on standard output; on a terminal none is longer than it is wide.
+    pub fn print(self, lines: &[Line<'static>]) -> anyhow::Result<()> {
+        let width = stdout().is_terminal().then(|| crossterm::terminal::size().map_or(80, |(width, _)| width));
+        let mut out = stdout().lock();
+        for line in lines {
+            let line = width.map_or_else(|| line.clone(), |width| cut(line, usize::from(width)));
+            for span in &line.spans {
+                let style = line.style.patch(span.style);
+                if self.has_color {
+                    write!(out, "{}", StyledContent::new(style.into_crossterm(), span.content.as_ref()))?;
+                } else {
+                    write!(out, "{}", span.content)?;
+                }
+            }
+            writeln!(out)?;
+        }
+        out.flush().context("write to standard output")
+    }
+}
+
+/// A line of at most so many cells.
+fn cut(line: &Line<'static>, width: usize) -> Line<'static> {
+    if line.width() <= width {
+        return line.clone();
+    }
+    let mut left = width.saturating_sub(1);
+    let mut spans = Vec::new();
+    for span in &line.spans {
+        let mut content = String::new();
+        for char in span.content.chars() {
+            let cells = Span::raw(char.to_string()).width();
+            if cells > left {
+                left = 0;
+                break;
+            }
+            left -= cells;
+            content.push(char);
+        }
+        spans.push(Span::styled(content, span.style));
+        if left == 0 {
+            break;
+        }
+    }
+    spans.push(Span::raw(">"));
+    Line::from(spans).style(line.style)
+}
+
+/// The whole terminal, given back when it is dropped.
+pub struct Screen {
+    terminal: Terminal<CrosstermBackend<Stdout>>,
+    look: Look,
+}
+
+impl Screen {
+    /// Takes the terminal; none where there is none.
+    pub fn open(look: Look) -> anyhow::Result<Option<Self>> {
+        if !stdout().is_terminal() {
+            return Ok(None);
+        }
+        enable_raw_mode().context("take the terminal")?;
+        execute!(stdout(), EnterAlternateScreen, cursor::Hide)?;
+        Ok(Some(Self { terminal: Terminal::new(CrosstermBackend::new(stdout()))?, look }))
+    }
+
+    /// Draws lines from the top; what does not fit is counted.
+    pub fn draw(&mut self, lines: &[Line<'static>]) -> anyhow::Result<()> {
+        let area = self.terminal.size()?;
+        let (width, height) = (usize::from(area.width), usize::from(area.height));
+        let mut shown: Vec<Line<'static>> = lines.iter().map(|line| cut(line, width)).collect();
+        if shown.len() > height {
+            let more = shown.len() - height + 1;
+            shown.truncate(height.saturating_sub(1));
+            shown.push(Line::from(format!("{more} more lines: make the terminal higher")));
+        }
+        if !self.look.has_color {
+            let plain = |line: Line<'static>| {
+                Line::from(line.spans.into_iter().map(|span| Span::raw(span.content)).collect::<Vec<_>>())
+            };
+            shown = shown.into_iter().map(plain).collect();
+        }
+        self.terminal.draw(|frame| frame.render_widget(Paragraph::new(Text::from(shown)), frame.area()))?;
+        Ok(())
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = execute!(stdout(), LeaveAlternateScreen, cursor::Show);
+        let _ = disable_raw_mode();
+    }
+}
+
+/// Waits until somebody presses `q`, Escape or Ctrl-C. On a terminal that was taken.
+pub async fn quit() {
+    let pressed = tokio::task::spawn_blocking(|| {
+        while let Ok(event) = event::read() {
+            if let Event::Key(key) = event
+                && key.kind == KeyEventKind::Press
+                && (matches!(key.code, KeyCode::Char('q') | KeyCode::Esc)
+                    || key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL))
+            {
+                return;
+            }
+        }
+    });
+    let _ = pressed.await;
+}

@@ -1,0 +1,162 @@
+//! `kubectl serin status`: how far a rollout is, for pipelines: the exit code tells, progress goes to standard error.
+
+use std::io::Write as _;
+use std::pin::pin;
+use std::str::FromStr;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::watch_object;
+
+use super::cluster::Cluster;
+use super::get::summary;
+use super::outcome::{NotFound, Outcome};
+use crate::api::duration::DurationText;
+use crate::api::status::{Condition, Phase};
+use crate::api::watched::Rollout;
+
+/// Which Rollout, and what is awaited.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 reached, 1 error, 2 aborted or degraded, 3 waits for a person, 4 the time is over, 5 not found.\n\nExample, in a pipeline after the merge:\n  kubectl serin status checkout --watch --timeout 20m"
+)]
+pub struct Arguments {
+    /// Name of the Rollout.
+    name: String,
+    /// Waits until it is reached, or cannot be.
+    #[arg(short, long)]
+    watch: bool,
+    /// Waits that long at most, such as `20m`; absent: for ever.
+    #[arg(long, value_parser = timeout, requires = "watch")]
+    timeout: Option<Duration>,
+    /// What is awaited: `promoted`, `paused`, `step=N` (counting from 1), or `phase=Healthy|Progressing|Paused|Degraded`.
+    #[arg(long = "for", default_value = "promoted", value_name = "WHAT")]
+    goal: Goal,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let parsed = DurationText::Text(text.to_owned()).parse()?;
+    Duration::try_from(parsed).map_err(|error| error.to_string())
+}
+
+/// What is awaited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    Promoted,
+    Paused,
+    Step(i32),
+    Phase(Phase),
+}
+
+impl FromStr for Goal {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let phases = [Phase::Healthy, Phase::Progressing, Phase::Paused, Phase::Degraded];
+        match text.split_once('=') {
+            None if text == "promoted" => Ok(Self::Promoted),
+            None if text == "paused" => Ok(Self::Paused),
+            Some(("step", step)) => match step.parse() {
+                Ok(step) if step >= 1 => Ok(Self::Step(step)),
+                _ => Err(format!("{step} is no step; steps count from 1")),
+            },
+            Some(("phase", phase)) => {
+                let known = phases.into_iter().find(|known| known.to_string().eq_ignore_ascii_case(phase));
+                known
+                    .map(Self::Phase)
+                    .ok_or_else(|| format!("{phase} is no phase; one of Healthy, Progressing, Paused, Degraded"))
+            }
+            _ => Err("expected promoted, paused, step=N or phase=PHASE".to_owned()),
+        }
+    }
+}
+
+/// Tells how far a rollout is, or waits.
+pub async fn run(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<Outcome> {
+    let name = &arguments.name;
+    let (_, rollout) = cluster.rollout(name).await?;
+    if !arguments.watch {
+        writeln!(std::io::stdout(), "{}", summary(&rollout))?;
+        return Ok(judged(&rollout, arguments.goal).unwrap_or(Outcome::TimedOut));
+    }
+    let watched = watch(cluster, arguments);
+    let ended = match arguments.timeout {
+        Some(timeout) => tokio::time::timeout(timeout, watched).await,
+        None => Ok(watched.await),
+    };
+    match ended {
+        Ok(ended) => ended,
+        Err(_) => {
+            let seconds = arguments.timeout.unwrap_or_default().as_secs();
+            writeln!(
+                std::io::stderr(),
+                "not reached within {seconds} s; kubectl serin get {name} shows what it waits for"
+            )?;
+            Ok(Outcome::TimedOut)
+        }
+    }
+}
+
+async fn watch(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<Outcome> {
+    let name = &arguments.name;
+    let mut rollouts = pin!(watch_object(cluster.api::<Rollout>(), name).default_backoff());
+    let mut told = String::new();
+    while let Some(event) = rollouts.next().await {
+        let rollout = match event {
+            Ok(Some(rollout)) => rollout,
+            Ok(None) => return Err(NotFound(format!("rollout {name} any more: it was deleted")).into()),
+            Err(error) => {
+                writeln!(std::io::stderr(), "the connection is lost, trying again: {error}")?;
+                continue;
+            }
+        };
+        let line = summary(&rollout);
+        if line != told {
+            writeln!(std::io::stderr(), "{line}")?;
+            told.clone_from(&line);
+        }
+        if let Some(outcome) = judged(&rollout, arguments.goal) {
+            writeln!(std::io::stdout(), "{line}")?;
+            return Ok(outcome);
+        }
+    }
+    Ok(Outcome::TimedOut)
+}
+
+/// Whether it is reached, or cannot be without a person.
+fn judged(rollout: &Rollout, goal: Goal) -> Option<Outcome> {
+    let status = &rollout.status;
+    // Until the controller has seen the last change of the spec, the status speaks of the one before.
+    if rollout.metadata.generation.is_some_and(|generation| generation > status.observed_generation) {
+        return None;
+    }
+    let phase = status.phase?;
+    let has_passed = |step: i32| status.attempt.is_some() && status.current_step_index.is_some_and(|at| at + 1 >= step);
+    let is_reached = match goal {
+        Goal::Promoted => phase == Phase::Healthy,
+        Goal::Paused => phase == Phase::Paused,
+        Goal::Step(step) => phase == Phase::Healthy || has_passed(step),
+        Goal::Phase(wanted) => phase == wanted,
+    };
+    let is_stalled = |condition: &Condition| condition.kind == "Stalled" && condition.status == "True";
+    if is_reached {
+        Some(Outcome::Reached)
+    } else if status.aborted.is_some() || (phase == Phase::Degraded && status.conditions.iter().any(is_stalled)) {
+        Some(Outcome::Aborted)
+    } else if waits_for_a_person(rollout) {
+        Some(Outcome::Waits)
+    } else {
+        None
+    }
+}
+
+/// Whether nothing but a person ends a wait.
+fn waits_for_a_person(rollout: &Rollout) -> bool {
+    let status = &rollout.status;
+    status.phase == Some(Phase::Paused)
+        && status.blocked_by.iter().any(|wait| {
+            wait.until.is_none()
+                && ["PausedByStep", "PausedBySpec", "PausedByAction", "Inconclusive"].contains(&wait.reason.as_str())
+        })
+}

@@ -1,0 +1,392 @@
+//! A Rollout as one screen: pure. What a person on call must know first comes first; the words are those of the status.
+
+use std::cmp::Ordering;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+
+use super::cluster::Tree;
+use crate::api::names;
+use crate::api::status::{
+    AnalysisKind, AnalysisStatus, Assessment, MetricStatus, Phase, RevisionStatus, RolloutStatus, Verdict, Wait,
+};
+use crate::api::watched::ReplicaSet;
+use crate::plan::revision;
+use crate::plan::strategy::{self, Scale, Step};
+
+/// Cells of a bar of weight.
+const BAR: usize = 25;
+
+/// Measurements of a metric that are drawn.
+const DRAWN: usize = 10;
+
+/// Decisions that are shown.
+const DECISIONS: usize = 5;
+
+/// The characters to draw with.
+#[derive(Debug, Clone, Copy)]
+pub struct Glyphs {
+    passed: char,
+    current: char,
+    ahead: char,
+    full: char,
+    empty: char,
+    branch: &'static str,
+    last: &'static str,
+    levels: [char; 8],
+}
+
+/// For terminals that know Unicode.
+pub const UNICODE: Glyphs = Glyphs {
+    passed: '●',
+    current: '◉',
+    ahead: '○',
+    full: '█',
+    empty: '░',
+    branch: "├─ ",
+    last: "└─ ",
+    levels: ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'],
+};
+
+/// For those that do not.
+pub const ASCII: Glyphs = Glyphs {
+    passed: '*',
+    current: '@',
+    ahead: '.',
+    full: '#',
+    empty: '.',
+    branch: "|- ",
+    last: "`- ",
+    levels: ['_', '.', ',', '-', '~', '=', '+', '#'],
+};
+
+/// The lines of one Rollout.
+pub fn lines(tree: &Tree, glyphs: &Glyphs, now: Timestamp) -> Vec<Line<'static>> {
+    let status = &tree.rollout.status;
+    let mut lines = head(tree, glyphs);
+    lines.extend(weights(status, glyphs));
+    lines.push(Line::default());
+    lines.extend(revisions(tree, glyphs, now));
+    let metrics = metrics(tree, glyphs);
+    if !metrics.is_empty() {
+        lines.push(title("METRICS"));
+        lines.extend(metrics);
+    }
+    if !status.blocked_by.is_empty() {
+        lines.push(title("WAITS FOR"));
+        lines.extend(status.blocked_by.iter().map(|wait| wait_line(wait, &status.message, now)));
+    }
+    if !status.decisions.is_empty() {
+        lines.push(title("DECISIONS"));
+        lines.extend(status.decisions.iter().rev().take(DECISIONS).map(|decision| {
+            let age = age(decision.at, now);
+            Line::from(format!("  {age:>4} ago  {:<16} {}: {}", decision.what, decision.by, decision.why))
+        }));
+    }
+    lines
+}
+
+/// Name, phase, message and steps.
+fn head(tree: &Tree, glyphs: &Glyphs) -> Vec<Line<'static>> {
+    let (metadata, status) = (&tree.rollout.metadata, &tree.rollout.status);
+    let phase = status.phase.unwrap_or(Phase::Progressing);
+    let reason = status.conditions.iter().find(|condition| condition.kind == "Ready").map(|ready| ready.reason.clone());
+    let reason =
+        reason.filter(|reason| *reason != phase.to_string()).map_or_else(String::new, |reason| format!(" ({reason})"));
+    let behind = metadata.generation.is_some_and(|generation| generation > status.observed_generation);
+    let mut lines = vec![Line::from(vec![
+        bold(metadata.name.clone().unwrap_or_default()),
+        dim(format!(" in {}  ", metadata.namespace.clone().unwrap_or_default())),
+        Span::styled(format!("{phase}{reason}"), Style::new().fg(color_of(phase)).add_modifier(Modifier::BOLD)),
+    ])];
+    if behind {
+        lines.push(Line::styled(
+            "  the controller has not seen the last change of the spec yet",
+            Style::new().fg(Color::Yellow),
+        ));
+    }
+    if !status.message.is_empty() {
+        lines.push(Line::from(format!("  {}", status.message)));
+    }
+    lines.extend(steps(tree, glyphs));
+    lines
+}
+
+/// The place among the steps, and what the current one does.
+fn steps(tree: &Tree, glyphs: &Glyphs) -> Option<Line<'static>> {
+    let status = &tree.rollout.status;
+    let total = status.attempt.as_ref()?.steps;
+    let at = status.current_step_index.unwrap_or(0);
+    let marks: String = (0..total)
+        .map(|step| match step.cmp(&at) {
+            Ordering::Less => glyphs.passed,
+            Ordering::Equal => glyphs.current,
+            Ordering::Greater => glyphs.ahead,
+        })
+        .collect();
+    if at >= total {
+        return Some(Line::from(format!("  {marks} all steps passed")));
+    }
+    let namespace = tree.rollout.metadata.namespace.as_deref().unwrap_or_default();
+    let steps = strategy::parse(namespace, &tree.rollout.spec.value()).steps;
+    let what = usize::try_from(at).ok().and_then(|at| steps.get(at)).map_or_else(String::new, step_text);
+    Some(Line::from(format!("  {marks} step {} of {total}: {what}", at + 1)))
+}
+
+/// What a step does, in the words of the spec.
+pub fn step_text(step: &Step) -> String {
+    match step {
+        Step::SetWeight(weight) => format!("setWeight {weight}%"),
+        Step::SetCanaryScale(Scale::Replicas(pods)) => format!("setCanaryScale to {pods} pods"),
+        Step::SetCanaryScale(Scale::Weight(percent)) => format!("setCanaryScale to {percent}% of the pods"),
+        Step::SetCanaryScale(Scale::MatchTrafficWeight) => "setCanaryScale to what the weight needs".to_owned(),
+        Step::Pause(Some(duration)) => format!("pause {duration:#}"),
+        Step::Pause(None) => "pause until promoted".to_owned(),
+        Step::Analysis(gate) => {
+            let names: Vec<&str> = gate.templates.iter().map(|template| template.template_name.as_str()).collect();
+            format!("analysis {}", names.join(", "))
+        }
+        Step::Faulty => "cannot be read".to_owned(),
+    }
+}
+
+/// Weights wanted and observed, as bars.
+fn weights(status: &RolloutStatus, glyphs: &Glyphs) -> Vec<Line<'static>> {
+    let canary_color = if status.aborted.is_some() { Color::Red } else { Color::Yellow };
+    let sides = [("stable", status.stable.as_ref(), Color::Green), ("canary", status.canary.as_ref(), canary_color)];
+    sides
+        .into_iter()
+        .filter_map(|(name, side, color)| {
+            let side = side?;
+            let wanted = (side.weight != side.observed_weight).then(|| format!("  (wanted {}%)", side.weight));
+            Some(Line::from(vec![
+                Span::raw(format!("  {name}  ")),
+                Span::styled(repeated(glyphs.full, cells(side.observed_weight)), Style::new().fg(color)),
+                dim(repeated(glyphs.empty, BAR - cells(side.observed_weight))),
+                Span::raw(format!(" {:>3}%", side.observed_weight)),
+                Span::styled(wanted.unwrap_or_default(), Style::new().fg(Color::Yellow)),
+            ]))
+        })
+        .collect()
+}
+
+/// Filled cells of a bar; a weight above 0 fills at least one.
+fn cells(percent: i32) -> usize {
+    let percent = usize::try_from(percent.clamp(0, 100)).unwrap_or(0);
+    (percent * BAR / 100).max(usize::from(percent > 0))
+}
+
+/// Every revision that has pods or traffic, with its ReplicaSet and its pods.
+fn revisions(tree: &Tree, glyphs: &Glyphs, now: Timestamp) -> Vec<Line<'static>> {
+    let status = &tree.rollout.status;
+    let mut sets: Vec<&ReplicaSet> = tree.replica_sets.iter().collect();
+    sets.sort_by_key(|set| std::cmp::Reverse(number_of(set)));
+    let mut lines = Vec::new();
+    for set in sets {
+        let hash = revision::hash_of(set).unwrap_or_default();
+        let side = [("canary", &status.canary), ("stable", &status.stable)]
+            .into_iter()
+            .find_map(|(name, side)| Some((name, side.as_ref().filter(|side| side.hash == hash)?)));
+        let wanted = set.spec.replicas.unwrap_or(1);
+        if side.is_none() && wanted == 0 && set.status.replicas == 0 {
+            continue;
+        }
+        lines.push(revision_line(set, side, status));
+        let pods = pods_of(tree, hash);
+        let created = set.metadata.creation_timestamp.as_ref().map_or_else(String::new, |at| age(at.0, now));
+        lines.push(Line::from(vec![
+            dim(format!("  {}", glyphs.last)),
+            Span::raw(format!("ReplicaSet {}", set.metadata.name.clone().unwrap_or_default())),
+            ready(format!("  {}/{wanted} ready", set.status.ready_replicas), set.status.ready_replicas >= wanted),
+            dim(format!("  {created}")),
+        ]));
+        let count = pods.len();
+        lines.extend(pods.into_iter().enumerate().map(|(at, pod)| {
+            let branch = if at + 1 == count { glyphs.last } else { glyphs.branch };
+            pod_line(pod, &format!("     {branch}"), now)
+        }));
+    }
+    lines
+}
+
+fn number_of(set: &ReplicaSet) -> i64 {
+    let number = set.metadata.annotations.as_ref().and_then(|annotations| annotations.get(names::REVISION));
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// `canary r2  registry/checkout:2  commit 3f9a01c by Ada`
+fn revision_line(set: &ReplicaSet, side: Option<(&str, &RevisionStatus)>, status: &RolloutStatus) -> Line<'static> {
+    let (name, color) = match side {
+        Some(("stable", _)) => ("stable", Color::Green),
+        Some(_) if status.aborted.is_some() => ("aborted", Color::Red),
+        Some(_) => ("canary", Color::Yellow),
+        None => ("old", Color::DarkGray),
+    };
+    let image = set.spec.template.spec.containers.first().map_or_else(String::new, |container| container.image.clone());
+    let commit = side.and_then(|(_, side)| side.commit.as_ref()).map(|commit| format!("  commit {}", short(commit)));
+    let author = side.and_then(|(_, side)| side.author.as_ref()).map(|author| format!(" by {author}"));
+    Line::from(vec![
+        Span::styled(format!("{name:<7}"), Style::new().fg(color).add_modifier(Modifier::BOLD)),
+        Span::raw(format!(" r{}  {image}", number_of(set))),
+        dim(format!("{}{}", commit.unwrap_or_default(), author.unwrap_or_default())),
+    ])
+}
+
+/// A commit as Git shortens it.
+fn short(commit: &str) -> &str {
+    commit.get(..7).unwrap_or(commit)
+}
+
+fn pods_of<'a>(tree: &'a Tree, hash: &str) -> Vec<&'a Pod> {
+    let is_own = |pod: &&Pod| {
+        let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(names::REVISION_HASH));
+        label.is_some_and(|own| own == hash)
+    };
+    let mut pods: Vec<&Pod> = tree.pods.iter().filter(is_own).collect();
+    pods.sort_by_key(|pod| pod.metadata.name.clone());
+    pods
+}
+
+fn pod_line(pod: &Pod, branch: &str, now: Timestamp) -> Line<'static> {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    let ready_containers = statuses.iter().filter(|status| status.ready).count();
+    let containers = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
+    let restarts: i32 = statuses.iter().map(|status| status.restart_count).sum();
+    let waiting = statuses.iter().find_map(|status| status.state.as_ref()?.waiting.as_ref()?.reason.clone());
+    let phase = pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_else(|| "Unknown".to_owned());
+    let state = match (&pod.metadata.deletion_timestamp, waiting) {
+        (Some(_), _) => "Terminating".to_owned(),
+        (None, Some(reason)) => reason,
+        (None, None) => phase,
+    };
+    let is_ready = state == "Running" && ready_containers == containers;
+    let created = pod.metadata.creation_timestamp.as_ref().map_or_else(String::new, |at| age(at.0, now));
+    let restarts = match restarts {
+        0 => String::new(),
+        1 => "  1 restart".to_owned(),
+        more => format!("  {more} restarts"),
+    };
+    Line::from(vec![
+        dim(branch.to_owned()),
+        Span::raw(format!("{}  ", pod.metadata.name.clone().unwrap_or_default())),
+        ready(format!("{state} {ready_containers}/{containers}"), is_ready),
+        Span::styled(restarts, Style::new().fg(Color::Yellow)),
+        dim(format!("  {created}")),
+    ])
+}
+
+/// Every metric of the analyses, newest first: its last values against its condition.
+fn metrics(tree: &Tree, glyphs: &Glyphs) -> Vec<Line<'static>> {
+    let of = |analysis: &AnalysisStatus| -> Vec<Line<'static>> {
+        let place = match (analysis.kind, analysis.step) {
+            (AnalysisKind::Step, Some(step)) => format!("step {}", step + 1),
+            (AnalysisKind::Step, None) => "step".to_owned(),
+            (AnalysisKind::Background, _) => "background".to_owned(),
+        };
+        let condition = |metric: &MetricStatus| {
+            tree.conditions.iter().find(|(name, _)| *name == metric.name).map(|(_, condition)| condition.clone())
+        };
+        analysis.metrics.iter().map(|metric| metric_line(metric, &place, condition(metric), glyphs)).collect()
+    };
+    tree.rollout.status.analysis.iter().rev().flat_map(of).collect()
+}
+
+fn metric_line(metric: &MetricStatus, place: &str, condition: Option<String>, glyphs: &Glyphs) -> Line<'static> {
+    let mut spans = vec![Span::raw(format!("  {:<20} ", metric.name)), dim(format!("{place:<10} "))];
+    let from = metric.measurements.len().saturating_sub(DRAWN);
+    let drawn = metric.measurements.get(from..).unwrap_or_default();
+    let values: Vec<Option<f64>> = drawn.iter().map(|measurement| number(&measurement.value)).collect();
+    for (measurement, value) in drawn.iter().zip(&values) {
+        let mark = value.map_or('?', |value| level(value, &values, glyphs));
+        spans.push(Span::styled(mark.to_string(), Style::new().fg(color_of_assessment(measurement.assessment))));
+    }
+    if let Some(last) = drawn.last() {
+        spans.push(Span::raw(format!(" {}", last.value)));
+    }
+    spans.extend(condition.map(|condition| dim(format!("  wants {condition}"))));
+    let counted = metric.successes + metric.failures + metric.inconclusive;
+    let (verdict, color) = match metric.verdict {
+        Verdict::Running => (format!("  {} of {counted} good", metric.successes), Color::Cyan),
+        Verdict::Pass => ("  passed".to_owned(), Color::Green),
+        Verdict::Fail => ("  FAILED".to_owned(), Color::Red),
+        Verdict::Inconclusive => ("  inconclusive".to_owned(), Color::Yellow),
+    };
+    spans.push(Span::styled(verdict, Style::new().fg(color)));
+    Line::from(spans)
+}
+
+/// The first number of a value.
+fn number(value: &str) -> Option<f64> {
+    let first = value.trim_start_matches('[').split([',', ']']).next()?;
+    first.trim().parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+/// A value's height among the others.
+fn level(value: f64, values: &[Option<f64>], glyphs: &Glyphs) -> char {
+    let known = || values.iter().flatten().copied();
+    let (least, most) = (known().fold(f64::INFINITY, f64::min), known().fold(f64::NEG_INFINITY, f64::max));
+    let top = glyphs.levels.len() - 1;
+    let height = if most > least { (value - least) / (most - least) } else { 1.0 };
+    let at = (0..=top).rev().find(|at| height * 7.0 + 0.5 >= f64::from(u32::try_from(*at).unwrap_or(0))).unwrap_or(0);
+    glyphs.levels.get(at).copied().unwrap_or('?')
+}
+
+/// One wait; its message only where the Rollout's does not say it already.
+fn wait_line(wait: &Wait, message: &str, now: Timestamp) -> Line<'static> {
+    let until = wait.until.map_or_else(String::new, |until| {
+        if until > now { format!(", at most {} more", age(now, until)) } else { ", due now".to_owned() }
+    });
+    let told = if message.contains(&wait.message) { String::new() } else { format!(": {}", wait.message) };
+    Line::from(format!("  {:<18} for {}{until}{told}", wait.reason, age(wait.since, now)))
+}
+
+/// Time between two moments, as kubectl shortens it.
+pub fn age(from: Timestamp, to: Timestamp) -> String {
+    let seconds = to.as_second().saturating_sub(from.as_second()).max(0);
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// The colour of a phase.
+pub fn color_of(phase: Phase) -> Color {
+    match phase {
+        Phase::Healthy => Color::Green,
+        Phase::Progressing => Color::Cyan,
+        Phase::Paused => Color::Yellow,
+        Phase::Degraded => Color::Red,
+    }
+}
+
+fn color_of_assessment(assessment: Assessment) -> Color {
+    match assessment {
+        Assessment::Success => Color::Green,
+        Assessment::Failure => Color::Red,
+        Assessment::Inconclusive | Assessment::NoData | Assessment::Error => Color::Yellow,
+    }
+}
+
+fn title(text: &'static str) -> Line<'static> {
+    Line::styled(text, Style::new().add_modifier(Modifier::BOLD))
+}
+
+fn bold(text: String) -> Span<'static> {
+    Span::styled(text, Style::new().add_modifier(Modifier::BOLD))
+}
+
+fn dim(text: String) -> Span<'static> {
+    Span::styled(text, Style::new().fg(Color::DarkGray))
+}
+
+fn ready(text: String, is_ready: bool) -> Span<'static> {
+    Span::styled(text, Style::new().fg(if is_ready { Color::Green } else { Color::Yellow }))
+}
+
+fn repeated(glyph: char, times: usize) -> String {
+    std::iter::repeat_n(glyph, times).collect()
+}

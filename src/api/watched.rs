@@ -72,6 +72,13 @@ watched!(
     }
 );
 
+impl Rollout {
+    /// Whether the controller has not seen the last change of the spec yet, so that the status speaks of the one before.
+    pub fn is_behind(&self) -> bool {
+        self.metadata.generation.is_some_and(|generation| generation > self.status.observed_generation)
+    }
+}
+
 watched!(
     /// An AnalysisTemplate.
     AnalysisTemplate, names::GROUP, names::VERSION, "AnalysisTemplate", "analysistemplates", NamespaceResourceScope, "users",

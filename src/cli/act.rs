@@ -46,7 +46,7 @@ pub struct Arguments {
 /// Asks for something, and waits for the answer.
 pub async fn run(cluster: &Cluster, verb: Verb, arguments: &Arguments) -> anyhow::Result<Outcome> {
     let name = &arguments.name;
-    let (_, rollout) = cluster.rollout(name).await?;
+    let rollout = cluster.rollout(name).await?;
     let revision = match &arguments.revision {
         Some(revision) => revision.clone(),
         None => revision_of(&rollout)

@@ -13,7 +13,6 @@ use serde_json::Value;
 use super::outcome::NotFound;
 use crate::api::names;
 use crate::api::watched::{AnalysisTemplate, ClusterAnalysisTemplate, ReplicaSet, Rollout};
-use crate::plan::observed::Template;
 use crate::plan::strategy::{self, Gate, Step, Strategy};
 
 /// Which cluster, as with kubectl.
@@ -77,8 +76,6 @@ impl Connection {
 
 /// One Rollout and what belongs to it.
 pub struct Tree {
-    /// The Rollout as the API server has it.
-    pub object: Value,
     /// The Rollout.
     pub rollout: Rollout,
     /// Its ReplicaSets.
@@ -87,6 +84,13 @@ pub struct Tree {
     pub pods: Vec<Pod>,
     /// Success conditions by metric, as its templates give them.
     pub conditions: Vec<(String, String)>,
+}
+
+impl Tree {
+    /// What a metric's success condition is.
+    pub fn condition(&self, metric: &str) -> Option<&str> {
+        self.conditions.iter().find(|(name, _)| name == metric).map(|(_, condition)| condition.as_str())
+    }
 }
 
 impl Cluster {
@@ -109,24 +113,29 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
+    /// One Rollout as the API server has it.
+    pub async fn object(&self, name: &str) -> anyhow::Result<DynamicObject> {
+        self.found(self.objects(false).get_opt(name).await, name)
+    }
+
     /// One Rollout.
-    pub async fn rollout(&self, name: &str) -> anyhow::Result<(Value, Rollout)> {
-        let object = self.objects(false).get_opt(name).await.with_context(|| format!("get rollout {name}"))?;
-        let object = object.ok_or_else(|| NotFound(format!("rollout {name} in namespace {}", self.namespace)))?;
-        let object = serde_json::to_value(object)?;
-        let rollout = serde_json::from_value(object.clone()).with_context(|| format!("read rollout {name}"))?;
-        Ok((object, rollout))
+    pub async fn rollout(&self, name: &str) -> anyhow::Result<Rollout> {
+        self.found(self.api().get_opt(name).await, name)
+    }
+
+    fn found<K>(&self, answer: kube::Result<Option<K>>, name: &str) -> anyhow::Result<K> {
+        let object = answer.with_context(|| format!("get rollout {name}"))?;
+        Ok(object.ok_or_else(|| NotFound(format!("rollout {name} in namespace {}", self.namespace)))?)
     }
 
     /// One Rollout with its ReplicaSets, its pods and its conditions: three requests, and one a template.
     pub async fn tree(&self, name: &str) -> anyhow::Result<Tree> {
-        let (object, rollout) = self.rollout(name).await?;
+        let rollout = self.rollout(name).await?;
         let own = ListParams::default().labels(&format!("{}={name}", names::ROLLOUT));
         let (sets, pods) = (self.api::<ReplicaSet>(), self.api::<Pod>());
         let (sets, pods) = tokio::join!(sets.list(&own), pods.list(&own));
         let conditions = self.conditions(&rollout).await;
         Ok(Tree {
-            object,
             rollout,
             replica_sets: sets.context("list ReplicaSets")?.items,
             pods: pods.context("list pods")?.items,
@@ -145,8 +154,7 @@ impl Cluster {
             } else {
                 self.api::<AnalysisTemplate>().get_opt(&name).await.ok().flatten().map(|template| template.spec)
             };
-            let template = spec.map(|spec| Template { name, cluster: is_cluster, spec });
-            conditions.extend(template.iter().flat_map(|template| conditions_of(&template.spec.value())));
+            conditions.extend(spec.iter().flat_map(|spec| conditions_of(&spec.value())));
         }
         conditions
     }

@@ -9,8 +9,7 @@ use super::clock;
 use super::cluster::{Cluster, Tree};
 use super::outcome::Outcome;
 use super::screen::Look;
-use super::view::age;
-use crate::api::names;
+use super::view::{age, pods_of};
 use crate::api::status::{Aborted, AnalysisKind, MetricStatus, Phase, RevisionStatus, RolloutStatus, Verdict, Wait};
 
 /// What a person can do about a wait, by its reason. `{name}` is the Rollout's.
@@ -70,7 +69,7 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, look: Look) -> anyhow
 pub fn lines(tree: &Tree, now: Timestamp) -> Vec<Line<'static>> {
     let status = &tree.rollout.status;
     let mut told = Told { name: tree.rollout.metadata.name.clone().unwrap_or_default(), lines: Vec::new() };
-    if tree.rollout.metadata.generation.is_some_and(|generation| generation > status.observed_generation) {
+    if tree.rollout.is_behind() {
         told.say("The controller has not seen the last change of the spec yet; what follows is from before.");
     }
     let Some(phase) = status.phase else {
@@ -183,8 +182,7 @@ impl Told {
 
     /// A metric's last values against its condition.
     fn metric(&mut self, tree: &Tree, metric: &MetricStatus, kind: AnalysisKind, now: Timestamp) {
-        let condition = tree.conditions.iter().find(|(name, _)| *name == metric.name);
-        let wants = condition.map_or_else(String::new, |(_, condition)| format!(" wants {condition}"));
+        let wants = tree.condition(&metric.name).map_or_else(String::new, |condition| format!(" wants {condition}"));
         let place = match kind {
             AnalysisKind::Step => "",
             AnalysisKind::Background => ", in the background",
@@ -203,9 +201,7 @@ impl Told {
 
     /// Why pods of a revision are not ready.
     fn pods(&mut self, tree: &Tree, hash: &str) {
-        let label =
-            |pod: &Pod| pod.metadata.labels.as_ref().and_then(|labels| labels.get(names::REVISION_HASH)).cloned();
-        for pod in tree.pods.iter().filter(|pod| label(pod).as_deref() == Some(hash)) {
+        for pod in pods_of(tree, hash) {
             if let Some(why) = not_ready(pod) {
                 self.show(format!("pod {}: {why}", pod.metadata.name.clone().unwrap_or_default()));
             }

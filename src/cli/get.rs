@@ -8,13 +8,11 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use kube::api::DynamicObject;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch, watcher::watch_object};
-use serde_json::Value;
 
 use super::clock;
-use super::cluster::{Cluster, Tree};
+use super::cluster::Cluster;
 use super::outcome::{NotFound, Outcome};
 use super::screen::{self, Look, Screen};
 use super::view;
@@ -57,12 +55,12 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, look: Look) -> anyhow
             Ok(Outcome::Reached)
         }
         Output::Json | Output::Yaml | Output::Name => {
-            let (object, rollout) = cluster.rollout(&arguments.name).await?;
+            let object = cluster.object(&arguments.name).await?;
             let mut out = std::io::stdout().lock();
             match arguments.output {
                 Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&object)?)?,
                 Output::Yaml => write!(out, "{}", serde_yaml::to_string(&object)?)?,
-                Output::Name | Output::Text => writeln!(out, "rollout.{}/{}", names::GROUP, rollout.name_any())?,
+                Output::Name | Output::Text => writeln!(out, "rollout.{}/{}", names::GROUP, object.name_any())?,
             }
             Ok(Outcome::Reached)
         }
@@ -73,7 +71,7 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, look: Look) -> anyhow
 async fn live(cluster: &Cluster, name: &str, look: Look) -> anyhow::Result<Outcome> {
     let mut tree = cluster.tree(name).await?;
     let own = watcher::Config::default().labels(&format!("{}={name}", names::ROLLOUT));
-    let mut rollouts = pin!(watch_object(cluster.objects(false), name).default_backoff());
+    let mut rollouts = pin!(watch_object(cluster.api::<Rollout>(), name).default_backoff());
     let mut sets = pin!(watch(cluster.api::<ReplicaSet>(), own.clone()).default_backoff());
     let mut pods = pin!(watch(cluster.api::<Pod>(), own).default_backoff());
     let mut sets_known = Known::default();
@@ -89,8 +87,8 @@ async fn live(cluster: &Cluster, name: &str, look: Look) -> anyhow::Result<Outco
             tell_change(&tree.rollout, &mut told)?;
         }
         tokio::select! {
-            Some(object) = rollouts.next() => match object {
-                Ok(Some(object)) => take(&mut tree, object)?,
+            Some(rollout) = rollouts.next() => match rollout {
+                Ok(Some(rollout)) => tree.rollout = rollout,
                 Ok(None) => return Err(NotFound(format!("rollout {name} any more: it was deleted")).into()),
                 Err(_) => {}
             },
@@ -113,13 +111,6 @@ async fn quit(has_screen: bool) {
     }
 }
 
-fn take(tree: &mut Tree, object: DynamicObject) -> anyhow::Result<()> {
-    let object: Value = serde_json::to_value(object)?;
-    tree.rollout = serde_json::from_value(object.clone())?;
-    tree.object = object;
-    Ok(())
-}
-
 /// One line a change, where there is no terminal.
 fn tell_change(rollout: &Rollout, told: &mut String) -> anyhow::Result<()> {
     let line = summary(rollout);
@@ -134,9 +125,7 @@ fn tell_change(rollout: &Rollout, told: &mut String) -> anyhow::Result<()> {
 pub fn summary(rollout: &Rollout) -> String {
     let status = &rollout.status;
     let phase = status.phase.map_or_else(|| "Unknown".to_owned(), |phase| phase.to_string());
-    let step = status.attempt.as_ref().map_or_else(String::new, |attempt| {
-        format!("  step {}/{}", (status.current_step_index.unwrap_or(0) + 1).min(attempt.steps), attempt.steps)
-    });
+    let step = view::place(status).map_or_else(String::new, |place| format!("  step {place}"));
     let weight =
         status.canary.as_ref().map_or_else(String::new, |canary| format!("  canary {}%", canary.observed_weight));
     format!("{phase}{step}{weight}  {}", status.message)

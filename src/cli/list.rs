@@ -12,13 +12,13 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::clock;
 use super::cluster::Cluster;
 use super::outcome::Outcome;
 use super::screen::Look;
-use super::view::{age, color_of};
+use super::view::{age, color_of, place};
 use crate::api::names;
 use crate::api::status::{Phase, RevisionStatus};
 use crate::api::watched::Rollout;
@@ -62,15 +62,8 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, look: Look) -> anyhow
     let list = cluster.objects(arguments.all_namespaces).list(&wanted).await.context("list rollouts")?;
     let mut out = std::io::stdout().lock();
     match arguments.output {
-        Output::Json | Output::Yaml => {
-            let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": list.items});
-            match arguments.output {
-                Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&list)?)?,
-                Output::Yaml | Output::Text | Output::Wide | Output::Name => {
-                    write!(out, "{}", serde_yaml::to_string(&list)?)?
-                }
-            }
-        }
+        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&whole(&list.items))?)?,
+        Output::Yaml => write!(out, "{}", serde_yaml::to_string(&whole(&list.items))?)?,
         Output::Name => {
             for object in &list.items {
                 writeln!(out, "rollout.{}/{}", names::GROUP, object.name_any())?;
@@ -96,6 +89,11 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, look: Look) -> anyhow
         follow(cluster, arguments, look).await?;
     }
     Ok(Outcome::Reached)
+}
+
+/// A list as kubectl prints it.
+fn whole(items: &[DynamicObject]) -> Value {
+    json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items})
 }
 
 /// Prints a line whenever a Rollout changes.
@@ -162,16 +160,13 @@ fn table(rollouts: &[Rollout], columns: Columns, now: Timestamp) -> Vec<Line<'st
 fn cells(rollout: &Rollout, columns: Columns, now: Timestamp) -> Vec<String> {
     let (metadata, status) = (&rollout.metadata, &rollout.status);
     let none = || "-".to_owned();
-    let step = status.attempt.as_ref().map_or_else(none, |attempt| {
-        format!("{}/{}", (status.current_step_index.unwrap_or(0) + 1).min(attempt.steps), attempt.steps)
-    });
     let shown = status.canary.as_ref().or(status.stable.as_ref());
     let revision =
         |side: Option<&RevisionStatus>| side.map_or_else(none, |side| format!("r{} {}", side.revision, side.hash));
     let mut cells = vec![
         metadata.name.clone().unwrap_or_default(),
         status.phase.map_or_else(|| "Unknown".to_owned(), |phase: Phase| phase.to_string()),
-        step,
+        place(status).unwrap_or_else(none),
         status.in_progress().map_or_else(none, |canary| format!("{}%", canary.observed_weight)),
         format!("{}/{}", status.ready_replicas, status.replicas),
         metadata.creation_timestamp.as_ref().map_or_else(none, |at| age(at.0, now)),

@@ -60,6 +60,9 @@ pub fn of(error: &anyhow::Error) -> Outcome {
 
 /// The next step for a person, where the error tells it.
 pub fn hint(error: &anyhow::Error) -> Option<String> {
+    if error.downcast_ref::<NotFound>().is_some() {
+        return Some("kubectl serin list -A shows the rollouts there are".to_owned());
+    }
     let status = error.chain().find_map(|cause| match cause.downcast_ref::<Error>() {
         Some(Error::Api(status)) => Some(status),
         _ => None,

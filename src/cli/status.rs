@@ -75,7 +75,7 @@ impl FromStr for Goal {
 /// Tells how far a rollout is, or waits.
 pub async fn run(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<Outcome> {
     let name = &arguments.name;
-    let (_, rollout) = cluster.rollout(name).await?;
+    let rollout = cluster.rollout(name).await?;
     if !arguments.watch {
         writeln!(std::io::stdout(), "{}", summary(&rollout))?;
         return Ok(judged(&rollout, arguments.goal).unwrap_or(Outcome::TimedOut));
@@ -128,7 +128,7 @@ async fn watch(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<Outco
 fn judged(rollout: &Rollout, goal: Goal) -> Option<Outcome> {
     let status = &rollout.status;
     // Until the controller has seen the last change of the spec, the status speaks of the one before.
-    if rollout.metadata.generation.is_some_and(|generation| generation > status.observed_generation) {
+    if rollout.is_behind() {
         return None;
     }
     let phase = status.phase?;

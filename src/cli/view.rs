@@ -95,13 +95,12 @@ fn head(tree: &Tree, glyphs: &Glyphs) -> Vec<Line<'static>> {
     let reason = status.conditions.iter().find(|condition| condition.kind == "Ready").map(|ready| ready.reason.clone());
     let reason =
         reason.filter(|reason| *reason != phase.to_string()).map_or_else(String::new, |reason| format!(" ({reason})"));
-    let behind = metadata.generation.is_some_and(|generation| generation > status.observed_generation);
     let mut lines = vec![Line::from(vec![
         bold(metadata.name.clone().unwrap_or_default()),
         dim(format!(" in {}  ", metadata.namespace.clone().unwrap_or_default())),
         Span::styled(format!("{phase}{reason}"), Style::new().fg(color_of(phase)).add_modifier(Modifier::BOLD)),
     ])];
-    if behind {
+    if tree.rollout.is_behind() {
         lines.push(Line::styled(
             "  the controller has not seen the last change of the spec yet",
             Style::new().fg(Color::Yellow),
@@ -133,6 +132,12 @@ fn steps(tree: &Tree, glyphs: &Glyphs) -> Option<Line<'static>> {
     let steps = strategy::parse(namespace, &tree.rollout.spec.value()).steps;
     let what = usize::try_from(at).ok().and_then(|at| steps.get(at)).map_or_else(String::new, step_text);
     Some(Line::from(format!("  {marks} step {} of {total}: {what}", at + 1)))
+}
+
+/// The step under way among all, counted from one: `2/5`.
+pub fn place(status: &RolloutStatus) -> Option<String> {
+    let steps = status.attempt.as_ref()?.steps;
+    Some(format!("{}/{steps}", (status.current_step_index.unwrap_or(0) + 1).min(steps)))
 }
 
 /// What a step does, in the words of the spec.
@@ -239,7 +244,8 @@ fn short(commit: &str) -> &str {
     commit.get(..7).unwrap_or(commit)
 }
 
-fn pods_of<'a>(tree: &'a Tree, hash: &str) -> Vec<&'a Pod> {
+/// The pods of a revision, by name.
+pub fn pods_of<'a>(tree: &'a Tree, hash: &str) -> Vec<&'a Pod> {
     let is_own = |pod: &&Pod| {
         let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(names::REVISION_HASH));
         label.is_some_and(|own| own == hash)
@@ -285,15 +291,16 @@ fn metrics(tree: &Tree, glyphs: &Glyphs) -> Vec<Line<'static>> {
             (AnalysisKind::Step, None) => "step".to_owned(),
             (AnalysisKind::Background, _) => "background".to_owned(),
         };
-        let condition = |metric: &MetricStatus| {
-            tree.conditions.iter().find(|(name, _)| *name == metric.name).map(|(_, condition)| condition.clone())
-        };
-        analysis.metrics.iter().map(|metric| metric_line(metric, &place, condition(metric), glyphs)).collect()
+        analysis
+            .metrics
+            .iter()
+            .map(|metric| metric_line(metric, &place, tree.condition(&metric.name), glyphs))
+            .collect()
     };
     tree.rollout.status.analysis.iter().rev().flat_map(of).collect()
 }
 
-fn metric_line(metric: &MetricStatus, place: &str, condition: Option<String>, glyphs: &Glyphs) -> Line<'static> {
+fn metric_line(metric: &MetricStatus, place: &str, condition: Option<&str>, glyphs: &Glyphs) -> Line<'static> {
     let mut spans = vec![Span::raw(format!("  {:<20} ", metric.name)), dim(format!("{place:<10} "))];
     let from = metric.measurements.len().saturating_sub(DRAWN);
     let drawn = metric.measurements.get(from..).unwrap_or_default();

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use crate::support::world::{World, commit, hash, hosts, in_place, owned, spec, template};
+use crate::support::world::{self, World, commit, hash, hosts, in_place, owned, template};
 
 const UNLABEL: &str = "label the subsets of DestinationRule checkout: stable=(none) canary=(none)";
 const LET_GO: &str = "remove the finalizer";
@@ -12,16 +12,10 @@ const LET_GO: &str = "remove the finalizer";
 type Happening = fn(&mut World);
 
 /// A Rollout at rest, routed as given, whose canary gets 40%.
-fn at_rest(istio: &Value, canary: &Value) -> World {
-    let mut spec = spec("checkout:1", 4, istio);
-    let own = spec["strategy"]["canary"].as_object_mut().unwrap();
-    own.remove("analysis");
-    own.insert("steps".into(), json!([{"setWeight": 40}, {"pause": {}}]));
-    own.extend(canary.as_object().unwrap().clone());
-    let mut world = World::new(&spec);
-    world.settle();
-    world.pass_time(20);
-    world
+fn at_rest(istio: &Value, services: &Value) -> World {
+    let mut canary = services.clone();
+    canary["trafficRouting"] = json!({"istio": istio});
+    world::at_rest(4, &json!([{"setWeight": 40}, {"pause": {}}]), &canary)
 }
 
 fn in_place_at_rest() -> World {

@@ -28,7 +28,6 @@ struct Input {
 fn screens() {
     for (input, expected) in golden_inputs::<Input>("screens") {
         let tree = Tree {
-            object: serde_json::Value::Null,
             rollout: input.rollout,
             replica_sets: input.replica_sets,
             pods: input.pods,

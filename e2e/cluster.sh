@@ -15,7 +15,7 @@ trap stop EXIT
 
 build() {
   if [ -z "${KUBECONFIG:-}" ]; then
-    e2e/testbed/build.sh "$cache/bin" --no-kubectl
+    e2e/testbed/build.sh "$cache/bin"
   fi
   cargo build --release --bin serin
   cargo test --no-run --features e2e --test "$1"
@@ -35,5 +35,6 @@ start_testbed() {
     done
     export KUBECONFIG=$dir/testbed/admin.kubeconfig
   fi
+  export E2E_KUBECTL=${E2E_KUBECTL:-$(command -v kubectl || echo "$cache/bin/kubectl")}
   export SERIN_BIN=$target/release/serin E2E_DIR=$dir
 }

@@ -6,6 +6,7 @@ mod change;
 mod conformance;
 mod metrics;
 mod people;
+mod plugin;
 mod promote;
 mod rest;
 mod restart;
@@ -53,6 +54,7 @@ pub fn all() -> Vec<(&'static str, Story)> {
         "restarted" => restart::restarted,
         "pause-and-promote-by-action" => people::pause_and_promote,
         "abort-and-retry-by-action" => people::abort_and_retry,
+        "plugin-watched" => plugin::watched,
         "foreign-parts-survive" => route::foreign_parts_survive,
         "several-virtual-services" => route::several,
         "virtual-service-created-later" => route::created_later,

@@ -5,6 +5,8 @@ pub mod exporter;
 pub mod monitor;
 pub mod pods;
 pub mod shipped;
+#[path = "../tests/it/support/transcript.rs"]
+pub mod transcript;
 pub mod world;
 
 pub use environment::Environment;

@@ -1,14 +1,22 @@
 //! What people type. `simulate` needs no cluster; the other commands are those of the plugin `kubectl serin`. One verb a file.
 
 pub mod act;
+pub mod branch;
 pub mod clock;
 pub mod cluster;
+pub mod completion;
 pub mod explain;
 pub mod get;
+pub mod history;
 pub mod list;
+pub mod origin;
 pub mod outcome;
 pub mod plugin;
 pub mod screen;
+pub mod set;
 pub mod simulate;
 pub mod status;
+pub mod table;
+pub mod trace;
+pub mod undo;
 pub mod view;

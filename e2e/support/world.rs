@@ -247,6 +247,20 @@ impl World {
         self.environment.exporter.set(&self.namespace, hash, fraction);
     }
 
+    /// Waits until Prometheus has the rate of these revisions' requests.
+    pub async fn is_measured(&self, hashes: &[&str]) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        for hash in hashes {
+            let query = format!("rate(e2e_requests_total{{story=\"{}\",revision=\"{hash}\"}}[3s]) > 0", self.namespace);
+            let query = form_urlencoded::byte_serialize(query.as_bytes()).collect::<String>();
+            let url = format!("{}/api/v1/query?query={query}", self.environment.prometheus);
+            while !reqwest::get(&url).await.unwrap().text().await.unwrap().contains(hash) {
+                self.assert(Instant::now() < deadline, "Prometheus has no rate of requests");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+
     /// An analysis template `success-rate` on this story's counters.
     pub async fn success_rate(&self, metric: Value) {
         let selector = format!("story=\"{}\",revision=\"{{{{args.revision}}}}\"", self.namespace);

@@ -15,6 +15,7 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::watch_object;
 use serde_json::{Value, json};
 
+use super::clock;
 use super::cluster::Cluster;
 use super::outcome::Outcome;
 use crate::api::action::Verb;
@@ -28,6 +29,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Name of the Rollout.
+    #[arg(add = super::completion::rollouts())]
     name: String,
     /// Why; kept with the decision in the status.
     #[arg(long)]
@@ -38,7 +40,7 @@ pub struct Arguments {
     /// Does not ask before what cannot be taken back.
     #[arg(short, long)]
     yes: bool,
-    /// Prints the RolloutAction, for Git or another account, instead of acting.
+    /// Prints the change for Git instead of acting: of the spec where it declares this, else a RolloutAction.
     #[arg(long)]
     emit: bool,
 }
@@ -57,10 +59,13 @@ pub async fn run(cluster: &Cluster, verb: Verb, arguments: &Arguments) -> anyhow
         action["spec"]["reason"] = json!(reason);
     }
     if arguments.emit {
-        write!(stdout(), "{}", serde_yaml::to_string(&action)?)?;
+        let change = declared(cluster, verb, name).unwrap_or_else(|| named(action, &revision));
+        write!(stdout(), "{}", serde_yaml::to_string(&change)?)?;
         return Ok(Outcome::Reached);
     }
-    if !arguments.yes && !confirmed(verb, &rollout)? {
+    if let Some(question) = question(verb, &rollout).filter(|_| !arguments.yes)
+        && !confirmed(&question, true)?
+    {
         bail!("nothing was done");
     }
     if let Some(user) = user(cluster).await {
@@ -93,19 +98,44 @@ fn object(cluster: &Cluster, verb: Verb, rollout: &Rollout, revision: &str) -> V
     action
 }
 
-/// Asks on a terminal before what cannot be taken back. Whether to go on.
-fn confirmed(verb: Verb, rollout: &Rollout) -> anyhow::Result<bool> {
+/// What Git declares instead, where it can: a change of the Rollout's spec.
+fn declared(cluster: &Cluster, verb: Verb, name: &str) -> Option<Value> {
+    let spec = match verb {
+        Verb::Pause => json!({"paused": true}),
+        Verb::Resume => json!({"paused": false}),
+        Verb::Restart => json!({"restartAt": clock::now()}),
+        Verb::Promote | Verb::PromoteFull | Verb::Abort | Verb::Retry => return None,
+    };
+    let metadata = json!({"name": name, "namespace": cluster.namespace});
+    Some(json!({"apiVersion": names::API_VERSION, "kind": "Rollout", "metadata": metadata, "spec": spec}))
+}
+
+/// The action under a name of its own, so that it can be applied: once a revision and step.
+fn named(mut action: Value, revision: &str) -> Value {
+    let step = action["spec"]["step"].as_i64().map_or_else(String::new, |step| format!("-{step}"));
+    let begin = action["metadata"]["generateName"].as_str().unwrap_or_default().to_owned();
+    action["metadata"] =
+        json!({"name": format!("{begin}{revision}{step}"), "namespace": action["metadata"]["namespace"]});
+    action
+}
+
+/// What is asked before what cannot be taken back.
+fn question(verb: Verb, rollout: &Rollout) -> Option<String> {
     let name = rollout.metadata.name.as_deref().unwrap_or_default();
     let canary = rollout.status.canary.as_ref();
     let image = canary.map_or("the revision", |canary| canary.image.as_str());
-    let question = match verb {
-        Verb::PromoteFull => format!("Promote {image} of {name} past every step and every gate?"),
-        Verb::Abort => format!("Abort {image} of {name}? All traffic goes to stable."),
-        Verb::Restart => format!("Restart all pods of {name}?"),
-        Verb::Promote | Verb::Retry | Verb::Pause | Verb::Resume => return Ok(true),
-    };
+    match verb {
+        Verb::PromoteFull => Some(format!("Promote {image} of {name} past every step and every gate?")),
+        Verb::Abort => Some(format!("Abort {image} of {name}? All traffic goes to stable.")),
+        Verb::Restart => Some(format!("Restart all pods of {name}?")),
+        Verb::Promote | Verb::Retry | Verb::Pause | Verb::Resume => None,
+    }
+}
+
+/// Asks on a terminal; where there is none, the answer is `otherwise`.
+pub fn confirmed(question: &str, otherwise: bool) -> anyhow::Result<bool> {
     if !stdin().is_terminal() || !stderr().is_terminal() {
-        return Ok(true);
+        return Ok(otherwise);
     }
     write!(stderr(), "{question} [y/N] ")?;
     stderr().flush()?;

@@ -55,6 +55,7 @@ const QUOTED: usize = 5;
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Name of the Rollout.
+    #[arg(add = super::completion::rollouts())]
     name: String,
 }
 
@@ -69,14 +70,14 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, look: Look) -> anyhow
 pub fn lines(tree: &Tree, now: Timestamp) -> Vec<Line<'static>> {
     let status = &tree.rollout.status;
     let mut told = Told { name: tree.rollout.metadata.name.clone().unwrap_or_default(), lines: Vec::new() };
-    if tree.rollout.is_behind() {
-        told.say("The controller has not seen the last change of the spec yet; what follows is from before.");
-    }
     let Some(phase) = status.phase else {
         told.say("No controller has looked at this Rollout yet.");
         told.next("kubectl get pods -n serin-system");
         return told.lines;
     };
+    if tree.rollout.is_behind() {
+        told.say("The controller has not seen the last change of the spec yet; what follows is from before.");
+    }
     match (&status.aborted, phase) {
         (Some(aborted), _) => told.abort(tree, aborted, now),
         (None, Phase::Healthy) => told.health(status, now),
@@ -155,12 +156,13 @@ impl Told {
         let status = &tree.rollout.status;
         let until =
             wait.until.filter(|until| *until > now).map(|until| format!(", for {} more at most", age(now, until)));
+        let message = Some(format!(": {}", wait.message)).filter(|_| !status.message.contains(&wait.message));
         self.say(format!(
-            "It waits for {} since {}{}: {}.",
-            wait.reason,
+            "It has waited {} for {}{}{}.",
             age(wait.since, now),
+            wait.reason,
             until.unwrap_or_default(),
-            wait.message
+            message.unwrap_or_default()
         ));
         match wait.reason.as_str() {
             "PodsNotReady" | "ProgressDeadlineExceeded" => {
@@ -234,12 +236,11 @@ fn not_ready(pod: &Pod) -> Option<String> {
         )
     };
     let unready = status.container_statuses.as_deref().unwrap_or_default().iter().find(|container| !container.ready);
-    let unscheduled = || {
+    let unmet = |kind: &'static str, word: &'static str| {
         let conditions = status.conditions.as_deref().unwrap_or_default();
-        let unmet =
-            conditions.iter().find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
-        Some(format!("is not scheduled: {}", unmet.message.clone().unwrap_or_default()))
+        let unmet = conditions.iter().find(|condition| condition.type_ == kind && condition.status == "False")?;
+        Some(format!("is not {word}: {}", unmet.message.clone().or(unmet.reason.clone()).unwrap_or_default()))
     };
     let pending = || (status.phase.as_deref() == Some("Pending")).then(|| "is pending".to_owned());
-    unready.map(why).or_else(unscheduled).or_else(pending)
+    unready.map(why).or_else(|| unmet("PodScheduled", "scheduled")).or_else(|| unmet("Ready", "ready")).or_else(pending)
 }

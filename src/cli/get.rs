@@ -23,6 +23,7 @@ use crate::api::watched::{ReplicaSet, Rollout};
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Name of the Rollout.
+    #[arg(add = super::completion::rollouts())]
     name: String,
     /// Shows it again whenever something changes, until `q`.
     #[arg(short, long)]

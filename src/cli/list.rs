@@ -18,6 +18,7 @@ use super::clock;
 use super::cluster::Cluster;
 use super::outcome::Outcome;
 use super::screen::Look;
+use super::table;
 use super::view::{age, color_of, place};
 use crate::api::names;
 use crate::api::status::{Phase, RevisionStatus};
@@ -128,55 +129,40 @@ struct Columns {
 
 /// The head and a line a Rollout, in columns.
 fn table(rollouts: &[Rollout], columns: Columns, now: Timestamp) -> Vec<Line<'static>> {
-    let mut head = vec!["NAME", "PHASE", "STEP", "WEIGHT", "READY", "AGE", "IMAGE"];
+    let mut head = table::head(&["NAME", "PHASE", "STEP", "WEIGHT", "READY", "AGE", "IMAGE"]);
     if columns.namespace {
-        head.insert(0, "NAMESPACE");
+        head.insert(0, Span::raw("NAMESPACE"));
     }
     if columns.wide {
-        head.extend(["STABLE", "CANARY", "MESSAGE"]);
+        head.extend(table::head(&["STABLE", "CANARY", "MESSAGE"]));
     }
-    let rows: Vec<Vec<String>> = std::iter::once(head.into_iter().map(str::to_owned).collect())
-        .chain(rollouts.iter().map(|rollout| cells(rollout, columns, now)))
-        .collect();
-    let phase_at = 1 + usize::from(columns.namespace);
-    let phases = std::iter::once(None).chain(rollouts.iter().map(|rollout| rollout.status.phase));
-    let width =
-        |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
-    rows.iter()
-        .zip(phases)
-        .map(|(row, phase)| {
-            let cell = |(at, (cell, width)): (usize, (&String, &usize))| {
-                let text = if at + 1 == row.len() { cell.clone() } else { format!("{cell:<width$}   ") };
-                let style =
-                    phase.filter(|_| at == phase_at).map_or_else(Style::new, |phase| Style::new().fg(color_of(phase)));
-                Span::styled(text, style)
-            };
-            Line::from(row.iter().zip(&widths).enumerate().map(cell).collect::<Vec<_>>())
-        })
-        .collect()
+    let rows: Vec<_> =
+        std::iter::once(head).chain(rollouts.iter().map(|rollout| cells(rollout, columns, now))).collect();
+    table::lines(&rows)
 }
 
-fn cells(rollout: &Rollout, columns: Columns, now: Timestamp) -> Vec<String> {
+fn cells(rollout: &Rollout, columns: Columns, now: Timestamp) -> Vec<Span<'static>> {
     let (metadata, status) = (&rollout.metadata, &rollout.status);
     let none = || "-".to_owned();
     let shown = status.canary.as_ref().or(status.stable.as_ref());
     let revision =
         |side: Option<&RevisionStatus>| side.map_or_else(none, |side| format!("r{} {}", side.revision, side.hash));
+    let phase = |phase: Phase| Span::styled(phase.to_string(), Style::new().fg(color_of(phase)));
     let mut cells = vec![
-        metadata.name.clone().unwrap_or_default(),
-        status.phase.map_or_else(|| "Unknown".to_owned(), |phase: Phase| phase.to_string()),
-        place(status).unwrap_or_else(none),
-        status.in_progress().map_or_else(none, |canary| format!("{}%", canary.observed_weight)),
-        format!("{}/{}", status.ready_replicas, status.replicas),
-        metadata.creation_timestamp.as_ref().map_or_else(none, |at| age(at.0, now)),
-        shown.map_or_else(none, |side| side.image.clone()),
+        Span::raw(metadata.name.clone().unwrap_or_default()),
+        status.phase.map_or_else(|| Span::raw("Unknown"), phase),
+        Span::raw(place(status).unwrap_or_else(none)),
+        Span::raw(status.in_progress().map_or_else(none, |canary| format!("{}%", canary.observed_weight))),
+        Span::raw(format!("{}/{}", status.ready_replicas, status.replicas)),
+        Span::raw(metadata.creation_timestamp.as_ref().map_or_else(none, |at| age(at.0, now))),
+        Span::raw(shown.map_or_else(none, |side| side.image.clone())),
     ];
     if columns.namespace {
-        cells.insert(0, metadata.namespace.clone().unwrap_or_default());
+        cells.insert(0, Span::raw(metadata.namespace.clone().unwrap_or_default()));
     }
     if columns.wide {
-        cells.extend([revision(status.stable.as_ref()), revision(status.canary.as_ref()), status.message.clone()]);
+        let sides = [revision(status.stable.as_ref()), revision(status.canary.as_ref()), status.message.clone()];
+        cells.extend(sides.map(Span::raw));
     }
     cells
 }

@@ -1,21 +1,23 @@
 //! The commands of `kubectl serin`, and how they end.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use tokio::runtime::Runtime;
 
 use super::cluster::{Cluster, Connection};
 use super::outcome::{self, Outcome};
 use super::screen::{Look, LookArguments};
-use super::{act, explain, get, list, simulate, status};
+use super::{act, completion, explain, get, history, list, set, simulate, status, trace, undo};
 use crate::api::action::Verb;
 
 /// See a rollout, understand it, act on it.
 #[derive(Parser)]
 #[command(name = "kubectl serin", bin_name = "kubectl serin", version, after_help = EXAMPLES)]
-struct Arguments {
+pub struct Arguments {
     #[command(flatten)]
     connection: Connection,
     #[command(flatten)]
@@ -37,6 +39,15 @@ Exit codes: 0 reached, 1 error, 2 aborted or degraded, 3 waits for a person, 4 t
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Asking(Asking),
+    #[command(flatten)]
+    Offline(Offline),
+}
+
+/// Commands that ask a cluster.
+#[derive(Subcommand)]
+enum Asking {
     /// Shows one rollout as one screen.
     #[command(visible_alias = "tree")]
     Get(get::Arguments),
@@ -47,6 +58,10 @@ enum Command {
     Status(status::Arguments),
     /// Explains in sentences why a rollout does not move, or why it was aborted.
     Explain(explain::Arguments),
+    /// Shows how the last rollouts ended, and who decided what.
+    History(history::Arguments),
+    /// Shows the way from commit to pods and routes, and back from a pod, an image or a commit.
+    Trace(trace::Arguments),
     /// Passes the current step.
     Promote(PromoteArguments),
     /// Sends all traffic to stable.
@@ -59,8 +74,24 @@ enum Command {
     Resume(act::Arguments),
     /// Restarts all pods, a few at a time.
     Restart(act::Arguments),
+    /// Tells the revert that brings an earlier revision back, or prints or makes the change.
+    Undo(undo::Arguments),
+    /// Sets images.
+    Set(set::Arguments),
+}
+
+/// Commands that need no cluster.
+#[derive(Subcommand)]
+enum Offline {
     /// Shows what a release will do, in virtual time; needs no cluster.
     Simulate(simulate::Arguments),
+    /// Installs completion for kubectl, names of rollouts too.
+    Completion(completion::Arguments),
+    #[command(name = "__complete", hide = true, disable_help_flag = true)]
+    Complete {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
 }
 
 #[derive(clap::Args)]
@@ -92,37 +123,49 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    if let Command::Simulate(arguments) = &arguments.command {
-        return simulate::run(arguments);
+    match &arguments.command {
+        Command::Offline(Offline::Simulate(arguments)) => simulate::run(arguments),
+        Command::Offline(Offline::Completion(arguments)) => completion::run(arguments).map(ExitCode::from),
+        Command::Offline(Offline::Complete { words }) => completion::answer(words).map(ExitCode::from),
+        Command::Asking(command) => {
+            let runtime = runtime()?;
+            let outcome = runtime.block_on(async {
+                let cluster = arguments.connection.connect().await?;
+                ask(&cluster, command, arguments.look.look()).await
+            });
+            // A thread may still wait for a key.
+            runtime.shutdown_background();
+            outcome.map(ExitCode::from)
+        }
     }
-    // An error means that the process has one already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    let outcome = runtime.block_on(async {
-        let cluster = arguments.connection.connect().await?;
-        ask(&cluster, &arguments.command, arguments.look.look()).await
-    });
-    // A thread may still wait for a key.
-    runtime.shutdown_background();
-    outcome.map(ExitCode::from)
 }
 
-async fn ask(cluster: &Cluster, command: &Command, look: Look) -> anyhow::Result<Outcome> {
+/// A runtime for requests, with a provider for TLS.
+pub fn runtime() -> anyhow::Result<Runtime> {
+    // An error means that the process has one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
+}
+
+async fn ask(cluster: &Cluster, command: &Asking, look: Look) -> anyhow::Result<Outcome> {
     match command {
-        Command::Get(arguments) => get::run(cluster, arguments, look).await,
-        Command::List(arguments) => list::run(cluster, arguments, look).await,
-        Command::Explain(arguments) => explain::run(cluster, arguments, look).await,
-        Command::Status(arguments) => status::run(cluster, arguments).await,
-        Command::Promote(arguments) => {
+        Asking::Get(arguments) => get::run(cluster, arguments, look).await,
+        Asking::List(arguments) => list::run(cluster, arguments, look).await,
+        Asking::Status(arguments) => status::run(cluster, arguments).await,
+        Asking::Explain(arguments) => explain::run(cluster, arguments, look).await,
+        Asking::History(arguments) => history::run(cluster, arguments, look).await,
+        Asking::Trace(arguments) => trace::run(cluster, arguments, look).await,
+        Asking::Promote(arguments) => {
             let verb = if arguments.full { Verb::PromoteFull } else { Verb::Promote };
             act::run(cluster, verb, &arguments.action).await
         }
-        Command::Abort(arguments) => act::run(cluster, Verb::Abort, arguments).await,
-        Command::Retry(arguments) => act::run(cluster, Verb::Retry, arguments).await,
-        Command::Pause(arguments) => act::run(cluster, Verb::Pause, arguments).await,
-        Command::Resume(arguments) => act::run(cluster, Verb::Resume, arguments).await,
-        Command::Restart(arguments) => act::run(cluster, Verb::Restart, arguments).await,
-        Command::Simulate(_) => Ok(Outcome::Reached),
+        Asking::Abort(arguments) => act::run(cluster, Verb::Abort, arguments).await,
+        Asking::Retry(arguments) => act::run(cluster, Verb::Retry, arguments).await,
+        Asking::Pause(arguments) => act::run(cluster, Verb::Pause, arguments).await,
+        Asking::Resume(arguments) => act::run(cluster, Verb::Resume, arguments).await,
+        Asking::Restart(arguments) => act::run(cluster, Verb::Restart, arguments).await,
+        Asking::Undo(arguments) => undo::run(cluster, arguments).await,
+        Asking::Set(arguments) => set::run(cluster, arguments).await,
     }
 }
 

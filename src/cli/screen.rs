@@ -55,12 +55,15 @@ pub struct Look {
 }
 
 impl Look {
-    /// Prints lines on standard output; on a terminal none is longer than it is wide.
+    /// Prints lines on standard output; on a terminal those that are longer than it is wide are broken between words.
     pub fn print(self, lines: &[Line<'static>]) -> anyhow::Result<()> {
         let width = stdout().is_terminal().then(|| crossterm::terminal::size().map_or(80, |(width, _)| width));
         let mut out = stdout().lock();
-        for line in lines {
-            let line = width.map_or_else(|| line.clone(), |width| cut(line, usize::from(width)));
+        let whole = |line: &Line<'static>| match width {
+            Some(width) => wrapped(line, usize::from(width)),
+            None => vec![line.clone()],
+        };
+        for line in lines.iter().flat_map(whole) {
             for span in &line.spans {
                 let style = line.style.patch(span.style);
                 if self.has_color {
@@ -75,31 +78,49 @@ impl Look {
     }
 }
 
-/// A line of at most so many cells.
-fn cut(line: &Line<'static>, width: usize) -> Line<'static> {
+/// A line as lines of at most so many cells, broken between words; what goes on is set in.
+fn wrapped(line: &Line<'static>, width: usize) -> Vec<Line<'static>> {
     if line.width() <= width {
-        return line.clone();
+        return vec![line.clone()];
     }
-    let mut left = width.saturating_sub(1);
-    let mut spans = Vec::new();
+    let text: String = line.spans.iter().map(|span| span.content.as_ref()).collect();
+    let inset = (text.len() - text.trim_start_matches(' ').len() + 4).min(width / 2);
+    let mut lines = vec![Line::default().style(line.style)];
+    let mut used = 0;
     for span in &line.spans {
-        let mut content = String::new();
-        for char in span.content.chars() {
-            let cells = Span::raw(char.to_string()).width();
-            if cells > left {
-                left = 0;
-                break;
+        for word in span.content.split_inclusive(' ') {
+            for piece in pieces(word, width.saturating_sub(inset).max(1)) {
+                let cells = Span::raw(piece.trim_end_matches(' ').to_owned()).width();
+                if used + cells > width {
+                    lines.push(Line::from(" ".repeat(inset)).style(line.style));
+                    used = inset;
+                }
+                used += Span::raw(piece.clone()).width();
+                if let Some(last) = lines.last_mut() {
+                    last.push_span(Span::styled(piece, span.style));
+                }
             }
-            left -= cells;
-            content.push(char);
-        }
-        spans.push(Span::styled(content, span.style));
-        if left == 0 {
-            break;
         }
     }
-    spans.push(Span::raw(">"));
-    Line::from(spans).style(line.style)
+    lines
+}
+
+/// A word in pieces of at most so many cells.
+fn pieces(word: &str, most: usize) -> Vec<String> {
+    let mut pieces = vec![String::new()];
+    let mut used = 0;
+    for char in word.chars() {
+        let cells = Span::raw(char.to_string()).width();
+        if used + cells > most && char != ' ' {
+            pieces.push(String::new());
+            used = 0;
+        }
+        used += cells;
+        if let Some(last) = pieces.last_mut() {
+            last.push(char);
+        }
+    }
+    pieces
 }
 
 /// The whole terminal, given back when it is dropped.
@@ -123,7 +144,7 @@ impl Screen {
     pub fn draw(&mut self, lines: &[Line<'static>]) -> anyhow::Result<()> {
         let area = self.terminal.size()?;
         let (width, height) = (usize::from(area.width), usize::from(area.height));
-        let mut shown: Vec<Line<'static>> = lines.iter().map(|line| cut(line, width)).collect();
+        let mut shown: Vec<Line<'static>> = lines.iter().flat_map(|line| wrapped(line, width)).collect();
         if shown.len() > height {
             let more = shown.len() - height + 1;
             shown.truncate(height.saturating_sub(1));
@@ -161,4 +182,31 @@ pub async fn quit() {
         }
     });
     let _ = pressed.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, width: usize, expected: &[&str]) {
+        let told: Vec<String> = wrapped(&Line::from(text.to_owned()), width).iter().map(ToString::to_string).collect();
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn long_lines_are_broken_between_words() {
+        check("  short", 10, &["  short"]);
+        check("  one two three four", 14, &["  one two ", "      three ", "      four"]);
+        check("abcdefghijklmnop", 8, &["abcdefgh", "    ijkl", "    mnop"]);
+        check("██ ██ ██", 5, &["██ ██ ", "  ██"]);
+        check("", 0, &[""]);
+    }
+
+    #[test]
+    fn colours_stay_with_their_words() {
+        let red = ratatui::style::Style::new().fg(ratatui::style::Color::Red);
+        let line = Line::from(vec![Span::raw("one two "), Span::styled("three", red)]);
+        let lines = wrapped(&line, 9);
+        assert_eq!(lines[1].spans.last(), Some(&Span::styled("three", red)));
+    }
 }

@@ -23,6 +23,7 @@ use crate::api::watched::Rollout;
 )]
 pub struct Arguments {
     /// Name of the Rollout.
+    #[arg(add = super::completion::rollouts())]
     name: String,
     /// Waits until it is reached, or cannot be.
     #[arg(short, long)]

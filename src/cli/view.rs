@@ -3,14 +3,16 @@
 use std::cmp::Ordering;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 
+use super::branch::{self, Branch};
 use super::cluster::Tree;
 use crate::api::names;
 use crate::api::status::{
-    AnalysisKind, AnalysisStatus, Assessment, MetricStatus, Phase, RevisionStatus, RolloutStatus, Verdict, Wait,
+    AnalysisKind, AnalysisStatus, Assessment, Decision, MetricStatus, Phase, RevisionStatus, RolloutStatus, Verdict,
+    Wait,
 };
 use crate::api::watched::ReplicaSet;
 use crate::plan::revision;
@@ -21,6 +23,10 @@ const BAR: usize = 25;
 
 /// Measurements of a metric that are drawn.
 const DRAWN: usize = 10;
+
+/// Ready pods of a revision that are shown, and others, which come first.
+const READY: usize = 5;
+const OTHERS: usize = 10;
 
 /// Decisions that are shown.
 const DECISIONS: usize = 5;
@@ -33,8 +39,12 @@ pub struct Glyphs {
     ahead: char,
     full: char,
     empty: char,
-    branch: &'static str,
-    last: &'static str,
+    /// Before a branch that others follow.
+    pub branch: &'static str,
+    /// Before the last branch.
+    pub last: &'static str,
+    /// Beside what is below a branch that others follow.
+    pub trunk: &'static str,
     levels: [char; 8],
 }
 
@@ -47,6 +57,7 @@ pub const UNICODE: Glyphs = Glyphs {
     empty: '░',
     branch: "├─ ",
     last: "└─ ",
+    trunk: "│  ",
     levels: ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'],
 };
 
@@ -59,6 +70,7 @@ pub const ASCII: Glyphs = Glyphs {
     empty: '.',
     branch: "|- ",
     last: "`- ",
+    trunk: "|  ",
     levels: ['_', '.', ',', '-', '~', '=', '+', '#'],
 };
 
@@ -67,23 +79,20 @@ pub fn lines(tree: &Tree, glyphs: &Glyphs, now: Timestamp) -> Vec<Line<'static>>
     let status = &tree.rollout.status;
     let mut lines = head(tree, glyphs);
     lines.extend(weights(status, glyphs));
-    lines.push(Line::default());
-    lines.extend(revisions(tree, glyphs, now));
+    if !status.blocked_by.is_empty() {
+        lines.push(title("WAITS FOR"));
+        lines.extend(status.blocked_by.iter().map(|wait| wait_line(wait, &status.message, now)));
+    }
     let metrics = metrics(tree, glyphs);
     if !metrics.is_empty() {
         lines.push(title("METRICS"));
         lines.extend(metrics);
     }
-    if !status.blocked_by.is_empty() {
-        lines.push(title("WAITS FOR"));
-        lines.extend(status.blocked_by.iter().map(|wait| wait_line(wait, &status.message, now)));
-    }
+    lines.push(Line::default());
+    lines.extend(revisions(tree, glyphs, now));
     if !status.decisions.is_empty() {
         lines.push(title("DECISIONS"));
-        lines.extend(status.decisions.iter().rev().take(DECISIONS).map(|decision| {
-            let age = age(decision.at, now);
-            Line::from(format!("  {age:>4} ago  {:<16} {}: {}", decision.what, decision.by, decision.why))
-        }));
+        lines.extend(status.decisions.iter().rev().take(DECISIONS).map(|decision| decision_line(decision, now)));
     }
     lines
 }
@@ -91,21 +100,21 @@ pub fn lines(tree: &Tree, glyphs: &Glyphs, now: Timestamp) -> Vec<Line<'static>>
 /// Name, phase, message and steps.
 fn head(tree: &Tree, glyphs: &Glyphs) -> Vec<Line<'static>> {
     let (metadata, status) = (&tree.rollout.metadata, &tree.rollout.status);
-    let phase = status.phase.unwrap_or(Phase::Progressing);
+    let phase = status.phase.map_or_else(|| "Unknown".to_owned(), |phase| phase.to_string());
+    let color = status.phase.map_or(Color::DarkGray, color_of);
     let reason = status.conditions.iter().find(|condition| condition.kind == "Ready").map(|ready| ready.reason.clone());
-    let reason =
-        reason.filter(|reason| *reason != phase.to_string()).map_or_else(String::new, |reason| format!(" ({reason})"));
+    let reason = reason.filter(|reason| *reason != phase).map_or_else(String::new, |reason| format!(" ({reason})"));
     let mut lines = vec![Line::from(vec![
         bold(metadata.name.clone().unwrap_or_default()),
         dim(format!(" in {}  ", metadata.namespace.clone().unwrap_or_default())),
-        Span::styled(format!("{phase}{reason}"), Style::new().fg(color_of(phase)).add_modifier(Modifier::BOLD)),
+        Span::styled(format!("{phase}{reason}"), Style::new().fg(color).add_modifier(Modifier::BOLD)),
     ])];
-    if tree.rollout.is_behind() {
-        lines.push(Line::styled(
-            "  the controller has not seen the last change of the spec yet",
-            Style::new().fg(Color::Yellow),
-        ));
-    }
+    let unseen = match status.phase {
+        None => Some("  no controller has looked at it yet"),
+        Some(_) if tree.rollout.is_behind() => Some("  the controller has not seen the last change of the spec yet"),
+        Some(_) => None,
+    };
+    lines.extend(unseen.map(|text| Line::styled(text, Style::new().fg(Color::Yellow))));
     if !status.message.is_empty() {
         lines.push(Line::from(format!("  {}", status.message)));
     }
@@ -130,8 +139,9 @@ fn steps(tree: &Tree, glyphs: &Glyphs) -> Option<Line<'static>> {
     }
     let namespace = tree.rollout.metadata.namespace.as_deref().unwrap_or_default();
     let steps = strategy::parse(namespace, &tree.rollout.spec.value()).steps;
-    let what = usize::try_from(at).ok().and_then(|at| steps.get(at)).map_or_else(String::new, step_text);
-    Some(Line::from(format!("  {marks} step {} of {total}: {what}", at + 1)))
+    let step = usize::try_from(at).ok().and_then(|at| steps.get(at));
+    let what = step.map_or_else(String::new, |step| format!(": {}", step_text(step)));
+    Some(Line::from(format!("  {marks} step {} of {total}{what}", at + 1)))
 }
 
 /// The step under way among all, counted from one: `2/5`.
@@ -199,21 +209,29 @@ fn revisions(tree: &Tree, glyphs: &Glyphs, now: Timestamp) -> Vec<Line<'static>>
             continue;
         }
         lines.push(revision_line(set, side, status));
-        let pods = pods_of(tree, hash);
-        let created = set.metadata.creation_timestamp.as_ref().map_or_else(String::new, |at| age(at.0, now));
-        lines.push(Line::from(vec![
-            dim(format!("  {}", glyphs.last)),
-            Span::raw(format!("ReplicaSet {}", set.metadata.name.clone().unwrap_or_default())),
-            ready(format!("  {}/{wanted} ready", set.status.ready_replicas), set.status.ready_replicas >= wanted),
-            dim(format!("  {created}")),
-        ]));
-        let count = pods.len();
-        lines.extend(pods.into_iter().enumerate().map(|(at, pod)| {
-            let branch = if at + 1 == count { glyphs.last } else { glyphs.branch };
-            pod_line(pod, &format!("     {branch}"), now)
-        }));
+        lines.extend(branch::lines(&[set_branch(tree, set, hash, now)], glyphs, "  "));
     }
     lines
+}
+
+/// A ReplicaSet and its pods.
+pub fn set_branch(tree: &Tree, set: &ReplicaSet, hash: &str, now: Timestamp) -> Branch {
+    let wanted = set.spec.replicas.unwrap_or(1);
+    let created = set.metadata.creation_timestamp.as_ref().map_or_else(String::new, |at| age(at.0, now));
+    let line = Line::from(vec![
+        Span::raw(format!("ReplicaSet {}", set.metadata.name.clone().unwrap_or_default())),
+        ready(format!("  {}/{wanted} ready", set.status.ready_replicas), set.status.ready_replicas >= wanted),
+        dim(format!("  {created}")),
+    ]);
+    let (ready, others): (Vec<&Pod>, Vec<&Pod>) = pods_of(tree, hash).into_iter().partition(|pod| is_ready(pod));
+    let mut below = Vec::new();
+    for (pods, most, word) in [(others, OTHERS, "not ready"), (ready, READY, "ready")] {
+        below.extend(pods.iter().take(most).map(|pod| Branch::leaf(pod_line(pod, now))));
+        if pods.len() > most {
+            below.push(Branch::leaf(dim(format!("{} more, {word}", pods.len() - most))));
+        }
+    }
+    Branch { line, below }
 }
 
 fn number_of(set: &ReplicaSet) -> i64 {
@@ -240,7 +258,7 @@ fn revision_line(set: &ReplicaSet, side: Option<(&str, &RevisionStatus)>, status
 }
 
 /// A commit as Git shortens it.
-fn short(commit: &str) -> &str {
+pub fn short(commit: &str) -> &str {
     commit.get(..7).unwrap_or(commit)
 }
 
@@ -255,32 +273,47 @@ pub fn pods_of<'a>(tree: &'a Tree, hash: &str) -> Vec<&'a Pod> {
     pods
 }
 
-fn pod_line(pod: &Pod, branch: &str, now: Timestamp) -> Line<'static> {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
-    let ready_containers = statuses.iter().filter(|status| status.ready).count();
+fn pod_line(pod: &Pod, now: Timestamp) -> Line<'static> {
     let containers = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
-    let restarts: i32 = statuses.iter().map(|status| status.restart_count).sum();
-    let waiting = statuses.iter().find_map(|status| status.state.as_ref()?.waiting.as_ref()?.reason.clone());
-    let phase = pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_else(|| "Unknown".to_owned());
-    let state = match (&pod.metadata.deletion_timestamp, waiting) {
-        (Some(_), _) => "Terminating".to_owned(),
-        (None, Some(reason)) => reason,
-        (None, None) => phase,
-    };
-    let is_ready = state == "Running" && ready_containers == containers;
+    let ready_containers = container_statuses(pod).iter().filter(|status| status.ready).count();
+    let restarts: i32 = container_statuses(pod).iter().map(|status| status.restart_count).sum();
     let created = pod.metadata.creation_timestamp.as_ref().map_or_else(String::new, |at| age(at.0, now));
     let restarts = match restarts {
         0 => String::new(),
         1 => "  1 restart".to_owned(),
         more => format!("  {more} restarts"),
     };
+    // A readiness gate, or a condition that has not followed yet.
+    let gated = if !is_ready(pod) && ready_containers == containers { ", not ready" } else { "" };
     Line::from(vec![
-        dim(branch.to_owned()),
         Span::raw(format!("{}  ", pod.metadata.name.clone().unwrap_or_default())),
-        ready(format!("{state} {ready_containers}/{containers}"), is_ready),
+        ready(format!("{} {ready_containers}/{containers}{gated}", pod_state(pod)), is_ready(pod)),
         Span::styled(restarts, Style::new().fg(Color::Yellow)),
         dim(format!("  {created}")),
     ])
+}
+
+fn container_statuses(pod: &Pod) -> &[ContainerStatus] {
+    pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default()
+}
+
+/// Whether a pod gets requests.
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let is_so = |condition: &PodCondition| condition.type_ == "Ready" && condition.status == "True";
+    pod.metadata.deletion_timestamp.is_none() && conditions.into_iter().any(is_so)
+}
+
+/// One word for a pod: its phase, or what it waits for.
+fn pod_state(pod: &Pod) -> String {
+    let waiting =
+        container_statuses(pod).iter().find_map(|status| status.state.as_ref()?.waiting.as_ref()?.reason.clone());
+    let phase = pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_else(|| "Unknown".to_owned());
+    match (&pod.metadata.deletion_timestamp, waiting) {
+        (Some(_), _) => "Terminating".to_owned(),
+        (None, Some(reason)) => reason,
+        (None, None) => phase,
+    }
 }
 
 /// Every metric of the analyses, newest first: its last values against its condition.
@@ -349,6 +382,12 @@ fn wait_line(wait: &Wait, message: &str, now: Timestamp) -> Line<'static> {
     Line::from(format!("  {:<18} for {}{until}{told}", wait.reason, age(wait.since, now)))
 }
 
+/// One decision: when, what, who and why.
+pub fn decision_line(decision: &Decision, now: Timestamp) -> Line<'static> {
+    let age = age(decision.at, now);
+    Line::from(format!("  {age:>4} ago  {:<16} {}: {}", decision.what, decision.by, decision.why))
+}
+
 /// Time between two moments, as kubectl shortens it.
 pub fn age(from: Timestamp, to: Timestamp) -> String {
     let seconds = to.as_second().saturating_sub(from.as_second()).max(0);
@@ -378,7 +417,8 @@ fn color_of_assessment(assessment: Assessment) -> Color {
     }
 }
 
-fn title(text: &'static str) -> Line<'static> {
+/// The title of a part.
+pub fn title(text: &'static str) -> Line<'static> {
     Line::styled(text, Style::new().add_modifier(Modifier::BOLD))
 }
 

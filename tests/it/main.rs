@@ -12,6 +12,7 @@ mod invariant;
 mod law;
 mod leaving;
 mod objects;
+mod pages;
 mod pressing;
 mod ratio;
 mod reading;

@@ -1,5 +1,5 @@
 //! Screens: `screens/<what>.in.yaml` is a Rollout with what belongs to it, `screens/<what>.out.txt` is what `kubectl serin get`
-//! shows of it, in Unicode and in ASCII.
+//! shows of it, in Unicode and in ASCII, and what `explain` and `history` say.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serin::api::watched::{ReplicaSet, Rollout};
 use serin::cli::cluster::Tree;
 use serin::cli::view::{self, ASCII, UNICODE};
+use serin::cli::{explain, history};
 
 use crate::support::golden_inputs;
 
@@ -40,6 +41,9 @@ fn screens() {
                 writeln!(text, "{}", line.trim_end()).unwrap();
             }
             writeln!(text).unwrap();
+        }
+        for line in explain::lines(&tree, input.now).iter().chain(&history::lines(&tree.rollout.status, input.now)) {
+            writeln!(text, "{line}").unwrap();
         }
         expect_file![format!("{expected}.out.txt")].assert_eq(&text);
     }

@@ -1,0 +1,152 @@
+//! `kubectl serin undo`: back to an earlier revision. Git holds the template, so the answer is the revert.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use kube::api::{Api, DynamicObject, ListParams};
+use kube::core::ApiResource;
+use serde_json::Value;
+
+use super::cluster::Cluster;
+use super::origin::{self, How};
+use super::outcome::{NotFound, Outcome};
+use super::view::short;
+use crate::api::names;
+use crate::api::status::{OutcomeKind, RolloutStatus};
+use crate::api::watched::{ReplicaSet, Rollout};
+use crate::plan::revision;
+
+/// Which Rollout, and how far back.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Name of the Rollout.
+    #[arg(add = super::completion::rollouts())]
+    name: String,
+    /// The number of the revision to go back to; absent: stable's, or the one before it.
+    #[arg(long)]
+    to_revision: Option<i64>,
+    /// Changes the Rollout in the cluster, for those that no tool applies from Git.
+    #[arg(long)]
+    apply: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+/// One revision that there is a ReplicaSet of.
+struct Revision {
+    hash: String,
+    number: i64,
+    image: String,
+    set: Value,
+}
+
+/// Tells how to go back, or does it.
+pub async fn run(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<Outcome> {
+    let name = &arguments.name;
+    let object = cluster.object(name).await?;
+    let rollout: Rollout = serde_json::from_value(serde_json::to_value(&object)?)?;
+    let template = object.data.pointer("/spec/template").cloned().context("the Rollout has no spec.template")?;
+    let revisions = revisions(cluster, name).await?;
+    let now = revision::hash(&template);
+    let (Some(current), Some(target)) = (
+        revisions.iter().find(|one| one.hash == now),
+        target(&revisions, &now, &rollout.status, arguments.to_revision),
+    ) else {
+        let known: Vec<String> = revisions.iter().map(|one| format!("r{}", one.number)).collect();
+        return Err(NotFound(format!("such revision of {name} to go back to; known: {}", known.join(", "))).into());
+    };
+    if !arguments.how.emit && !arguments.apply {
+        return tell(&object, &rollout, current, target);
+    }
+    let earlier = origin::template_of(&template, &current.set, &target.set, &target.hash)?;
+    let what = format!(
+        "Change {name} from r{} ({}) back to r{} ({})",
+        current.number, current.image, target.number, target.image
+    );
+    origin::change(cluster, object, earlier, &what, &arguments.how).await
+}
+
+/// The revisions that there are ReplicaSets of, by number.
+async fn revisions(cluster: &Cluster, name: &str) -> anyhow::Result<Vec<Revision>> {
+    let resource = ApiResource::erase::<ReplicaSet>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
+    let own = ListParams::default().labels(&format!("{}={name}", names::ROLLOUT));
+    let mut revisions = Vec::new();
+    for object in api.list(&own).await.context("list ReplicaSets")?.items {
+        let set = serde_json::to_value(&object)?;
+        let slim: ReplicaSet = serde_json::from_value(set.clone())?;
+        let pods = revision::pods(std::slice::from_ref(&slim));
+        revisions.extend(pods.into_iter().map(|(hash, pods)| Revision {
+            hash,
+            number: pods.revision,
+            image: pods.image,
+            set: set.clone(),
+        }));
+    }
+    revisions.sort_by_key(|one| one.number);
+    Ok(revisions)
+}
+
+/// The revision to go back to: stable's while another is wanted, else the one that was promoted before it.
+fn target<'a>(
+    revisions: &'a [Revision],
+    now: &str,
+    status: &RolloutStatus,
+    number: Option<i64>,
+) -> Option<&'a Revision> {
+    let of_hash = |hash: &str| revisions.iter().find(|one| one.hash == hash);
+    if let Some(number) = number {
+        return revisions.iter().find(|one| one.number == number && one.hash != now);
+    }
+    if let Some(stable) = status.stable.as_ref().filter(|stable| stable.hash != now) {
+        return of_hash(&stable.hash);
+    }
+    let promoted = status.history.iter().rev().filter(|outcome| outcome.outcome == OutcomeKind::Promoted);
+    let before = promoted.filter(|outcome| outcome.hash != now).find_map(|outcome| of_hash(&outcome.hash));
+    before.or_else(|| revisions.iter().rev().find(|one| one.hash != now))
+}
+
+/// Tells the revert, and what follows.
+fn tell(object: &DynamicObject, rollout: &Rollout, current: &Revision, target: &Revision) -> anyhow::Result<Outcome> {
+    let name = rollout.metadata.name.as_deref().unwrap_or_default();
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "{name}: r{} ({}) is asked for; undo brings back r{} ({}).",
+        current.number, current.image, target.number, target.image
+    )?;
+    let holder = origin::holder(object).map_or_else(String::new, |tool| format!(", from where {tool} applies it"));
+    writeln!(out, "Revert it in Git{holder}:\n")?;
+    match commit(rollout, &current.hash) {
+        Some(commit) => writeln!(out, "  git revert --no-edit {}", short(&commit))?,
+        None => writeln!(
+            out,
+            "  git revert <the commit of r{}; annotation {} names none>",
+            current.number,
+            names::GIT_COMMIT
+        )?,
+    }
+    writeln!(out, "  git push\n")?;
+    let is_stable = rollout.status.stable.as_ref().is_some_and(|stable| stable.hash == target.hash);
+    let follows = if is_stable {
+        "all traffic returns to stable at once, without steps"
+    } else if rollout.spec.value().pointer("/rollbackWindow/revisions").is_some() {
+        "within rollbackWindow its steps are skipped, else they run as for any release"
+    } else {
+        "its steps run as for any release"
+    };
+    writeln!(out, "What follows: {follows}.")?;
+    writeln!(
+        out,
+        "The change itself: kubectl serin undo {name} --emit; without Git: kubectl serin undo {name} --apply"
+    )?;
+    Ok(Outcome::Reached)
+}
+
+/// The commit that brought a revision.
+fn commit(rollout: &Rollout, hash: &str) -> Option<String> {
+    let status = &rollout.status;
+    let sides = [&status.canary, &status.stable].into_iter().flatten();
+    let of_side = sides.into_iter().find(|side| side.hash == hash).and_then(|side| side.commit.clone());
+    of_side.or_else(|| rollout.metadata.annotations.as_ref()?.get(names::GIT_COMMIT).cloned())
+}

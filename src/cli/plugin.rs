@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use super::cluster::{Cluster, Connection};
 use super::outcome::{self, Outcome};
 use super::screen::{Look, LookArguments};
-use super::{act, completion, explain, get, history, list, set, simulate, status, trace, undo};
+use super::{act, completion, diff, explain, get, history, list, set, simulate, status, trace, undo};
 use crate::api::action::Verb;
 
 /// See a rollout, understand it, act on it.
@@ -80,9 +80,11 @@ enum Asking {
     Set(set::Arguments),
 }
 
-/// Commands that need no cluster.
+/// Commands that need no cluster, or not always.
 #[derive(Subcommand)]
 enum Offline {
+    /// Tells what a commit will do: steps, gates, people, time; compares with the cluster, or with files.
+    Diff(diff::Arguments),
     /// Shows what a release will do, in virtual time; needs no cluster.
     Simulate(simulate::Arguments),
     /// Installs completion for kubectl, names of rollouts too.
@@ -124,6 +126,7 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
+        Command::Offline(Offline::Diff(own)) => diff::run(&arguments.connection, own).map(ExitCode::from),
         Command::Offline(Offline::Simulate(arguments)) => simulate::run(arguments),
         Command::Offline(Offline::Completion(arguments)) => completion::run(arguments).map(ExitCode::from),
         Command::Offline(Offline::Complete { words }) => completion::answer(words).map(ExitCode::from),

@@ -2,19 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 
+use super::files;
 use crate::sim::input::{self, Input};
 use crate::sim::scenario::{self, BUILT_IN, Scenario};
 use crate::sim::show::{Summary, svg, text};
 use crate::sim::story::Story;
 use crate::sim::verdict::Outcome;
 use crate::sim::{self, Report, draw};
+
+/// The namespace of manifests that name none.
+pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// Seeds that are told one by one when they end otherwise than without faults.
 const TOLD: usize = 10;
@@ -119,18 +123,7 @@ fn stories(arguments: &Arguments) -> anyhow::Result<Vec<Story>> {
         return Ok(vec![draw::story(arguments.seed)]);
     }
     let scenario = read_scenario(&arguments.scenario)?;
-    let mut texts = Vec::new();
-    for file in &arguments.files {
-        let text = if file == "-" {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("read standard input")?;
-            text
-        } else {
-            std::fs::read_to_string(file).with_context(|| format!("read {file}"))?
-        };
-        texts.push((if file == "-" { "standard input".to_owned() } else { file.clone() }, text));
-    }
-    let mut input: Input = input::read(&texts)?;
+    let mut input: Input = input::read(&files::read(&arguments.files)?, DEFAULT_NAMESPACE)?;
     let mut stories = Vec::new();
     for at in 0..input.rollouts.len() {
         let name = input.rollouts.get(at).and_then(|rollout| rollout.pointer("/metadata/name")).cloned();

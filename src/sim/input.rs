@@ -32,8 +32,8 @@ pub struct Input {
     pub notes: Vec<String>,
 }
 
-/// Reads YAML documents; each text has a name for error messages.
-pub fn read(texts: &[(String, String)]) -> anyhow::Result<Input> {
+/// Reads YAML documents; each text has a name for error messages. Objects without a namespace are in the one given.
+pub fn read(texts: &[(String, String)], namespace: &str) -> anyhow::Result<Input> {
     let mut input = Input::default();
     let mut ignored = 0;
     for (name, text) in texts {
@@ -53,7 +53,7 @@ pub fn read(texts: &[(String, String)]) -> anyhow::Result<Input> {
             let group =
                 object["apiVersion"].as_str().unwrap_or_default().split('/').next().unwrap_or_default().to_owned();
             if object["metadata"]["namespace"].is_null() && !kind.starts_with("Cluster") && kind != "MetricProvider" {
-                object["metadata"]["namespace"] = json!("default");
+                object["metadata"]["namespace"] = json!(namespace);
             }
             match (kind.as_str(), plural_of(&kind)) {
                 ("Rollout", _) if group == "serin.dev" => input.rollouts.push(object),
@@ -73,21 +73,28 @@ pub fn read(texts: &[(String, String)]) -> anyhow::Result<Input> {
 }
 
 impl Input {
-    /// The story of one of the Rollouts under a scenario.
+    /// The story of one of the Rollouts under a scenario; the release before has the image's tag `previous`.
     pub fn story(&mut self, at: usize, scenario: &Scenario, seed: u64) -> anyhow::Result<Story> {
+        let rollout = self.rollouts.get(at).context("no such Rollout")?;
+        let template = &rollout["spec"]["template"];
+        let before = with_image(template, &previous(&image_of(template)));
+        if before == *template {
+            bail!("Rollout {}: spec.template.spec.containers[0].image is missing", key_of(rollout).1);
+        }
+        self.story_after(at, before, scenario, seed)
+    }
+
+    /// The same, where the release before has this template.
+    pub fn story_after(&mut self, at: usize, before: Value, scenario: &Scenario, seed: u64) -> anyhow::Result<Story> {
         let rollout = self.rollouts.get(at).cloned().context("no such Rollout")?;
-        let (namespace, name) = key_of(&rollout);
+        let (namespace, _) = key_of(&rollout);
         self.assume(&rollout, &namespace);
         let template = rollout["spec"]["template"].clone();
-        let image =
-            template.pointer("/spec/containers/0/image").and_then(Value::as_str).unwrap_or("image:new").to_owned();
-        let mut before = rollout.clone();
-        before["spec"]["template"] = with_image(&template, &previous(&image));
-        if before["spec"]["template"] == template {
-            bail!("Rollout {name}: spec.template.spec.containers[0].image is missing");
-        }
+        let image = image_of(&template);
+        let mut earlier = rollout.clone();
+        earlier["spec"]["template"] = before;
         let mut objects = self.others.clone();
-        objects.push(before);
+        objects.push(earlier);
         let ready = rollout["spec"]["minReadySeconds"].as_u64().unwrap_or(0) * 1000;
         let commit_at = COMMIT_AT + ready;
         let mut events = vec![At { at: commit_at, event: Event::Commit(json!({"template": template})) }];
@@ -189,6 +196,11 @@ impl Input {
     }
 }
 
+/// The image of the first container.
+fn image_of(template: &Value) -> String {
+    template.pointer("/spec/containers/0/image").and_then(Value::as_str).unwrap_or("image:new").to_owned()
+}
+
 /// The image of the release before: the same without its tag or digest.
 fn previous(image: &str) -> String {
     let name = image.split('@').next().unwrap_or_default();
@@ -212,7 +224,7 @@ mod tests {
 
     #[test]
     fn what_is_no_rollout_is_told() {
-        let told = |text: &str| format!("{:#}", read(&[("stdin".into(), text.into())]).unwrap_err());
+        let told = |text: &str| format!("{:#}", read(&[("stdin".into(), text.into())], "default").unwrap_err());
         assert!(told("kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}").contains("no Rollout of serin.dev"));
         assert!(
             told("kind: Rollout\napiVersion: argoproj.io/v1alpha1\nmetadata: {name: a}").contains("is of argoproj.io")

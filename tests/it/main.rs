@@ -5,6 +5,7 @@
 mod actions;
 mod conformance;
 mod contested;
+mod diff;
 mod examples;
 mod generated;
 mod golden;

@@ -14,7 +14,7 @@ fn read(path: &str) -> String {
 /// What an example comes to under a scenario; a pause without an end is promoted after ten minutes.
 fn summary(example: &str, mut scenario: scenario::Scenario) -> Summary {
     scenario.promote_after = Some(serin::api::duration::DurationText::Seconds(600));
-    let mut input = input::read(&[(example.to_owned(), read(&format!("{example}/rollout.yaml")))]).unwrap();
+    let mut input = input::read(&[(example.to_owned(), read(&format!("{example}/rollout.yaml")))], "default").unwrap();
     let story = input.story(0, &scenario, 0).unwrap();
     Summary::of(&story, &scenario.name, &sim::run(&story).unwrap())
 }
@@ -39,7 +39,7 @@ fn every_example_is_promoted_when_all_is_good() {
 fn a_long_pause_is_waited_for() {
     for (pause, outcome) in [("{duration: 45m}", Outcome::Promoted), ("{}", Outcome::Waiting)] {
         let text = read("02-pause-and-promote/rollout.yaml").replace("pause: {}", &format!("pause: {pause}"));
-        let mut input = input::read(&[("rollout.yaml".to_owned(), text)]).unwrap();
+        let mut input = input::read(&[("rollout.yaml".to_owned(), text)], "default").unwrap();
         let scenario = scenario::built_in("good").unwrap().unwrap();
         let story = input.story(0, &scenario, 0).unwrap();
         let summary = Summary::of(&story, &scenario.name, &sim::run(&story).unwrap());

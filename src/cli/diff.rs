@@ -1,0 +1,341 @@
+//! `kubectl serin diff`: what a commit will do: whether it starts a rollout, by which steps, gates and people, how long it takes.
+#![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
+
+mod show;
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::cluster::{Cluster, Connection};
+use super::outcome::Outcome;
+use super::simulate::DEFAULT_NAMESPACE;
+use super::view::step_text;
+use super::{files, plugin};
+use crate::api::duration::DurationText;
+use crate::api::status::{OutcomeKind, RolloutStatus};
+use crate::embedded::store::key_of;
+use crate::plan::revision;
+use crate::plan::strategy::{self, Step, Strategy};
+use crate::sim::input::{self, Input};
+use crate::sim::scenario::{PodsText, Scenario};
+use crate::sim::verdict;
+use crate::sim::{self, show::Summary};
+
+/// What is committed, and what it is compared with.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  kustomize build overlays/production | kubectl serin diff -f -\n  kubectl serin diff -f new.yaml --from old.yaml -o markdown"
+)]
+pub struct Arguments {
+    /// Manifests as they would be applied: a file, a folder, or `-` for standard input.
+    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
+    files: Vec<String>,
+    /// Manifests as they are now; absent: what the cluster has.
+    #[arg(long, value_name = "FILE")]
+    from: Vec<String>,
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Output,
+}
+
+/// How a difference is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// Lines.
+    Text,
+    /// For a merge request.
+    Markdown,
+    /// For programs.
+    Json,
+}
+
+/// What a commit does to one Rollout.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Difference {
+    /// `namespace/name` of the Rollout.
+    pub rollout: String,
+    /// What happens, in a word.
+    pub effect: Effect,
+    /// What happens, in a sentence.
+    pub summary: String,
+    /// The revision hash of now; none for a new Rollout.
+    pub from_revision: Option<String>,
+    /// The revision hash that the commit asks for.
+    pub to_revision: String,
+    /// Every field of the template that changes.
+    pub template: Vec<Change>,
+    /// Every other field of the spec that changes; they hold at once, whether or not a rollout starts.
+    pub spec: Vec<Change>,
+    /// The steps that run, in words.
+    pub steps: Vec<String>,
+    /// What each gate wants: metric and condition.
+    pub gates: Vec<String>,
+    /// How many steps wait for a person.
+    pub people: usize,
+    /// Milliseconds from the commit to the promotion, without what people take; absent where no rollout starts.
+    pub time: Option<Time>,
+    /// What a revert does.
+    pub revert: Option<String>,
+    /// What is wrong with the spec.
+    pub faults: Vec<String>,
+}
+
+/// How long a rollout takes, in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Time {
+    /// With pods that are ready after three seconds and metrics that are good.
+    pub least: u64,
+    /// With pods that are ready right before `progressDeadlineSeconds`; a query without data takes longer.
+    pub most: u64,
+    /// Pods of all revisions at the peak, and before.
+    pub pods_most: i32,
+    /// Pods before the commit.
+    pub pods_before: i32,
+}
+
+/// What a commit does to a Rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Effect {
+    /// There is no such Rollout yet.
+    New,
+    /// Nothing changes.
+    Nothing,
+    /// Fields change, the template does not.
+    NoRollout,
+    /// A rollout starts.
+    Rollout,
+    /// Stable's own template: traffic returns at once.
+    Revert,
+    /// A revision that was promoted before, within `rollbackWindow`: its steps are skipped.
+    Rollback,
+    /// The revision that was aborted: it is not tried again.
+    Aborted,
+    /// The spec has faults: nothing begins.
+    Invalid,
+}
+
+/// One field that changes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Change {
+    /// Its path.
+    pub path: String,
+    /// The value of now; null for none.
+    pub from: Value,
+    /// The value that the commit brings; null for none.
+    pub to: Value,
+}
+
+/// Shows what a commit will do.
+pub fn run(connection: &Connection, arguments: &Arguments) -> anyhow::Result<Outcome> {
+    let mut input = input::read(&files::read(&arguments.files)?, DEFAULT_NAMESPACE)?;
+    let rollouts = input.rollouts.clone();
+    let before = if arguments.from.is_empty() {
+        plugin::runtime()?.block_on(async {
+            let cluster = connection.connect().await?;
+            let mut before = Vec::new();
+            for rollout in &rollouts {
+                before.push(live(&cluster, rollout).await?);
+            }
+            anyhow::Ok(before)
+        })?
+    } else {
+        let known = input::read(&files::read(&arguments.from)?, DEFAULT_NAMESPACE)?.rollouts;
+        let find = |rollout: &Value| known.iter().find(|one| key_of(one) == key_of(rollout)).cloned();
+        rollouts.iter().map(find).collect()
+    };
+    let mut differences = Vec::new();
+    for (at, before) in before.into_iter().enumerate() {
+        differences.push(difference(&mut input, at, before)?);
+    }
+    let mut out = std::io::stdout().lock();
+    match arguments.output {
+        Output::Text => write!(out, "{}", show::text(&differences))?,
+        Output::Markdown => write!(out, "{}", show::markdown(&differences))?,
+        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&differences)?)?,
+    }
+    Ok(Outcome::Reached)
+}
+
+/// The Rollout as the cluster has it.
+async fn live(cluster: &Cluster, rollout: &Value) -> anyhow::Result<Option<Value>> {
+    let (namespace, name) = key_of(rollout);
+    // Manifests without a namespace are applied to that of the context.
+    let namespace = if namespace == DEFAULT_NAMESPACE { cluster.namespace.clone() } else { namespace };
+    let cluster = Cluster { namespace, ..cluster.clone() };
+    let object = cluster.objects(false).get_opt(&name).await.with_context(|| format!("get rollout {name}"))?;
+    Ok(object.map(serde_json::to_value).transpose()?)
+}
+
+/// What the commit does to one of the Rollouts of the input.
+pub fn difference(input: &mut Input, at: usize, before: Option<Value>) -> anyhow::Result<Difference> {
+    let after = input.rollouts.get(at).cloned().context("no such Rollout")?;
+    let (namespace, name) = key_of(&after);
+    let strategy = strategy::parse(&namespace, &after["spec"]);
+    let now = before.as_ref().map_or(&Value::Null, |before| &before["spec"]);
+    let status: RolloutStatus =
+        before.as_ref().and_then(|before| serde_json::from_value(before["status"].clone()).ok()).unwrap_or_default();
+    let template = changes(&now["template"], &after["spec"]["template"], "spec.template");
+    let spec = changes(&rest(now, &after["spec"]), &rest(&after["spec"], &after["spec"]), "spec");
+    let from_revision = before.as_ref().map(|_| revision::hash(&now["template"]));
+    let to_revision = revision::hash(&after["spec"]["template"]);
+    let effect = effect(&strategy, from_revision.as_deref(), &to_revision, (&status, !spec.is_empty()));
+    let runs = matches!(effect, Effect::Rollout);
+    let steps: Vec<&Step> = strategy.steps.iter().filter(|_| runs).collect();
+    let mut difference = Difference {
+        rollout: format!("{namespace}/{name}"),
+        effect,
+        summary: summary(effect, &status),
+        from_revision,
+        to_revision,
+        template: if before.is_some() { template } else { Vec::new() },
+        spec: if before.is_some() { spec } else { Vec::new() },
+        steps: steps.iter().map(|step| step_text(step)).collect(),
+        gates: if runs { gates(input, &strategy, &namespace) } else { Vec::new() },
+        people: steps.iter().filter(|step| matches!(step, Step::Pause(None))).count(),
+        time: None,
+        revert: runs.then(|| revert(&strategy)),
+        faults: strategy.faults.iter().map(ToString::to_string).collect(),
+    };
+    if runs {
+        difference.time = time(input, at, &now["template"], &mut difference.summary)?;
+    }
+    Ok(difference)
+}
+
+fn effect(strategy: &Strategy, from: Option<&str>, to: &str, (status, is_edited): (&RolloutStatus, bool)) -> Effect {
+    let is = |hash: Option<&String>| hash.is_some_and(|hash| hash == to);
+    // The newest is stable's own.
+    let promoted = status.history.iter().rev().filter(|outcome| outcome.outcome == OutcomeKind::Promoted);
+    let is_near = |window: usize| promoted.take(window + 1).any(|outcome| outcome.hash == to);
+    match from {
+        _ if !strategy.faults.is_empty() => Effect::Invalid,
+        None => Effect::New,
+        Some(from) if from == to && !is_edited => Effect::Nothing,
+        Some(from) if from == to => Effect::NoRollout,
+        Some(_) if is(status.stable.as_ref().map(|stable| &stable.hash)) => Effect::Revert,
+        Some(_) if is(status.aborted.as_ref().map(|aborted| &aborted.hash)) => Effect::Aborted,
+        Some(_) if strategy.rollback_window.is_some_and(is_near) => Effect::Rollback,
+        Some(_) => Effect::Rollout,
+    }
+}
+
+fn summary(effect: Effect, status: &RolloutStatus) -> String {
+    let superseded = status.in_progress().filter(|_| matches!(effect, Effect::Rollout | Effect::Rollback));
+    let superseded = superseded.map_or_else(String::new, |canary| {
+        format!(
+            "; it supersedes r{}, whose {}% of traffic goes to stable first",
+            canary.revision, canary.observed_weight
+        )
+    });
+    let told = match effect {
+        Effect::New => "a new Rollout: it becomes stable when its pods are ready, without steps",
+        Effect::Nothing => "nothing changes",
+        Effect::NoRollout => "no rollout starts: the template stays as it is",
+        Effect::Rollout => "a rollout starts",
+        Effect::Revert => "stable's template again: all traffic returns to stable at once, without steps",
+        Effect::Rollback => "a revision that was stable before: within rollbackWindow, so that its steps are skipped",
+        Effect::Aborted => "the revision that was aborted: it is not tried again without kubectl serin retry",
+        Effect::Invalid => "the spec cannot be used: nothing begins, stable serves",
+    };
+    format!("{told}{superseded}")
+}
+
+/// What of a spec is not the template. What Serin writes itself is left out where the commit leaves it out.
+fn rest(spec: &Value, after: &Value) -> Value {
+    let mut rest = spec.clone();
+    if let Some(fields) = rest.as_object_mut() {
+        fields.remove("template");
+        if after["replicas"].is_null() {
+            fields.remove("replicas");
+        }
+    }
+    rest
+}
+
+/// Every field that differs.
+fn changes(from: &Value, to: &Value, path: &str) -> Vec<Change> {
+    match (from, to) {
+        (Value::Object(one), Value::Object(other)) => {
+            let keys: std::collections::BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+            keys.into_iter().flat_map(|key| changes(&from[key], &to[key], &format!("{path}.{key}"))).collect()
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            let items = one.iter().zip(other).enumerate();
+            items.flat_map(|(at, (one, other))| changes(one, other, &format!("{path}[{at}]"))).collect()
+        }
+        _ if from == to => Vec::new(),
+        _ => vec![Change { path: path.to_owned(), from: from.clone(), to: to.clone() }],
+    }
+}
+
+/// What each gate wants, as far as its templates are in the input.
+fn gates(input: &Input, strategy: &Strategy, namespace: &str) -> Vec<String> {
+    let of_step = |(at, step): (usize, &Step)| match step {
+        Step::Analysis(gate) => Some((format!("step {}", at + 1), gate.clone())),
+        Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::Pause(_) | Step::Faulty => None,
+    };
+    let background = strategy.background.iter().map(|background| ("background".to_owned(), background.gate.clone()));
+    let mut told = Vec::new();
+    for (place, gate) in strategy.steps.iter().enumerate().filter_map(of_step).chain(background) {
+        for reference in &gate.templates {
+            let kind =
+                if reference.cluster_scope == Some(true) { "ClusterAnalysisTemplate" } else { "AnalysisTemplate" };
+            let own = if reference.cluster_scope == Some(true) { "" } else { namespace };
+            let key = (own.to_owned(), reference.template_name.clone());
+            let template = input.others.iter().find(|object| object["kind"] == kind && key_of(object) == key);
+            let metrics = template.and_then(|template| template["spec"]["metrics"].as_array());
+            match metrics {
+                None => told.push(format!("{place}: {kind} {} is not in the input", reference.template_name)),
+                Some(metrics) => told.extend(metrics.iter().map(|metric| format!("{place}: {}", metric_text(metric)))),
+            }
+        }
+    }
+    told
+}
+
+/// `success-rate wants result[0] >= 0.95, 5 times every 30s`
+fn metric_text(metric: &Value) -> String {
+    let text = |key: &str| metric[key].as_str().map(str::to_owned);
+    let wants = text("successCondition").map(|condition| format!(" wants {condition}"));
+    let refuses = text("failureCondition").map(|condition| format!(" refuses {condition}"));
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let count = metric.get("count").map(|count| format!(", {} times", plain(count)));
+    let every = metric.get("interval").map(|interval| format!(" every {}", plain(interval)));
+    let name = text("name").unwrap_or_default();
+    [Some(name), wants, refuses, count, every].into_iter().flatten().collect()
+}
+
+fn revert(strategy: &Strategy) -> String {
+    let later = match strategy.rollback_window {
+        Some(revisions) => format!("without steps within {revisions} revisions (rollbackWindow)"),
+        None => "by the steps, as any release; rollbackWindow would skip them".to_owned(),
+    };
+    format!("under way: all traffic to stable at once; after the promotion: {later}")
+}
+
+/// How long the rollout takes, simulated twice; the summary says where it does not end in a promotion.
+fn time(input: &mut Input, at: usize, before: &Value, summary: &mut String) -> anyhow::Result<Option<Time>> {
+    let deadline = input.rollouts.get(at).and_then(|rollout| rollout["spec"]["progressDeadlineSeconds"].as_i64());
+    let slow = DurationText::Seconds((deadline.unwrap_or(600) - 5).max(1));
+    let promoted = Scenario { promote_after: Some(DurationText::Seconds(1)), ..Scenario::default() };
+    let late = Scenario { pods: Some(PodsText::ReadyAfter(slow)), ..promoted.clone() };
+    let mut told = Vec::new();
+    for scenario in [promoted, late] {
+        let story = input.story_after(at, before.clone(), &scenario, 0)?;
+        let told_by = Summary::of(&story, "", &sim::run(&story)?);
+        if told_by.outcome != verdict::Outcome::Promoted {
+            summary.push_str(&format!("; even when all is good it would not be promoted: {}", told_by.verdict()));
+            return Ok(None);
+        }
+        told.push(told_by);
+    }
+    let [least, most] = told.as_slice() else { return Ok(None) };
+    let (pods_most, pods_before) = (least.pods_most.max(most.pods_most), least.pods_before);
+    Ok(Some(Time { least: least.took, most: most.took, pods_most, pods_before }))
+}

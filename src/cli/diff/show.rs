@@ -1,0 +1,95 @@
+//! What a commit does, as text and as Markdown.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::{Change, Difference, Time};
+use crate::sim::show::text::clock;
+
+/// All as text.
+pub(super) fn text(differences: &[Difference]) -> String {
+    let mut out = String::new();
+    for (at, difference) in differences.iter().enumerate() {
+        if at > 0 {
+            out.push('\n');
+        }
+        let _ = writeln!(out, "Rollout {}: {}", difference.rollout, difference.summary);
+        for (title, lines) in parts(difference) {
+            for (at, line) in lines.iter().enumerate() {
+                let _ = writeln!(out, "  {:<9} {line}", if at == 0 { title } else { "" });
+            }
+        }
+    }
+    out
+}
+
+/// All as Markdown.
+pub(super) fn markdown(differences: &[Difference]) -> String {
+    let mut out = String::new();
+    for difference in differences {
+        let _ = writeln!(out, "### Rollout `{}`\n\n{}\n", difference.rollout, capital(&difference.summary));
+        let _ = writeln!(out, "| | |\n|---|---|");
+        for (title, lines) in parts(difference) {
+            let lines: Vec<String> = lines.iter().map(|line| line.replace('|', "\\|")).collect();
+            let _ = writeln!(out, "| {title} | {} |", lines.join("<br>"));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), chars.as_str()))
+}
+
+/// The parts that there is something to say of, each with its lines.
+fn parts(difference: &Difference) -> Vec<(&'static str, Vec<String>)> {
+    let revision = difference
+        .from_revision
+        .as_ref()
+        .filter(|from| **from != difference.to_revision)
+        .map(|from| format!("{from} -> {}", difference.to_revision));
+    let steps = difference.steps.iter().enumerate().map(|(at, step)| format!("{} {step}", at + 1)).collect();
+    let people = match difference.people {
+        0 => None,
+        1 => Some("one step waits until somebody promotes it".to_owned()),
+        more => Some(format!("{more} steps wait until somebody promotes them")),
+    };
+    let parts: Vec<(&'static str, Vec<String>)> = vec![
+        ("revision", revision.into_iter().collect()),
+        ("template", difference.template.iter().map(change).collect()),
+        ("spec", difference.spec.iter().map(change).collect()),
+        ("faults", difference.faults.clone()),
+        ("steps", steps),
+        ("gates", difference.gates.clone()),
+        ("people", people.into_iter().collect()),
+        ("time", difference.time.iter().map(|time| took(time, difference.people > 0)).collect()),
+        ("capacity", difference.time.iter().map(capacity).collect()),
+        ("revert", difference.revert.iter().cloned().collect()),
+    ];
+    parts.into_iter().filter(|(_, lines)| !lines.is_empty()).collect()
+}
+
+fn change(change: &Change) -> String {
+    let told = |value: &Value| match value {
+        Value::Null => "(none)".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    };
+    format!("{}: {} -> {}", change.path, told(&change.from), told(&change.to))
+}
+
+fn took(time: &Time, has_people: bool) -> String {
+    let people = if has_people { ", besides what people take" } else { "" };
+    format!(
+        "{} with pods that are ready after 3 s, {} with pods that just make their deadline{people}; longer without data",
+        clock(time.least),
+        clock(time.most)
+    )
+}
+
+fn capacity(time: &Time) -> String {
+    format!("{} pods at the peak, {} before", time.pods_most, time.pods_before)
+}

@@ -173,11 +173,11 @@ async fn live(cluster: &Cluster, rollout: &Value) -> anyhow::Result<Option<Value
 }
 
 /// What the commit does to one of the Rollouts of the input.
-pub fn difference(input: &mut Input, at: usize, before: Option<Value>) -> anyhow::Result<Difference> {
+pub fn difference(input: &mut Input, at: usize, before: Option<&Value>) -> anyhow::Result<Difference> {
     let after = input.rollouts.get(at).cloned().context("no such Rollout")?;
     let (namespace, name) = key_of(&after);
     let strategy = strategy::parse(&namespace, &after["spec"]);
-    let now = before.as_ref().map_or(&Value::Null, |before| &before["spec"]);
+    let now = before.map_or(&Value::Null, |before| &before["spec"]);
     let status: RolloutStatus =
         before.as_ref().and_then(|before| serde_json::from_value(before["status"].clone()).ok()).unwrap_or_default();
     let template = changes(&now["template"], &after["spec"]["template"], "spec.template");

@@ -151,7 +151,7 @@ pub fn run(connection: &Connection, arguments: &Arguments) -> anyhow::Result<Out
     };
     let mut differences = Vec::new();
     for (at, before) in before.into_iter().enumerate() {
-        differences.push(difference(&mut input, at, before)?);
+        differences.push(difference(&mut input, at, before.as_ref())?);
     }
     let mut out = std::io::stdout().lock();
     match arguments.output {
@@ -179,10 +179,10 @@ pub fn difference(input: &mut Input, at: usize, before: Option<&Value>) -> anyho
     let strategy = strategy::parse(&namespace, &after["spec"]);
     let now = before.map_or(&Value::Null, |before| &before["spec"]);
     let status: RolloutStatus =
-        before.as_ref().and_then(|before| serde_json::from_value(before["status"].clone()).ok()).unwrap_or_default();
+        before.and_then(|before| serde_json::from_value(before["status"].clone()).ok()).unwrap_or_default();
     let template = changes(&now["template"], &after["spec"]["template"], "spec.template");
     let spec = changes(&rest(now, &after["spec"]), &rest(&after["spec"], &after["spec"]), "spec");
-    let from_revision = before.as_ref().map(|_| revision::hash(&now["template"]));
+    let from_revision = before.map(|_| revision::hash(&now["template"]));
     let to_revision = revision::hash(&after["spec"]["template"]);
     let effect = effect(&strategy, from_revision.as_deref(), &to_revision, (&status, !spec.is_empty()));
     let runs = matches!(effect, Effect::Rollout);
@@ -330,7 +330,7 @@ fn time(input: &mut Input, at: usize, before: &Value, summary: &mut String) -> a
         let story = input.story_after(at, before.clone(), &scenario, 0)?;
         let told_by = Summary::of(&story, "", &sim::run(&story)?);
         if told_by.outcome != verdict::Outcome::Promoted {
-            summary.push_str(&format!("; even when all is good it would not be promoted: {}", told_by.verdict()));
+            *summary += &format!("; even when all is good it would not be promoted: {}", told_by.verdict());
             return Ok(None);
         }
         told.push(told_by);

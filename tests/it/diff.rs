@@ -29,7 +29,7 @@ fn running(status: Value) -> Value {
 
 fn told(after: &Value, before: Option<Value>) -> Difference {
     let mut input: Input = input::read(&[("git".to_owned(), after.to_string())], "shop").unwrap();
-    difference(&mut input, 0, before).unwrap()
+    difference(&mut input, 0, before.as_ref()).unwrap()
 }
 
 fn check(after: &Value, before: Option<Value>, effect: Effect, summary: &str) {

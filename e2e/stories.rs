@@ -79,5 +79,5 @@ pub fn all() -> Vec<(&'static str, Story)> {
 
 /// Stories that disturb others, or share a lease with them: they are told one after the other, when the rest is over.
 pub fn alone() -> Vec<(&'static str, Story)> {
-    stories!["paused-leader-wakes-late" => rest::paused_leader, "api-server-restarted" => rest::api_server_restarted]
+    stories!["plugin-doctor" => plugin::doctor, "paused-leader-wakes-late" => rest::paused_leader, "api-server-restarted" => rest::api_server_restarted]
 }

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod cluster;
 pub mod completion;
 pub mod diff;
+pub mod doctor;
 pub mod explain;
 pub mod files;
 pub mod get;

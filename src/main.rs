@@ -12,7 +12,7 @@ use kube::Api;
 use serin::api::crd;
 use serin::api::provider::MetricProviderSpec;
 use serin::cli::simulate;
-use serin::controller::lease::{Candidate, Leadership};
+use serin::controller::lease::{self, Candidate, Leadership};
 use serin::controller::measure::prometheus::PrometheusMeter;
 use serin::controller::telemetry::{self, LogFormat, Metrics};
 use serin::controller::{self, Start, clock, server};
@@ -142,7 +142,7 @@ async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let leadership = if arguments.leader_election { Leadership::candidate() } else { Leadership::alone() };
     let candidate = arguments.leader_election.then(|| Candidate {
         api: Api::namespaced(client.clone(), &arguments.system_namespace),
-        name: "serin".into(),
+        name: lease::NAME.into(),
         identity: format!("{}_{}", arguments.identity, std::process::id()),
         clock: clock.clone(),
         leadership: leadership.clone(),

@@ -81,3 +81,33 @@ pub async fn watched(environment: Arc<Environment>, name: String) {
     page(&world, "kubectl-serin/acting").check(Some("Undo"));
     world.end().await;
 }
+
+/// What the doctor finds where the routes are in Git, and their tool takes the weights back.
+pub async fn doctor(environment: Arc<Environment>, name: String) {
+    let world = World::start(environment, &name).await;
+    let metadata = json!({"name": "checkout"});
+    world
+        .apply(&json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": metadata,
+            "spec": {"hosts": ["checkout"], "http": [{"name": "primary", "route": [
+                {"destination": {"host": "checkout", "subset": "checkout-stable"}, "weight": 100},
+                {"destination": {"host": "checkout", "subset": "checkout-canary"}, "weight": 0}]}]},
+        }))
+        .await;
+    world.edit_virtual_service("checkout", json!({"metadata": {"labels": {"team": "payments"}}})).await;
+    let istio = json!({"virtualService": {"name": "checkout", "routes": ["primary"]}});
+    let given = Given { istio, steps: json!([{"setWeight": 20}]), ..Given::default() };
+    world.healthy(&given).await;
+    let provider = json!({
+        "apiVersion": "serin.dev/v1alpha1", "kind": "MetricProvider", "metadata": {"name": "e2e"},
+        "spec": {"prometheus": {"address": world.environment.prometheus}},
+    });
+    world.apply(&provider).await;
+    let mut page = page(&world, "kubectl-serin/doctor");
+    page.replaced.push((world.environment.prometheus.clone(), "http://127.0.0.1:9090".to_owned()));
+    page.varying.push(Regex::new(r"v1\.\d+\.\d+\S*").unwrap());
+    page.check(None);
+    let api: kube::Api<serin::api::watched::MetricProvider> = kube::Api::all(world.client.clone());
+    api.delete("e2e", &kube::api::DeleteParams::default()).await.expect("the provider");
+    world.end().await;
+}

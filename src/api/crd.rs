@@ -19,7 +19,7 @@ fn rollout() -> Value {
     let mut version = version(&schema::rollout());
     let columns = json!([
         {"name": "Phase", "type": "string", "jsonPath": ".status.phase"},
-        {"name": "Step", "type": "integer", "jsonPath": ".status.currentStepIndex"},
+        {"name": "Step", "type": "string", "jsonPath": ".status.step"},
         {"name": "Weight", "type": "integer", "jsonPath": ".status.canary.observedWeight"},
         {"name": "Image", "type": "string", "jsonPath": ".spec.template.spec.containers[0].image"},
         {"name": "Commit", "type": "string", "jsonPath": ".metadata.annotations.serin\\.dev/git-commit"},

@@ -39,6 +39,9 @@ pub struct RolloutStatus {
     /// Index of the current step, counting from 0; the number of steps when all are passed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_step_index: Option<i32>,
+    /// The step under way among all, counting from 1, such as `2/5`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
     /// The attempt under way: its step and what it waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Attempt>,
@@ -98,6 +101,7 @@ impl Default for RolloutStatus {
             stable: None,
             canary: None,
             current_step_index: None,
+            step: None,
             attempt: None,
             aborted: None,
             paused: None,

@@ -3,6 +3,7 @@
 
 mod show;
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 
 use anyhow::Context as _;
@@ -330,7 +331,7 @@ fn time(input: &mut Input, at: usize, before: &Value, summary: &mut String) -> a
         let story = input.story_after(at, before.clone(), &scenario, 0)?;
         let told_by = Summary::of(&story, "", &sim::run(&story)?);
         if told_by.outcome != verdict::Outcome::Promoted {
-            *summary += &format!("; even when all is good it would not be promoted: {}", told_by.verdict());
+            let _ = write!(summary, "; even when all is good it would not be promoted: {}", told_by.verdict());
             return Ok(None);
         }
         told.push(told_by);

@@ -126,7 +126,7 @@ fn tell_change(rollout: &Rollout, told: &mut String) -> anyhow::Result<()> {
 pub fn summary(rollout: &Rollout) -> String {
     let status = &rollout.status;
     let phase = status.phase.map_or_else(|| "Unknown".to_owned(), |phase| phase.to_string());
-    let step = view::place(status).map_or_else(String::new, |place| format!("  step {place}"));
+    let step = status.step.as_ref().map_or_else(String::new, |step| format!("  step {step}"));
     let weight =
         status.canary.as_ref().map_or_else(String::new, |canary| format!("  canary {}%", canary.observed_weight));
     format!("{phase}{step}{weight}  {}", status.message)

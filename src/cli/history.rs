@@ -10,7 +10,7 @@ use serde_json::json;
 use super::cluster::Cluster;
 use super::outcome::Outcome;
 use super::screen::Look;
-use super::view::{age, decision_line, place, short, title};
+use super::view::{age, decision_line, short, title};
 use super::{clock, table};
 use crate::api::status;
 use crate::api::status::{OutcomeKind, RolloutStatus};
@@ -75,7 +75,7 @@ fn under_way(status: &RolloutStatus, now: Timestamp) -> Option<Vec<Span<'static>
         Span::raw("-"),
         Span::raw(age(attempt.started_at, now)),
         Span::raw(commit(canary.commit.as_ref())),
-        Span::raw(place(status).map_or_else(String::new, |place| format!("step {place}"))),
+        Span::raw(status.step.as_ref().map_or_else(String::new, |step| format!("step {step}"))),
     ])
 }
 

@@ -19,7 +19,7 @@ use super::cluster::Cluster;
 use super::outcome::Outcome;
 use super::screen::Look;
 use super::table;
-use super::view::{age, color_of, place};
+use super::view::{age, color_of};
 use crate::api::names;
 use crate::api::status::{Phase, RevisionStatus};
 use crate::api::watched::Rollout;
@@ -151,7 +151,7 @@ fn cells(rollout: &Rollout, columns: Columns, now: Timestamp) -> Vec<Span<'stati
     let mut cells = vec![
         Span::raw(metadata.name.clone().unwrap_or_default()),
         status.phase.map_or_else(|| Span::raw("Unknown"), phase),
-        Span::raw(place(status).unwrap_or_else(none)),
+        Span::raw(status.step.clone().unwrap_or_else(none)),
         Span::raw(status.in_progress().map_or_else(none, |canary| format!("{}%", canary.observed_weight))),
         Span::raw(format!("{}/{}", status.ready_replicas, status.replicas)),
         Span::raw(metadata.creation_timestamp.as_ref().map_or_else(none, |at| age(at.0, now))),

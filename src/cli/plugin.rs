@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use super::cluster::{Cluster, Connection};
 use super::outcome::{self, Outcome};
 use super::screen::{Look, LookArguments};
-use super::{act, completion, diff, explain, get, history, list, set, simulate, status, trace, undo};
+use super::{act, completion, diff, doctor, explain, get, history, list, set, simulate, status, trace, undo};
 use crate::api::action::Verb;
 
 /// See a rollout, understand it, act on it.
@@ -74,6 +74,8 @@ enum Asking {
     Resume(act::Arguments),
     /// Restarts all pods, a few at a time.
     Restart(act::Arguments),
+    /// Checks what a release needs: definitions, permissions, controller, Istio, metrics, GitOps tools.
+    Doctor(doctor::Arguments),
     /// Tells the revert that brings an earlier revision back, or prints or makes the change.
     Undo(undo::Arguments),
     /// Sets images.
@@ -167,6 +169,7 @@ async fn ask(cluster: &Cluster, command: &Asking, look: Look) -> anyhow::Result<
         Asking::Pause(arguments) => act::run(cluster, Verb::Pause, arguments).await,
         Asking::Resume(arguments) => act::run(cluster, Verb::Resume, arguments).await,
         Asking::Restart(arguments) => act::run(cluster, Verb::Restart, arguments).await,
+        Asking::Doctor(arguments) => doctor::run(cluster, arguments, look).await,
         Asking::Undo(arguments) => undo::run(cluster, arguments).await,
         Asking::Set(arguments) => set::run(cluster, arguments).await,
     }

@@ -144,12 +144,6 @@ fn steps(tree: &Tree, glyphs: &Glyphs) -> Option<Line<'static>> {
     Some(Line::from(format!("  {marks} step {} of {total}{what}", at + 1)))
 }
 
-/// The step under way among all, counted from one: `2/5`.
-pub fn place(status: &RolloutStatus) -> Option<String> {
-    let steps = status.attempt.as_ref()?.steps;
-    Some(format!("{}/{steps}", (status.current_step_index.unwrap_or(0) + 1).min(steps)))
-}
-
 /// What a step does, in the words of the spec.
 pub fn step_text(step: &Step) -> String {
     match step {

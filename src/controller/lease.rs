@@ -16,6 +16,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::apply::WRITE_TIMEOUT;
 use super::clock::Clock;
 
+/// Name of the Lease.
+pub const NAME: &str = "serin";
+
 /// How long a lease holds without renewal.
 const DURATION: Duration = Duration::from_secs(15);
 /// How often it is renewed, and how often a candidate looks.

@@ -49,12 +49,19 @@ pub fn finish(facts: &Facts<'_>, course: Course, wanted_weight: i32) -> RolloutS
     if let Some(canary) = &mut status.canary {
         fill(facts, canary, wanted_weight, observed_weight);
     }
+    status.step = step(&status);
     status.blocked_by = course.waits.iter().map(|wait| since(wait, previous, facts)).collect();
     let (phase, reason, message) = summary(facts, &status, &course.waits);
     status.phase = Some(phase);
     status.conditions = conditions(facts, &status, phase, (&reason, &message));
     status.message = message;
     status
+}
+
+/// The step under way among all, for people.
+fn step(status: &RolloutStatus) -> Option<String> {
+    let steps = status.attempt.as_ref()?.steps;
+    Some(format!("{}/{steps}", (status.current_step_index.unwrap_or(0) + 1).min(steps)))
 }
 
 /// Percent of traffic that the route gives the canary now.

@@ -20,19 +20,19 @@ fn rollout(image: &str) -> Value {
 }
 
 /// One that runs stable at `checkout:1`, and what its status says besides.
-fn running(status: Value) -> Value {
+fn running(status: &Value) -> Value {
     let mut before = rollout("checkout:1");
     before["status"] = json!({"stable": {"hash": hash("checkout:1"), "revision": 1}});
     before["status"].as_object_mut().unwrap().extend(status.as_object().cloned().unwrap());
     before
 }
 
-fn told(after: &Value, before: Option<Value>) -> Difference {
+fn told(after: &Value, before: Option<&Value>) -> Difference {
     let mut input: Input = input::read(&[("git".to_owned(), after.to_string())], "shop").unwrap();
-    difference(&mut input, 0, before.as_ref()).unwrap()
+    difference(&mut input, 0, before).unwrap()
 }
 
-fn check(after: &Value, before: Option<Value>, effect: Effect, summary: &str) {
+fn check(after: &Value, before: Option<&Value>, effect: Effect, summary: &str) {
     let difference = told(after, before);
     assert_eq!((difference.effect, difference.summary.contains(summary)), (effect, true), "{}", difference.summary);
     assert_eq!(difference.time.is_some(), effect == Effect::Rollout);
@@ -42,32 +42,32 @@ fn check(after: &Value, before: Option<Value>, effect: Effect, summary: &str) {
 fn what_a_commit_does() {
     let second = rollout("checkout:2");
     check(&second, None, Effect::New, "without steps");
-    check(&second, Some(running(json!({}))), Effect::Rollout, "a rollout starts");
-    check(&rollout("checkout:1"), Some(running(json!({}))), Effect::Nothing, "nothing changes");
+    check(&second, Some(&running(&json!({}))), Effect::Rollout, "a rollout starts");
+    check(&rollout("checkout:1"), Some(&running(&json!({}))), Effect::Nothing, "nothing changes");
     let mut scaled = rollout("checkout:1");
     scaled["spec"]["replicas"] = json!(8);
-    check(&scaled, Some(running(json!({}))), Effect::NoRollout, "no rollout starts");
+    check(&scaled, Some(&running(&json!({}))), Effect::NoRollout, "no rollout starts");
     let mut faulty = second.clone();
     faulty["spec"]["strategy"]["canary"]["steps"] = json!([{"setWeight": 200}]);
-    check(&faulty, Some(running(json!({}))), Effect::Invalid, "nothing begins");
+    check(&faulty, Some(&running(&json!({}))), Effect::Invalid, "nothing begins");
 }
 
 #[test]
 fn what_a_commit_does_in_the_middle_of_a_canary() {
     let canary = json!({"canary": {"hash": hash("checkout:2"), "revision": 2, "observedWeight": 20}});
-    let mut before = running(canary.clone());
+    let mut before = running(&canary);
     before["spec"]["template"] = template("checkout:2");
-    check(&rollout("checkout:1"), Some(before.clone()), Effect::Revert, "at once");
+    check(&rollout("checkout:1"), Some(&before), Effect::Revert, "at once");
     check(
         &rollout("checkout:3"),
-        Some(before),
+        Some(&before),
         Effect::Rollout,
         "it supersedes r2, whose 20% of traffic goes to stable first",
     );
-    let mut aborted = running(canary);
+    let mut aborted = running(&canary);
     aborted["status"]["aborted"] =
         json!({"hash": hash("checkout:2"), "at": "2026-01-01T00:00:00Z", "reason": "AnalysisFailed", "message": ""});
-    check(&rollout("checkout:2"), Some(aborted), Effect::Aborted, "kubectl serin retry");
+    check(&rollout("checkout:2"), Some(&aborted), Effect::Aborted, "kubectl serin retry");
 }
 
 #[test]
@@ -77,21 +77,21 @@ fn an_earlier_revision_within_the_window() {
         json!({"hash": hash(image), "revision": revision, "outcome": "Promoted", "startedAt": at, "endedAt": at, "reason": ""})
     };
     let mut before =
-        running(json!({"history": [promoted("checkout:8", 1), promoted("checkout:9", 2), promoted("checkout:1", 3)]}));
+        running(&json!({"history": [promoted("checkout:8", 1), promoted("checkout:9", 2), promoted("checkout:1", 3)]}));
     before["spec"]["rollbackWindow"] = json!({"revisions": 1});
     let with_window = |image: &str| {
         let mut after = rollout(image);
         after["spec"]["rollbackWindow"] = json!({"revisions": 1});
         after
     };
-    check(&with_window("checkout:9"), Some(before.clone()), Effect::Rollback, "its steps are skipped");
-    check(&with_window("checkout:8"), Some(before.clone()), Effect::Rollout, "a rollout starts");
-    check(&rollout("checkout:9"), Some(before), Effect::Rollout, "a rollout starts");
+    check(&with_window("checkout:9"), Some(&before), Effect::Rollback, "its steps are skipped");
+    check(&with_window("checkout:8"), Some(&before), Effect::Rollout, "a rollout starts");
+    check(&rollout("checkout:9"), Some(&before), Effect::Rollout, "a rollout starts");
 }
 
 #[test]
 fn time_steps_and_changes() {
-    let difference = told(&rollout("checkout:2"), Some(running(json!({}))));
+    let difference = told(&rollout("checkout:2"), Some(&running(&json!({}))));
     assert_eq!(difference.to_revision, revision::hash(&template("checkout:2")));
     assert_eq!(difference.steps, ["setWeight 20%", "pause 1m", "setWeight 50%"]);
     let paths: Vec<&str> = difference.template.iter().map(|change| change.path.as_str()).collect();
@@ -101,7 +101,7 @@ fn time_steps_and_changes() {
     assert_eq!((time.pods_before, time.pods_most), (5, 10));
     let mut paused = rollout("checkout:2");
     paused["spec"]["strategy"]["canary"]["steps"][1] = json!({"pause": {}});
-    let waits = told(&paused, Some(running(json!({}))));
+    let waits = told(&paused, Some(&running(&json!({}))));
     assert_eq!(waits.people, 1);
     assert!(waits.time.is_some_and(|time| time.least < 60_000), "a person is not counted");
 }
@@ -110,6 +110,6 @@ fn time_steps_and_changes() {
 fn what_would_not_be_promoted_is_told() {
     let mut held = rollout("checkout:2");
     held["spec"]["paused"] = json!(true);
-    let difference = told(&held, Some(running(json!({}))));
+    let difference = told(&held, Some(&running(&json!({}))));
     assert!(difference.summary.contains("even when all is good it would not be promoted"), "{}", difference.summary);
 }

@@ -10,7 +10,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("schema", &["api"]),
     ("embedded", &["controller", "schema"]),
     ("sim", &["api", "plan", "controller", "embedded"]),
-    ("cli", &["api", "plan", "embedded", "sim"]),
+    ("cli", &["api", "plan", "controller", "embedded", "sim"]),
     ("demo", &["api", "plan", "controller", "embedded"]),
 ];
 /// What `api` and `plan` never name: clients, clocks, chance, logs, tasks.

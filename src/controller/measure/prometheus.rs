@@ -189,7 +189,7 @@ struct Series {
 }
 
 /// The numbers of an answer, series in the order of their labels.
-fn parse(body: &[u8]) -> Result<Sample, String> {
+pub fn parse(body: &[u8]) -> Result<Sample, String> {
     let garbage = || {
         let start: String = String::from_utf8_lossy(body).chars().take(60).collect();
         format!("the answer is not Prometheus': {start:?}")

@@ -1,0 +1,98 @@
+//! The controller: its pods, its leader, and what it may do.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use kube::api::{ListParams, PostParams};
+
+use super::cluster::deployed;
+use super::{Check, Patient};
+use crate::cli::clock;
+use crate::controller::apply::PERMISSIONS;
+use crate::controller::lease;
+
+/// Seconds after which a lease that nobody renews means that nobody leads.
+const RENEWED_WITHIN: i64 = 30;
+
+/// Controllers run, one leads, and none is of another version.
+pub(super) async fn running(patient: &Patient<'_>) -> Vec<Check> {
+    const NAME: &str = "controller";
+    let api: Api<Deployment> = Api::namespaced(patient.cluster.client.clone(), patient.system);
+    let found = match api.list(&ListParams::default().labels("app.kubernetes.io/name=serin")).await {
+        Err(error) => return vec![Check::skipped(NAME, &error)],
+        Ok(found) => found.items,
+    };
+    let mut checks: Vec<Check> =
+        found.iter().map(|one| deployed(NAME, &one.metadata.name.clone().unwrap_or_default(), one)).collect();
+    if checks.is_empty() {
+        let message =
+            format!("no Deployment with the label app.kubernetes.io/name=serin in namespace {}", patient.system);
+        let hint = "kubectl apply --server-side -k deploy, or name its namespace with --system-namespace";
+        checks.push(Check::warning(NAME, message, hint));
+    }
+    checks.push(leader(patient).await);
+    checks
+}
+
+async fn leader(patient: &Patient<'_>) -> Check {
+    const NAME: &str = "leader";
+    let api: Api<Lease> = Api::namespaced(patient.cluster.client.clone(), patient.system);
+    let lease = match api.get_opt(lease::NAME).await {
+        Err(error) => return Check::skipped(NAME, &error),
+        Ok(lease) => lease.and_then(|lease| lease.spec),
+    };
+    let hint = "kubectl logs -n NAMESPACE -l app.kubernetes.io/name=serin".replace("NAMESPACE", patient.system);
+    let held = lease.and_then(|lease| Some((lease.holder_identity?, lease.renew_time?.0)));
+    match held {
+        None => Check::failed(NAME, "no controller leads: nothing is promoted, nothing is aborted", hint),
+        Some((holder, at)) => {
+            let seconds = clock::now().as_second() - at.as_second();
+            if seconds <= RENEWED_WITHIN {
+                Check::ok(NAME, format!("{holder}, renewed {seconds} s ago"))
+            } else {
+                Check::failed(NAME, format!("{holder} has not renewed its lease for {seconds} s"), hint)
+            }
+        }
+    }
+}
+
+/// The controller may do what it does.
+pub(super) async fn permissions(patient: &Patient<'_>) -> Check {
+    const NAME: &str = "rbac";
+    let user = format!("system:serviceaccount:{}:serin", patient.system);
+    let api: Api<SubjectAccessReview> = Api::all(patient.cluster.client.clone());
+    let mut refused = Vec::new();
+    for (group, resource, verbs) in PERMISSIONS {
+        for verb in *verbs {
+            let (resource, subresource) =
+                resource.split_once('/').map_or((*resource, None), |(one, sub)| (one, Some(sub)));
+            let attributes = ResourceAttributes {
+                group: Some((*group).to_owned()),
+                resource: Some(resource.to_owned()),
+                subresource: subresource.map(str::to_owned),
+                verb: Some((*verb).to_owned()),
+                ..ResourceAttributes::default()
+            };
+            let spec = SubjectAccessReviewSpec {
+                resource_attributes: Some(attributes),
+                user: Some(user.clone()),
+                groups: Some(vec!["system:serviceaccounts".to_owned()]),
+                ..SubjectAccessReviewSpec::default()
+            };
+            let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+            match api.create(&PostParams::default(), &review).await {
+                Err(error) => return Check::skipped(NAME, &error),
+                Ok(answer) if answer.status.as_ref().is_some_and(|status| status.allowed) => {}
+                Ok(_) => refused.push(format!(
+                    "{verb} {resource}{}",
+                    subresource.map_or_else(String::new, |sub| format!("/{sub}"))
+                )),
+            }
+        }
+    }
+    if refused.is_empty() {
+        return Check::ok(NAME, format!("{user} may do all that the controller does"));
+    }
+    Check::failed(NAME, format!("{user} may not: {}", refused.join(", ")), "apply deploy/rbac.yaml of this version")
+}

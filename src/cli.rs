@@ -5,6 +5,7 @@ pub mod clock;
 pub mod cluster;
 pub mod explain;
 pub mod get;
+pub mod lint;
 pub mod list;
 pub mod outcome;
 pub mod plugin;

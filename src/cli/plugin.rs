@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use super::cluster::{Cluster, Connection};
 use super::outcome::{self, Outcome};
 use super::screen::{Look, LookArguments};
-use super::{act, explain, get, list, simulate, status};
+use super::{act, explain, get, lint, list, simulate, status};
 use crate::api::action::Verb;
 
 /// See a rollout, understand it, act on it.
@@ -32,6 +32,7 @@ Examples:
   kubectl serin explain checkout                         why does it not move
   kubectl serin promote checkout --reason 'looks good'   pass the current step
   kubectl serin abort checkout                           all traffic to stable
+  kustomize build | kubectl serin lint -                 what is wrong, before it is applied
 
 Exit codes: 0 reached, 1 error, 2 aborted or degraded, 3 waits for a person, 4 the time is over, 5 not found";
 
@@ -59,6 +60,8 @@ enum Command {
     Resume(act::Arguments),
     /// Restarts all pods, a few at a time.
     Restart(act::Arguments),
+    /// Finds what is wrong with manifests, before they are applied; needs no cluster.
+    Lint(lint::Arguments),
     /// Shows what a release will do, in virtual time; needs no cluster.
     Simulate(simulate::Arguments),
 }
@@ -92,8 +95,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    if let Command::Simulate(arguments) = &arguments.command {
-        return simulate::run(arguments);
+    match &arguments.command {
+        Command::Simulate(arguments) => return simulate::run(arguments),
+        Command::Lint(lint) => return lint::run(lint, arguments.connection.namespace.as_deref(), arguments.look.look()),
+        _ => {}
     }
     // An error means that the process has one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -122,7 +127,7 @@ async fn ask(cluster: &Cluster, command: &Command, look: Look) -> anyhow::Result
         Command::Pause(arguments) => act::run(cluster, Verb::Pause, arguments).await,
         Command::Resume(arguments) => act::run(cluster, Verb::Resume, arguments).await,
         Command::Restart(arguments) => act::run(cluster, Verb::Restart, arguments).await,
-        Command::Simulate(_) => Ok(Outcome::Reached),
+        Command::Simulate(_) | Command::Lint(_) => Ok(Outcome::Reached),
     }
 }
 

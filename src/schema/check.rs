@@ -22,12 +22,14 @@ pub struct Problem {
     pub reason: &'static str,
     /// Whether no rule is evaluated because of it.
     pub hides_rules: bool,
+    /// Whether a CEL rule says it.
+    pub is_of_rule: bool,
 }
 
 impl Problem {
     /// A value that is not allowed.
     pub fn invalid(path: &str, message: String) -> Self {
-        Self { path: path.to_owned(), message, reason: "FieldValueInvalid", hides_rules: false }
+        Self { path: path.to_owned(), message, reason: "FieldValueInvalid", hides_rules: false, is_of_rule: false }
     }
 }
 
@@ -166,7 +168,8 @@ impl<'a> Walk<'a> {
         }
         for rule in rules.own.iter().filter(|rule| !rule.is_transition || before.is_some()) {
             if let Err(message) = holds(rule, value, before) {
-                self.problems.insert(Problem::invalid(&path(&self.place), format!("Invalid value: {message}")));
+                let problem = Problem::invalid(&path(&self.place), format!("Invalid value: {message}"));
+                self.problems.insert(Problem { is_of_rule: true, ..problem });
             }
         }
         match value {
@@ -259,7 +262,7 @@ fn told(error: &ValidationError<'_>, path: &str) -> Problem {
         _ => (path.to_owned(), format!("Invalid value: {}: {error}", shown(value)), "FieldValueInvalid"),
     };
     let hides_rules = reason != "FieldValueInvalid";
-    Problem { path, message, reason, hides_rules }
+    Problem { path, message, reason, hides_rules, is_of_rule: false }
 }
 
 fn shown(value: &Value) -> String {

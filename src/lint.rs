@@ -28,8 +28,8 @@ use self::subject::{Subject, Uses, World};
 pub struct Source {
     /// The name, such as a path.
     pub name: String,
-    /// What it holds.
-    pub bytes: Vec<u8>,
+    /// What it holds, or why that cannot be read.
+    pub bytes: Result<Vec<u8>, String>,
 }
 
 /// What lint assumes.

@@ -104,7 +104,7 @@ pub fn run(arguments: &Arguments, namespace: Option<&str>, look: Look) -> anyhow
     }
     let told = match arguments.output {
         Output::Text => {
-            look.print(&text::lines(&report))?;
+            look.print_whole(&text::lines(&report))?;
             String::new()
         }
         Output::Json => json::json(&report)?,
@@ -113,14 +113,11 @@ pub fn run(arguments: &Arguments, namespace: Option<&str>, look: Look) -> anyhow
         Output::Github => github::github(&report),
     };
     stdout().lock().write_all(told.as_bytes())?;
-    for trouble in &input.troubles {
-        writeln!(stderr(), "error: {trouble}")?;
-    }
     for hint in &input.hints {
         writeln!(stderr(), "hint: {hint}")?;
     }
     let bad = report.count(Level::Error) + if arguments.strict { report.count(Level::Warning) } else { 0 };
-    Ok(if bad == 0 && input.troubles.is_empty() { Outcome::Reached } else { Outcome::Failed }.into())
+    Ok(if bad == 0 { Outcome::Reached } else { Outcome::Failed }.into())
 }
 
 /// The texts of the arguments, and what could not be read.
@@ -128,7 +125,6 @@ pub fn run(arguments: &Arguments, namespace: Option<&str>, look: Look) -> anyhow
 struct Files {
     sources: Vec<Source>,
     known: BTreeSet<PathBuf>,
-    troubles: Vec<String>,
     hints: Vec<String>,
 }
 
@@ -143,7 +139,7 @@ impl Files {
             let before = self.sources.len();
             self.add_directory(path, 0);
             if self.sources.len() == before {
-                self.troubles.push(format!("{}: holds no .yaml, .yml or .json file", path.display()));
+                self.fail(path, "holds no .yaml, .yml or .json file".to_owned());
             }
         } else {
             self.add_file(path);
@@ -157,8 +153,12 @@ impl Files {
         }
         match std::fs::File::open(path) {
             Ok(mut file) => self.take(path.display().to_string(), &mut file),
-            Err(error) => self.troubles.push(format!("{}: {error}", path.display())),
+            Err(error) => self.fail(path, error.to_string()),
         }
+    }
+
+    fn fail(&mut self, path: &Path, message: String) {
+        self.sources.push(Source { name: path.display().to_string(), bytes: Err(message) });
     }
 
     fn take(&mut self, name: String, reader: &mut impl Read) {
@@ -166,20 +166,19 @@ impl Files {
         let limit = u64::try_from(BYTES_MOST).unwrap_or(u64::MAX).saturating_add(1);
         let mut bytes = Vec::new();
         match reader.take(limit).read_to_end(&mut bytes) {
-            Ok(_) => self.sources.push(Source { name, bytes }),
-            Err(error) => self.troubles.push(format!("{name}: {error}")),
+            Ok(_) => self.sources.push(Source { name, bytes: Ok(bytes) }),
+            Err(error) => self.sources.push(Source { name, bytes: Err(error.to_string()) }),
         }
     }
 
     /// Files of a directory in the order of their names; hidden ones and links to directories are left out.
     fn add_directory(&mut self, path: &Path, depth: usize) {
         if depth > DEPTH_MOST || self.sources.len() >= FILES_MOST {
-            self.troubles.push(format!("{}: more than {FILES_MOST} files, or deeper than {DEPTH_MOST}", path.display()));
-            return;
+            return self.fail(path, format!("has more than {FILES_MOST} files, or is deeper than {DEPTH_MOST}"));
         }
         let entries = match std::fs::read_dir(path) {
             Ok(entries) => entries,
-            Err(error) => return self.troubles.push(format!("{}: {error}", path.display())),
+            Err(error) => return self.fail(path, error.to_string()),
         };
         let mut entries: Vec<_> = entries.flatten().map(|entry| (entry.path(), entry.file_type())).collect();
         entries.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -193,7 +192,9 @@ impl Files {
                 self.add_directory(&path, depth + 1);
             } else if ["kustomization.yaml", "kustomization.yml", "Kustomization"].contains(&name.as_str()) {
                 let folder = path.parent().unwrap_or(&path).display().to_string();
-                self.hints.push(format!("{folder} is built by kustomize; lint the result: kustomize build {folder} | kubectl serin lint -"));
+                self.hints.push(format!(
+                    "{folder} is built by kustomize; lint the result: kustomize build {folder} | kubectl serin lint -"
+                ));
             } else if matches!(path.extension().and_then(|one| one.to_str()), Some("yaml" | "yml" | "json")) {
                 self.add_file(&path);
             }

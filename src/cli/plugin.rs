@@ -97,7 +97,9 @@ pub fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
         Command::Simulate(arguments) => return simulate::run(arguments),
-        Command::Lint(lint) => return lint::run(lint, arguments.connection.namespace.as_deref(), arguments.look.look()),
+        Command::Lint(lint) => {
+            return lint::run(lint, arguments.connection.namespace.as_deref(), arguments.look.look());
+        }
         _ => {}
     }
     // An error means that the process has one already.

@@ -58,6 +58,15 @@ impl Look {
     /// Prints lines on standard output; on a terminal none is longer than it is wide.
     pub fn print(self, lines: &[Line<'static>]) -> anyhow::Result<()> {
         let width = stdout().is_terminal().then(|| crossterm::terminal::size().map_or(80, |(width, _)| width));
+        self.write(lines, width)
+    }
+
+    /// Prints lines on standard output, however long they are.
+    pub fn print_whole(self, lines: &[Line<'static>]) -> anyhow::Result<()> {
+        self.write(lines, None)
+    }
+
+    fn write(self, lines: &[Line<'static>], width: Option<u16>) -> anyhow::Result<()> {
         let mut out = stdout().lock();
         for line in lines {
             let line = width.map_or_else(|| line.clone(), |width| cut(line, usize::from(width)));

@@ -97,7 +97,12 @@ fn filled(
                 Some(other) => {
                     let path = format!("spec.metrics[{position}].prometheus.provider");
                     let message = format!("MetricProvider {name} is not in the input, and {other} is");
-                    found.add_with(&rule::NAME_MISSPELT, (used.object, &path, Mark::Value), message, &format!("write {other}"));
+                    found.add_with(
+                        &rule::NAME_MISSPELT,
+                        (used.object, &path, Mark::Value),
+                        message,
+                        &format!("write {other}"),
+                    );
                 }
                 None => missing.push(Missing::of("MetricProvider", name)),
             }
@@ -127,7 +132,14 @@ fn tell_obstacle(
     let path = format!("{}.templates[{index}].templateName", at.path);
     let of_template = message.strip_prefix(&format!("{} {}: ", used.object.kind, used.object.name));
     match of_template.and_then(|told| told.split_once(": ")) {
-        Some((place, told)) if told.contains("does not declare") => found.told(&rule::ARGUMENT, used.object, place, told),
+        Some((place, told)) if told.contains("does not declare") => {
+            // A declared argument without a value is told as such.
+            let is_declared = |name: &str| used.spec.args.iter().flatten().any(|arg| arg.name == name);
+            let named = told.split_once("{{args.").and_then(|(_, rest)| rest.split_once("}}"));
+            if !named.is_some_and(|(name, _)| is_declared(name)) {
+                found.told(&rule::ARGUMENT, used.object, place, told);
+            }
+        }
         Some((_, told)) => {
             let message = format!("{} {}: {told}", used.object.kind, used.object.name);
             found.told(&rule::ARGUMENT, subject.object, &path, &message);
@@ -137,7 +149,12 @@ fn tell_obstacle(
         None if reason == "ProviderInvalid" => found.told(&rule::INVALID_PROVIDER, subject.object, &path, message),
         None => {
             let twice = message.contains("stands in two templates");
-            found.told(if twice { &rule::METRIC_TWICE } else { &rule::INVALID_TEMPLATE }, subject.object, &path, message);
+            found.told(
+                if twice { &rule::METRIC_TWICE } else { &rule::INVALID_TEMPLATE },
+                subject.object,
+                &path,
+                message,
+            );
         }
     }
 }
@@ -147,7 +164,8 @@ fn check_arguments(subject: &Subject<'_>, at: &GateAt<'_>, used: &[Used<'_>], fo
     if used.len() != at.gate.templates.len() || used.is_empty() {
         return;
     }
-    let declared: Vec<String> = used.iter().flat_map(|one| one.spec.args.iter().flatten()).map(|arg| arg.name.clone()).collect();
+    let declared: Vec<String> =
+        used.iter().flat_map(|one| one.spec.args.iter().flatten()).map(|arg| arg.name.clone()).collect();
     for (index, arg) in at.gate.args.iter().enumerate().filter(|(_, arg)| !declared.contains(&arg.name)) {
         let fix = super::name::nearest(&arg.name, &declared).map(|name| format!("write {name}")).unwrap_or_default();
         let path = format!("{}.args[{index}].name", at.path);
@@ -168,14 +186,24 @@ fn check_traffic(subject: &Subject<'_>, at: &GateAt<'_>, found: &mut Found) {
     }
 }
 
-fn check_metric(subject: &Subject<'_>, at: &GateAt<'_>, (used, index): (&Used<'_>, usize), metric: &Metric, found: &mut Found) {
+fn check_metric(
+    subject: &Subject<'_>,
+    at: &GateAt<'_>,
+    (used, index): (&Used<'_>, usize),
+    metric: &Metric,
+    found: &mut Found,
+) {
     let object = used.object;
     let path = format!("spec.metrics[{index}]");
     let of_query = format!("{path}.prometheus.query");
     match promql::read(&metric.query) {
         Err(message) => {
             let filled = metric.query.split_whitespace().collect::<Vec<_>>().join(" ");
-            let shown = if metric.query.contains("canaryhash") { format!("{message}; it was read as {filled}") } else { message };
+            let shown = if metric.query.contains("canaryhash") {
+                format!("{message}; it was read as {filled}")
+            } else {
+                message
+            };
             found.add_with(&rule::PROMQL, (object, &of_query, Mark::Key), shown, "");
         }
         Ok(query) => {
@@ -204,7 +232,10 @@ fn check_metric(subject: &Subject<'_>, at: &GateAt<'_>, (used, index): (&Used<'_
         found.add(&rule::NO_DATA_PASSES, object, &format!("{path}.onNoData"), "lets a canary without any traffic pass");
     }
     if let Some(interval) = metric.interval.filter(|interval| *interval < subject.input.settings.scrape_interval) {
-        let message = format!("{interval:#} is shorter than a scrape ({:#}): several measurements see one sample", subject.input.settings.scrape_interval);
+        let message = format!(
+            "{interval:#} is shorter than a scrape ({:#}): several measurements see one sample",
+            subject.input.settings.scrape_interval
+        );
         found.add(&rule::INTERVAL_TOO_SHORT, object, &format!("{path}.interval"), message);
     }
     check_end(subject, at, (object, &path), metric, found);
@@ -222,17 +253,22 @@ fn check_query(
     let place = (object, path, Mark::Key);
     let is_of_canary = tells_canary(subject, at, (used, index), metric);
     if !is_of_canary {
-        let message = "names neither the canary's revision nor its subset: at a small weight stable's requests hide the canary's".to_owned();
+        let message =
+            "names neither the canary's revision nor its subset: at a small weight stable's requests hide the canary's"
+                .to_owned();
         found.add_with(&rule::QUERY_WITHOUT_REVISION, place, message, "");
     }
     let Some(windows) = query.map(|query| &query.windows) else { return };
     let least = subject.input.settings.scrape_interval.saturating_mul(2);
     if let Some(window) = windows.first().filter(|window| **window < least) {
-        let message = format!("looks at {window:#}, less than two scrapes of {:#}", subject.input.settings.scrape_interval);
+        let message =
+            format!("looks at {window:#}, less than two scrapes of {:#}", subject.input.settings.scrape_interval);
         found.add_with(&rule::WINDOW_TOO_SHORT, place, message, &format!("write [{least:#}] or more"));
     }
-    if let Some(window) = windows.last().filter(|window| **window > metric.delay && !is_of_canary && at.step.is_some()) {
-        let message = format!("looks back {window:#}, and the first measurement comes {:#} after the weight", metric.delay);
+    if let Some(window) = windows.last().filter(|window| **window > metric.delay && !is_of_canary && at.step.is_some())
+    {
+        let message =
+            format!("looks back {window:#}, and the first measurement comes {:#} after the weight", metric.delay);
         found.add_with(&rule::WINDOW_BEFORE_STEP, place, message, &format!("write initialDelay: {window:#}"));
     }
 }
@@ -244,7 +280,8 @@ fn tells_canary(subject: &Subject<'_>, at: &GateAt<'_>, (used, index): (&Used<'_
         Some(Routing::InPlace { rule: Some((_, _, canary)), .. }) => vec![canary],
         Some(Routing::InPlace { rule: None, .. } | Routing::Owned { .. }) | None => Vec::new(),
     };
-    let written = used.spec.metrics.get(index).and_then(|metric| metric.prometheus.as_ref()).map_or("", |one| &one.query);
+    let written =
+        used.spec.metrics.get(index).and_then(|metric| metric.prometheus.as_ref()).map_or("", |one| &one.query);
     let from_rollout = at.gate.args.iter().filter(|arg| arg.value_from.is_some());
     let mut marks = from_rollout.map(|arg| format!("args.{}", arg.name));
     metric.query.to_lowercase().contains("canary")
@@ -253,8 +290,17 @@ fn tells_canary(subject: &Subject<'_>, at: &GateAt<'_>, (used, index): (&Used<'_
 }
 
 /// A background analysis that is over long before the steps are.
-fn check_end(subject: &Subject<'_>, at: &GateAt<'_>, (object, path): (&Object, &str), metric: &Metric, found: &mut Found) {
-    let (Some(background), Some(count), Some(interval)) = (&subject.strategy.background, metric.count, metric.interval) else { return };
+fn check_end(
+    subject: &Subject<'_>,
+    at: &GateAt<'_>,
+    (object, path): (&Object, &str),
+    metric: &Metric,
+    found: &mut Found,
+) {
+    let (Some(background), Some(count), Some(interval)) = (&subject.strategy.background, metric.count, metric.interval)
+    else {
+        return;
+    };
     if at.step.is_some() {
         return;
     }
@@ -262,7 +308,8 @@ fn check_end(subject: &Subject<'_>, at: &GateAt<'_>, (object, path): (&Object, &
     let steps = steps::length(subject, background.starting_step);
     if steps.is_none_or(|steps| takes < steps) {
         let last = steps.map_or_else(|| "wait for a person".to_owned(), |steps| format!("take {steps:#}"));
-        let message = format!("ends the background analysis after {takes:#}, and the steps {last}: what fails later is not seen");
+        let message =
+            format!("ends the background analysis after {takes:#}, and the steps {last}: what fails later is not seen");
         found.add(&rule::BACKGROUND_ENDS_EARLY, object, &format!("{path}.count"), message);
     }
 }
@@ -273,7 +320,9 @@ pub(super) fn length(subject: &Subject<'_>, gate: &Gate) -> SignedDuration {
         let kind = if is_cluster { CLUSTER_TEMPLATE } else { TEMPLATE };
         let spec: &Value = subject.input.find(kind, &subject.object.namespace, name)?.value.get("spec")?;
         let spec: AnalysisTemplateSpec = serde_json::from_value(spec.clone()).ok()?;
-        let of = |text: &Option<crate::api::duration::DurationText>| text.as_ref().and_then(|text| text.parse().ok()).unwrap_or_default();
+        let of = |text: &Option<crate::api::duration::DurationText>| {
+            text.as_ref().and_then(|text| text.parse().ok()).unwrap_or_default()
+        };
         let lengths = spec.metrics.iter().map(|metric| {
             let more = metric.count.unwrap_or(1).saturating_sub(1).max(0);
             of(&metric.initial_delay).saturating_add(of(&metric.interval).saturating_mul(more))
@@ -281,5 +330,8 @@ pub(super) fn length(subject: &Subject<'_>, gate: &Gate) -> SignedDuration {
         lengths.max()
     };
     let templates = gate.templates.iter();
-    templates.filter_map(|one| of_template(&one.template_name, one.cluster_scope.unwrap_or(false))).max().unwrap_or_default()
+    templates
+        .filter_map(|one| of_template(&one.template_name, one.cluster_scope.unwrap_or(false)))
+        .max()
+        .unwrap_or_default()
 }

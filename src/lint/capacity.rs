@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::find::{Found, Mark};
 use super::input::{Kind, Object};
 use super::rule;
+use super::service::covers;
 use super::steps::STEPS;
 use super::subject::Subject;
 use crate::plan::ratio;
@@ -31,11 +32,16 @@ fn check_deadline(subject: &Subject<'_>, found: &mut Found) {
     let delay = |container: &Value, probe: &str| {
         container.pointer(&format!("/{probe}/initialDelaySeconds")).and_then(Value::as_i64).unwrap_or(0)
     };
-    let startup = containers.map(|one| delay(one, "startupProbe").max(0) + delay(one, "readinessProbe").max(0)).max().unwrap_or(0);
+    let startup = containers
+        .map(|one| delay(one, "startupProbe").max(0) + delay(one, "readinessProbe").max(0))
+        .max()
+        .unwrap_or(0);
     let ready = i64::from(subject.strategy.min_ready_seconds);
     let deadline = subject.strategy.progress_deadline.as_secs();
     if startup > 0 && deadline > ready && startup.saturating_add(ready) >= deadline {
-        let message = format!("{deadline} s are over before a pod can be available: {startup} s of probes' delays and {ready} s of minReadySeconds");
+        let message = format!(
+            "{deadline} s are over before a pod can be available: {startup} s of probes' delays and {ready} s of minReadySeconds"
+        );
         let path = "spec.progressDeadlineSeconds";
         let fix = format!("write at least {}", startup.saturating_add(ready).saturating_mul(2));
         found.add_with(&rule::DEADLINE_TOO_SHORT, (subject.object, path, Mark::Value), message, &fix);
@@ -56,10 +62,13 @@ fn check_ratio(subject: &Subject<'_>, found: &mut Found) {
         let path = format!("{STEPS}[{index}].setWeight");
         if counts.canary == 0 || counts.stable == 0 {
             let whose = if counts.canary == 0 { "the canary" } else { "stable" };
-            let message = format!("{weight} leaves {whose} no pod of {replicas}");
+            let message = format!("{weight}% leaves {whose} no pod of {replicas}");
             found.add(&rule::WEIGHT_WITHOUT_POD, subject.object, &path, message);
         } else if (real - weight).abs() > BESIDE_MOST {
-            let message = format!("{weight} becomes {real}: {} of {all} pods are the canary's, the nearest that {replicas} replicas can give", counts.canary);
+            let message = format!(
+                "{weight}% becomes {real}%: {} of {all} pods are the canary's, the nearest that {replicas} replicas can give",
+                counts.canary
+            );
             found.add(&rule::WEIGHT_WITHOUT_POD, subject.object, &path, message);
         }
     }
@@ -77,8 +86,15 @@ fn check_scale(subject: &Subject<'_>, found: &mut Found) {
             Step::SetWeight(weight) => {
                 let needs = pods_for(*weight, replicas);
                 if let Some(pods) = scaled.filter(|pods| *pods > 0 && pods.saturating_mul(2) < needs) {
-                    let message = format!("{weight} is the traffic of {needs} pods, and setCanaryScale leaves the canary {pods}");
-                    found.add(&rule::SCALE_BELOW_WEIGHT, subject.object, &format!("{STEPS}[{index}].setWeight"), message);
+                    let message = format!(
+                        "{weight}% is the traffic of {needs} pods, and setCanaryScale leaves the canary {pods}"
+                    );
+                    found.add(
+                        &rule::SCALE_BELOW_WEIGHT,
+                        subject.object,
+                        &format!("{STEPS}[{index}].setWeight"),
+                        message,
+                    );
                 }
             }
             Step::Pause(_) | Step::Analysis(_) | Step::Faulty => {}
@@ -88,8 +104,7 @@ fn check_scale(subject: &Subject<'_>, found: &mut Found) {
 
 /// Whether labels that an object selects are all the pods'.
 fn selects(subject: &Subject<'_>, object: &Object) -> bool {
-    let (labels, selector) = (subject.labels(), object.map("/spec/selector/matchLabels"));
-    !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+    covers(&object.map("/spec/selector/matchLabels"), &subject.labels())
 }
 
 fn check_budgets(subject: &Subject<'_>, found: &mut Found) {
@@ -98,16 +113,25 @@ fn check_budgets(subject: &Subject<'_>, found: &mut Found) {
         let spec = |key: &str| budget.value.pointer(&format!("/spec/{key}"));
         let is_full = |value: &Value| match value {
             Value::String(text) => text == "100%",
-            Value::Number(number) => subject.strategy.replicas.is_some_and(|all| all > 0 && number.as_i64().is_some_and(|least| least >= all.into())),
+            Value::Number(number) => subject
+                .strategy
+                .replicas
+                .is_some_and(|all| all > 0 && number.as_i64().is_some_and(|least| least >= all.into())),
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => false,
         };
-        let is_none = |value: &Value| value.as_i64() == Some(0) || value.as_str().is_some_and(|text| text == "0%" || text == "0");
+        let is_none =
+            |value: &Value| value.as_i64() == Some(0) || value.as_str().is_some_and(|text| text == "0%" || text == "0");
         let what = "so that no pod can be evicted: a node's drain and restarts of the Rollout wait for ever";
         if spec("minAvailable").is_some_and(is_full) {
             let message = format!("asks for every pod of {}, {what}", subject.object.title());
             found.add(&rule::DISRUPTION_BUDGET, budget, "spec.minAvailable", message);
         } else if spec("maxUnavailable").is_some_and(is_none) {
-            found.add(&rule::DISRUPTION_BUDGET, budget, "spec.maxUnavailable", format!("lets no pod of {} be missing, {what}", subject.object.title()));
+            found.add(
+                &rule::DISRUPTION_BUDGET,
+                budget,
+                "spec.maxUnavailable",
+                format!("lets no pod of {} be missing, {what}", subject.object.title()),
+            );
         }
     }
 }
@@ -129,7 +153,10 @@ fn check_quotas(subject: &Subject<'_>, found: &mut Found) {
             let hard = quota.value.pointer("/spec/hard").and_then(|hard| hard.get(key));
             let allowed = hard.and_then(|hard| hard.as_i64().or_else(|| hard.as_str()?.parse().ok()));
             if let Some(allowed) = allowed.filter(|allowed| *allowed < most) {
-                let message = format!("allows {allowed} pods, and {} has up to {most} at once in a canary", subject.object.title());
+                let message = format!(
+                    "allows {allowed} pods, and {} has up to {most} at once in a canary",
+                    subject.object.title()
+                );
                 found.add(&rule::QUOTA_TOO_SMALL, quota, &format!("spec.hard.{key}"), message);
             }
         }

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
+use super::Source;
 use super::input::{Input, Object};
 use super::rule::{Level, Rule};
-use super::yaml::Place;
-use super::Source;
+use super::yaml::{Place, Remark};
 use crate::api::names;
 
 /// Something that lint found.
@@ -39,6 +39,11 @@ impl Finding {
     pub fn sentence(&self) -> String {
         if self.path.is_empty() { self.message.clone() } else { format!("{}: {}", self.path, self.message) }
     }
+
+    /// What is wrong and how to mend it, in lines.
+    pub fn told(&self) -> String {
+        if self.fix.is_empty() { self.sentence() } else { format!("{}\nfix: {}", self.sentence(), self.fix) }
+    }
 }
 
 /// Everything that was found.
@@ -65,12 +70,20 @@ impl Report {
             let object = one.1.and_then(|index| input.objects.get(index));
             object.is_some_and(|object| hides(object, one.0.rule.id))
         };
-        let mut findings: Vec<Finding> = found.0.into_iter().filter(|one| !is_hidden(one)).map(|(finding, _)| finding).collect();
+        let mut findings: Vec<Finding> =
+            found.0.into_iter().filter(|one| !is_hidden(one)).map(|(finding, _)| finding).collect();
         let hidden = all - findings.len();
         let rank = |name: &str| sources.iter().position(|source| source.name == name);
-        findings.sort_by_cached_key(|one| (rank(&one.file), one.place, one.rule.level, one.rule.id, one.path.clone(), one.message.clone()));
+        findings.sort_by_cached_key(|one| {
+            (rank(&one.file), one.place, one.rule.level, one.rule.id, one.path.clone(), one.message.clone())
+        });
         findings.dedup();
-        let mut report = Self { files: sources.iter().map(|one| one.name.clone()).collect(), objects: input.objects.len(), findings, hidden };
+        let mut report = Self {
+            files: sources.iter().map(|one| one.name.clone()).collect(),
+            objects: input.objects.len(),
+            findings,
+            hidden,
+        };
         for source in sources {
             report.show_lines(source);
         }
@@ -79,7 +92,8 @@ impl Report {
 
     fn show_lines(&mut self, source: &Source) {
         let mut own = self.findings.iter_mut().filter(|one| one.file == source.name).peekable();
-        let mut lines = source.bytes.split(|byte| *byte == b'\n').enumerate();
+        let Ok(bytes) = &source.bytes else { return };
+        let mut lines = bytes.split(|byte| *byte == b'\n').enumerate();
         let mut now = lines.next();
         while let (Some(finding), Some((index, bytes))) = (own.peek_mut(), now) {
             if finding.place.line == index + 1 {
@@ -138,6 +152,15 @@ impl Found {
             fix: fix.to_owned(),
         };
         self.0.push((finding, None));
+    }
+
+    /// Adds a finding about a scalar of an object.
+    pub(super) fn scalar(&mut self, object: &Object, remark: Remark) {
+        self.text(remark.rule, &object.file, remark.place, (remark.message, &remark.fix));
+        if let Some((finding, index)) = self.0.last_mut() {
+            finding.object = object.title();
+            *index = Some(object.index);
+        }
     }
 
     /// Adds a finding about an object, mended as the rule says.

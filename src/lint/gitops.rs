@@ -29,7 +29,7 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Found) {
     let object = subject.object;
     if object.annotation(names::GIT_COMMIT).is_none() {
         let message = format!("has no annotation {}, so that statuses and events name no commit", names::GIT_COMMIT);
-        found.add(&rule::NO_GIT_COMMIT, object, "metadata.name", message);
+        found.add_with(&rule::NO_GIT_COMMIT, (object, "metadata", Mark::Key), message, "");
     }
     check_annotations(object, found);
     let tools: Vec<&Object> = subject
@@ -42,7 +42,11 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Found) {
         if tools.is_empty() {
             let message = "is in Git: a sync in the middle of a canary writes the weights back".to_owned();
             let fix = format!("give Argo CD or Flux what docs/lint.md#{} shows, or use `owned`", rule::ROUTE_IN_GIT.id);
-            let path = if subject.names_one() { format!("{ISTIO}.virtualService") } else { format!("{ISTIO}.virtualServices") };
+            let path = if subject.names_one() {
+                format!("{ISTIO}.virtualService")
+            } else {
+                format!("{ISTIO}.virtualServices")
+            };
             found.add_with(&rule::ROUTE_IN_GIT, (object, &path, Mark::Key), message, &fix);
         }
         for tool in &tools {
@@ -56,7 +60,11 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Found) {
 
 /// Whether a tool deploys into the namespace of an object, as far as both say.
 fn deploys_to(tool: &Object, object: &Object) -> bool {
-    let into = if tool.is(APPLICATION) { tool.text("/spec/destination/namespace") } else { tool.text("/spec/targetNamespace") };
+    let into = if tool.is(APPLICATION) {
+        tool.text("/spec/destination/namespace")
+    } else {
+        tool.text("/spec/targetNamespace")
+    };
     let own = object.text("/metadata/namespace");
     match (into, own) {
         (Some(into), Some(own)) => into == own,
@@ -77,7 +85,8 @@ fn check_annotations(object: &Object, found: &mut Found) {
         given.split(',').any(|one| one.trim() == value.to_lowercase())
     };
     for (key, value) in FORCED.iter().filter(|pair| holds(pair)) {
-        let message = format!("{value} replaces the whole Rollout: its replicas, and its pods where it is created again");
+        let message =
+            format!("{value} replaces the whole Rollout: its replicas, and its pods where it is created again");
         found.add_with(&rule::FORCED_APPLY, (object, &format!("metadata.annotations.{key}"), Mark::Key), message, "");
     }
     for (key, value) in ONCE.iter().filter(|pair| holds(pair)) {
@@ -90,17 +99,24 @@ fn check_annotations(object: &Object, found: &mut Found) {
 fn check_drift(subject: &Subject<'_>, targets: &[Target], tool: &Object, found: &mut Found) {
     let has_rule = matches!(subject.strategy.routing, Some(Routing::InPlace { rule: Some(_), .. }));
     let kinds = [(VIRTUAL_SERVICE, true, "weights"), (DESTINATION_RULE, has_rule, "subsets")];
-    let lacking: Vec<&str> = kinds.iter().filter(|(kind, is_used, _)| *is_used && !ignores(tool, *kind)).map(|(.., what)| *what).collect();
+    let lacking: Vec<&str> =
+        kinds.iter().filter(|(kind, is_used, _)| *is_used && !ignores(tool, *kind)).map(|(.., what)| *what).collect();
     let is_argo = tool.is(APPLICATION);
     if !lacking.is_empty() {
-        let message = format!("does not ignore the {} of {} that Serin writes", lacking.join(" and the "), subject.object.title());
+        let message = format!(
+            "does not ignore the {} of {} that Serin writes",
+            lacking.join(" and the "),
+            subject.object.title()
+        );
         let fix = if is_argo { argo_snippet(has_rule) } else { flux_snippet(targets, subject) };
-        let path = if tool.value.pointer("/spec/ignoreDifferences").is_some() { "spec.ignoreDifferences" } else { "spec" };
+        let path =
+            if tool.value.pointer("/spec/ignoreDifferences").is_some() { "spec.ignoreDifferences" } else { "spec" };
         found.add_with(&rule::ROUTE_DRIFT, (tool, path, Mark::Key), message, &fix);
     } else if is_argo {
         let options = tool.list("/spec/syncPolicy/syncOptions");
         if !options.iter().any(|option| option.as_str() == Some("RespectIgnoreDifferences=true")) {
-            let message = "ignores the weights in the comparison alone: a sync for any other reason writes them back".to_owned();
+            let message =
+                "ignores the weights in the comparison alone: a sync for any other reason writes them back".to_owned();
             found.add_with(&rule::IGNORE_NOT_RESPECTED, (tool, "spec.ignoreDifferences", Mark::Key), message, "");
         }
     }
@@ -108,10 +124,13 @@ fn check_drift(subject: &Subject<'_>, targets: &[Target], tool: &Object, found: 
 
 /// Whether a tool ignores what Serin writes in objects of a kind.
 fn ignores(tool: &Object, (group, kind): Kind) -> bool {
-    let names = |entry: &Value, key: &str, wanted: &str| entry.get(key).and_then(Value::as_str).is_none_or(|it| it == wanted || it == "*");
+    let names = |entry: &Value, key: &str, wanted: &str| {
+        entry.get(key).and_then(Value::as_str).is_none_or(|it| it == wanted || it == "*")
+    };
     if tool.is(APPLICATION) {
         let hides = |entry: &Value| {
-            let list = |key: &str| entry.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+            let list =
+                |key: &str| entry.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
             list("jqPathExpressions").any(|one| one.contains("weight") || one.contains("subsets"))
                 || list("jsonPointers").any(|one| one.starts_with("/spec"))
                 || list("managedFieldsManagers").any(|one| one == names::FIELD_MANAGER)
@@ -149,17 +168,23 @@ fn flux_snippet(targets: &[Target], subject: &Subject<'_>) -> String {
             paths = vec!["/spec/http/0/route/0/weight".to_owned(), "/spec/http/0/route/1/weight".to_owned()];
         }
         let name = &target.virtual_service;
-        text += &format!("\n  - paths: [{}]\n    target: {{group: networking.istio.io, kind: VirtualService, name: {name}}}", paths.join(", "));
+        text += &format!(
+            "\n  - paths: [{}]\n    target: {{group: networking.istio.io, kind: VirtualService, name: {name}}}",
+            paths.join(", ")
+        );
     }
     if let Some(Routing::InPlace { rule: Some((name, ..)), .. }) = &subject.strategy.routing {
-        text += &format!("\n  - paths: [/spec/subsets]\n    target: {{group: networking.istio.io, kind: DestinationRule, name: {name}}}");
+        text += &format!(
+            "\n  - paths: [/spec/subsets]\n    target: {{group: networking.istio.io, kind: DestinationRule, name: {name}}}"
+        );
     }
     text
 }
 
 /// A tool that waits for health gives up before the steps are over.
 fn check_wait(subject: &Subject<'_>, tool: &Object, found: &mut Found) {
-    let waits = tool.value.pointer("/spec/wait").and_then(Value::as_bool) == Some(true) || !tool.list("/spec/healthChecks").is_empty();
+    let waits = tool.value.pointer("/spec/wait").and_then(Value::as_bool) == Some(true)
+        || !tool.list("/spec/healthChecks").is_empty();
     let written = ["timeout", "interval"].into_iter().find_map(|key| Some((key, tool.text(&format!("/spec/{key}"))?)));
     let Some((key, text)) = written.filter(|_| waits) else { return };
     let Ok(limit) = DurationText::Text(text.to_owned()).parse() else { return };
@@ -197,7 +222,8 @@ pub(super) fn check_all(input: &Input, found: &mut Found) {
 
 fn check_revision(tool: &Object, found: &mut Found) {
     let one = tool.value.pointer("/spec/source").map(|source| (source, "spec.source".to_owned()));
-    let several = tool.list("/spec/sources").iter().enumerate().map(|(index, source)| (source, format!("spec.sources[{index}]")));
+    let several =
+        tool.list("/spec/sources").iter().enumerate().map(|(index, source)| (source, format!("spec.sources[{index}]")));
     for (source, path) in one.into_iter().chain(several) {
         let revision = source.get("targetRevision").and_then(Value::as_str).unwrap_or_default();
         if ["", "HEAD", "*"].contains(&revision) {

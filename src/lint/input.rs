@@ -112,7 +112,8 @@ fn next<'a, 'p>(here: &'a Node, path: &'p str) -> Option<(&'a Node, Option<Place
         }
         Content::Map(fields) => {
             let ends = |rest: &&str| rest.is_empty() || rest.starts_with(['.', '[']);
-            let fits = fields.iter().filter_map(|field| Some((field, path.strip_prefix(field.key.as_str()).filter(ends)?)));
+            let fits =
+                fields.iter().filter_map(|field| Some((field, path.strip_prefix(field.key.as_str()).filter(ends)?)));
             let (field, rest) = fits.max_by_key(|(field, _)| field.key.len())?;
             Some((&field.value, Some(field.place), rest.strip_prefix('.').unwrap_or(rest)))
         }
@@ -133,7 +134,14 @@ impl Input {
         let mut input = Self { objects: Vec::new(), settings: settings.clone() };
         let mut found = Found::default();
         for source in sources {
-            let (documents, remarks) = yaml::read(&source.bytes);
+            let bytes = match &source.bytes {
+                Ok(bytes) => bytes,
+                Err(message) => {
+                    found.text(&rule::UNREADABLE, &source.name, Place::default(), (message.clone(), ""));
+                    continue;
+                }
+            };
+            let (documents, remarks) = yaml::read(bytes);
             for remark in remarks {
                 found.text(remark.rule, &source.name, remark.place, (remark.message, &remark.fix));
             }
@@ -141,10 +149,8 @@ impl Input {
                 let before = input.objects.len();
                 input.take(source, &document.root, &mut found);
                 // A scalar of an object that lint does not read is not lint's to judge.
-                if input.objects.get(before).is_some_and(is_known) {
-                    for remark in document.ambiguous {
-                        found.text(remark.rule, &source.name, remark.place, (remark.message, &remark.fix));
-                    }
+                if let Some(object) = input.objects.get(before).filter(|object| is_known(object)) {
+                    document.ambiguous.into_iter().for_each(|remark| found.scalar(object, remark));
                 }
             }
         }

@@ -42,7 +42,10 @@ pub(super) fn follow<'a>(
         return Target::Found(object);
     }
     if let Some(other) = renamed(subject, kind, name) {
-        let message = format!("{name} is not in the input, and {} {} is: kustomize renamed the object and not this field", kind.1, other.name);
+        let message = format!(
+            "{name} is not in the input, and {} {} is: kustomize renamed the object and not this field",
+            kind.1, other.name
+        );
         let fix = format!(
             "list the field in kustomize's `configurations:` under nameReference (kind: {}, fieldSpecs: [{{path: {}, kind: Rollout}}])",
             kind.1,
@@ -102,11 +105,9 @@ pub(super) fn tell_missing(subject: &Subject<'_>, missing: &[Missing], found: &m
     if names.is_empty() {
         return;
     }
-    let count: usize = names.values().map(Vec::len).sum();
     let named: Vec<String> = names.iter().map(|(kind, names)| format!("{kind} {}", names.join(", "))).collect();
-    let verb = if count == 1 { "is" } else { "are" };
-    let message = format!("{} {verb} not in the input, so that what depends on it was not checked", named.join(" and "));
-    found.add(&rule::NOT_IN_INPUT, subject.object, "metadata.name", message);
+    let message = format!("was not checked against what the input lacks: {}", named.join("; "));
+    found.add_with(&rule::NOT_IN_INPUT, (subject.object, "spec", Mark::Key), message, "");
 }
 
 #[cfg(test)]

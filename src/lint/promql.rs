@@ -32,7 +32,9 @@ pub(super) fn read(query: &str) -> Result<Option<Query>, String> {
             Ok(Some(Query { windows, unknown: None }))
         }
         Err(message) => match message.strip_prefix(UNKNOWN) {
-            Some(name) => Ok(Some(Query { windows: Vec::new(), unknown: Some(name.trim_end_matches('\'').to_owned()) })),
+            Some(name) => {
+                Ok(Some(Query { windows: Vec::new(), unknown: Some(name.trim_end_matches('\'').to_owned()) }))
+            }
             None => Err(message.split_whitespace().collect::<Vec<_>>().join(" ")),
         },
     }

@@ -37,8 +37,22 @@ pub(super) fn check(subject: &Subject<'_>, observed: &Observed, missing: &mut Ve
                 is_readable::<DestinationRule>(subject, (DESTINATION_RULE, name, &path), missing, found)
             });
             let known = if can_read { read(subject, observed, sides).1 } else { Vec::new() };
-            let path = if rule.is_some() { format!("{ISTIO}.destinationRule") } else { ISTIO.to_owned() };
-            known.iter().for_each(|problem| found.told(&rule::ROUTE, subject.object, &path, &problem.message));
+            let held = rule
+                .as_ref()
+                .and_then(|(name, ..)| subject.input.find(DESTINATION_RULE, &subject.object.namespace, name));
+            for problem in &known {
+                match held {
+                    Some(held) => {
+                        let path = if problem.reason == "RouteNotMergeable" {
+                            "spec.workloadSelector"
+                        } else {
+                            "spec.subsets"
+                        };
+                        found.told(&rule::ROUTE, held, path, &problem.message);
+                    }
+                    None => found.told(&rule::ROUTE, subject.object, ISTIO, &problem.message),
+                }
+            }
             let with = |targets| Routing::InPlace { targets, rule: rule.clone() };
             check_targets(subject, observed, (targets, &with), missing, found);
         }
@@ -97,7 +111,7 @@ fn check_delegate(subject: &Subject<'_>, hosts: &[String], missing: &mut Vec<Mis
         })
     };
     if !subject.input.of(VIRTUAL_SERVICE).any(delegates) {
-        missing.push(Missing::of("VirtualService that delegates to", &name));
+        missing.push(Missing::of("a VirtualService that delegates to", &name));
     }
 }
 
@@ -184,7 +198,9 @@ fn tell(subject: &Subject<'_>, (target, path): (&Target, &str), problems: &[Prob
     let place = object.and_then(|object| {
         let http = object.list("/spec/http");
         let index = match target.routes.first() {
-            Some(Pick::Named(name)) => http.iter().position(|route| route.get("name").and_then(|it| it.as_str()) == Some(name)),
+            Some(Pick::Named(name)) => {
+                http.iter().position(|route| route.get("name").and_then(|it| it.as_str()) == Some(name))
+            }
             Some(Pick::Tls(..) | Pick::Tcp(_)) => None,
             None => (http.len() == 1).then_some(0),
         };
@@ -200,13 +216,23 @@ fn tell(subject: &Subject<'_>, (target, path): (&Target, &str), problems: &[Prob
 
 /// At rest a route in Git gives stable everything.
 fn check_rest(subject: &Subject<'_>, target: &Target, route: &Route, found: &mut Found) {
-    let Some(object) = subject.input.find(VIRTUAL_SERVICE, &subject.object.namespace, &target.virtual_service) else { return };
+    let Some(object) = subject.input.find(VIRTUAL_SERVICE, &subject.object.namespace, &target.virtual_service) else {
+        return;
+    };
     for leg in &route.legs {
         let list = format!("spec.{}[{}].route", leg.protocol.field(), leg.at);
         if leg.canary > 0 {
             let path = format!("{list}[{}].weight", leg.canary_at);
-            let message = format!("is {} at rest, where Serin writes what Git holds; both destinations lead to stable then", leg.canary);
-            found.add_with(&rule::ROUTE_AT_REST, (object, &path, Mark::Value), message, "write 0, and give stable the rest");
+            let message = format!(
+                "is {} at rest, where Serin writes what Git holds; both destinations lead to stable then",
+                leg.canary
+            );
+            found.add_with(
+                &rule::ROUTE_AT_REST,
+                (object, &path, Mark::Value),
+                message,
+                "write 0, and give stable the rest",
+            );
         } else if leg.stable != leg.share {
             let path = format!("{list}[{}].weight", leg.stable_at);
             let message = format!("is {}, and the weights of the route do not sum to 100", leg.stable);
@@ -233,7 +259,9 @@ fn hosts(subject: &Subject<'_>, target: &Target, route: &Route) -> Vec<String> {
 
 /// The Services that a Rollout's route leads to, by name.
 pub(super) fn services(subject: &Subject<'_>, observed: &Observed) -> Vec<String> {
-    let own = |host: &str| service_of(host).filter(|(_, of)| *of == subject.object.namespace).map(|(name, _)| name.to_owned());
+    let own = |host: &str| {
+        service_of(host).filter(|(_, of)| *of == subject.object.namespace).map(|(name, _)| name.to_owned())
+    };
     match &subject.strategy.routing {
         None => Vec::new(),
         Some(Routing::Owned { host, .. }) => own(host).into_iter().collect(),
@@ -254,6 +282,7 @@ pub(super) fn check_all(subjects: &[Subject<'_>], found: &mut Found) {
     for subject in subjects {
         for (what, path) in claims(subject) {
             match taken.get(&what) {
+                Some(other) if other.object.title() == subject.object.title() => {}
                 Some(other) => {
                     let message = format!("{what} is {}'s, too", other.object.title());
                     found.add(&rule::ROUTE_SHARED, subject.object, &path, message);
@@ -276,7 +305,8 @@ fn claims(subject: &Subject<'_>) -> Vec<(String, String)> {
         for (index, target) in targets.iter().enumerate() {
             let name = &target.virtual_service;
             if target.routes.is_empty() {
-                claims.push((format!("the route of VirtualService {namespace}/{name}"), format!("{}.name", base(index))));
+                claims
+                    .push((format!("the route of VirtualService {namespace}/{name}"), format!("{}.name", base(index))));
             }
             for (at, pick) in target.routes.iter().enumerate() {
                 let path = pick_path(&base(index), &target.routes, at);
@@ -290,13 +320,17 @@ fn claims(subject: &Subject<'_>) -> Vec<(String, String)> {
         Some(Routing::Owned { host, .. }) => vec![(format!("the host {host}"), format!("{ISTIO}.owned.host"))],
         Some(Routing::InPlace { targets, rule }) => {
             let rule = rule.iter().map(|(name, stable, _)| {
-                (format!("the subset {stable} of DestinationRule {namespace}/{name}"), format!("{ISTIO}.destinationRule.stableSubsetName"))
+                (
+                    format!("the subset {stable} of DestinationRule {namespace}/{name}"),
+                    format!("{ISTIO}.destinationRule.stableSubsetName"),
+                )
             });
             of_targets(targets).into_iter().chain(rule).collect()
         }
         Some(Routing::Hosts { targets, stable, canary }) => {
             let services = [("stableService", stable), ("canaryService", canary)];
-            let services = services.map(|(field, name)| (format!("Service {namespace}/{name}"), format!("spec.strategy.canary.{field}")));
+            let services = services
+                .map(|(field, name)| (format!("Service {namespace}/{name}"), format!("spec.strategy.canary.{field}")));
             of_targets(targets).into_iter().chain(services).collect()
         }
     }
@@ -307,7 +341,8 @@ fn check_hosts(subjects: &[Subject<'_>], found: &mut Found) {
     let named = |object: &Object| {
         subjects.iter().any(|subject| match &subject.strategy.routing {
             Some(Routing::InPlace { targets, .. } | Routing::Hosts { targets, .. }) => {
-                subject.object.namespace == object.namespace && targets.iter().any(|target| target.virtual_service == object.name)
+                subject.object.namespace == object.namespace
+                    && targets.iter().any(|target| target.virtual_service == object.name)
             }
             Some(Routing::Owned { .. }) | None => false,
         })
@@ -322,7 +357,8 @@ fn check_hosts(subjects: &[Subject<'_>], found: &mut Found) {
         for (index, host) in typed.spec.hosts.iter().enumerate() {
             match held.get(&full_host(host, &object.namespace)) {
                 Some(other) if named(object) || named(other) => {
-                    let message = format!("{host} is held by {}, too; a sidecar follows only one of them", other.title());
+                    let message =
+                        format!("{host} is held by {}, too; a sidecar follows only one of them", other.title());
                     found.add(&rule::HOST_TWICE, object, &format!("spec.hosts[{index}]"), message);
                 }
                 Some(_) => {}

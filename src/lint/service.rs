@@ -21,15 +21,22 @@ pub(super) fn check(subject: &Subject<'_>, observed: &Observed, found: &mut Foun
         if selector.is_empty() {
             continue;
         }
-        let lacking: Vec<(&String, &String)> =
-            selector.iter().filter(|(key, value)| *key != names::REVISION_HASH && labels.get(*key) != Some(value)).collect();
+        let lacking: Vec<(&String, &String)> = selector
+            .iter()
+            .filter(|(key, value)| *key != names::REVISION_HASH && labels.get(*key) != Some(value))
+            .collect();
         if lacking.is_empty() {
             check_revisions(subject, service, &selector, found);
             check_ports(subject, service, found);
-        } else if routed.contains(&service.name) {
+        } else if routed.contains(&service.name) && covers(&subject.strategy.selector, &labels) {
             lacking.iter().for_each(|pair| tell_lacking(subject, service, *pair, found));
         }
     }
+}
+
+/// Whether a selector selects pods of these labels.
+pub(super) fn covers(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
+    !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
 fn tell_lacking(subject: &Subject<'_>, service: &Object, (key, value): (&String, &String), found: &mut Found) {
@@ -53,12 +60,23 @@ fn tell_lacking(subject: &Subject<'_>, service: &Object, (key, value): (&String,
 fn check_revisions(subject: &Subject<'_>, service: &Object, selector: &BTreeMap<String, String>, found: &mut Found) {
     for key in selector.keys() {
         if key == names::REVISION_HASH {
-            let message = format!("{key} is Serin's: in Git it holds the Service to one revision for ever");
+            let message = "is Serin's: in Git it holds the Service to one revision for ever".to_owned();
             let place = (service, format!("spec.selector.{key}"));
-            found.add_with(&rule::SERVICE_SELECTS_ONE_REVISION, (place.0, &place.1, Mark::Key), message, "remove it from the selector");
+            found.add_with(
+                &rule::SERVICE_SELECTS_ONE_REVISION,
+                (place.0, &place.1, Mark::Key),
+                message,
+                "remove it from the selector",
+            );
         } else if changes(key) && !subject.strategy.selector.contains_key(key) {
-            let message = format!("{key} changes with the release, so that only one revision's pods are behind the Service");
-            found.add_with(&rule::SERVICE_SELECTS_ONE_REVISION, (service, &format!("spec.selector.{key}"), Mark::Key), message, "");
+            let message =
+                "changes with the release, so that only one revision's pods are behind the Service".to_owned();
+            found.add_with(
+                &rule::SERVICE_SELECTS_ONE_REVISION,
+                (service, &format!("spec.selector.{key}"), Mark::Key),
+                message,
+                "",
+            );
         }
     }
 }
@@ -66,18 +84,31 @@ fn check_revisions(subject: &Subject<'_>, service: &Object, selector: &BTreeMap<
 /// Whether a label is one that releases change.
 pub(super) fn changes(key: &str) -> bool {
     let name = key.rsplit('/').next().unwrap_or(key);
-    ["version", "revision", "pod-template-hash", "rollouts-pod-template-hash", "canonical-revision", "chart", "commit", "build"]
-        .contains(&name)
+    [
+        "version",
+        "revision",
+        "pod-template-hash",
+        "rollouts-pod-template-hash",
+        "canonical-revision",
+        "chart",
+        "commit",
+        "build",
+    ]
+    .contains(&name)
 }
 
 fn check_ports(subject: &Subject<'_>, service: &Object, found: &mut Found) {
     let of = |list: &str| subject.spec.template.pointer(list).and_then(Value::as_array).into_iter().flatten();
-    let ports = of("/spec/containers").chain(of("/spec/initContainers")).filter_map(|one| one.get("ports")?.as_array()).flatten();
+    let ports = of("/spec/containers")
+        .chain(of("/spec/initContainers"))
+        .filter_map(|one| one.get("ports")?.as_array())
+        .flatten();
     let known: Vec<&str> = ports.filter_map(|port| port.get("name")?.as_str()).collect();
     for (index, port) in service.list("/spec/ports").iter().enumerate() {
         let Some(name) = port.get("targetPort").and_then(Value::as_str) else { continue };
         if name.parse::<u16>().is_err() && !known.contains(&name) {
-            let listed = if known.is_empty() { "they name none".to_owned() } else { format!("they name {}", known.join(", ")) };
+            let listed =
+                if known.is_empty() { "they name none".to_owned() } else { format!("they name {}", known.join(", ")) };
             let message = format!("{name} is no port of the containers of {}: {listed}", subject.object.title());
             found.add(&rule::SERVICE_PORT, service, &format!("spec.ports[{index}].targetPort"), message);
         }

@@ -1,5 +1,7 @@
 //! One object by itself: what its definition and the controller refuse, in their own words.
 
+use std::sync::LazyLock;
+
 use serde_json::Value;
 
 use super::find::{Found, Mark, is_serin};
@@ -11,8 +13,8 @@ use crate::api::provider::MetricProviderSpec;
 use crate::api::{crd, names};
 use crate::plan::strategy::{self, Fault};
 use crate::plan::template;
-use crate::schema::check::{self, Problem};
 use crate::schema;
+use crate::schema::check::{self, Problem};
 
 /// What serde says of a value that does not fit its type; the schema says it better.
 const OF_TYPES: [&str; 6] =
@@ -28,25 +30,36 @@ pub(super) fn check(uses: &Uses, object: &Object, found: &mut Found) {
     let Some(plural) = plural_of(object, found) else { return };
     check_metadata(object, found);
     let mut pruned = object.value.clone();
-    for path in schema::prune(&plural, &mut pruned) {
-        let (parent, field) = path.rsplit_once('.').unwrap_or(("", &path));
-        unknown_field(object, &path, field, &schema::known(&plural, parent), found);
+    let lost = schema::prune(&plural, &mut pruned);
+    for path in &lost {
+        let (parent, field) = path.rsplit_once('.').unwrap_or(("", path));
+        unknown_field(object, path, field, &schema::known(&plural, parent), found);
     }
-    let problems = check::problems(&plural, &pruned, None);
-    let faults = faults(uses, object, &pruned, &problems);
+    // What lacks a field because its name is wrong was told so.
+    let is_told = |path: &str, message: &str| {
+        message.contains("exactly one of")
+            && lost.iter().any(|lost| lost.rsplit_once('.').is_some_and(|(parent, _)| parent == path))
+    };
+    let mut problems = check::problems(&plural, &pruned, None);
+    let mut faults = faults(uses, object, &pruned, &problems);
+    problems.retain(|problem| !is_told(&problem.path, &problem.message));
+    faults.retain(|fault| !is_told(&fault.path, &fault.message));
     tell(object, &problems, faults, found);
 }
 
+/// Serin's kinds, each with its plural.
+static KINDS: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
+    let name =
+        |definition: &Value, key: &str| Some(definition.pointer(&format!("/spec/names/{key}"))?.as_str()?.to_owned());
+    crd::definitions().iter().filter_map(|one| Some((name(one, "kind")?, name(one, "plural")?))).collect()
+});
+
 /// The plural of an object's kind.
 fn plural_of(object: &Object, found: &mut Found) -> Option<String> {
-    let definitions = crd::definitions();
-    let kinds: Vec<(&str, &str)> = definitions
-        .iter()
-        .filter_map(|one| Some((one.pointer("/spec/names/kind")?.as_str()?, one.pointer("/spec/names/plural")?.as_str()?)))
-        .collect();
-    let Some((_, plural)) = kinds.iter().find(|(kind, _)| *kind == object.kind) else {
-        let known: Vec<String> = kinds.iter().map(|(kind, _)| (*kind).to_owned()).collect();
-        let fix = nearest(&object.kind, &known).map_or_else(|| format!("kinds are {}", known.join(", ")), |kind| format!("write kind: {kind}"));
+    let Some((_, plural)) = KINDS.iter().find(|(kind, _)| *kind == object.kind) else {
+        let known: Vec<String> = KINDS.iter().map(|(kind, _)| kind.clone()).collect();
+        let fix = nearest(&object.kind, &known)
+            .map_or_else(|| format!("kinds are {}", known.join(", ")), |kind| format!("write kind: {kind}"));
         let message = format!("{} has no kind {}", object.api_version, object.kind);
         found.add_with(&rule::UNKNOWN_KIND, (object, "kind", Mark::Value), message, &fix);
         return None;
@@ -57,12 +70,18 @@ fn plural_of(object: &Object, found: &mut Found) -> Option<String> {
         found.add_with(&rule::UNKNOWN_KIND, (object, "apiVersion", Mark::Value), message, &fix);
         return None;
     }
-    Some((*plural).to_owned())
+    Some(plural.clone())
 }
 
 fn unknown_field(object: &Object, path: &str, field: &str, known: &[String], found: &mut Found) {
     let fix = nearest(field, known).map_or_else(
-        || if known.is_empty() { String::new() } else { format!("remove it, or correct its indentation; known here: {}", known.join(", ")) },
+        || {
+            if known.is_empty() {
+                String::new()
+            } else {
+                format!("remove it, or correct its indentation; known here: {}", known.join(", "))
+            }
+        },
         |name| format!("write {name}"),
     );
     let message = "is unknown; API servers drop it silently".to_owned();
@@ -71,8 +90,21 @@ fn unknown_field(object: &Object, path: &str, field: &str, known: &[String], fou
 
 /// Fields of `metadata`, which definitions do not describe.
 const METADATA: [&str; 15] = [
-    "annotations", "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers", "generateName",
-    "generation", "labels", "managedFields", "name", "namespace", "ownerReferences", "resourceVersion", "selfLink", "uid",
+    "annotations",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "labels",
+    "managedFields",
+    "name",
+    "namespace",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
 ];
 
 fn check_metadata(object: &Object, found: &mut Found) {
@@ -90,8 +122,8 @@ fn check_metadata(object: &Object, found: &mut Found) {
         let fields = metadata.and_then(|metadata| metadata.get(map)?.as_object());
         for (key, value) in fields.into_iter().flatten().filter(|(_, value)| !value.is_string()) {
             let path = format!("metadata.{map}.{key}");
-            let fix = format!("put it in quotes: \"{value}\"");
-            found.add_with(&rule::SCHEMA, (object, &path, Mark::Value), format!("must be text, and {value} is not"), &fix);
+            let message = format!("must be text, and {value} is not");
+            found.add_with(&rule::SCHEMA, (object, &path, Mark::Value), message, "put it in quotes");
         }
     }
 }

@@ -42,7 +42,12 @@ fn check_weights(subject: &Subject<'_>, found: &mut Found) {
             }
             Some(last) if *weight == last => {
                 let message = format!("is {last} already");
-                found.add_with(&rule::WEIGHT_NOT_RISING, (subject.object, &path, Mark::Value), message, "raise it, or remove the step");
+                found.add_with(
+                    &rule::WEIGHT_NOT_RISING,
+                    (subject.object, &path, Mark::Value),
+                    message,
+                    "raise it, or remove the step",
+                );
             }
             Some(last) if *weight < last => {
                 let message = format!("takes the canary back from {last} to {weight}");

@@ -6,7 +6,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Path;
 
-use super::input::{CLUSTER_TEMPLATE, DESTINATION_RULE, Input, Kind, Object, PROVIDER, ROLLOUT, SERVICE, TEMPLATE, VIRTUAL_SERVICE};
+use super::input::{
+    CLUSTER_TEMPLATE, DESTINATION_RULE, Input, Kind, Object, PROVIDER, ROLLOUT, SERVICE, TEMPLATE, VIRTUAL_SERVICE,
+};
 use crate::api::provider::MetricProviderSpec;
 use crate::api::rollout::RolloutSpec;
 use crate::api::watched::{DestinationRule, Service, VirtualService};
@@ -39,7 +41,12 @@ impl<'a> Subject<'a> {
 
     /// Whether it names its VirtualService in `virtualService`, and not in `virtualServices`.
     pub(super) fn names_one(&self) -> bool {
-        self.spec.strategy.canary.traffic_routing.as_ref().is_some_and(|routing| routing.istio.virtual_service.is_some())
+        self.spec
+            .strategy
+            .canary
+            .traffic_routing
+            .as_ref()
+            .is_some_and(|routing| routing.istio.virtual_service.is_some())
     }
 
     /// The labels of its pods.
@@ -56,7 +63,11 @@ impl<'a> Subject<'a> {
         let mut gates = Vec::new();
         for index in self.strategy.steps.iter().enumerate().filter_map(of_step) {
             if let Some(Step::Analysis(gate)) = self.strategy.steps.get(index) {
-                gates.push(GateAt { gate, path: format!("spec.strategy.canary.steps[{index}].analysis"), step: Some(index) });
+                gates.push(GateAt {
+                    gate,
+                    path: format!("spec.strategy.canary.steps[{index}].analysis"),
+                    step: Some(index),
+                });
             }
         }
         let background = self.strategy.background.as_ref();
@@ -111,7 +122,12 @@ impl World {
         Observed {
             rollout: typed(subject.object).unwrap_or_default(),
             virtual_services: self.virtual_services.clone(),
-            destination_rules: self.destination_rules.iter().filter(|one| is_near(&one.metadata.namespace)).cloned().collect(),
+            destination_rules: self
+                .destination_rules
+                .iter()
+                .filter(|one| is_near(&one.metadata.namespace))
+                .cloned()
+                .collect(),
             services: self.services.clone(),
             templates: input
                 .of_in(TEMPLATE, namespace)

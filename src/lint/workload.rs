@@ -8,7 +8,7 @@ use super::find::{Found, Mark};
 use super::input::{Input, Kind, Object, ROLLOUT};
 use super::name::nearest;
 use super::rule;
-use super::service::changes;
+use super::service::{changes, covers};
 use super::subject::Subject;
 use crate::api::names;
 
@@ -24,19 +24,21 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Found) {
         let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
         if container.get("readinessProbe").is_none() {
             let message = format!("{name} has no readinessProbe: its pod gets traffic as soon as the process runs");
-            found.add_with(&rule::NO_READINESS_PROBE, (object, &format!("{path}.name"), Mark::Value), message, "");
+            found.add_with(&rule::NO_READINESS_PROBE, (object, &path, Mark::Key), message, "");
         }
         check_image(object, container, &format!("{path}.image"), found);
     }
     let labels = subject.labels();
     if labels.contains_key(names::CANONICAL_REVISION) {
         let path = format!("spec.template.metadata.labels.{}", names::CANONICAL_REVISION);
-        let message = "is replaced by Serin, so that Istio's metrics tell canary from stable; the value is kept in an annotation".to_owned();
+        let message =
+            "is replaced by Serin, so that Istio's metrics tell canary from stable; the value is kept in an annotation"
+                .to_owned();
         found.add_with(&rule::CANONICAL_REVISION, (object, &path, Mark::Key), message, "");
     }
     for key in subject.strategy.selector.keys().filter(|key| changes(key)) {
         let path = format!("spec.selector.matchLabels.{key}");
-        let message = format!("{key} changes with releases, and the selector cannot be changed: the next value is refused");
+        let message = "changes with releases, and the selector cannot be changed: the next value is refused".to_owned();
         found.add_with(&rule::MUTABLE_SELECTOR, (object, &path, Mark::Key), message, "");
     }
 }
@@ -54,7 +56,9 @@ fn check_image(object: &Object, container: &Value, path: &str, found: &mut Found
     let last = image.rsplit('/').next().unwrap_or(image);
     match last.split_once(':') {
         None => found.add(&rule::IMAGE_NOT_PINNED, object, path, format!("{image} has no tag, and means latest")),
-        Some((_, "latest")) => found.add(&rule::IMAGE_NOT_PINNED, object, path, format!("{image} means another image every day")),
+        Some((_, "latest")) => {
+            found.add(&rule::IMAGE_NOT_PINNED, object, path, format!("{image} means another image every day"))
+        }
         Some(_) => {}
     }
 }
@@ -67,19 +71,17 @@ pub(super) fn check_all(input: &Input, subjects: &[Subject<'_>], found: &mut Fou
             let labels = deployment.map("/spec/template/metadata/labels");
             let is_stopped = deployment.value.pointer("/spec/replicas").and_then(Value::as_i64) == Some(0);
             if !is_stopped && covers(&subject.strategy.selector, &labels) {
-                let message = format!("runs pods that {} selects, too: they get its traffic without any weight", subject.object.title());
-                found.add(&rule::DEPLOYMENT_OVERLAPS, deployment, "metadata.name", message);
+                let message = format!(
+                    "runs pods that {} selects, too: they get its traffic without any weight",
+                    subject.object.title()
+                );
+                found.add(&rule::DEPLOYMENT_OVERLAPS, deployment, "spec.template.metadata.labels", message);
             }
         }
     }
     for kind in AUTOSCALERS {
         input.of(kind).for_each(|autoscaler| check_autoscaler(input, autoscaler, found));
     }
-}
-
-/// Whether a selector selects pods of these labels.
-fn covers(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
-    !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
 fn check_selectors(subjects: &[Subject<'_>], found: &mut Found) {
@@ -92,7 +94,12 @@ fn check_selectors(subjects: &[Subject<'_>], found: &mut Found) {
         };
         if let Some(other) = others.iter().find(overlaps).filter(|other| other.object.name != subject.object.name) {
             let message = format!("selects pods that {} selects, too", other.object.title());
-            found.add_with(&rule::SELECTORS_OVERLAP, (subject.object, "spec.selector.matchLabels", Mark::Key), message, "");
+            found.add_with(
+                &rule::SELECTORS_OVERLAP,
+                (subject.object, "spec.selector.matchLabels", Mark::Key),
+                message,
+                "",
+            );
         }
         others.push(subject);
     }
@@ -112,7 +119,9 @@ fn check_autoscaler(input: &Input, autoscaler: &Object, found: &mut Found) {
                 found.add(&rule::REPLICAS_AND_AUTOSCALER, rollout, "spec.replicas", message);
             }
         }
-        Some(rollout) if kind == "Rollout" || input.find((DEPLOYMENT.0, DEPLOYMENT.1), &autoscaler.namespace, name).is_none() => {
+        Some(rollout)
+            if kind == "Rollout" || input.find((DEPLOYMENT.0, DEPLOYMENT.1), &autoscaler.namespace, name).is_none() =>
+        {
             let written = format!("{version} {kind}");
             let message = format!("{} {name} is not what runs the pods: {} does", written.trim(), rollout.title());
             let key = if kind == "Rollout" { "apiVersion" } else { "kind" };
@@ -121,10 +130,16 @@ fn check_autoscaler(input: &Input, autoscaler: &Object, found: &mut Found) {
         }
         None if kind == "Rollout" && group == names::GROUP => {
             let known: Vec<String> = input.of_in(ROLLOUT, &autoscaler.namespace).map(|one| one.name.clone()).collect();
-            let near = nearest(name, &known).or_else(|| known.iter().find(|one| one.ends_with(&format!("-{name}"))).cloned());
+            let near =
+                nearest(name, &known).or_else(|| known.iter().find(|one| one.ends_with(&format!("-{name}"))).cloned());
             if let Some(other) = near {
                 let message = format!("Rollout {name} is not in the input, and {other} is");
-                found.add_with(&rule::AUTOSCALER_TARGET, (autoscaler, &path("name"), Mark::Value), message, &format!("write {other}"));
+                found.add_with(
+                    &rule::AUTOSCALER_TARGET,
+                    (autoscaler, &path("name"), Mark::Value),
+                    message,
+                    &format!("write {other}"),
+                );
             }
         }
         Some(_) | None => {}

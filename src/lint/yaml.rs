@@ -5,8 +5,8 @@ mod tree;
 
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScanError, Span, options};
 
-pub use self::tree::{Content, Entry, Node};
 use self::tree::{Builder, Wrong};
+pub use self::tree::{Content, Entry, Node};
 use super::rule::{self, Rule};
 
 /// Bytes that one text may have.
@@ -35,7 +35,8 @@ impl Default for Place {
 
 impl Place {
     fn of(span: Span) -> Self {
-        let length = if span.start.line() == span.end.line() { span.end.col().saturating_sub(span.start.col()) } else { 1 };
+        let length =
+            if span.start.line() == span.end.line() { span.end.col().saturating_sub(span.start.col()) } else { 1 };
         Self { length: length.max(1), ..Self::at(&span.start) }
     }
 
@@ -116,10 +117,10 @@ fn documents(text: &str) -> (Vec<Document>, Vec<Remark>) {
                 continue;
             }
             Some(Ok((event, span))) => builder.take(event, Place::of(span)).err(),
-            Some(Err(error)) => Some(Wrong(told(&error, text))),
+            Some(Err(error)) => Some(Wrong(told(&error))),
         };
         if let Some(Wrong(remark)) = broken {
-            remarks.push(remark);
+            remarks.push(explained(remark, text));
             match parser.proceed_next_document() {
                 Ok(true) => builder = Builder::new(DEPTH_MOST),
                 Ok(false) | Err(_) => break,
@@ -131,23 +132,44 @@ fn documents(text: &str) -> (Vec<Document>, Vec<Remark>) {
 
 /// An error of the parser in words for people.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the parser's own words are good for the others")]
-fn told(error: &ScanError, text: &str) -> Remark {
+fn told(error: &ScanError) -> Remark {
     let place = Place::at(error.marker());
-    let line = text.lines().nth(place.line - 1).unwrap_or_default();
     let (rule, message, fix) = match error.kind() {
         ErrorKind::RecursionLimitExceeded => {
             (&rule::YAML_TOO_LARGE, format!("nests lists and maps more than {DEPTH_MOST} deep"), "")
-        }
-        ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation => {
-            (&rule::YAML_SYNTAX, "has a tab where only spaces may indent".to_owned(), "replace the tab by spaces")
         }
         ErrorKind::UnexpectedCharacter { character } => {
             (&rule::YAML_SYNTAX, format!("has {character:?} where no value can begin"), "put the value in quotes")
         }
         _ => (&rule::YAML_SYNTAX, error.info(), ""),
     };
-    let fix = if line.contains("{{") { "this looks like a template; lint what it renders, such as `helm template . | kubectl serin lint -`" } else { fix };
     Remark { rule, place, message, fix: fix.to_owned() }
+}
+
+/// An error with what people most often mean where it is.
+fn explained(remark: Remark, text: &str) -> Remark {
+    if remark.rule != &rule::YAML_SYNTAX {
+        return remark;
+    }
+    let mut lines = text.lines().enumerate().skip(remark.place.line - 1).take(2);
+    if lines.clone().next().is_some_and(|(_, line)| line.contains("{{")) {
+        let fix = "this looks like a template; lint what it renders, such as `helm template . | kubectl serin lint -`";
+        return Remark { fix: fix.to_owned(), ..remark };
+    }
+    let tab = lines.find_map(|(index, line)| {
+        let blank = line.len() - line.trim_start().len();
+        let column = line.get(..blank)?.find('\t')?;
+        Some(Place { line: index + 1, column: column + 1, length: 1 })
+    });
+    match tab {
+        Some(place) => Remark {
+            place,
+            message: "has a tab where only spaces may indent".to_owned(),
+            fix: "replace the tab by spaces".to_owned(),
+            ..remark
+        },
+        None => remark,
+    }
 }
 
 #[cfg(test)]
@@ -171,10 +193,14 @@ mod tests {
 
     #[test]
     fn documents_become_json() {
-        assert_eq!(values("a: 1\n---\n# nothing\n---\nb: [x, {c: null}]\n"), [json!({"a": 1}), json!({"b": ["x", {"c": null}]})]);
-        assert_eq!(values("a: &x {b: 1, c: 2}\nd:\n  <<: *x\n  c: 3\ne: [*x]\n"), [
-            json!({"a": {"b": 1, "c": 2}, "d": {"b": 1, "c": 3}, "e": [{"b": 1, "c": 2}]})
-        ]);
+        assert_eq!(
+            values("a: 1\n---\n# nothing\n---\nb: [x, {c: null}]\n"),
+            [json!({"a": 1}), json!({"b": ["x", {"c": null}]})]
+        );
+        assert_eq!(
+            values("a: &x {b: 1, c: 2}\nd:\n  <<: *x\n  c: 3\ne: [*x]\n"),
+            [json!({"a": {"b": 1, "c": 2}, "d": {"b": 1, "c": 3}, "e": [{"b": 1, "c": 2}]})]
+        );
         assert_eq!(values("{\"a\":\t[1, 2]}"), [json!({"a": [1, 2]})]);
         assert_eq!(values("\u{feff}a: |\n  two\n  lines\n"), [json!({"a": "two\nlines\n"})]);
     }
@@ -202,7 +228,8 @@ mod tests {
         assert!(read.is_empty());
         assert_eq!(remarks.first().map(|one| one.rule.id), Some("yaml-too-large"));
         check_wrong("[".repeat(100_000).as_bytes(), &[("yaml-too-large", 1, 101)], 0);
-        let chain = (1..2000).fold("a0: &a0 x\n".to_owned(), |text, at| text + &format!("a{at}: &a{at} [*a{}]\n", at - 1));
+        let chain =
+            (1..2000).fold("a0: &a0 x\n".to_owned(), |text, at| text + &format!("a{at}: &a{at} [*a{}]\n", at - 1));
         let (_, remarks) = super::read(chain.as_bytes());
         assert_eq!(remarks.first().map(|one| one.rule.id), Some("yaml-too-large"));
     }

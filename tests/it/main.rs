@@ -11,6 +11,7 @@ mod golden;
 mod invariant;
 mod law;
 mod leaving;
+mod lint;
 mod objects;
 mod pressing;
 mod ratio;

@@ -9,8 +9,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("controller", &["api", "plan"]),
     ("schema", &["api"]),
     ("embedded", &["controller", "schema"]),
+    ("lint", &["api", "plan", "schema"]),
     ("sim", &["api", "plan", "controller", "embedded"]),
-    ("cli", &["api", "plan", "sim"]),
+    ("cli", &["api", "plan", "sim", "lint", "schema"]),
     ("demo", &["api", "plan", "controller", "embedded"]),
 ];
 /// What `api` and `plan` never name: clients, clocks, chance, logs, tasks.

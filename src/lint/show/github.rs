@@ -1,5 +1,6 @@
 //! For GitHub Actions: workflow commands, shown as annotations of the pull request.
 
+use super::printable;
 use crate::lint::rule::Level;
 use crate::lint::{Finding, Report};
 
@@ -15,16 +16,20 @@ fn command(finding: &Finding) -> String {
         Level::Note => "notice",
     };
     let place = &finding.place;
-    let title = if finding.object.is_empty() { finding.rule.id.to_owned() } else { format!("{} ({})", finding.rule.id, finding.object) };
-    let message = format!("{}\nfix: {}", finding.sentence(), finding.fix);
+    let title = if finding.object.is_empty() {
+        finding.rule.id.to_owned()
+    } else {
+        format!("{} ({})", finding.rule.id, finding.object)
+    };
+    let message: Vec<String> = finding.told().lines().map(printable).collect();
     format!(
         "::{word} file={},line={},col={},endColumn={},title={}::{}\n",
-        property(&finding.file),
+        property(&printable(&finding.file)),
         place.line,
         place.column,
         place.column + place.length,
-        property(&title),
-        data(&message)
+        property(&printable(&title)),
+        data(&message.join("\n"))
     )
 }
 

@@ -1,20 +1,30 @@
 //! For test reports: JUnit XML. A file is a suite, a finding a failed case; a file without findings is a case that passes.
 
-use crate::lint::{Finding, Report};
 use crate::lint::rule::Level;
+use crate::lint::{Finding, Report};
 
 /// The report as JUnit XML. Notes pass.
 pub fn junit(report: &Report) -> String {
     let mut text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".to_owned();
     let failures = |findings: &[&Finding]| findings.iter().filter(|one| one.level() != Level::Note).count();
     let all: Vec<&Finding> = report.findings.iter().collect();
-    let suites: Vec<(&String, Vec<&Finding>)> =
-        report.files.iter().map(|file| (file, all.iter().copied().filter(|one| one.file == **file).collect())).collect();
+    let suites: Vec<(&String, Vec<&Finding>)> = report
+        .files
+        .iter()
+        .map(|file| (file, all.iter().copied().filter(|one| one.file == **file).collect()))
+        .collect();
     let tests: usize = suites.iter().map(|(_, findings)| findings.len().max(1)).sum();
-    text += &format!("<testsuites name=\"kubectl serin lint\" tests=\"{tests}\" failures=\"{}\" errors=\"0\">\n", failures(&all));
+    text += &format!(
+        "<testsuites name=\"kubectl serin lint\" tests=\"{tests}\" failures=\"{}\" errors=\"0\">\n",
+        failures(&all)
+    );
     for (file, findings) in &suites {
         let count = findings.len().max(1);
-        text += &format!("  <testsuite name=\"{}\" tests=\"{count}\" failures=\"{}\" errors=\"0\">\n", escaped(file), failures(findings));
+        text += &format!(
+            "  <testsuite name=\"{}\" tests=\"{count}\" failures=\"{}\" errors=\"0\">\n",
+            escaped(file),
+            failures(findings)
+        );
         if findings.is_empty() {
             text += &format!("    <testcase name=\"lint\" classname=\"{}\" time=\"0\"/>\n", escaped(file));
         }
@@ -29,15 +39,28 @@ pub fn junit(report: &Report) -> String {
 fn case(finding: &Finding) -> String {
     let place = format!("{}:{}:{}", finding.file, finding.place.line, finding.place.column);
     let name = format!("{} at {place}", finding.rule.id);
-    let told = format!("{}\n{}\n{}\nfix: {}", place, finding.object, finding.sentence(), finding.fix);
+    let told = [place.as_str(), &finding.object, &finding.told()]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n");
     let (open, body) = (
-        format!("    <testcase name=\"{}\" classname=\"{}\" file=\"{}\" time=\"0\">", escaped(&name), escaped(&finding.file), escaped(&finding.file)),
+        format!(
+            "    <testcase name=\"{}\" classname=\"{}\" file=\"{}\" time=\"0\">",
+            escaped(&name),
+            escaped(&finding.file),
+            escaped(&finding.file)
+        ),
         escaped_text(&told),
     );
     match finding.level() {
         Level::Note => format!("{open}<system-out>{body}</system-out></testcase>\n"),
         level @ (Level::Error | Level::Warning) => {
-            format!("{open}<failure type=\"{}\" message=\"{}\">{body}</failure></testcase>\n", level.word(), escaped(&finding.sentence()))
+            format!(
+                "{open}<failure type=\"{}\" message=\"{}\">{body}</failure></testcase>\n",
+                level.word(),
+                escaped(&finding.sentence())
+            )
         }
     }
 }

@@ -42,7 +42,7 @@ fn described(rule: &Rule) -> Value {
     json!({
         "id": rule.id,
         "shortDescription": {"text": rule.title},
-        "help": {"text": format!("{} ({})", rule.fix, rule.help())},
+        "help": {"text": format!("{} ({})", rule.fix, rule.help()).trim_start()},
         "defaultConfiguration": {"level": level(rule.level)},
     })
 }
@@ -60,7 +60,7 @@ fn result(finding: &Finding, index: Option<usize>) -> Value {
     let mut result = json!({
         "ruleId": finding.rule.id,
         "level": level(finding.level()),
-        "message": {"text": format!("{}\nfix: {}", finding.sentence(), finding.fix)},
+        "message": {"text": finding.told()},
         "locations": [location],
     });
     if let (Some(result), Some(index)) = (result.as_object_mut(), index) {

@@ -49,19 +49,22 @@ fn told(finding: &Finding) -> Vec<Line<'static>> {
     let dim = Style::new().fg(Color::DarkGray);
     let place = &finding.place;
     let mut lines = vec![Line::from(vec![
-        Span::styled(format!("{}:{}:{}: ", printable(&finding.file), place.line, place.column), Style::new().add_modifier(Modifier::BOLD)),
+        Span::styled(
+            format!("{}:{}:{}: ", printable(&finding.file), place.line, place.column),
+            Style::new().add_modifier(Modifier::BOLD),
+        ),
         Span::styled(finding.level().word(), strong),
-        Span::raw(format!(": {}", printable(&finding.message))),
+        Span::raw(format!(": {}", printable(&finding.sentence()))),
         Span::styled(format!(" [{}]", finding.rule.id), dim),
     ])];
-    let of = [printable(&finding.object), printable(&finding.path)].into_iter().filter(|part| !part.is_empty());
-    let of = of.collect::<Vec<_>>().join(" ");
-    if !of.is_empty() {
-        lines.push(Line::styled(format!("  {of}"), dim));
+    if !finding.object.is_empty() {
+        lines.push(Line::styled(format!("  {}", printable(&finding.object)), dim));
     }
     lines.extend(snippet(finding, strong).into_iter().flatten());
     let mut fix = finding.fix.lines();
-    lines.extend(fix.next().map(|first| Line::from(vec![Span::styled("  fix: ", Style::new().fg(Color::Green)), Span::raw(printable(first))])));
+    lines.extend(fix.next().map(|first| {
+        Line::from(vec![Span::styled("  fix: ", Style::new().fg(Color::Green)), Span::raw(printable(first))])
+    }));
     lines.extend(fix.map(|more| Line::raw(format!("    {}", printable(more)))));
     lines
 }

@@ -39,14 +39,19 @@ pub(super) fn resolve(text: &str, is_plain: bool, tag: Option<&str>) -> Result<S
         return sure(Value::from(text));
     }
     if let Some((number, is_plain)) = integer(text) {
-        return Ok(Scalar { reads_as: (!is_plain).then(|| format!("the number {number}")), value: Value::Number(number) });
+        return Ok(Scalar {
+            reads_as: (!is_plain).then(|| format!("the number {number}")),
+            value: Value::Number(number),
+        });
     }
     let digits: String = text.chars().filter(|one| *one != '_').collect();
-    let is_float = digits.trim_start_matches(['+', '-']).chars().all(|one| one.is_ascii_digit() || ".eE+-".contains(one))
-        && digits.contains(|one: char| one.is_ascii_digit());
+    let is_float =
+        digits.trim_start_matches(['+', '-']).chars().all(|one| one.is_ascii_digit() || ".eE+-".contains(one))
+            && digits.contains(|one: char| one.is_ascii_digit());
     match digits.parse::<f64>().ok().filter(|_| is_float).and_then(Number::from_f64) {
         Some(number) => {
-            let is_sure = text.contains('.') && !text.contains(['e', 'E', '_']) || text.bytes().all(|one| one.is_ascii_digit());
+            let is_sure =
+                text.contains('.') && !text.contains(['e', 'E', '_']) || text.bytes().all(|one| one.is_ascii_digit());
             Ok(Scalar { reads_as: (!is_sure).then(|| format!("the number {number}")), value: Value::Number(number) })
         }
         None => sure(Value::from(text)),

@@ -87,9 +87,8 @@ impl Node {
 }
 
 fn sum<'a>(nodes: impl Iterator<Item = &'a Rc<Node>>) -> (usize, usize) {
-    let (size, height) = nodes.fold((1_usize, 0), |(size, height), node| {
-        (size.saturating_add(node.size), height.max(node.height))
-    });
+    let (size, height) =
+        nodes.fold((1_usize, 0), |(size, height), node| (size.saturating_add(node.size), height.max(node.height)));
     (size, height + 1)
 }
 
@@ -145,11 +144,16 @@ impl Builder {
     }
 
     /// Takes the next event.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the beginning and the end of texts, comments and anchors' names say nothing")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the beginning and the end of texts, comments and anchors' names say nothing"
+    )]
     pub(super) fn take(&mut self, event: Event<'_>, place: Place) -> Result<(), Wrong> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let tag = tag.as_deref().and_then(|tag| tag.core_suffix().map(str::to_owned).or_else(|| Some("str".to_owned())));
+                let tag = tag
+                    .as_deref()
+                    .and_then(|tag| tag.core_suffix().map(str::to_owned).or_else(|| Some("str".to_owned())));
                 self.scalar(&text, style, tag.as_deref(), (anchor, place))
             }
             Event::SequenceStart(_, anchor, _) => self.begin(place, anchor, Kind::List(Vec::new())),
@@ -179,7 +183,13 @@ impl Builder {
         Ok(())
     }
 
-    fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<&str>, (anchor, place): (usize, Place)) -> Result<(), Wrong> {
+    fn scalar(
+        &mut self,
+        text: &str,
+        style: ScalarStyle,
+        tag: Option<&str>,
+        (anchor, place): (usize, Place),
+    ) -> Result<(), Wrong> {
         let is_plain = style == ScalarStyle::Plain;
         let is_key = matches!(self.open.last(), Some(Open { kind: Kind::Map { key: None, .. }, .. }));
         if is_key && is_plain && text == "<<" {
@@ -188,9 +198,8 @@ impl Builder {
             }
             return Ok(());
         }
-        let Scalar { value, reads_as } = scalar::resolve(text, is_plain, tag).map_err(|message| {
-            Wrong(remark(&rule::YAML_SYNTAX, place, message))
-        })?;
+        let Scalar { value, reads_as } = scalar::resolve(text, is_plain, tag)
+            .map_err(|message| Wrong(remark(&rule::YAML_SYNTAX, place, message)))?;
         if let Some(reads_as) = reads_as {
             self.ambiguous.push(Remark {
                 rule: &rule::YAML_AMBIGUOUS,

@@ -58,7 +58,7 @@ enum Output {
     Json,
     /// For code scanning: SARIF 2.1.0.
     Sarif,
-    /// For test reports: JUnit XML.
+    /// For test reports: `JUnit` XML.
     Junit,
     /// For GitHub Actions: annotations of the pull request.
     Github,

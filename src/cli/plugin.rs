@@ -95,12 +95,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    match &arguments.command {
-        Command::Simulate(arguments) => return simulate::run(arguments),
-        Command::Lint(lint) => {
-            return lint::run(lint, arguments.connection.namespace.as_deref(), arguments.look.look());
-        }
-        _ => {}
+    if let Command::Simulate(arguments) = &arguments.command {
+        return simulate::run(arguments);
+    }
+    if let Command::Lint(what) = &arguments.command {
+        return lint::run(what, arguments.connection.namespace.as_deref(), arguments.look.look());
     }
     // An error means that the process has one already.
     let _ = rustls::crypto::ring::default_provider().install_default();

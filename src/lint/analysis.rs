@@ -178,8 +178,8 @@ fn check_arguments(subject: &Subject<'_>, at: &GateAt<'_>, used: &[Used<'_>], fo
 fn check_traffic(subject: &Subject<'_>, at: &GateAt<'_>, found: &mut Found) {
     let Some(step) = at.step else { return };
     let has_weight = |step: &Step| matches!(step, Step::SetWeight(weight) if *weight > 0);
-    let before = subject.strategy.steps.iter().take(step);
-    let weight = before.filter(|step| matches!(step, Step::SetWeight(_))).next_back();
+    let mut before = subject.strategy.steps.iter().take(step);
+    let weight = before.rfind(|step| matches!(step, Step::SetWeight(_)));
     if weight.is_none_or(|weight| !has_weight(weight)) {
         let message = "runs while the canary has no traffic; a metric of its requests has no data".to_owned();
         found.add_with(&rule::ANALYSIS_BEFORE_TRAFFIC, (subject.object, &at.path, Mark::Key), message, "");

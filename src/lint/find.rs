@@ -97,7 +97,8 @@ impl Report {
         let mut now = lines.next();
         while let (Some(finding), Some((index, bytes))) = (own.peek_mut(), now) {
             if finding.place.line == index + 1 {
-                finding.line = String::from_utf8_lossy(bytes).trim_end().trim_start_matches('\u{feff}').to_owned();
+                let line = String::from_utf8_lossy(bytes);
+                line.trim_end().trim_start_matches('\u{feff}').clone_into(&mut finding.line);
                 own.next();
             } else {
                 now = lines.next();
@@ -111,6 +112,7 @@ impl Report {
     }
 
     /// Leaves out the findings of rules.
+    #[must_use]
     pub fn without(mut self, ids: &[String]) -> Self {
         let all = self.findings.len();
         self.findings.retain(|one| !ids.iter().any(|id| id == one.rule.id));

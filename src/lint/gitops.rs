@@ -1,5 +1,7 @@
 //! What Argo CD, Flux and kustomize do to a Rollout and its route.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::find::{Found, Mark};
@@ -168,13 +170,15 @@ fn flux_snippet(targets: &[Target], subject: &Subject<'_>) -> String {
             paths = vec!["/spec/http/0/route/0/weight".to_owned(), "/spec/http/0/route/1/weight".to_owned()];
         }
         let name = &target.virtual_service;
-        text += &format!(
+        let _ = write!(
+            text,
             "\n  - paths: [{}]\n    target: {{group: networking.istio.io, kind: VirtualService, name: {name}}}",
             paths.join(", ")
         );
     }
     if let Some(Routing::InPlace { rule: Some((name, ..)), .. }) = &subject.strategy.routing {
-        text += &format!(
+        let _ = write!(
+            text,
             "\n  - paths: [/spec/subsets]\n    target: {{group: networking.istio.io, kind: DestinationRule, name: {name}}}"
         );
     }

@@ -19,8 +19,6 @@ use crate::schema::check::{self, Problem};
 /// What serde says of a value that does not fit its type; the schema says it better.
 const OF_TYPES: [&str; 6] =
     ["invalid type", "missing field", "invalid value", "invalid length", "unknown variant", "data did not match"];
-/// The longest condition that is read, as in the definition.
-const CONDITION_MOST: usize = 1024;
 
 /// Looks at one object.
 pub(super) fn check(uses: &Uses, object: &Object, found: &mut Found) {
@@ -41,10 +39,11 @@ pub(super) fn check(uses: &Uses, object: &Object, found: &mut Found) {
             && lost.iter().any(|lost| lost.rsplit_once('.').is_some_and(|(parent, _)| parent == path))
     };
     let mut problems = check::problems(&plural, &pruned, None);
+    problems.extend(check::duplicates(&plural, &pruned));
     let mut faults = faults(uses, object, &pruned, &problems);
     problems.retain(|problem| !is_told(&problem.path, &problem.message));
     faults.retain(|fault| !is_told(&fault.path, &fault.message));
-    tell(object, &problems, faults, found);
+    tell(object, &problems, &faults, found);
 }
 
 /// Serin's kinds, each with its plural.
@@ -134,9 +133,6 @@ fn faults(uses: &Uses, object: &Object, pruned: &Value, problems: &[Problem]) ->
     let mut faults = if object.is(ROLLOUT) {
         strategy::parse(&object.namespace, spec).faults
     } else if object.is(TEMPLATE) || object.is(CLUSTER_TEMPLATE) {
-        if is_too_long(spec) {
-            return Vec::new();
-        }
         let (in_step, in_background) = uses.get(object);
         // A template that nothing uses may be meant for the background.
         let in_background = in_background || !in_step;
@@ -159,15 +155,8 @@ fn faults(uses: &Uses, object: &Object, pruned: &Value, problems: &[Problem]) ->
     faults
 }
 
-/// Whether a condition is longer than the definition allows.
-fn is_too_long(spec: &Value) -> bool {
-    let metrics = spec.get("metrics").and_then(Value::as_array).into_iter().flatten();
-    let conditions = metrics.flat_map(|metric| ["successCondition", "failureCondition"].map(|key| metric.get(key)));
-    conditions.flatten().any(|condition| condition.as_str().is_some_and(|text| text.len() > CONDITION_MOST))
-}
-
 /// Tells each mistake once: by the controller's words where it has any, under the rule of whoever refuses it first.
-fn tell(object: &Object, problems: &[Problem], faults: Vec<Fault>, found: &mut Found) {
+fn tell(object: &Object, problems: &[Problem], faults: &[Fault], found: &mut Found) {
     let mut told: Vec<(usize, &'static Rule)> = Vec::new();
     for problem in problems {
         let of = if problem.is_of_rule { &rule::CEL_RULE } else { &rule::SCHEMA };

@@ -112,6 +112,7 @@ fn check_autoscaler(input: &Input, autoscaler: &Object, found: &mut Found) {
     let path = |key: &str| format!("spec.scaleTargetRef.{key}");
     let is_ours = kind == "Rollout" && version == names::API_VERSION;
     let group = version.split_once('/').map_or("", |(group, _)| group);
+    let is_leftover = kind == "Deployment" && input.find(DEPLOYMENT, &autoscaler.namespace, name).is_none();
     match rollout {
         Some(rollout) if is_ours => {
             if rollout.value.pointer("/spec/replicas").is_some() {
@@ -119,9 +120,7 @@ fn check_autoscaler(input: &Input, autoscaler: &Object, found: &mut Found) {
                 found.add(&rule::REPLICAS_AND_AUTOSCALER, rollout, "spec.replicas", message);
             }
         }
-        Some(rollout)
-            if kind == "Rollout" || input.find((DEPLOYMENT.0, DEPLOYMENT.1), &autoscaler.namespace, name).is_none() =>
-        {
+        Some(rollout) if kind == "Rollout" || is_leftover => {
             let written = format!("{version} {kind}");
             let message = format!("{} {name} is not what runs the pods: {} does", written.trim(), rollout.title());
             let key = if kind == "Rollout" { "apiVersion" } else { "kind" };

@@ -69,6 +69,48 @@ pub fn problems(plural: &str, object: &Value, before: Option<&Value>) -> Vec<Pro
     problems.into_iter().collect()
 }
 
+/// Items of a list that API servers merge by keys, where two have the same keys.
+pub fn duplicates(plural: &str, object: &Value) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if let Some(schema) = SCHEMAS.get(plural) {
+        find_duplicates(schema, object, &mut Vec::new(), &mut problems);
+    }
+    problems
+}
+
+fn find_duplicates<'a>(schema: &Value, value: &'a Value, place: &mut Vec<Key<'a>>, problems: &mut Vec<Problem>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, inner) in fields {
+                let own = schema.get("properties").and_then(|all| all.get(key));
+                let Some(below) = own.or_else(|| schema.get("additionalProperties")) else { continue };
+                place.push(Key::Field(key));
+                find_duplicates(below, inner, place, problems);
+                place.pop();
+            }
+        }
+        Value::Array(items) => {
+            let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array).into_iter().flatten();
+            let keys: Vec<&str> = keys.filter_map(Value::as_str).collect();
+            let default = |key: &str| schema.pointer(&format!("/items/properties/{key}/default")).cloned();
+            let of = |item: &Value, key: &str| item.get(key).cloned().or_else(|| default(key)).unwrap_or_default();
+            let mut known = BTreeSet::new();
+            for (index, item) in items.iter().enumerate() {
+                place.push(Key::Item(index));
+                let own: Value = keys.iter().map(|key| ((*key).to_owned(), of(item, key))).collect();
+                if !keys.is_empty() && !known.insert(own.to_string()) {
+                    problems.push(Problem::invalid(&path(place), format!("Duplicate value: {own}")));
+                }
+                if let Some(below) = schema.get("items") {
+                    find_duplicates(below, item, place, problems);
+                }
+                place.pop();
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
 /// Whether a place is as it was before.
 fn is_same(place: &[Key<'_>], object: &Value, before: Option<&Value>) -> bool {
     let before = before.and_then(|before| at(before, place));

@@ -2,6 +2,8 @@
 //! `UPDATE_EXPECT=1 cargo test lint` rewrites them; commit a changed one only if you can say why it changed.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use expect_test::expect_file;
@@ -98,12 +100,17 @@ fn examples_are_clean() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     let mut count = 0;
     for entry in std::fs::read_dir(root).unwrap() {
-        let path = entry.unwrap().path().join("rollout.yaml");
-        let Ok(bytes) = std::fs::read(&path) else { continue };
-        let report = of(path.to_str().unwrap(), &bytes);
+        let folder = entry.unwrap().path();
+        let sources: Vec<Source> = ["rollout.yaml", "provider.yaml", "promote.yaml"]
+            .iter()
+            .filter_map(|name| {
+                Some(Source { name: (*name).to_owned(), bytes: Ok(std::fs::read(folder.join(name)).ok()?) })
+            })
+            .collect();
+        let report = lint(&sources, &Settings::default());
         let bad: Vec<_> = report.findings.iter().filter(|one| one.level() != Level::Note).collect();
-        assert!(bad.is_empty(), "{}: {bad:#?}", path.display());
-        count += 1;
+        assert!(bad.is_empty(), "{}: {bad:#?}", folder.display());
+        count += usize::from(!sources.is_empty());
     }
     assert!(count >= 10);
 }
@@ -181,6 +188,53 @@ fn findings_can_be_left_out() {
     );
     let report = of("a", annotated.as_bytes());
     assert!(report.hidden > 0 && report.findings.iter().all(|one| one.rule.id != "weight-not-rising"));
+}
+
+/// The command on its arguments, with this on standard input: its exit code, what it prints, what it warns of.
+fn run(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kubectl-serin"))
+        .arg("lint")
+        .args(arguments)
+        .current_dir(FOLDER)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Without `-` nobody reads it.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_command_reads_files_directories_and_standard_input() {
+    let good = std::fs::read(format!("{FOLDER}/nothing-is-wrong.in.yaml")).unwrap();
+    assert_eq!(run(&["-"], &good).0, 0);
+    let (code, told, _) = run(&["-", "weights-fall.in.yaml"], &good);
+    assert_eq!((code, told.lines().last()), (0, Some("0 errors, 4 warnings, 0 notes in 5 objects of 2 files")));
+    assert_eq!(run(&["--strict", "weights-fall.in.yaml"], b"").0, 1);
+    assert_eq!(run(&["--strict", "--ignore", "weight-not-rising", "weights-fall.in.yaml"], b"").0, 0);
+    assert_eq!(run(&["the-schema-refuses.in.yaml"], b"").0, 1);
+    let (code, told, _) = run(&["no-such-file.yaml", "-"], &good);
+    assert!(code == 1 && told.contains("no-such-file.yaml:1:1: error: No such file"), "{told}");
+    let (code, told, _) = run(&["-o", "json", "."], b"");
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert!(code == 1 && told["files"].as_array().unwrap().len() > 50);
+    let (code, told, _) = run(&["-o", "junit", "-n", "shop", "../lint/../lint/nothing-is-wrong.in.yaml"], b"");
+    assert!(code == 0 && told.contains("failures=\"0\""), "{told}");
+    let (code, _, warned) = run(&["--ignore", "no-such-rule", "-"], b"");
+    assert!(code == 1 && warned.contains("there is no rule no-such-rule"), "{warned}");
+    let (code, told, _) = run(&["--rules"], b"");
+    assert_eq!((code, told.lines().count()), (0, rule::ALL.len()));
+    assert_eq!(run(&[], b"").0, 1);
+}
+
+#[test]
+fn a_directory_of_kustomize_is_told_to_be_built() {
+    let (_, _, warned) = run(&[concat!(env!("CARGO_MANIFEST_DIR"), "/deploy")], b"");
+    assert!(warned.contains("kustomize build"), "{warned}");
 }
 
 /// Lint of a text that may be anything, in time.

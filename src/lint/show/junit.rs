@@ -1,9 +1,11 @@
-//! For test reports: JUnit XML. A file is a suite, a finding a failed case; a file without findings is a case that passes.
+//! For test reports: `JUnit` XML. A file is a suite, a finding a failed case; a file without findings is a case that passes.
+
+use std::fmt::Write as _;
 
 use crate::lint::rule::Level;
 use crate::lint::{Finding, Report};
 
-/// The report as JUnit XML. Notes pass.
+/// The report as `JUnit` XML. Notes pass.
 pub fn junit(report: &Report) -> String {
     let mut text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".to_owned();
     let failures = |findings: &[&Finding]| findings.iter().filter(|one| one.level() != Level::Note).count();
@@ -14,19 +16,21 @@ pub fn junit(report: &Report) -> String {
         .map(|file| (file, all.iter().copied().filter(|one| one.file == **file).collect()))
         .collect();
     let tests: usize = suites.iter().map(|(_, findings)| findings.len().max(1)).sum();
-    text += &format!(
-        "<testsuites name=\"kubectl serin lint\" tests=\"{tests}\" failures=\"{}\" errors=\"0\">\n",
+    let _ = writeln!(
+        text,
+        "<testsuites name=\"kubectl serin lint\" tests=\"{tests}\" failures=\"{}\" errors=\"0\">",
         failures(&all)
     );
     for (file, findings) in &suites {
         let count = findings.len().max(1);
-        text += &format!(
-            "  <testsuite name=\"{}\" tests=\"{count}\" failures=\"{}\" errors=\"0\">\n",
+        let _ = writeln!(
+            text,
+            "  <testsuite name=\"{}\" tests=\"{count}\" failures=\"{}\" errors=\"0\">",
             escaped(file),
             failures(findings)
         );
         if findings.is_empty() {
-            text += &format!("    <testcase name=\"lint\" classname=\"{}\" time=\"0\"/>\n", escaped(file));
+            let _ = writeln!(text, "    <testcase name=\"lint\" classname=\"{}\" time=\"0\"/>", escaped(file));
         }
         for finding in findings {
             text += &case(finding);

@@ -1,6 +1,7 @@
 //! For code scanning: SARIF 2.1.0.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
@@ -75,7 +76,9 @@ fn uri(path: &str) -> String {
     for byte in path.trim_start_matches("./").bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => uri.push(char::from(byte)),
-            other => uri += &format!("%{other:02X}"),
+            other => {
+                let _ = write!(uri, "%{other:02X}");
+            }
         }
     }
     uri

@@ -95,33 +95,33 @@ mod tests {
 
     use super::*;
 
-    fn check(text: &str, value: Value, is_ambiguous: bool) {
+    fn check(text: &str, value: &Value, is_ambiguous: bool) {
         let Ok(scalar) = resolve(text, true, None) else { panic!("{text} is refused") };
-        assert_eq!(scalar.value, value, "{text}");
+        assert_eq!(&scalar.value, value, "{text}");
         assert_eq!(scalar.reads_as.is_some(), is_ambiguous, "{text}");
     }
 
     #[test]
     fn scalars_are_what_kubernetes_takes_them_for() {
-        check("on", json!(true), true);
-        check("No", json!(false), true);
-        check("true", json!(true), false);
-        check("012", json!(10), true);
-        check("08", json!(8.0), false);
-        check("0x1F", json!(31), true);
-        check("1_000", json!(1000), true);
-        check("42", json!(42), false);
-        check("-7", json!(-7), false);
-        check("1.10", json!(1.1), false);
-        check("1e3", json!(1000.0), true);
-        check("1.2.3", json!("1.2.3"), false);
-        check("12:30", json!("12:30"), false);
-        check("2026-01-01", json!("2026-01-01"), false);
-        check("5m", json!("5m"), false);
-        check("--1", json!("--1"), false);
-        check("-", json!("-"), false);
-        check("~", json!(null), false);
-        check("18446744073709551616", json!(18_446_744_073_709_551_616.0), false);
+        check("on", &json!(true), true);
+        check("No", &json!(false), true);
+        check("true", &json!(true), false);
+        check("012", &json!(10), true);
+        check("08", &json!(8.0), false);
+        check("0x1F", &json!(31), true);
+        check("1_000", &json!(1000), true);
+        check("42", &json!(42), false);
+        check("-7", &json!(-7), false);
+        check("1.10", &json!(1.1), false);
+        check("1e3", &json!(1000.0), true);
+        check("1.2.3", &json!("1.2.3"), false);
+        check("12:30", &json!("12:30"), false);
+        check("2026-01-01", &json!("2026-01-01"), false);
+        check("5m", &json!("5m"), false);
+        check("--1", &json!("--1"), false);
+        check("-", &json!("-"), false);
+        check("~", &json!(null), false);
+        check("18446744073709551616", &json!(18_446_744_073_709_551_616.0), false);
         assert!(resolve("-.inf", true, None).is_err());
         assert!(resolve("on", false, None).is_ok_and(|scalar| scalar.value == json!("on")));
         assert!(resolve("12", true, Some("str")).is_ok_and(|scalar| scalar.value == json!("12")));

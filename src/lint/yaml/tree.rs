@@ -205,7 +205,7 @@ impl Builder {
                 rule: &rule::YAML_AMBIGUOUS,
                 place,
                 message: format!("Kubernetes reads `{text}` as {reads_as}"),
-                fix: format!("write \"{text}\" for the text, or {} for what it is now", value),
+                fix: format!("write \"{text}\" for the text, or {value} for what it is now"),
             });
         }
         let node = Rc::new(Node::of(place, Content::Scalar(value)));

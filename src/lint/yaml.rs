@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_has_its_place() {
-        check_wrong(b"a: 1\nb: [\n---\nc: 2\n", &[("yaml-syntax", 3, 1)], 1);
+        check_wrong(b"a: 1\nb: [\n---\nc: 2\n", &[("yaml-syntax", 2, 4)], 1);
         check_wrong(b"a:\n\tb: 1\n", &[("yaml-syntax", 2, 1)], 0);
         check_wrong(b"a: 1\na: 2\n", &[("yaml-duplicate-key", 2, 1)], 1);
         check_wrong(b"a: *b\n---\nc: 1\n", &[("yaml-alias", 1, 4)], 1);

@@ -59,6 +59,9 @@ pub struct Report {
     pub hidden: usize,
 }
 
+/// Characters that a message may have.
+const MESSAGE_MOST: usize = 1_000;
+
 /// Annotation: rules that do not apply to this object, between commas.
 const IGNORE: &str = "serin.dev/lint-ignore";
 
@@ -150,7 +153,7 @@ impl Found {
             line: String::new(),
             object: String::new(),
             path: String::new(),
-            message,
+            message: bounded(message),
             fix: fix.to_owned(),
         };
         self.0.push((finding, None));
@@ -185,8 +188,8 @@ impl Found {
             place: object.place(path, mark),
             line: String::new(),
             object: object.title(),
-            path: path.to_owned(),
-            message,
+            path: bounded(path.to_owned()),
+            message: bounded(message),
             fix: fix.to_owned(),
         };
         self.0.push((finding, Some(object.index)));
@@ -196,6 +199,14 @@ impl Found {
     pub(super) fn told(&mut self, rule: &'static Rule, object: &Object, path: &str, told: &str) {
         let (message, fix) = told.rsplit_once("; ").unwrap_or((told, ""));
         self.add_with(rule, (object, path, Mark::Value), message.to_owned(), fix);
+    }
+}
+
+/// A message of the input's own words, of bounded length.
+fn bounded(message: String) -> String {
+    match message.char_indices().nth(MESSAGE_MOST) {
+        Some((end, _)) => format!("{}…", message.get(..end).unwrap_or_default()),
+        None => message,
     }
 }
 

@@ -22,6 +22,9 @@ pub(super) const DESTINATION_RULE: Kind = ("networking.istio.io", "DestinationRu
 /// Kinds without a namespace.
 const CLUSTER_KINDS: [Kind; 2] = [CLUSTER_TEMPLATE, PROVIDER];
 
+/// Values that an object may have which lint reads; API servers take hardly more.
+const VALUES_MOST: usize = 20_000;
+
 /// One object.
 pub(super) struct Object {
     /// Its index among all.
@@ -190,6 +193,11 @@ impl Input {
         };
         if CLUSTER_KINDS.iter().any(|kind| object.is(*kind)) {
             object.namespace.clear();
+        }
+        if is_known(&object) && root.size() > VALUES_MOST {
+            let message = format!("has {} values; lint reads objects of at most {VALUES_MOST}", root.size());
+            found.add(&rule::YAML_TOO_LARGE, &object, "", message);
+            return;
         }
         self.objects.push(object);
     }

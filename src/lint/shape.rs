@@ -166,6 +166,8 @@ fn tell(object: &Object, problems: &[Problem], faults: &[Fault], found: &mut Fou
             None => {
                 let message = if problem.is_of_rule {
                     problem.message.trim_start_matches("Invalid value: ").to_owned()
+                } else if problem.message.starts_with("Duplicate value") {
+                    format!("{}; remove one of them", problem.message)
                 } else {
                     problem.message.clone()
                 };

@@ -254,6 +254,8 @@ fn hostile_texts_end_in_time() {
         |query: &str| good.replace("sum(rate(istio_requests_total", &format!("{query}sum(rate(istio_requests_total"));
     let condition = |condition: &str| good.replace("result[0] >= 0.95", condition);
     let keys: Vec<String> = (0..5_000).map(|at| format!("k{at}: 1")).collect();
+    let fields =
+        |indent: &str, count: usize| (0..count).map(|at| format!("{indent}k{at}: 1")).collect::<Vec<_>>().join("\n");
     let texts = [
         "[".repeat(1_000_000),
         "{a: ".repeat(300_000),
@@ -275,8 +277,15 @@ fn hostile_texts_end_in_time() {
         condition(&"a.".repeat(500)),
         condition(&format!("result{}", ".all(x, x".repeat(100))),
         condition(&"(".repeat(1_000_000)),
+        good.replace("  replicas: 5", &fields("  ", 100_000)),
+        good.replace("  replicas: 5", &fields("  ", 15_000)),
+        good.replace("      steps:\n", &format!("      steps:\n{}", "      - setWeight: 120\n".repeat(100_000))),
+        good.replace("      steps:\n", &format!("      steps:\n{}", "      - setWeight: 120\n".repeat(6_000))),
+        good.replace("    serin.dev/git-commit", &format!("{}\n    serin.dev/git-commit", fields("    ", 15_000))),
+        good.replace("  replicas: 5", &format!("  replicas: {}", "x".repeat(1_000_000))),
     ];
     for text in &texts {
+        assert_ne!(*text, good);
         ends(text.as_bytes());
     }
 }

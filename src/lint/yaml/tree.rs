@@ -60,6 +60,11 @@ impl Node {
         }
     }
 
+    /// Values in it, itself among them, with its aliases followed.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
     /// The field of a key.
     pub fn field(&self, key: &str) -> Option<&Entry> {
         match &self.content {

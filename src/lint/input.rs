@@ -148,34 +148,42 @@ impl Input {
             for remark in remarks {
                 found.text(remark.rule, &source.name, remark.place, (remark.message, &remark.fix));
             }
+            let mut strangers = Vec::new();
             for document in documents {
                 let before = input.objects.len();
-                input.take(source, &document.root, &mut found);
+                input.take(source, &document.root, &mut strangers, &mut found);
                 // A scalar of an object that lint does not read is not lint's to judge.
                 if let Some(object) = input.objects.get(before).filter(|object| is_known(object)) {
                     document.ambiguous.into_iter().for_each(|remark| found.scalar(object, remark));
                 }
+            }
+            if let Some(first) = strangers.first() {
+                let message = match strangers.len() {
+                    1 => "has no apiVersion or no kind, and is not linted".to_owned(),
+                    more => {
+                        format!("has no apiVersion or no kind, and is not linted (and {} more in this file)", more - 1)
+                    }
+                };
+                found.text(&rule::NOT_AN_OBJECT, &source.name, *first, (message, ""));
             }
         }
         input.check_twice(&mut found);
         (input, found)
     }
 
-    fn take(&mut self, source: &Source, root: &Node, found: &mut Found) {
+    fn take(&mut self, source: &Source, root: &Node, strangers: &mut Vec<Place>, found: &mut Found) {
         let text = |key: &str| match root.field(key).map(|field| &field.value.content) {
             Some(Content::Scalar(Value::String(text))) => text.clone(),
             _ => String::new(),
         };
         let (api_version, kind) = (text("apiVersion"), text("kind"));
         if api_version.is_empty() || kind.is_empty() {
-            let lacks = if api_version.is_empty() { "apiVersion" } else { "kind" };
-            let message = format!("this document has no {lacks}, and is not linted");
-            found.text(&rule::NOT_AN_OBJECT, &source.name, root.place, (message, ""));
+            strangers.push(root.place);
             return;
         }
         if let Some(items) = root.field("items").filter(|_| kind.ends_with("List") && api_version == "v1") {
             for item in items.value.items() {
-                self.take(source, item, found);
+                self.take(source, item, strangers, found);
             }
             return;
         }

@@ -11,6 +11,7 @@ pub mod explain;
 pub mod files;
 pub mod get;
 pub mod history;
+pub mod lint;
 pub mod list;
 pub mod origin;
 pub mod outcome;

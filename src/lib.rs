@@ -5,6 +5,7 @@ pub mod cli;
 pub mod controller;
 pub mod demo;
 pub mod embedded;
+pub mod lint;
 pub mod plan;
 pub mod schema;
 pub mod sim;

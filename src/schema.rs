@@ -70,6 +70,18 @@ pub fn fill_in(plural: &str, object: &mut Value) {
     }
 }
 
+/// The fields that a definition knows of the object at a path such as `spec.strategy.canary.steps[0]`.
+pub fn known(plural: &str, path: &str) -> Vec<String> {
+    let schema = path.split('.').filter(|part| !part.is_empty()).try_fold(SCHEMAS.get(plural), |schema, part| {
+        let (name, items) =
+            part.split_once('[').map_or((part, 0), |(name, rest)| (name, 1 + rest.matches('[').count()));
+        let inner = property(schema?, name).or_else(|| schema?.get("additionalProperties"));
+        Some((0..items).fold(inner, |inner, _| inner?.get("items")))
+    });
+    let fields = schema.flatten().and_then(|schema| schema.get("properties")?.as_object());
+    fields.into_iter().flatten().map(|(name, _)| name.clone()).collect()
+}
+
 fn property<'a>(schema: &'a Value, key: &str) -> Option<&'a Value> {
     schema.get("properties")?.get(key)
 }

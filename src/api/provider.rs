@@ -80,6 +80,16 @@ impl MetricProviderSpec {
         self.allowed_namespaces.as_ref().is_none_or(|allowed| allowed.iter().any(|name| name == namespace))
     }
 
+    /// What keeps Rollouts of a namespace from asking the provider of this name.
+    pub fn fault_for(&self, name: &str, namespace: &str) -> Option<String> {
+        if !self.allows(namespace) {
+            return Some(format!(
+                "MetricProvider {name} does not allow the namespace {namespace}; ask its administrator to add it to allowedNamespaces"
+            ));
+        }
+        self.fault().map(|fault| format!("MetricProvider {name}: {fault}"))
+    }
+
     /// What is wrong with the spec, with the field's path.
     pub fn fault(&self) -> Option<String> {
         let address = &self.prometheus.address;

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use super::cluster::{Cluster, Connection};
 use super::outcome::{self, Outcome};
 use super::screen::{Look, LookArguments};
-use super::{act, completion, diff, doctor, explain, get, history, list, set, simulate, status, trace, undo};
+use super::{act, completion, diff, doctor, explain, get, history, lint, list, set, simulate, status, trace, undo};
 use crate::api::action::Verb;
 
 /// See a rollout, understand it, act on it.
@@ -34,6 +34,7 @@ Examples:
   kubectl serin explain checkout                         why does it not move
   kubectl serin promote checkout --reason 'looks good'   pass the current step
   kubectl serin abort checkout                           all traffic to stable
+  kustomize build | kubectl serin lint -                 what is wrong, before it is applied
 
 Exit codes: 0 reached, 1 error, 2 aborted or degraded, 3 waits for a person, 4 the time is over, 5 not found";
 
@@ -87,6 +88,8 @@ enum Asking {
 enum Offline {
     /// Tells what a commit will do: steps, gates, people, time; compares with the cluster, or with files.
     Diff(diff::Arguments),
+    /// Finds what is wrong with manifests, before they are applied; needs no cluster.
+    Lint(lint::Arguments),
     /// Shows what a release will do, in virtual time; needs no cluster.
     Simulate(simulate::Arguments),
     /// Installs completion for kubectl, names of rollouts too.
@@ -129,6 +132,9 @@ pub fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
         Command::Offline(Offline::Diff(own)) => diff::run(&arguments.connection, own).map(ExitCode::from),
+        Command::Offline(Offline::Lint(what)) => {
+            lint::run(what, arguments.connection.namespace.as_deref(), arguments.look.look())
+        }
         Command::Offline(Offline::Simulate(arguments)) => simulate::run(arguments),
         Command::Offline(Offline::Completion(arguments)) => completion::run(arguments).map(ExitCode::from),
         Command::Offline(Offline::Complete { words }) => completion::answer(words).map(ExitCode::from),

@@ -58,6 +58,15 @@ impl Look {
     /// Prints lines on standard output; on a terminal those that are longer than it is wide are broken between words.
     pub fn print(self, lines: &[Line<'static>]) -> anyhow::Result<()> {
         let width = stdout().is_terminal().then(|| crossterm::terminal::size().map_or(80, |(width, _)| width));
+        self.write(lines, width)
+    }
+
+    /// Prints lines on standard output, however long they are.
+    pub fn print_whole(self, lines: &[Line<'static>]) -> anyhow::Result<()> {
+        self.write(lines, None)
+    }
+
+    fn write(self, lines: &[Line<'static>], width: Option<u16>) -> anyhow::Result<()> {
         let mut out = stdout().lock();
         let whole = |line: &Line<'static>| match width {
             Some(width) => wrapped(line, usize::from(width)),

@@ -236,10 +236,7 @@ fn providers(shell: &Shell, namespace: &str) -> BTreeMap<String, Option<String>>
         let name = one.metadata.name.clone().unwrap_or_default();
         let fault = match serde_json::from_str::<MetricProviderSpec>(&one.spec.text()) {
             Err(error) => Some(format!("MetricProvider {name}: {error}")),
-            Ok(spec) if !spec.allows(namespace) => Some(format!(
-                "MetricProvider {name} does not allow the namespace {namespace}; ask its administrator to add it to allowedNamespaces"
-            )),
-            Ok(spec) => spec.fault().map(|fault| format!("MetricProvider {name}: {fault}")),
+            Ok(spec) => spec.fault_for(&name, namespace),
         };
         providers.insert(name, fault);
     }

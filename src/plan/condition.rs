@@ -27,12 +27,18 @@ pub type Answer = Result<bool, String>;
 /// Conditions whose faults are remembered.
 const REMEMBERED: usize = 1_000;
 
+/// The longest condition, as in the definition: what is longer is not read at all, for the reader's own errors break on it.
+const LONGEST: usize = 1024;
+
 /// What is wrong with the conditions that were read last, which is always the same: to read one takes as long as half a
 /// plan.
 static FAULTS: Mutex<BTreeMap<String, Option<String>>> = Mutex::new(BTreeMap::new());
 
 /// Says what is wrong with a condition, or nothing.
 pub fn fault(condition: &str) -> Option<String> {
+    if condition.len() > LONGEST {
+        return Some(format!("is longer than {LONGEST} characters; shorten it"));
+    }
     let mut known = FAULTS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(fault) = known.get(condition) {
         return fault.clone();
@@ -183,6 +189,10 @@ mod tests {
         assert_eq!(fault("result[0] >= 0.95"), None);
         assert_eq!(fault("result.all(x, x >= 0.95)"), None);
         assert!(fault("result[0] >=").is_some_and(|fault| fault.contains("not CEL")));
+        for hostile in ["(", ")", "!", "[", "{", "a.", "\"", "\\", "?", "\n", "é", "x ? ", "result.all(x, "] {
+            assert!(fault(&hostile.repeat(LONGEST / hostile.len())).is_some(), "{hostile}");
+        }
+        assert!(fault(&"(".repeat(100_000)).is_some_and(|fault| fault.contains("longer than")));
         assert!(fault("value > 1").is_some_and(|fault| fault.contains("names value")));
     }
 }

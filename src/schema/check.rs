@@ -22,12 +22,14 @@ pub struct Problem {
     pub reason: &'static str,
     /// Whether no rule is evaluated because of it.
     pub hides_rules: bool,
+    /// Whether a CEL rule says it.
+    pub is_of_rule: bool,
 }
 
 impl Problem {
     /// A value that is not allowed.
     pub fn invalid(path: &str, message: String) -> Self {
-        Self { path: path.to_owned(), message, reason: "FieldValueInvalid", hides_rules: false }
+        Self { path: path.to_owned(), message, reason: "FieldValueInvalid", hides_rules: false, is_of_rule: false }
     }
 }
 
@@ -65,6 +67,48 @@ pub fn problems(plural: &str, object: &Value, before: Option<&Value>) -> Vec<Pro
         problems = walk.problems;
     }
     problems.into_iter().collect()
+}
+
+/// Items of a list that API servers merge by keys, where two have the same keys.
+pub fn duplicates(plural: &str, object: &Value) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if let Some(schema) = SCHEMAS.get(plural) {
+        find_duplicates(schema, object, &mut Vec::new(), &mut problems);
+    }
+    problems
+}
+
+fn find_duplicates<'a>(schema: &Value, value: &'a Value, place: &mut Vec<Key<'a>>, problems: &mut Vec<Problem>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, inner) in fields {
+                let own = schema.get("properties").and_then(|all| all.get(key));
+                let Some(below) = own.or_else(|| schema.get("additionalProperties")) else { continue };
+                place.push(Key::Field(key));
+                find_duplicates(below, inner, place, problems);
+                place.pop();
+            }
+        }
+        Value::Array(items) => {
+            let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array).into_iter().flatten();
+            let keys: Vec<&str> = keys.filter_map(Value::as_str).collect();
+            let default = |key: &str| schema.pointer(&format!("/items/properties/{key}/default")).cloned();
+            let of = |item: &Value, key: &str| item.get(key).cloned().or_else(|| default(key)).unwrap_or_default();
+            let mut known = BTreeSet::new();
+            for (index, item) in items.iter().enumerate() {
+                place.push(Key::Item(index));
+                let own: Value = keys.iter().map(|key| ((*key).to_owned(), of(item, key))).collect();
+                if !keys.is_empty() && !known.insert(own.to_string()) {
+                    problems.push(Problem::invalid(&path(place), format!("Duplicate value: {own}")));
+                }
+                if let Some(below) = schema.get("items") {
+                    find_duplicates(below, item, place, problems);
+                }
+                place.pop();
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// Whether a place is as it was before.
@@ -166,7 +210,8 @@ impl<'a> Walk<'a> {
         }
         for rule in rules.own.iter().filter(|rule| !rule.is_transition || before.is_some()) {
             if let Err(message) = holds(rule, value, before) {
-                self.problems.insert(Problem::invalid(&path(&self.place), format!("Invalid value: {message}")));
+                let problem = Problem::invalid(&path(&self.place), format!("Invalid value: {message}"));
+                self.problems.insert(Problem { is_of_rule: true, ..problem });
             }
         }
         match value {
@@ -259,7 +304,7 @@ fn told(error: &ValidationError<'_>, path: &str) -> Problem {
         _ => (path.to_owned(), format!("Invalid value: {}: {error}", shown(value)), "FieldValueInvalid"),
     };
     let hides_rules = reason != "FieldValueInvalid";
-    Problem { path, message, reason, hides_rules }
+    Problem { path, message, reason, hides_rules, is_of_rule: false }
 }
 
 fn shown(value: &Value) -> String {

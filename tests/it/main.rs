@@ -12,6 +12,7 @@ mod golden;
 mod invariant;
 mod law;
 mod leaving;
+mod lint;
 mod objects;
 mod pages;
 mod pressing;

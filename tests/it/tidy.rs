@@ -9,8 +9,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("controller", &["api", "plan"]),
     ("schema", &["api"]),
     ("embedded", &["controller", "schema"]),
+    ("lint", &["api", "plan", "schema"]),
     ("sim", &["api", "plan", "controller", "embedded"]),
-    ("cli", &["api", "plan", "controller", "embedded", "sim"]),
+    ("cli", &["api", "plan", "controller", "embedded", "schema", "sim", "lint"]),
     ("demo", &["api", "plan", "controller", "embedded"]),
 ];
 /// What `api` and `plan` never name: clients, clocks, chance, logs, tasks.

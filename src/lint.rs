@@ -1,0 +1,74 @@
+//! What is wrong with manifests, or will be, before they are applied: texts in, findings out. No cluster, no files, no clock.
+
+mod analysis;
+mod capacity;
+mod find;
+mod gitops;
+mod input;
+mod name;
+mod promql;
+mod route;
+pub mod rule;
+mod service;
+mod shape;
+pub mod show;
+mod steps;
+mod subject;
+mod workload;
+pub mod yaml;
+
+use jiff::SignedDuration;
+
+pub use self::find::{Finding, Report};
+use self::input::Input;
+use self::subject::{Subject, Uses, World};
+
+/// A text and the name that findings call it by.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The name, such as a path.
+    pub name: String,
+    /// What it holds, or why that cannot be read.
+    pub bytes: Result<Vec<u8>, String>,
+}
+
+/// What lint assumes.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The namespace of objects that name none.
+    pub namespace: String,
+    /// Time between two scrapes of a metric.
+    pub scrape_interval: SignedDuration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { namespace: "default".to_owned(), scrape_interval: SignedDuration::from_secs(30) }
+    }
+}
+
+/// Looks at every object of the sources, and at what they are to each other.
+pub fn lint(sources: &[Source], settings: &Settings) -> Report {
+    let (input, mut found) = Input::read(sources, settings);
+    let subjects: Vec<Subject<'_>> = input.objects.iter().filter_map(|object| Subject::of(&input, object)).collect();
+    let (uses, world) = (Uses::of(&subjects), World::of(&input));
+    for object in &input.objects {
+        shape::check(&uses, object, &mut found);
+    }
+    for subject in &subjects {
+        let observed = world.observed(subject);
+        let mut missing = Vec::new();
+        route::check(subject, &observed, &mut missing, &mut found);
+        service::check(subject, &observed, &mut found);
+        analysis::check(subject, &observed, &mut missing, &mut found);
+        steps::check(subject, &mut found);
+        workload::check(subject, &mut found);
+        capacity::check(subject, &mut found);
+        gitops::check(subject, &mut found);
+        name::tell_missing(subject, &missing, &mut found);
+    }
+    workload::check_all(&input, &subjects, &mut found);
+    route::check_all(&subjects, &mut found);
+    gitops::check_all(&input, &mut found);
+    Report::of(sources, &input, found)
+}

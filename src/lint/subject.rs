@@ -1,0 +1,191 @@
+//! One Rollout of the input, understood as the controller understands it, with what it would see of the input.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_path_to_error::Path;
+
+use super::input::{
+    CLUSTER_TEMPLATE, DESTINATION_RULE, Input, Kind, Object, PROVIDER, ROLLOUT, SERVICE, TEMPLATE, VIRTUAL_SERVICE,
+};
+use crate::api::provider::MetricProviderSpec;
+use crate::api::rollout::RolloutSpec;
+use crate::api::watched::{DestinationRule, Service, VirtualService};
+use crate::plan::observed::{Observed, Template};
+use crate::plan::strategy::{self, Gate, Step, Strategy};
+
+/// A Rollout that can be read.
+pub(super) struct Subject<'a> {
+    /// Everything.
+    pub input: &'a Input,
+    /// The Rollout.
+    pub object: &'a Object,
+    /// Its spec as written.
+    pub spec: RolloutSpec,
+    /// Its spec, understood.
+    pub strategy: Strategy,
+}
+
+impl<'a> Subject<'a> {
+    /// A Rollout; none where its spec cannot be read, which is told elsewhere.
+    pub(super) fn of(input: &'a Input, object: &'a Object) -> Option<Self> {
+        if !object.is(ROLLOUT) {
+            return None;
+        }
+        let written = object.value.get("spec")?;
+        let spec: RolloutSpec = serde_json::from_value(written.clone()).ok()?;
+        let strategy = strategy::parse(&object.namespace, written);
+        Some(Self { input, object, spec, strategy })
+    }
+
+    /// Whether it names its VirtualService in `virtualService`, and not in `virtualServices`.
+    pub(super) fn names_one(&self) -> bool {
+        self.spec
+            .strategy
+            .canary
+            .traffic_routing
+            .as_ref()
+            .is_some_and(|routing| routing.istio.virtual_service.is_some())
+    }
+
+    /// The labels of its pods.
+    pub(super) fn labels(&self) -> BTreeMap<String, String> {
+        super::input::texts(self.spec.template.pointer("/metadata/labels"))
+    }
+
+    /// Its gates, each with its path: of the steps, then of the background.
+    pub(super) fn gates(&self) -> Vec<GateAt<'_>> {
+        let of_step = |(index, step): (usize, &'_ Step)| match step {
+            Step::Analysis(_) => Some(index),
+            Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::Pause(_) | Step::Faulty => None,
+        };
+        let mut gates = Vec::new();
+        for index in self.strategy.steps.iter().enumerate().filter_map(of_step) {
+            if let Some(Step::Analysis(gate)) = self.strategy.steps.get(index) {
+                gates.push(GateAt {
+                    gate,
+                    path: format!("spec.strategy.canary.steps[{index}].analysis"),
+                    step: Some(index),
+                });
+            }
+        }
+        let background = self.strategy.background.as_ref();
+        gates.extend(background.map(|background| GateAt {
+            gate: &background.gate,
+            path: "spec.strategy.canary.analysis".to_owned(),
+            step: None,
+        }));
+        gates
+    }
+}
+
+/// A gate and where it is.
+pub(super) struct GateAt<'a> {
+    /// The gate.
+    pub gate: &'a Gate,
+    /// Its path.
+    pub path: String,
+    /// The step; none for the background.
+    pub step: Option<usize>,
+}
+
+/// What the controller would see of the input. Objects that cannot be read are left out, and told where they are needed.
+pub(super) struct World {
+    virtual_services: Vec<VirtualService>,
+    destination_rules: Vec<DestinationRule>,
+    services: Vec<Service>,
+}
+
+impl World {
+    /// Reads the objects once.
+    pub(super) fn of(input: &Input) -> Self {
+        Self {
+            virtual_services: all(input, VIRTUAL_SERVICE),
+            destination_rules: all(input, DESTINATION_RULE),
+            services: all(input, SERVICE),
+        }
+    }
+
+    /// The snapshot of one Rollout.
+    pub(super) fn observed(&self, subject: &Subject<'_>) -> Observed {
+        let (input, namespace) = (subject.input, subject.object.namespace.as_str());
+        let template = |template: &Object, cluster: bool| {
+            let spec = serde_json::from_value(template.value.get("spec")?.clone()).ok()?;
+            Some(Template { name: template.name.clone(), cluster, spec })
+        };
+        let provider = |provider: &Object| {
+            let spec: MetricProviderSpec = serde_json::from_value(provider.value.get("spec")?.clone()).ok()?;
+            Some((provider.name.clone(), spec.fault_for(&provider.name, namespace)))
+        };
+        let is_near = |of: &Option<String>| of.as_deref() == Some(namespace);
+        Observed {
+            rollout: typed(subject.object).unwrap_or_default(),
+            virtual_services: self.virtual_services.clone(),
+            destination_rules: self
+                .destination_rules
+                .iter()
+                .filter(|one| is_near(&one.metadata.namespace))
+                .cloned()
+                .collect(),
+            services: self.services.clone(),
+            templates: input
+                .of_in(TEMPLATE, namespace)
+                .filter_map(|one| template(one, false))
+                .chain(input.of(CLUSTER_TEMPLATE).filter_map(|one| template(one, true)))
+                .collect(),
+            providers: input.of(PROVIDER).filter_map(provider).collect(),
+            ..Observed::default()
+        }
+    }
+}
+
+fn all<T: DeserializeOwned>(input: &Input, kind: Kind) -> Vec<T> {
+    input.of(kind).filter_map(|object| typed(object).ok()).collect()
+}
+
+/// How Rollouts use templates: in a step, in the background, or both.
+#[derive(Default)]
+pub(super) struct Uses(BTreeMap<(String, String, bool), (bool, bool)>);
+
+impl Uses {
+    /// All uses.
+    pub(super) fn of(subjects: &[Subject<'_>]) -> Self {
+        let mut uses = Self::default();
+        for subject in subjects {
+            for at in subject.gates() {
+                for template in &at.gate.templates {
+                    let is_cluster = template.cluster_scope.unwrap_or(false);
+                    let namespace = if is_cluster { "" } else { subject.object.namespace.as_str() };
+                    let key = (namespace.to_owned(), template.template_name.clone(), is_cluster);
+                    let (in_step, in_background) = uses.0.entry(key).or_default();
+                    *(if at.step.is_some() { in_step } else { in_background }) = true;
+                }
+            }
+        }
+        uses
+    }
+
+    /// Whether a template is used in a step, and whether in the background.
+    pub(super) fn get(&self, template: &Object) -> (bool, bool) {
+        let is_cluster = template.is(CLUSTER_TEMPLATE);
+        let key = (template.namespace.clone(), template.name.clone(), is_cluster);
+        self.0.get(&key).copied().unwrap_or_default()
+    }
+}
+
+/// An object as the controller reads it, or the path and the reason why it cannot.
+pub(super) fn typed<T: DeserializeOwned>(object: &Object) -> Result<T, (String, String)> {
+    let mut value: Value = object.value.clone();
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut)
+        && !object.namespace.is_empty()
+    {
+        metadata.insert("namespace".to_owned(), Value::from(object.namespace.as_str()));
+    }
+    serde_path_to_error::deserialize(&value).map_err(|error| (told(error.path()), error.inner().to_string()))
+}
+
+fn told(path: &Path) -> String {
+    let text = path.to_string();
+    if text == "." { String::new() } else { text }
+}

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use super::cluster::{Cluster, Connection};
 use super::outcome::{self, Outcome};
 use super::screen::{Look, LookArguments};
-use super::{act, explain, get, list, simulate, status};
+use super::{act, convert, explain, get, list, simulate, status};
 use crate::api::action::Verb;
 
 /// See a rollout, understand it, act on it.
@@ -61,6 +61,8 @@ enum Command {
     Restart(act::Arguments),
     /// Shows what a release will do, in virtual time; needs no cluster.
     Simulate(simulate::Arguments),
+    /// Converts manifests of Argo Rollouts and Flagger, with a report of every field; needs no cluster.
+    Convert(convert::Arguments),
 }
 
 #[derive(clap::Args)]
@@ -95,6 +97,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Command::Simulate(arguments) = &arguments.command {
         return simulate::run(arguments);
     }
+    if let Command::Convert(arguments) = &arguments.command {
+        return convert::run(arguments);
+    }
     // An error means that the process has one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
@@ -122,7 +127,7 @@ async fn ask(cluster: &Cluster, command: &Command, look: Look) -> anyhow::Result
         Command::Pause(arguments) => act::run(cluster, Verb::Pause, arguments).await,
         Command::Resume(arguments) => act::run(cluster, Verb::Resume, arguments).await,
         Command::Restart(arguments) => act::run(cluster, Verb::Restart, arguments).await,
-        Command::Simulate(_) => Ok(Outcome::Reached),
+        Command::Simulate(_) | Command::Convert(_) => Ok(Outcome::Reached),
     }
 }
 

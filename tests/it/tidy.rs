@@ -10,7 +10,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("schema", &["api"]),
     ("embedded", &["controller", "schema"]),
     ("sim", &["api", "plan", "controller", "embedded"]),
-    ("cli", &["api", "plan", "sim"]),
+    ("convert", &["api", "plan"]),
+    ("cli", &["api", "plan", "sim", "convert"]),
     ("demo", &["api", "plan", "controller", "embedded"]),
 ];
 /// What `api` and `plan` never name: clients, clocks, chance, logs, tasks.

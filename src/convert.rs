@@ -7,8 +7,8 @@ pub mod argo;
 mod expression;
 pub mod flagger;
 pub mod report;
-mod target;
 pub mod table;
+mod target;
 pub mod yaml;
 
 use std::collections::BTreeMap;
@@ -107,7 +107,8 @@ impl Manifests {
 fn split(text: &str) -> Vec<(usize, String, String)> {
     let mut parts: Vec<(usize, String, String)> = vec![(0, String::new(), String::new())];
     for (number, line) in text.split_inclusive('\n').enumerate() {
-        let after = line.strip_prefix("---").filter(|after| after.starts_with([' ', '\t', '\n', '\r']) || after.is_empty());
+        let after =
+            line.strip_prefix("---").filter(|after| after.starts_with([' ', '\t', '\n', '\r']) || after.is_empty());
         match after {
             Some(after) if after.trim().is_empty() || after.trim_start().starts_with('#') => {
                 parts.push((number + 1, line.to_owned(), String::new()));
@@ -132,13 +133,16 @@ fn unpacked(document: Document) -> Vec<Document> {
     if !is_list || !items.iter().any(|item| is_ours(&item.value)) {
         return vec![document];
     }
-    let mut separator = document.separator.clone();
+    let header = document.node.entries().iter().flat_map(yaml::Entry::comments);
+    let mut separator = header.fold(document.separator.clone(), |text, comment| text + &comment + "\n");
     let mut documents = Vec::new();
     for item in items {
         let node = item.value.clone();
+        let above = item.above.iter().filter(|line| !line.is_empty());
+        let before = std::mem::replace(&mut separator, "---\n".to_owned());
         documents.push(Document {
             source: document.source,
-            separator: std::mem::replace(&mut separator, "---\n".to_owned()),
+            separator: above.fold(before, |text, comment| text + comment + "\n"),
             body: yaml::document(&node),
             node,
             becomes: None,
@@ -225,10 +229,14 @@ fn remark(node: &Node, fate: &Fate) -> Vec<String> {
     if !fate.becomes.as_ref().is_some_and(Vec::is_empty) {
         return Vec::new();
     }
-    let mut lines: Vec<String> = node.entries().iter().flat_map(yaml::Entry::all_comments).collect();
     let kind = node.text_at(&["kind"]).unwrap_or_default();
+    // The comments within a workload went over to the Rollout with its template.
+    let is_moved = ["Deployment", "ReplicaSet", "PodTemplate"].contains(&kind);
+    let comments = |entry: &yaml::Entry| if is_moved { entry.comments() } else { entry.all_comments() };
+    let mut lines: Vec<String> = node.entries().iter().flat_map(comments).collect();
     let name = node.text_at(&["metadata", "name"]).unwrap_or_default();
-    lines.push(table::comment(&format!("left out: {kind} {name}: {}", fate.words)));
+    let why = fate.words.strip_prefix("nothing: ").unwrap_or(&fate.words);
+    lines.push(table::comment(&format!("left out: {kind} {name}: {why}")));
     lines
 }
 
@@ -266,7 +274,9 @@ fn report(
 fn next(manifests: &Manifests, argo: &Argo, flagger: &flagger::Flagger) -> Vec<String> {
     let mut next = Vec::new();
     for (provider, secret) in argo.providers.secrets() {
-        next.push(format!("Copy the Secret {secret} into the controller's namespace: MetricProvider {provider} reads it there."));
+        next.push(format!(
+            "Copy the Secret {secret} into the controller's namespace: MetricProvider {provider} reads it there."
+        ));
     }
     if !argo.providers.names().is_empty() {
         next.push(format!(
@@ -274,7 +284,7 @@ fn next(manifests: &Manifests, argo: &Argo, flagger: &flagger::Flagger) -> Vec<S
             argo.providers.names().join(", ")
         ));
     }
-    let has_argo = manifests.objects().any(|node| is_argos(node) && node.text_at(&["kind"]) == Some("Rollout"));
+    let has_argo = manifests.objects().any(|node| is_argos(node) && node.at(&["spec", "strategy", "canary"]).is_some());
     if has_argo {
         next.extend(argo::TAKEOVER.iter().map(|step| (*step).to_owned()));
     }

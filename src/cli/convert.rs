@@ -109,7 +109,10 @@ fn read_folder(root: &Path, folder: &Path, sources: &mut Vec<Source>) -> anyhow:
         let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         if path.is_dir() && !is_hidden {
             read_folder(root, &path, sources)?;
-        } else if path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known)) {
+        } else if path
+            .extension()
+            .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
+        {
             let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
             let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
             sources.push(Source { name, text });
@@ -201,6 +204,9 @@ mod tests {
     #[test]
     fn files_are_joined_as_documents() {
         let file = |text: &str| Source { name: String::new(), text: text.to_owned() };
-        assert_eq!(joined(&[file("a: 1"), file(""), file("---\nb: 2\n"), file("c: 3\n")]), "a: 1\n---\nb: 2\n---\nc: 3\n");
+        assert_eq!(
+            joined(&[file("a: 1"), file(""), file("---\nb: 2\n"), file("c: 3\n")]),
+            "a: 1\n---\nb: 2\n---\nc: 3\n"
+        );
     }
 }

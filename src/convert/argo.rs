@@ -120,10 +120,8 @@ impl Argo {
             let known = templates.iter().filter_map(|template| self.templates.get(template));
             known.flat_map(|known| known.args.clone()).collect()
         };
-        let composing: BTreeMap<String, String> = declared(named)
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value?)))
-            .collect();
+        let composing: BTreeMap<String, String> =
+            declared(named).into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
         let lacking: BTreeSet<String> = declared(all)
             .into_iter()
             .filter(|(name, value)| value.is_none() && !given.contains(name))
@@ -136,9 +134,8 @@ impl Argo {
 impl Known {
     fn of(template: &Node) -> Self {
         let list = |key: &str| template.at(&["spec", key]).map_or(&[][..], Node::items);
-        let arg = |node: &Node| {
-            Some((node.text_at(&["name"])?.to_owned(), node.text_at(&["value"]).map(str::to_owned)))
-        };
+        let arg =
+            |node: &Node| Some((node.text_at(&["name"])?.to_owned(), node.text_at(&["value"]).map(str::to_owned)));
         Self {
             nested: list("templates").iter().filter_map(|item| Template::of(&item.value)).collect(),
             args: list("args").iter().filter_map(|item| arg(&item.value)).collect(),
@@ -253,9 +250,13 @@ fn blue_green_advice(field: &str) -> &'static str {
         "autoPromotionEnabled" | "autoPromotionSeconds" => "a pause step, with a duration or without",
         "prePromotionAnalysis" => "an analysis step before the last weight",
         "postPromotionAnalysis" => "an analysis step after setWeight: 100",
-        "scaleDownDelaySeconds" | "abortScaleDownDelaySeconds" | "maxUnavailable" => "the same field of strategy.canary",
+        "scaleDownDelaySeconds" | "abortScaleDownDelaySeconds" | "maxUnavailable" => {
+            "the same field of strategy.canary"
+        }
         "antiAffinity" => "podAntiAffinity in the pod template",
-        "activeMetadata" | "previewMetadata" => "stableMetadata and canaryMetadata of strategy.canary, once Serin has them",
+        "activeMetadata" | "previewMetadata" => {
+            "stableMetadata and canaryMetadata of strategy.canary, once Serin has them"
+        }
         _ => "has no equal",
     }
 }
@@ -282,14 +283,16 @@ fn canary(root: Map, node: &Node, argo: &mut Argo) -> Outcome {
 
 /// What means something else in Serin when it is absent.
 fn say_defaults(work: &mut Work<'_>, root: &mut Map) {
-    let Some(Entry { value: Node::Map(spec), .. }) = root.entries.iter_mut().find(|entry| entry.key.text == "spec") else {
+    let Some(Entry { value: Node::Map(spec), .. }) = root.entries.iter_mut().find(|entry| entry.key.text == "spec")
+    else {
         return;
     };
     if spec.get("progressDeadlineAbort").is_some() {
         return;
     }
     let mut entry = Entry::new("progressDeadlineAbort", Scalar::plain("false"));
-    entry.above = vec!["# as Argo Rollouts does; without this line a canary whose pods do not come is aborted".to_owned()];
+    entry.above =
+        vec!["# as Argo Rollouts does; without this line a canary whose pods do not come is aborted".to_owned()];
     let at = spec.entries.iter().position(|entry| entry.key.text == "progressDeadlineSeconds");
     let at = at.map(|at| at + 1).or_else(|| spec.entries.iter().position(|entry| entry.key.text == "strategy"));
     spec.entries.insert(at.unwrap_or(spec.entries.len()), entry);

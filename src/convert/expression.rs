@@ -4,6 +4,19 @@
 
 /// A condition in CEL, or why there is none.
 pub(super) fn to_cel(condition: &str) -> Result<String, String> {
+    parse(condition).map(|expression| expression.text)
+}
+
+/// What a condition says of NaN, and of an answer without any series; nothing where it fails, or where an argument decides.
+pub(super) fn without_data(condition: &str) -> [Option<bool>; 2] {
+    let seen = parse(condition).map(|expression| expression.seen).unwrap_or_default();
+    seen.map(|worth| match worth {
+        Some(Worth::Truth(truth)) => Some(truth),
+        Some(Worth::Number(_)) | None => None,
+    })
+}
+
+fn parse(condition: &str) -> Result<Expression, String> {
     let tokens = tokens(condition)?;
     let mut parser = Parser { tokens, at: 0, in_closure: false };
     let expression = parser.ternary()?;
@@ -13,7 +26,69 @@ pub(super) fn to_cel(condition: &str) -> Result<String, String> {
     if expression.kind != Kind::Truth {
         return Err("it is neither true nor false".to_owned());
     }
-    Ok(expression.text)
+    Ok(expression)
+}
+
+/// What an expression comes to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Worth {
+    Truth(bool),
+    Number(f64),
+}
+
+/// What an expression comes to of NaN, and of no series at all.
+type Seen = [Option<Worth>; 2];
+
+fn join(left: Seen, right: Seen, worth: impl Fn(Option<Worth>, Option<Worth>) -> Option<Worth>) -> Seen {
+    let [of_nan, of_nothing] = left;
+    let [right_of_nan, right_of_nothing] = right;
+    [worth(of_nan, right_of_nan), worth(of_nothing, right_of_nothing)]
+}
+
+fn truth(worth: Option<Worth>) -> Option<bool> {
+    match worth {
+        Some(Worth::Truth(truth)) => Some(truth),
+        Some(Worth::Number(_)) | None => None,
+    }
+}
+
+fn negated(seen: Seen) -> Seen {
+    seen.map(|worth| truth(worth).map(|truth| Worth::Truth(!truth)))
+}
+
+/// A comparison; NaN compares with nothing, whatever the other side is.
+fn compared(left: Option<Worth>, operator: &str, right: Option<Worth>) -> Option<Worth> {
+    let is_nan = |worth: Option<Worth>| matches!(worth, Some(Worth::Number(number)) if number.is_nan());
+    if is_nan(left) || is_nan(right) {
+        return Some(Worth::Truth(operator == "!="));
+    }
+    let order = match (left?, right?) {
+        (Worth::Number(left), Worth::Number(right)) => left.partial_cmp(&right)?,
+        (Worth::Truth(left), Worth::Truth(right)) => left.cmp(&right),
+        (Worth::Number(_), Worth::Truth(_)) | (Worth::Truth(_), Worth::Number(_)) => return None,
+    };
+    Some(Worth::Truth(match operator {
+        "==" => order.is_eq(),
+        "!=" => order.is_ne(),
+        ">=" => order.is_ge(),
+        "<=" => order.is_le(),
+        ">" => order.is_gt(),
+        _ => order.is_lt(),
+    }))
+}
+
+fn calculated(left: Option<Worth>, operator: &str, right: Option<Worth>) -> Option<Worth> {
+    let number = |worth: Option<Worth>| match worth {
+        Some(Worth::Number(number)) => Some(number),
+        Some(Worth::Truth(_)) | None => None,
+    };
+    let (left, right) = (number(left)?, number(right)?);
+    Some(Worth::Number(match operator {
+        "+" => left + right,
+        "-" => left - right,
+        "*" => left * right,
+        _ => left / right,
+    }))
 }
 
 /// What an expression is.
@@ -38,11 +113,12 @@ struct Expression {
     kind: Kind,
     /// How tightly it binds; an operand that binds less is put in parentheses.
     binds: u8,
+    seen: Seen,
 }
 
 impl Expression {
-    fn atom(text: String, kind: Kind) -> Self {
-        Self { text, kind, binds: 9 }
+    fn atom(text: String, kind: Kind, seen: Seen) -> Self {
+        Self { text, kind, binds: 9, seen }
     }
 
     fn within(&self, binds: u8) -> String {
@@ -129,13 +205,17 @@ impl Parser {
             return Err("`? :` is translated between truth values only".to_owned());
         }
         let text = format!("{} ? {} : {}", condition.within(2), yes.within(2), no.within(2));
-        Ok(Expression { text, kind: Kind::Truth, binds: 1 })
+        let chosen = |at: usize| match truth(condition.seen.get(at).copied()?)? {
+            true => yes.seen.get(at).copied()?,
+            false => no.seen.get(at).copied()?,
+        };
+        Ok(Expression { text, kind: Kind::Truth, binds: 1, seen: [chosen(0), chosen(1)] })
     }
 
     fn or(&mut self) -> Result<Expression, String> {
         let mut left = self.and()?;
         while self.take(&["||", "or"]).is_some() {
-            left = logic(left, "||", &self.and()?, 2)?;
+            left = logic(&left, "||", &self.and()?, 2)?;
         }
         Ok(left)
     }
@@ -143,7 +223,7 @@ impl Parser {
     fn and(&mut self) -> Result<Expression, String> {
         let mut left = self.not()?;
         while self.take(&["&&", "and"]).is_some() {
-            left = logic(left, "&&", &self.not()?, 3)?;
+            left = logic(&left, "&&", &self.not()?, 3)?;
         }
         Ok(left)
     }
@@ -153,20 +233,19 @@ impl Parser {
         while self.take(&["!", "not"]).is_some() {
             count += 1;
         }
-        let inner = if count > 0 && self.peek() != Some("(") { self.unary_or_comparison(true)? } else { self.comparison()? };
+        // `!` binds to the next operand alone.
+        let inner = if count > 0 { self.unary()? } else { self.comparison()? };
         if count == 0 {
             return Ok(inner);
         }
         if inner.kind != Kind::Truth {
             return Err("`!` needs a truth value".to_owned());
         }
-        let text = if count % 2 == 0 { inner.text } else { format!("!{}", inner.within(8)) };
-        Ok(Expression { text, kind: Kind::Truth, binds: 8 })
-    }
-
-    /// `!` binds to the next operand alone.
-    fn unary_or_comparison(&mut self, is_unary: bool) -> Result<Expression, String> {
-        if is_unary { self.unary() } else { self.comparison() }
+        if count.is_multiple_of(2) {
+            return Ok(inner);
+        }
+        let text = format!("!{}", inner.within(8));
+        Ok(Expression { text, kind: Kind::Truth, binds: 8, seen: negated(inner.seen) })
     }
 
     fn comparison(&mut self) -> Result<Expression, String> {
@@ -175,12 +254,14 @@ impl Parser {
             return Ok(left);
         };
         let right = self.sum()?;
-        let both_truth = left.kind == Kind::Truth && right.kind == Kind::Truth && ["==", "!="].contains(&operator.as_str());
+        let both_truth =
+            left.kind == Kind::Truth && right.kind == Kind::Truth && ["==", "!="].contains(&operator.as_str());
         if !(both_truth || left.is_number() && right.is_number()) {
             return Err(format!("`{} {operator} {}` does not compare numbers", left.text, right.text));
         }
         let text = format!("{} {operator} {}", left.within(5), right.within(5));
-        Ok(Expression { text, kind: Kind::Truth, binds: 4 })
+        let seen = join(left.seen, right.seen, |left, right| compared(left, &operator, right));
+        Ok(Expression { text, kind: Kind::Truth, binds: 4, seen })
     }
 
     fn sum(&mut self) -> Result<Expression, String> {
@@ -196,7 +277,9 @@ impl Parser {
         while let Some(operator) = self.take(&["*", "/"]) {
             left = arithmetic(&left, &operator, &self.unary()?, 6)?;
         }
-        if let Some(operator) = self.peek().filter(|token| ["%", "**", "^", "|", "in", "matches", "contains", "??"].contains(token)) {
+        if let Some(operator) =
+            self.peek().filter(|token| ["%", "**", "^", "|", "in", "matches", "contains", "??"].contains(token))
+        {
             return Err(format!("the operator `{operator}` has no exact equal in CEL"));
         }
         Ok(left)
@@ -208,9 +291,15 @@ impl Parser {
             if !inner.is_number() {
                 return Err("`-` needs a number".to_owned());
             }
-            let text = if inner.kind == Kind::Argument { format!("-{}", inner.real(7)) } else { format!("-{}", inner.within(7)) };
+            let text = if inner.kind == Kind::Argument {
+                format!("-{}", inner.real(7))
+            } else {
+                format!("-{}", inner.within(7))
+            };
             let kind = if inner.kind == Kind::Argument { Kind::Real } else { inner.kind };
-            return Ok(Expression { text, kind, binds: 7 });
+            let zero = [Some(Worth::Number(0.0)); 2];
+            let seen = join(zero, inner.seen, |zero, inner| calculated(zero, "-", inner));
+            return Ok(Expression { text, kind, binds: 7, seen });
         }
         self.postfix()
     }
@@ -219,7 +308,9 @@ impl Parser {
         let inner = self.primary()?;
         match self.peek() {
             Some("[") => {}
-            Some(".") => return Err("an answer of Prometheus has no fields; it is a number or a list of numbers".to_owned()),
+            Some(".") => {
+                return Err("an answer of Prometheus has no fields; it is a number or a list of numbers".to_owned());
+            }
             _ => return Ok(inner),
         }
         self.at += 1;
@@ -228,7 +319,7 @@ impl Parser {
         if inner.kind != Kind::Answer || index.text != "0" {
             return Err(format!("`{}[{}]` is one of several series; aggregate in PromQL", inner.text, index.text));
         }
-        Ok(Expression::atom("result[0]".to_owned(), Kind::Real))
+        Ok(Expression::atom("result[0]".to_owned(), Kind::Real, [Some(Worth::Number(f64::NAN)), None]))
     }
 
     fn primary(&mut self) -> Result<Expression, String> {
@@ -240,10 +331,16 @@ impl Parser {
                 self.expect(")")?;
                 Ok(inner)
             }
-            "true" | "false" => Ok(Expression::atom(token, Kind::Truth)),
-            "result" => Ok(Expression::atom(token, Kind::Answer)),
-            "#" if self.in_closure => Ok(Expression::atom("x".to_owned(), Kind::Real)),
-            _ if token.starts_with("{{") => Ok(Expression::atom(token, Kind::Argument)),
+            "true" | "false" => {
+                let seen = [Some(Worth::Truth(token == "true")); 2];
+                Ok(Expression::atom(token, Kind::Truth, seen))
+            }
+            // A scalar always has a number; as a list it is looked at by those that take lists.
+            "result" => Ok(Expression::atom(token, Kind::Answer, [Some(Worth::Number(f64::NAN)); 2])),
+            "#" if self.in_closure => {
+                Ok(Expression::atom("x".to_owned(), Kind::Real, [Some(Worth::Number(f64::NAN)), None]))
+            }
+            _ if token.starts_with("{{") => Ok(Expression::atom(token, Kind::Argument, [None; 2])),
             _ if token.starts_with(|c: char| c.is_ascii_digit()) => number(&token),
             _ if self.peek() == Some("(") => self.call(&token),
             _ => Err(format!("`{token}` is not understood")),
@@ -253,30 +350,45 @@ impl Parser {
     fn call(&mut self, function: &str) -> Result<Expression, String> {
         self.expect("(")?;
         let first = self.ternary()?;
+        let test = |is: fn(f64) -> bool| {
+            first.seen.map(|worth| match worth {
+                Some(Worth::Number(number)) => Some(Worth::Truth(is(number))),
+                Some(Worth::Truth(_)) | None => None,
+            })
+        };
+        let whole = |number: f64| Some(Worth::Number(number));
         let call = match function {
-            "len" if matches!(first.kind, Kind::Answer | Kind::List) => Ok((format!("size({})", first.text), Kind::Whole)),
-            "asFloat" if first.is_number() && first.kind != Kind::Answer => Ok((first.real(9), Kind::Real)),
-            "asInt" if first.kind == Kind::Real => Ok((format!("int({})", first.text), Kind::Whole)),
-            "isNaN" | "isInf" if matches!(first.kind, Kind::Real | Kind::Answer) => {
-                Ok((format!("{function}({})", first.text), Kind::Truth))
+            "len" if first.kind == Kind::Answer => {
+                Ok((format!("size({})", first.text), Kind::Whole, [whole(1.0), whole(0.0)]))
+            }
+            "len" if first.kind == Kind::List => Ok((format!("size({})", first.text), Kind::Whole, first.seen)),
+            "asFloat" if first.is_number() && first.kind != Kind::Answer => Ok((first.real(9), Kind::Real, first.seen)),
+            "asInt" if first.kind == Kind::Real => Ok((format!("int({})", first.text), Kind::Whole, [None; 2])),
+            "isNaN" if matches!(first.kind, Kind::Real | Kind::Answer) => {
+                Ok((format!("isNaN({})", first.text), Kind::Truth, test(f64::is_nan)))
+            }
+            "isInf" if matches!(first.kind, Kind::Real | Kind::Answer) => {
+                Ok((format!("isInf({})", first.text), Kind::Truth, test(f64::is_infinite)))
             }
             "default" if first.kind == Kind::Answer => {
                 self.expect(",")?;
                 let _ = self.ternary()?;
-                Ok((first.text, Kind::Answer))
+                Ok((first.text, Kind::Answer, first.seen))
             }
-            "default" => Err("`default` looks at the whole result, whatever is written in it, and gives a list here".to_owned()),
+            "default" => {
+                Err("`default` looks at the whole result, whatever is written in it, and gives a list here".to_owned())
+            }
             "isNil" => Err("`isNil` is never true of an answer of Prometheus; remove it".to_owned()),
             "all" | "any" | "none" | "one" | "filter" | "count" => self.over_all(function, &first),
             _ => Err(format!("`{function}` has no equal in Serin's conditions")),
         };
-        let (text, kind) = call?;
+        let (text, kind, seen) = call?;
         self.expect(")")?;
-        Ok(Expression::atom(text, kind))
+        Ok(Expression::atom(text, kind, seen))
     }
 
     /// A function over every number of a list, with a condition in braces or without.
-    fn over_all(&mut self, function: &str, list: &Expression) -> Result<(String, Kind), String> {
+    fn over_all(&mut self, function: &str, list: &Expression) -> Result<(String, Kind, Seen), String> {
         if !matches!(list.kind, Kind::Answer | Kind::List) || self.in_closure {
             return Err(format!("`{function}` needs the result, and cannot be nested"));
         }
@@ -291,14 +403,24 @@ impl Parser {
         if condition.kind != Kind::Truth {
             return Err(format!("what `{function}` asks is neither true nor false"));
         }
+        let holds = truth(condition.seen.first().copied().flatten());
+        let of_nan = holds.map(Worth::Truth);
+        let counted = holds.map(|holds| Worth::Number(f64::from(u8::from(holds))));
+        let is = |truth: bool| Some(Worth::Truth(truth));
         let (list, condition) = (&list.text, &condition.text);
+        let none = Some(Worth::Number(0.0));
         Ok(match function {
-            "any" => (format!("{list}.exists(x, {condition})"), Kind::Truth),
-            "all" => (format!("{list}.all(x, {condition})"), Kind::Truth),
-            "none" => (format!("!{list}.exists(x, {condition})"), Kind::Truth),
-            "one" => (format!("{list}.exists_one(x, {condition})"), Kind::Truth),
-            "count" => (format!("size({list}.filter(x, {condition}))"), Kind::Whole),
-            _ => (format!("{list}.filter(x, {condition})"), Kind::List),
+            "any" => (format!("{list}.exists(x, {condition})"), Kind::Truth, [of_nan, is(false)]),
+            "all" => (format!("{list}.all(x, {condition})"), Kind::Truth, [of_nan, is(true)]),
+            "none" => (
+                format!("!{list}.exists(x, {condition})"),
+                Kind::Truth,
+                [holds.map(|holds| Worth::Truth(!holds)), is(true)],
+            ),
+            "one" => (format!("{list}.exists_one(x, {condition})"), Kind::Truth, [of_nan, is(false)]),
+            "count" => (format!("size({list}.filter(x, {condition}))"), Kind::Whole, [counted, none]),
+            // What is known of a list is how long it is.
+            _ => (format!("{list}.filter(x, {condition})"), Kind::List, [counted, none]),
         })
     }
 }
@@ -308,15 +430,22 @@ fn number(token: &str) -> Result<Expression, String> {
     if text.parse::<f64>().is_err() || text.ends_with('.') {
         return Err(format!("`{token}` is not a number"));
     }
-    Ok(Expression::atom(text, Kind::Literal))
+    let seen = [text.parse().ok().map(Worth::Number); 2];
+    Ok(Expression::atom(text, Kind::Literal, seen))
 }
 
-fn logic(left: Expression, operator: &str, right: &Expression, binds: u8) -> Result<Expression, String> {
+fn logic(left: &Expression, operator: &str, right: &Expression, binds: u8) -> Result<Expression, String> {
     if left.kind != Kind::Truth || right.kind != Kind::Truth {
         return Err(format!("`{operator}` needs truth values"));
     }
     let text = format!("{} {operator} {}", left.within(binds), right.within(binds + 1));
-    Ok(Expression { text, kind: Kind::Truth, binds })
+    // The right side is not looked at where the left one decides.
+    let decides = operator == "||";
+    let seen = join(left.seen, right.seen, |left, right| {
+        let left = truth(left)?;
+        if left == decides { Some(Worth::Truth(left)) } else { right }
+    });
+    Ok(Expression { text, kind: Kind::Truth, binds, seen })
 }
 
 /// CEL does not mix whole numbers with others, and divides whole numbers without a rest: all become floating-point.
@@ -325,7 +454,8 @@ fn arithmetic(left: &Expression, operator: &str, right: &Expression, binds: u8) 
         return Err(format!("`{operator}` needs numbers"));
     }
     let text = format!("{} {operator} {}", left.real(binds), right.real(binds + 1));
-    Ok(Expression { text, kind: Kind::Real, binds })
+    let seen = join(left.seen, right.seen, |left, right| calculated(left, operator, right));
+    Ok(Expression { text, kind: Kind::Real, binds, seen })
 }
 
 #[cfg(test)]
@@ -358,6 +488,25 @@ mod tests {
         check("result[0] - (1 - 0.5) > -1", "result[0] - (1.0 - 0.5) > -1");
         check("len(result) / 2 > 1", "double(size(result)) / 2.0 > 1");
         check("result[0] > 1 ? true : false", "result[0] > 1 ? true : false");
+    }
+
+    #[test]
+    fn what_is_said_without_data() {
+        for (condition, seen) in [
+            ("result[0] >= 0.95", [Some(false), None]),
+            ("result[0] > {{args.limit}}", [Some(false), None]),
+            ("!(result[0] > 1)", [Some(true), None]),
+            ("len(result) == 0 || isNaN(result[0]) || result[0] < 1", [Some(true), Some(true)]),
+            ("isNaN(result[0]) || result[0] < 1", [Some(true), None]),
+            ("len(result) > 0 && result[0] * 2 < 1", [Some(false), Some(false)]),
+            ("all(result, # < 1)", [Some(false), Some(true)]),
+            ("len(filter(result, # < 1)) == 0", [Some(true), Some(true)]),
+            ("result < 1", [Some(false), Some(false)]),
+            ("len(result) < {{args.limit}}", [None, None]),
+            ("isNaN(result[0]) ? true : result[0] > 1", [Some(true), None]),
+        ] {
+            assert_eq!(without_data(condition), seen, "{condition}");
+        }
     }
 
     #[test]

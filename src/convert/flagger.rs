@@ -31,7 +31,6 @@ pub struct Flagger {
     taken: BTreeSet<(String, String)>,
     targets: BTreeSet<(String, String)>,
     providers: Providers,
-    has_canary: bool,
 }
 
 /// A Canary under work.
@@ -49,6 +48,8 @@ struct Canary<'a> {
     told: BTreeMap<String, (Decision, String, bool)>,
     /// Comments that belong above the steps.
     of_steps: Vec<String>,
+    /// Whether the input holds the Service.
+    has_service: bool,
 }
 
 impl Canary<'_> {
@@ -90,7 +91,6 @@ impl Flagger {
                 (GROUP, "MetricTemplate") => {
                     flagger.templates.insert(name, node.clone());
                 }
-                (GROUP, "Canary") => flagger.has_canary = true,
                 ("apps", "Deployment") => {
                     flagger.workloads.insert((kind, name), node.clone());
                 }
@@ -121,7 +121,7 @@ impl Flagger {
                 self.providers.names().join(", ")
             ));
         }
-        if self.has_canary {
+        if !self.targets.is_empty() {
             next.extend(TAKEOVER.iter().map(|step| (*step).to_owned()));
         }
         next
@@ -133,13 +133,13 @@ impl Flagger {
             "Canary" => self.canary(node),
             "MetricTemplate" => Fate {
                 becomes: Some(Vec::new()),
-                words: "nothing by itself: its query is in the analysis templates that name it".to_owned(),
-                lines: lines(node, &[fields::OBJECT, fields::TEMPLATE], BTreeMap::new()),
+                words: "nothing: its query is in the analysis templates of the Canaries that name it".to_owned(),
+                lines: lines(node, &[fields::ABSORBED, fields::TEMPLATE], of_provider(node)),
             },
             "AlertProvider" => Fate {
                 becomes: Some(Vec::new()),
                 words: "nothing: Serin does not notify yet".to_owned(),
-                lines: lines(node, &[fields::OBJECT, fields::ALERTS], BTreeMap::new()),
+                lines: lines(node, &[fields::ABSORBED, fields::ALERTS], BTreeMap::new()),
             },
             kind => Fate { becomes: None, words: format!("the same: {kind} is no kind of Flagger"), lines: Vec::new() },
         }
@@ -154,7 +154,16 @@ impl Flagger {
         let key = (kind.clone(), target.clone());
         let deployment = self.workloads.get(&key).cloned();
         let refers = refusal(ROLLOUT_REFUSED, "spec.workloadRef").is_none();
-        let mut canary = Canary { node, name, target, apex, deployment, told: BTreeMap::new(), of_steps: Vec::new() };
+        let mut canary = Canary {
+            node,
+            name,
+            target,
+            apex,
+            deployment,
+            told: BTreeMap::new(),
+            of_steps: Vec::new(),
+            has_service: false,
+        };
         if kind != "Deployment" || canary.deployment.is_none() && !refers {
             let why = if kind == "Deployment" {
                 format!("the Rollout needs its pod template: give the manifest of Deployment {} with -f", canary.target)
@@ -162,16 +171,13 @@ impl Flagger {
                 format!("a Rollout takes the place of a Deployment, and of no {kind}")
             };
             canary.lose("spec.targetRef", &why);
-            return Fate {
-                becomes: None,
-                words: format!("the same: {why}"),
-                lines: lines(node, &rows, canary.told),
-            };
+            return Fate { becomes: None, words: format!("the same: {why}"), lines: lines(node, &rows, canary.told) };
         }
         self.targets.insert(key.clone());
         if !refers {
             self.taken.insert(key);
         }
+        tell_plain(&mut canary);
         let mut objects = self.objects(&mut canary, refers);
         let mut becomes = self.providers.take_fresh();
         becomes.append(&mut objects);
@@ -204,10 +210,48 @@ impl Flagger {
             inner.push(entry);
         }
         let mut strategy = Entry::new("strategy", Map::of(vec![Entry::new("canary", Map::of(inner))]));
-        strategy.above = rest(canary);
+        strategy.above = rest(canary).into_iter().chain(std::mem::take(&mut canary.of_steps)).collect();
         spec.push(strategy);
         objects.push(rollout(canary, spec));
         objects
+    }
+}
+
+/// What there is to say of a MetricTemplate of something other than Prometheus.
+fn of_provider(template: &Node) -> BTreeMap<String, (Decision, String, bool)> {
+    let kind = template.text_at(&["spec", "provider", "type"]).unwrap_or("prometheus");
+    let why = format!("Serin measures by Prometheus only, and this is of {kind}");
+    let told = (kind != "prometheus").then(|| ("spec.provider.type".to_owned(), (Decision::NotSupported, why, true)));
+    told.into_iter().collect()
+}
+
+/// What a field says that could as well be absent, or that Serin cannot do at all.
+fn tell_plain(canary: &mut Canary<'_>) {
+    for keys in [
+        &["skipAnalysis"][..],
+        &["suspend"],
+        &["service", "headless"],
+        &["service", "portDiscovery"],
+        &["service", "delegation"],
+    ] {
+        if canary.at(keys).is_some_and(|node| node.value() == false) {
+            canary.tell(&format!("spec.{}", keys.join(".")), Decision::Translated, "false, as without it");
+        }
+    }
+    if canary.is_true(&["skipAnalysis"]) {
+        let fields: Vec<String> = canary
+            .at(&["analysis"])
+            .map_or(&[][..], Node::entries)
+            .iter()
+            .map(|entry| entry.key.text.clone())
+            .collect();
+        for field in fields {
+            let path = format!("spec.analysis.{field}");
+            canary.tell(&path, Decision::Translated, "nothing, as long as skipAnalysis is true");
+        }
+    }
+    if let Some(provider) = canary.text(&["provider"]).filter(|provider| *provider != "istio").map(str::to_owned) {
+        canary.lose("spec.provider", &format!("Serin routes by Istio only, and this is {provider}"));
     }
 }
 
@@ -215,7 +259,9 @@ impl Flagger {
 fn rollout(canary: &Canary<'_>, spec: Vec<Entry>) -> Node {
     let root = canary.node.entries();
     let taken = |key: &str| root.iter().find(|entry| entry.key.text == key).cloned();
-    let own = |key: &str, value: Node| taken(key).map_or_else(|| Entry::new(key, value.clone()), |entry| entry.with(value.clone()));
+    let own = |key: &str, value: Node| {
+        taken(key).map_or_else(|| Entry::new(key, value.clone()), |entry| entry.with(value.clone()))
+    };
     let mut metadata = taken("metadata").unwrap_or_else(|| Entry::new("metadata", Map::default()));
     if let Node::Map(map) = &mut metadata.value {
         map.entries.retain(|entry| ["name", "namespace", "labels", "annotations"].contains(&entry.key.text.as_str()));
@@ -223,8 +269,11 @@ fn rollout(canary: &Canary<'_>, spec: Vec<Entry>) -> Node {
             name.value = Node::string(&canary.target);
         }
     }
-    let spec = taken("spec").map_or_else(|| Entry::new("spec", Map::default()), |entry| Entry { value: Node::string(""), ..entry }).with(Map::of(spec));
-    Map::of(vec![own("apiVersion", Node::string(API_VERSION)), own("kind", Node::string("Rollout")), metadata, spec]).into()
+    let spec = taken("spec")
+        .map_or_else(|| Entry::new("spec", Map::default()), |entry| Entry { value: Node::string(""), ..entry })
+        .with(Map::of(spec));
+    Map::of(vec![own("apiVersion", Node::string(API_VERSION)), own("kind", Node::string("Rollout")), metadata, spec])
+        .into()
 }
 
 /// What the Deployment says of the pods.
@@ -238,7 +287,8 @@ fn workload(canary: &Canary<'_>, deployment: &Node, refers: bool) -> Vec<Entry> 
     }
     wanted.extend(["selector", "template"].iter().filter(|_| !refers));
     let spec = deployment.at(&["spec"]).map_or(&[][..], Node::entries);
-    let mut entries: Vec<Entry> = spec.iter().filter(|entry| wanted.contains(&entry.key.text.as_str())).cloned().collect();
+    let mut entries: Vec<Entry> =
+        spec.iter().filter(|entry| wanted.contains(&entry.key.text.as_str())).cloned().collect();
     if refers {
         let reference = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": canary.target});
         entries.push(Entry::new("workloadRef", Node::from(reference)));
@@ -251,9 +301,19 @@ fn workload(canary: &Canary<'_>, deployment: &Node, refers: bool) -> Vec<Entry> 
 
 /// Comments of the Canary that have no other place: above what they had part in.
 fn rest(canary: &Canary<'_>) -> Vec<String> {
-    let moved = ["progressDeadlineSeconds", "suspend", "analysis", "service"];
-    let spec = canary.node.at(&["spec"]).map_or(&[][..], Node::entries);
-    spec.iter().filter(|entry| !moved.contains(&entry.key.text.as_str())).flat_map(Entry::all_comments).collect()
+    const ROUTE: [&str; 9] =
+        ["hosts", "gateways", "match", "rewrite", "timeout", "retries", "headers", "corsPolicy", "trafficPolicy"];
+    const SERVICE: [&str; 4] = ["port", "appProtocol", "trafficDistribution", "apex"];
+    let comments = |entry: &Entry| match entry.key.text.as_str() {
+        "progressDeadlineSeconds" | "suspend" | "analysis" => Vec::new(),
+        "service" => {
+            let is_moved = |key: &str| ROUTE.contains(&key) || !canary.has_service && SERVICE.contains(&key);
+            let within = entry.value.entries().iter().filter(|entry| !is_moved(&entry.key.text));
+            entry.comments().into_iter().chain(within.flat_map(Entry::all_comments)).collect()
+        }
+        _ => entry.all_comments(),
+    };
+    canary.node.at(&["spec"]).map_or(&[][..], Node::entries).iter().flat_map(comments).collect()
 }
 
 /// What became of every field: by the table, and where the conversion knows better by what it told.

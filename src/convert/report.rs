@@ -99,7 +99,11 @@ impl Report {
     fn warning(&self) -> Option<String> {
         let is = |count: usize| if count == 1 { "field protects" } else { "fields protect" };
         (self.lost() > 0).then(|| {
-            format!("{} of the {} production and could not be converted; look at the lines with a !", self.lost(), is(self.lost()))
+            format!(
+                "{} of the {} production and could not be converted; look at the lines with a !",
+                self.lost(),
+                is(self.lost())
+            )
         })
     }
 
@@ -108,7 +112,7 @@ impl Report {
         let mut text = String::new();
         for object in &self.objects {
             let _ = writeln!(text, "{} {} ({})\n  {}", object.kind, object.name, object.file, object.becomes);
-            let width = object.fields.iter().map(|line| line.path.chars().count()).max().unwrap_or(0).min(64);
+            let width = object.fields.iter().map(|line| line.path.chars().count()).max().unwrap_or(0).min(72);
             for line in &object.fields {
                 let mark = if line.is_lost { '!' } else { ' ' };
                 let head = format!("{mark} {:<width$}  {:<13}  {}", line.path, line.decision.word(), line.note);
@@ -140,14 +144,22 @@ impl Report {
             let _ = writeln!(text, "\n**{warning}**");
         });
         for object in &self.objects {
-            let _ = writeln!(text, "\n### {} `{}`\n\n`{}`: {}\n", object.kind, object.name, object.file, cell(&object.becomes));
+            let _ = writeln!(
+                text,
+                "\n### {} `{}`\n\n`{}`: {}\n",
+                object.kind,
+                object.name,
+                object.file,
+                cell(&object.becomes)
+            );
             if object.fields.is_empty() {
                 continue;
             }
             let _ = writeln!(text, "| field | decision | how, or why |\n|---|---|---|");
             for line in &object.fields {
                 let mark = if line.is_lost { "**!** " } else { "" };
-                let comments: Vec<String> = line.comments.iter().map(|comment| format!(" `{}`", cell(comment))).collect();
+                let comments: Vec<String> =
+                    line.comments.iter().map(|comment| format!(" `{}`", cell(comment))).collect();
                 let _ = writeln!(
                     text,
                     "| `{}` | {mark}{} | {}{} |",

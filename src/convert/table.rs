@@ -188,7 +188,13 @@ impl<'a> Work<'a> {
 
     /// Tells what became of a field.
     pub fn tell(&mut self, path: &str, decision: Decision, note: &str) {
-        self.lines.push(Line { path: path.to_owned(), decision, note: note.to_owned(), is_lost: false, comments: Vec::new() });
+        self.lines.push(Line {
+            path: path.to_owned(),
+            decision,
+            note: note.to_owned(),
+            is_lost: false,
+            comments: Vec::new(),
+        });
     }
 
     /// Tells that an entry is left out; its comments stay in the report and at its place.
@@ -227,7 +233,8 @@ impl<'a> Work<'a> {
 pub fn refusal(table: &'static [Refused], pattern: &str) -> Option<&'static str> {
     let inner = pattern.strip_prefix("spec.")?;
     table.iter().find_map(|refused| {
-        let field = if refused.path.is_empty() { inner } else { inner.strip_prefix(refused.path)?.strip_prefix('.')? };
+        let field =
+            if refused.path.is_empty() { inner } else { inner.strip_prefix(refused.path)?.strip_prefix('.')? };
         refused.fields.iter().find(|(name, _)| *name == field).map(|(_, advice)| *advice)
     })
 }

@@ -17,7 +17,8 @@ pub(super) fn convert(node: &Node, argo: &Argo, flagger: &Flagger) -> Option<Fat
             let is_taken = argo.taken.contains(&(kind.to_owned(), name.clone())) || flagger.has_taken(kind, &name);
             is_taken.then(|| Fate {
                 becomes: Some(Vec::new()),
-                words: "nothing: its pod template is the Rollout's now; it stays in Git until the second commit".to_owned(),
+                words: "nothing: its pod template is the Rollout's now; it stays in Git until the second commit"
+                    .to_owned(),
                 lines: vec![line("spec.template", "in the Rollout")],
             })
         }

@@ -147,7 +147,11 @@ impl Scalar {
             return Self::block(text);
         }
         let is_plain = !text.is_empty()
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./ {}[]()=<>!&|*+^$%@~,;?".contains(c) || !c.is_ascii() && !c.is_control())
+            && text.chars().all(|c| {
+                c.is_ascii_alphanumeric()
+                    || "-_./ {}[]()=<>!&|*+^$%@~,;?".contains(c)
+                    || !c.is_ascii() && !c.is_control()
+            })
             && text.starts_with(|c: char| c.is_alphanumeric() || c == '/' || c == '_')
             && !text.ends_with(' ')
             || is_plain_with_marks(text);
@@ -217,9 +221,7 @@ fn resolve(text: &str) -> Value {
         Some("0x") => number(bare.get(2..).unwrap_or_default(), 16, is_negative),
         Some("0o") => number(bare.get(2..).unwrap_or_default(), 8, is_negative),
         Some("0b") => number(bare.get(2..).unwrap_or_default(), 2, is_negative),
-        Some(two) if two.starts_with('0') && bare.chars().all(|c| c.is_ascii_digit()) => {
-            number(bare, 8, is_negative)
-        }
+        Some(two) if two.starts_with('0') && bare.chars().all(|c| c.is_ascii_digit()) => number(bare, 8, is_negative),
         _ if bare.starts_with(|c: char| c.is_ascii_digit()) => number(bare, 10, is_negative),
         _ => None,
     };
@@ -344,9 +346,7 @@ impl From<&Value> for Node {
         match value {
             Value::Null | Value::Bool(_) | Value::Number(_) => Self::Scalar(Scalar::plain(&value.to_string())),
             Value::String(text) => Self::string(text),
-            Value::Array(items) => {
-                Self::List(List::of(items.iter().map(|item| Item::new(Self::from(item))).collect()))
-            }
+            Value::Array(items) => Self::List(List::of(items.iter().map(|item| Item::new(Self::from(item))).collect())),
             Value::Object(fields) => {
                 let entries = fields.iter().map(|(key, value)| Entry::new(key, Self::from(value)));
                 Self::Map(Map::of(entries.collect()))
@@ -408,7 +408,21 @@ mod tests {
 
     #[test]
     fn strings_are_quoted_where_that_is_needed() {
-        for text in ["5", "true", "a: b", "a #b", "", " a", "-a", "*", "{a}", "it's", "result[0] >= 0.95", "http://a:9090", "x:"] {
+        for text in [
+            "5",
+            "true",
+            "a: b",
+            "a #b",
+            "",
+            " a",
+            "-a",
+            "*",
+            "{a}",
+            "it's",
+            "result[0] >= 0.95",
+            "http://a:9090",
+            "x:",
+        ] {
             let written = document(&Map::of(vec![Entry::new("key", Node::string(text))]).into());
             let again = read(&written).unwrap();
             assert_eq!(again.value(), json!({"key": text}), "{written}");

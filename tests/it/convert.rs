@@ -100,7 +100,8 @@ fn simulate(stem: &str, converted: &Converted) {
 
 /// A Rollout that stays Argo's is not Serin's to simulate.
 fn without_foreign_rollouts(text: &str) -> String {
-    let kept = text.split("---\n").filter(|document| !document.contains("apiVersion: argoproj.io/v1alpha1\nkind: Rollout"));
+    let kept =
+        text.split("---\n").filter(|document| !document.contains("apiVersion: argoproj.io/v1alpha1\nkind: Rollout"));
     kept.collect::<Vec<_>>().join("---\n")
 }
 
@@ -124,7 +125,14 @@ fn peers() -> [(&'static str, Vec<&'static [Row]>); 2] {
         ("argo", vec![argo::OBJECT, argo::ROLLOUT, argo::ROUTING, argo::STEPS, argo::TEMPLATE]),
         (
             "flagger",
-            vec![flagger::OBJECT, flagger::CANARY, flagger::SERVICE, flagger::ANALYSIS, flagger::TEMPLATE, flagger::ALERTS],
+            vec![
+                flagger::OBJECT,
+                flagger::CANARY,
+                flagger::SERVICE,
+                flagger::ANALYSIS,
+                flagger::TEMPLATE,
+                flagger::ALERTS,
+            ],
         ),
     ]
 }
@@ -140,7 +148,8 @@ fn every_documented_field_has_a_decision_and_a_golden() {
         let undecided: Vec<&&str> = documented.iter().filter(|path| !known.contains(**path)).collect();
         assert_eq!(undecided, Vec::<&&str>::new(), "{peer}: no decision");
         let is_shown = |path: &str| {
-            told.iter().any(|told| told == path || told.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '['])))
+            told.iter()
+                .any(|told| told == path || told.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '['])))
         };
         let unshown: Vec<&&str> = documented.iter().filter(|path| !is_shown(path)).collect();
         assert_eq!(unshown, Vec::<&&str>::new(), "{peer}: no golden");
@@ -174,7 +183,7 @@ fn a_tree_is_written_as_it_was_read() {
                 let node = yaml::read(document).unwrap_or_else(|fault| panic!("{path}: {fault}"));
                 let written = yaml::document(&node);
                 assert_eq!(yaml::read(&written).unwrap().value(), node.value(), "{path}");
-                if !dir.starts_with("crds") && !has_long_flow(document) {
+                if !dir.starts_with("crds") && !is_written_otherwise(document) {
                     assert_eq!(written, document, "{path}");
                 }
                 texts += 1;
@@ -184,9 +193,9 @@ fn a_tree_is_written_as_it_was_read() {
     assert!(texts > 30);
 }
 
-/// Braces over several lines are written as blocks.
-fn has_long_flow(text: &str) -> bool {
-    text.lines().any(|line| line.trim_end().ends_with(['{', '[']) || line.len() > 140)
+/// Braces over several lines are written as blocks, and aliases are written out.
+fn is_written_otherwise(text: &str) -> bool {
+    text.contains(": *") || text.lines().any(|line| line.trim_end().ends_with(['{', '[']) || line.len() > 140)
 }
 
 fn yaml_files(dir: &str) -> Vec<String> {
@@ -277,19 +286,106 @@ fn reports_say_the_same_in_every_form() {
         let markdown = report.markdown();
         assert_eq!(markdown.lines().filter(|line| line.starts_with("| `")).count(), fields, "{stem}");
         for line in report.objects.iter().flat_map(|object| &object.fields) {
-            assert!(line.decision != Decision::NotSupported || !line.note.is_empty(), "{stem}: {} says no reason", line.path);
+            assert!(
+                line.decision != Decision::NotSupported || !line.note.is_empty(),
+                "{stem}: {} says no reason",
+                line.path
+            );
         }
     }
+}
+
+/// Runs the plugin with a text on its standard input: exit code, standard output, standard error.
+fn run(arguments: &[&str], text: &str) -> (i32, String, String) {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kubectl-serin"))
+        .arg("convert")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_command_tells_by_its_exit_code_what_is_lost() {
+    let read = |name: &str| std::fs::read_to_string(folder(&format!("tests/it/convert/{name}"))).unwrap();
+    let whole = read("argo-routes-in-git.in.yaml");
+    let (code, out, told) = run(&["-f", "-"], &whole);
+    assert_eq!((code, out.as_str()), (0, read("argo-routes-in-git.out.yaml").as_str()));
+    assert_eq!(told, read("argo-routes-in-git.report.txt").replace("manifests.yaml", "standard input"));
+
+    let lossy = read("argo-every-metric-field.in.yaml");
+    assert_eq!(run(&["-f", "-"], &lossy).0, 1);
+    assert_eq!(run(&["-f", "-", "--force"], &lossy).0, 0);
+    let (code, out, told) = run(&["-f", "-", "-o", "json", "--report", "none"], &whole);
+    let list: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, list["items"].as_array().unwrap().len(), told.as_str()), (0, 7, ""));
+    let (code, out, told) = run(&["-f", "-"], "a: [");
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(told.starts_with("error: standard input: line 1"), "{told}");
+}
+
+#[test]
+fn a_folder_becomes_a_folder() {
+    let root = std::env::temp_dir().join(format!("serin-convert-{}", std::process::id()));
+    let (input, output) = (root.join("in"), root.join("out"));
+    std::fs::create_dir_all(input.join("app")).unwrap();
+    let text = std::fs::read_to_string(folder("tests/it/convert/argo-workload-ref.in.yaml")).unwrap();
+    let (deployment, others) = text.split_once("---\n").unwrap();
+    std::fs::write(input.join("app/deployment.yaml"), deployment).unwrap();
+    std::fs::write(input.join("rollout.yml"), others).unwrap();
+    std::fs::write(input.join("README.md"), "not a manifest: [").unwrap();
+    let paths = [input.to_str().unwrap(), output.to_str().unwrap()];
+    let (code, out, told) = run(&["-f", paths[0], "--output-dir", paths[1], "--report", "json"], "");
+    assert_eq!((code, out.as_str()), (0, ""), "{told}");
+    let report: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(report["objects"][0]["file"], "app/deployment.yaml");
+    assert!(std::fs::read_to_string(output.join("rollout.yml")).unwrap().contains("pinned: 1.5 leaks"));
+    assert!(std::fs::read_to_string(output.join("app/deployment.yaml")).unwrap().starts_with("# left out: Deployment"));
+    std::fs::remove_dir_all(root).unwrap();
 }
 
 /// Any value, as YAML may hold it.
 fn any_value() -> impl Strategy<Value = Value> {
     let word = prop_oneof![
-        Just("spec"), Just("metadata"), Just("name"), Just("kind"), Just("Rollout"), Just("Canary"), Just("AnalysisTemplate"),
-        Just("argoproj.io/v1alpha1"), Just("flagger.app/v1beta1"), Just("apiVersion"), Just("strategy"), Just("canary"),
-        Just("steps"), Just("analysis"), Just("metrics"), Just("service"), Just("provider"), Just("prometheus"),
-        Just("templates"), Just("args"), Just("trafficRouting"), Just("istio"), Just("stepWeight"), Just("5"), Just("a: b"),
-        Just(""), Just("# no comment"), Just("line\nline\n"), Just("{{args.x}}"), Just("result[0] >= 1"), Just("1.5h"),
+        Just("spec"),
+        Just("metadata"),
+        Just("name"),
+        Just("kind"),
+        Just("Rollout"),
+        Just("Canary"),
+        Just("AnalysisTemplate"),
+        Just("argoproj.io/v1alpha1"),
+        Just("flagger.app/v1beta1"),
+        Just("apiVersion"),
+        Just("strategy"),
+        Just("canary"),
+        Just("steps"),
+        Just("analysis"),
+        Just("metrics"),
+        Just("service"),
+        Just("provider"),
+        Just("prometheus"),
+        Just("templates"),
+        Just("args"),
+        Just("trafficRouting"),
+        Just("istio"),
+        Just("stepWeight"),
+        Just("5"),
+        Just("a: b"),
+        Just(""),
+        Just("# no comment"),
+        Just("line\nline\n"),
+        Just("{{args.x}}"),
+        Just("result[0] >= 1"),
+        Just("1.5h"),
     ];
     let leaf = prop_oneof![
         Just(Value::Null),

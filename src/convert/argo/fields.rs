@@ -6,7 +6,8 @@ use super::super::table::{Row, row};
 use super::{metadata, metric, rollout, steps};
 
 const OF_THE_CLUSTER: &str = "is written by the API server; Git does not hold it";
-const ISTIO_ONLY: &str = "Serin routes by Istio only; put an Istio VirtualService in front, or leave the route out on purpose";
+const ISTIO_ONLY: &str =
+    "Serin routes by Istio only; put an Istio VirtualService in front, or leave the route out on purpose";
 const NO_RUNS: &str = "there are no AnalysisRun objects; measurements are in the Rollout's status";
 const DRY_RUN: &str = "every metric that is named judges; to only watch one, give its template failureLimit: -1";
 const NO_SECRET: &str = "Serin reads no Secrets of applications; put credentials into a MetricProvider";
@@ -38,7 +39,10 @@ pub const ROLLOUT: &[Row] = &[
     row("spec.replicas", Keep),
     row("spec.selector", Enter),
     row("spec.selector.matchLabels", Keep),
-    row("spec.selector.matchExpressions", Leave(Protection, "Serin selects by matchLabels; name the pods by labels alone")),
+    row(
+        "spec.selector.matchExpressions",
+        Leave(Protection, "Serin selects by matchLabels; name the pods by labels alone"),
+    ),
     row("spec.template", Keep),
     row("spec.workloadRef", Turn("kept where Serin has it, else spec.template from the Deployment", rollout::workload)),
     row("spec.minReadySeconds", Keep),
@@ -53,13 +57,19 @@ pub const ROLLOUT: &[Row] = &[
     row("spec.analysis.successfulRunHistoryLimit", Leave(Harmless, NO_RUNS)),
     row("spec.analysis.unsuccessfulRunHistoryLimit", Leave(Harmless, NO_RUNS)),
     row("spec.strategy", Enter),
-    row("spec.strategy.blueGreen", Leave(Protection, "Serin does canaries; write strategy.canary with steps, and convert again")),
+    row(
+        "spec.strategy.blueGreen",
+        Leave(Protection, "Serin does canaries; write strategy.canary with steps, and convert again"),
+    ),
     row("spec.strategy.canary", Enter),
     row("spec.strategy.canary.canaryService", Turn("kept between two Services, else not needed", rollout::services)),
     row("spec.strategy.canary.stableService", Turn("kept between two Services, else not needed", rollout::services)),
     row(
         "spec.strategy.canary.pingPong",
-        Leave(Protection, "Serin does not take turns between Services; name stableService and canaryService, or use subsets of one Service"),
+        Leave(
+            Protection,
+            "Serin does not take turns between Services; name stableService and canaryService, or use subsets of one Service",
+        ),
     ),
     row("spec.strategy.canary.steps", Turn("each step on its own", steps::steps)),
     row("spec.strategy.canary.trafficRouting", Turn("kept with istio", rollout::routing)),
@@ -89,12 +99,18 @@ pub const ROUTING: &[Row] = &[
     row("spec.strategy.canary.trafficRouting.maxTrafficWeight", Leave(Harmless, "weights of Istio are percent")),
     row("spec.strategy.canary.trafficRouting.istio", Enter),
     row("spec.strategy.canary.trafficRouting.istio.virtualService", Enter),
-    row("spec.strategy.canary.trafficRouting.istio.virtualService.name", Turn("kept without a namespace", rollout::route_name)),
+    row(
+        "spec.strategy.canary.trafficRouting.istio.virtualService.name",
+        Turn("kept without a namespace", rollout::route_name),
+    ),
     row("spec.strategy.canary.trafficRouting.istio.virtualService.routes", Keep),
     row("spec.strategy.canary.trafficRouting.istio.virtualService.tlsRoutes", Keep),
     row("spec.strategy.canary.trafficRouting.istio.virtualService.tcpRoutes", Keep),
     row("spec.strategy.canary.trafficRouting.istio.virtualServices", Enter),
-    row("spec.strategy.canary.trafficRouting.istio.virtualServices[].name", Turn("kept without a namespace", rollout::route_name)),
+    row(
+        "spec.strategy.canary.trafficRouting.istio.virtualServices[].name",
+        Turn("kept without a namespace", rollout::route_name),
+    ),
     row("spec.strategy.canary.trafficRouting.istio.virtualServices[].routes", Keep),
     row("spec.strategy.canary.trafficRouting.istio.virtualServices[].tlsRoutes", Keep),
     row("spec.strategy.canary.trafficRouting.istio.virtualServices[].tcpRoutes", Keep),
@@ -169,8 +185,14 @@ pub const TEMPLATE: &[Row] = &[
     row("spec.args[].name", Keep),
     row("spec.args[].value", Keep),
     row("spec.args[].valueFrom", Enter),
-    row("spec.args[].valueFrom.secretKeyRef", Leave(Protection, "Serin reads Secrets for MetricProviders only; a token in a header becomes one's")),
-    row("spec.args[].valueFrom.fieldRef", Leave(Protection, "give the value in the Rollout's args: there fieldRef is supported")),
+    row(
+        "spec.args[].valueFrom.secretKeyRef",
+        Leave(Protection, "Serin reads Secrets for MetricProviders only; a token in a header becomes one's"),
+    ),
+    row(
+        "spec.args[].valueFrom.fieldRef",
+        Leave(Protection, "give the value in the Rollout's args: there fieldRef is supported"),
+    ),
     row("spec.dryRun", Turn("failureLimit: -1 for the metrics that it names", metric::dry_run)),
     row("spec.measurementRetention", Leave(Harmless, NO_RUNS)),
     row("spec.templates", Turn("every Rollout that names this template names those too", metric::nested)),
@@ -188,9 +210,18 @@ pub const TEMPLATE: &[Row] = &[
     row("spec.metrics[].provider", Turn("prometheus, with a MetricProvider for its address", metric::provider)),
     row("spec.metrics[].provider.prometheus.query", Keep),
     row("spec.metrics[].provider.prometheus.address", Turn("a MetricProvider", metric::of_provider)),
-    row("spec.metrics[].provider.prometheus.timeout", Turn("timeoutSeconds of the MetricProvider", metric::of_provider)),
-    row("spec.metrics[].provider.prometheus.insecure", Turn("insecureSkipVerify of the MetricProvider", metric::of_provider)),
-    row("spec.metrics[].provider.prometheus.headers", Turn("a bearer token of the MetricProvider", metric::of_provider)),
+    row(
+        "spec.metrics[].provider.prometheus.timeout",
+        Turn("timeoutSeconds of the MetricProvider", metric::of_provider),
+    ),
+    row(
+        "spec.metrics[].provider.prometheus.insecure",
+        Turn("insecureSkipVerify of the MetricProvider", metric::of_provider),
+    ),
+    row(
+        "spec.metrics[].provider.prometheus.headers",
+        Turn("a bearer token of the MetricProvider", metric::of_provider),
+    ),
     row("spec.metrics[].provider.prometheus.authentication", Turn("left out with the metric", metric::of_provider)),
     row("spec.metrics[].provider.prometheus.rangeQuery", Turn("left out with the metric", metric::of_provider)),
     row("spec.metrics[].provider.web", Leave(Protection, PROMETHEUS_ONLY)),

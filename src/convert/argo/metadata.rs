@@ -40,11 +40,15 @@ pub(super) fn annotations(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<
 fn verdict(key: &str) -> Option<&'static str> {
     let domain = key.split('/').next().unwrap_or_default();
     match domain {
-        "notifications.argoproj.io" => Some("Serin does not notify yet; follow the Events and the status of the Rollout"),
+        "notifications.argoproj.io" => {
+            Some("Serin does not notify yet; follow the Events and the status of the Rollout")
+        }
         "rollout.argoproj.io" | "argo-rollouts.argoproj.io" | "notified.notifications.argoproj.io" => {
             Some("is written by Argo Rollouts; Serin keeps its own record in the status")
         }
-        _ if key == "kubectl.kubernetes.io/last-applied-configuration" => Some("is written by kubectl; Git does not hold it"),
+        _ if key == "kubectl.kubernetes.io/last-applied-configuration" => {
+            Some("is written by kubectl; Git does not hold it")
+        }
         _ => None,
     }
 }

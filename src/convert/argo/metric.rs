@@ -10,8 +10,6 @@ use super::Template;
 use super::provider::{self, Arguments};
 use crate::api::duration::DurationText;
 use crate::api::status::Assessment;
-use crate::plan::condition;
-use crate::plan::measurement::Sample;
 
 /// A limit that nothing reaches.
 const NEVER: &str = "1000000";
@@ -55,12 +53,16 @@ pub(super) fn metrics(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entr
                 let why = format!("{why}; the metric {what} is left out");
                 work.leave_out_with(&format!("{place}.{field}"), &what, item.all_comments(), (Loss::Protection, &why));
                 for entry in map.entries.iter().filter(|entry| !field.starts_with(&entry.key.text)) {
-                    work.tell(&format!("{place}.{}", entry.key.text), Decision::NotSupported, "left out with its metric");
+                    work.tell(
+                        &format!("{place}.{}", entry.key.text),
+                        Decision::NotSupported,
+                        "left out with its metric",
+                    );
                 }
             }
             None => {
                 let mut map = work.fields(&place, map);
-                finish(work, &place, &mut map);
+                finish(work, &place, &item.value, &mut map);
                 let above = work.take_left().into_iter().chain(item.above).collect();
                 kept.push(Item { above, beside: item.beside, value: Node::Map(map) });
             }
@@ -91,11 +93,13 @@ fn obstacle(work: &Work<'_>, metric: &Node) -> Option<(String, String)> {
     }
     let arguments = Arguments { defaults: &work.defaults, secrets: &work.secrets };
     if let Err(why) = provider::spec(prometheus, &arguments) {
-        let field = ["authentication", "headers", "address"].into_iter().find(|field| prometheus.at(&[field]).is_some());
+        let field =
+            ["authentication", "headers", "address"].into_iter().find(|field| prometheus.at(&[field]).is_some());
         return Some((format!("provider.prometheus.{}", field.unwrap_or("address")), why));
     }
     for field in ["successCondition", "failureCondition"] {
-        if let Some(Err(why)) = metric.text_at(&[field]).filter(|text| !text.trim().is_empty()).map(expression::to_cel) {
+        if let Some(Err(why)) = metric.text_at(&[field]).filter(|text| !text.trim().is_empty()).map(expression::to_cel)
+        {
             return Some((field.to_owned(), format!("the condition has no exact equal in CEL: {why}")));
         }
     }
@@ -113,9 +117,8 @@ fn obstacle(work: &Work<'_>, metric: &Node) -> Option<(String, String)> {
 }
 
 /// What the metric does not say and means otherwise in Serin, and the metrics that run dry.
-fn finish(work: &mut Work<'_>, place: &str, map: &mut Map) {
-    let node = Node::Map(map.clone());
-    let name = node.text_at(&["name"]).unwrap_or_default().to_owned();
+fn finish(work: &mut Work<'_>, place: &str, metric: &Node, map: &mut Map) {
+    let name = metric.text_at(&["name"]).unwrap_or_default().to_owned();
     if is_dry(&work.is_dry, &name) {
         let limits = [("failureLimit", "-1"), ("inconclusiveLimit", NEVER), ("consecutiveErrorLimit", NEVER)];
         for (key, value) in limits {
@@ -124,8 +127,8 @@ fn finish(work: &mut Work<'_>, place: &str, map: &mut Map) {
         }
         work.tell(&format!("{place}.failureLimit"), Decision::Translated, "-1: the metric runs dry and only tells");
     }
-    let text = |key: &str| node.text_at(&[key]).map(|text| text.replace("{{", "(").replace("}}", ")"));
-    let (meaning, how) = no_data(text("successCondition").as_deref(), text("failureCondition").as_deref());
+    let original = |key: &str| metric.text_at(&[key]).filter(|text| !text.trim().is_empty());
+    let (meaning, how) = no_data(original("successCondition"), original("failureCondition"));
     if let Some(meaning) = meaning {
         map.entries.push(Entry::new("onNoData", Scalar::string(meaning)));
         work.tell(&format!("{place}.onNoData"), Decision::Translated, how);
@@ -137,16 +140,33 @@ fn no_data(success: Option<&str>, failure: Option<&str>) -> (Option<&'static str
     if success.is_none() && failure.is_none() {
         return (Some("Pass"), "added: without a condition every answer is a success, and so is none");
     }
-    // An argument may stand for any number.
-    let numbers: Vec<Option<String>> = [success, failure].map(|text| text.map(filled_with_a_number)).to_vec();
-    let assess = |sample: &Sample| {
-        let [success, failure] = numbers.as_slice() else { return None };
-        condition::assess(sample, success.as_deref(), failure.as_deref()).ok()
+    let [success_seen, failure_seen] = [success, failure].map(|text| text.map(expression::without_data));
+    let assess = |at: usize| -> Option<Assessment> {
+        let of = |seen: Option<[Option<bool>; 2]>| seen.map(|seen| seen.get(at).copied().flatten());
+        Some(match (of(success_seen), of(failure_seen)) {
+            (None, None) => Assessment::Success,
+            (Some(success), None) => {
+                if success? {
+                    Assessment::Success
+                } else {
+                    Assessment::Failure
+                }
+            }
+            (None, Some(failure)) => {
+                if failure? {
+                    Assessment::Failure
+                } else {
+                    Assessment::Success
+                }
+            }
+            (Some(success), Some(failure)) => match (success?, failure?) {
+                (_, true) => Assessment::Failure,
+                (true, false) => Assessment::Success,
+                (false, false) => Assessment::Inconclusive,
+            },
+        })
     };
-    let reads_scalar = assess(&Sample::Vector(vec![0.5])).is_none();
-    let not_a_number = assess(&if reads_scalar { Sample::Scalar(f64::NAN) } else { Sample::Vector(vec![f64::NAN]) });
-    let nothing = if reads_scalar { not_a_number } else { assess(&Sample::Vector(Vec::new())) };
-    match (not_a_number, nothing) {
+    match (assess(0), assess(1)) {
         (Some(Assessment::Failure), _) => {
             (Some("Fail"), "added: as in Argo Rollouts NaN fails; without the line Serin waits for traffic")
         }
@@ -155,17 +175,6 @@ fn no_data(success: Option<&str>, failure: Option<&str>) -> (Option<&'static str
         }
         _ => (None, ""),
     }
-}
-
-fn filled_with_a_number(text: &str) -> String {
-    let mut filled = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("(args.") {
-        filled.push_str(before);
-        filled.push_str("1.0");
-        rest = after.split_once(')').map_or("", |(_, tail)| tail);
-    }
-    filled + rest
 }
 
 /// Whether a metric is among those that run dry; a name, or everything, is understood.
@@ -187,7 +196,10 @@ pub(super) fn dry_run(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entr
     if unclear.is_empty() {
         work.tell(path, Decision::Translated, "failureLimit: -1 in each metric that it names");
     } else {
-        let why = format!("the pattern {} is not followed; give the metrics that it means failureLimit: -1", unclear.join(", "));
+        let why = format!(
+            "the pattern {} is not followed; give the metrics that it means failureLimit: -1",
+            unclear.join(", ")
+        );
         work.leave_out(path, &entry, (Loss::Harmless, &why));
     }
     Vec::new()
@@ -195,7 +207,8 @@ pub(super) fn dry_run(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entr
 
 /// `templates`: those that name this template name them.
 pub(super) fn nested(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entry> {
-    let names: Vec<String> = entry.value.items().iter().filter_map(|item| Some(Template::of(&item.value)?.name)).collect();
+    let names: Vec<String> =
+        entry.value.items().iter().filter_map(|item| Some(Template::of(&item.value)?.name)).collect();
     let how = format!("Rollouts that name this template name {} too", names.join(", "));
     work.tell(path, Decision::Translated, &how);
     Vec::new()
@@ -215,7 +228,11 @@ pub(super) fn duration(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Ent
             vec![entry.with(Scalar::string(&turned))]
         }
         Err(why) => {
-            work.leave_out(path, &entry, (Loss::Protection, &format!("{why}; a pause without a duration waits for a person")));
+            work.leave_out(
+                path,
+                &entry,
+                (Loss::Protection, &format!("{why}; a pause without a duration waits for a person")),
+            );
             Vec::new()
         }
     }
@@ -252,7 +269,11 @@ pub(super) fn whole(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entry>
     let is_number = entry.value.value().is_i64();
     match whole_number(&arguments, &text) {
         Ok(number) if !is_number => {
-            let how = if text.contains("{{") { format!("{number}, the default of {text}: a number has no arguments in Serin") } else { "as a number".to_owned() };
+            let how = if text.contains("{{") {
+                format!("{number}, the default of {text}: a number has no arguments in Serin")
+            } else {
+                "as a number".to_owned()
+            };
             work.tell(path, Decision::Translated, &how);
             vec![entry.with(Scalar::plain(&number.to_string()))]
         }
@@ -350,7 +371,11 @@ pub(super) fn arguments(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<En
     for (index, item) in std::mem::take(&mut list.items).into_iter().enumerate() {
         let place = format!("{path}[{index}]");
         if gone.contains(&index) {
-            work.tell(&format!("{place}.valueFrom.secretKeyRef"), Decision::Translated, "the token of a MetricProvider, which reads the Secret itself");
+            work.tell(
+                &format!("{place}.valueFrom.secretKeyRef"),
+                Decision::Translated,
+                "the token of a MetricProvider, which reads the Secret itself",
+            );
             work.leave_comments(item.all_comments());
             continue;
         }

@@ -41,7 +41,9 @@ impl Providers {
     pub fn take_fresh(&mut self) -> Vec<Node> {
         let objects = std::mem::take(&mut self.fresh).into_iter().map(|name| {
             let spec = self.specs.get(&name).cloned().unwrap_or_default();
-            Node::from(json!({"apiVersion": API_VERSION, "kind": "MetricProvider", "metadata": {"name": name}, "spec": spec}))
+            Node::from(
+                json!({"apiVersion": API_VERSION, "kind": "MetricProvider", "metadata": {"name": name}, "spec": spec}),
+            )
         });
         objects.collect()
     }
@@ -79,13 +81,18 @@ fn name_of(address: &str) -> String {
 pub(super) fn spec(prometheus: &Node, arguments: &Arguments<'_>) -> Result<Option<Value>, String> {
     if let Some(authentication) = prometheus.at(&["authentication"]).filter(|node| !node.entries().is_empty()) {
         let ways: Vec<&str> = authentication.entries().iter().map(|entry| entry.key.text.as_str()).collect();
-        return Err(format!("authentication by {} is not supported; a MetricProvider has bearerToken or basic", ways.join(", ")));
+        return Err(format!(
+            "authentication by {} is not supported; a MetricProvider has bearerToken or basic",
+            ways.join(", ")
+        ));
     }
     let token = token(prometheus, arguments)?;
     let Some(address) = prometheus.text_at(&["address"]).filter(|address| !address.is_empty()) else {
         return match token {
             None => Ok(None),
-            Some(_) => Err("headers without an address: give the address, so that a MetricProvider can hold both".to_owned()),
+            Some(_) => {
+                Err("headers without an address: give the address, so that a MetricProvider can hold both".to_owned())
+            }
         };
     };
     let address = arguments.fill(address)?;
@@ -172,7 +179,8 @@ mod tests {
             assert_eq!(name_of(address), name, "{address}");
         }
         let mut providers = Providers::default();
-        let (one, other) = (json!({"prometheus": {"address": "http://a"}}), json!({"prometheus": {"address": "https://a"}}));
+        let (one, other) =
+            (json!({"prometheus": {"address": "http://a"}}), json!({"prometheus": {"address": "https://a"}}));
         assert_eq!(providers.name(&one), "a");
         assert_eq!(providers.name(&one), "a");
         assert_ne!(providers.name(&other), "a");

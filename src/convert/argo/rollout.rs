@@ -10,9 +10,12 @@ pub(super) fn workload(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Ent
         work.tell(path, Decision::Kept, "");
         return vec![entry];
     }
-    let (kind, name) = (entry.value.text_at(&["kind"]).unwrap_or_default(), entry.value.text_at(&["name"]).unwrap_or_default());
+    let (kind, name) =
+        (entry.value.text_at(&["kind"]).unwrap_or_default(), entry.value.text_at(&["name"]).unwrap_or_default());
     let Some(found) = work.argo.workload(kind, name).cloned() else {
-        let why = format!("Serin has the pod template in spec.template; give the manifest of {kind} {name} with -f, or write the template");
+        let why = format!(
+            "Serin has the pod template in spec.template; give the manifest of {kind} {name} with -f, or write the template"
+        );
         work.leave_out(path, &entry, (Loss::Protection, &why));
         return Vec::new();
     };
@@ -22,7 +25,8 @@ pub(super) fn workload(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Ent
     let mut entries = Vec::new();
     let spec = found.at(&["spec"]);
     if !work.argo.has_selector
-        && let Some(selector) = spec.and_then(Node::map).and_then(|map| map.entries.iter().find(|one| one.key.text == "selector"))
+        && let Some(selector) =
+            spec.and_then(Node::map).and_then(|map| map.entries.iter().find(|one| one.key.text == "selector"))
     {
         entries.push(Entry { above: Vec::new(), ..selector.clone() });
     }
@@ -65,7 +69,9 @@ pub(super) fn route_name(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<E
             vec![entry.with(Scalar::string(name))]
         }
         Some((_, namespace)) => {
-            let why = format!("the VirtualService is in namespace {namespace}; move its route into the Rollout's namespace, as a delegate");
+            let why = format!(
+                "the VirtualService is in namespace {namespace}; move its route into the Rollout's namespace, as a delegate"
+            );
             work.leave_out(path, &entry, (Loss::Protection, &why));
             vec![entry]
         }

@@ -97,7 +97,12 @@ pub(super) fn background(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<E
 }
 
 fn references(analysis: &Node) -> Vec<Template> {
-    analysis.at(&["templates"]).map_or(&[][..], Node::items).iter().filter_map(|item| Template::of(&item.value)).collect()
+    analysis
+        .at(&["templates"])
+        .map_or(&[][..], Node::items)
+        .iter()
+        .filter_map(|item| Template::of(&item.value))
+        .collect()
 }
 
 /// Templates that are composed of others are named with those; their arguments keep the defaults of what composed them.
@@ -115,7 +120,8 @@ fn analyse(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entry> {
     let defaults = work.argo.defaults(&named, &all, &given);
     if all != named {
         let told: Vec<&str> = all.iter().map(|one| one.name.as_str()).collect();
-        let how = format!("{}: what is composed is written out, what could not be converted is left out", told.join(", "));
+        let how =
+            format!("{}: what is composed is written out, what could not be converted is left out", told.join(", "));
         work.lines.retain(|line| !line.path.starts_with(&format!("{path}.templates")));
         work.tell(&format!("{path}.templates"), Decision::Translated, &how);
         rewrite_templates(map, &named, &all);
@@ -147,10 +153,7 @@ fn rewrite_templates(map: &mut Map, named: &[Template], all: &[Template]) {
 
 fn add_arguments(map: &mut Map, defaults: Vec<(String, String)>) {
     let items = defaults.into_iter().map(|(name, value)| {
-        Item::new(Map::of(vec![
-            Entry::new("name", Scalar::string(&name)),
-            Entry::new("value", Scalar::string(&value)),
-        ]))
+        Item::new(Map::of(vec![Entry::new("name", Scalar::string(&name)), Entry::new("value", Scalar::string(&value))]))
     });
     match map.entries.iter_mut().find(|entry| entry.key.text == "args") {
         Some(Entry { value: Node::List(list), .. }) => list.items.extend(items),

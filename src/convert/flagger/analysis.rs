@@ -38,13 +38,16 @@ enum Gate {
 /// Understands the analysis of a Canary.
 pub(super) fn analyse(canary: &mut Canary<'_>, known: &BTreeMap<String, Node>, providers: &mut Providers) -> Analysed {
     if canary.is_true(&["skipAnalysis"]) || canary.at(&["analysis"]).is_none() {
+        canary.of_steps = own_comments(canary);
         return Analysed { templates: Vec::new(), steps: None, background: None };
     }
     canary.of_steps = own_comments(canary);
     let interval = interval(canary);
     let threshold = canary.at(&["analysis", "threshold"]).and_then(|node| node.value().as_i64()).unwrap_or(1).max(1);
-    let (metrics, items) = metrics(canary, known);
-    let sources: Vec<Option<String>> = metrics.iter().map(|metric| provider(canary, metric, known, providers)).collect();
+    let weights = weights(canary);
+    let (metrics, items) = if weights.is_empty() { unmeasured(canary) } else { metrics(canary, known) };
+    let sources: Vec<Option<String>> =
+        metrics.iter().map(|metric| provider(canary, metric, known, providers)).collect();
     let template = |name: String, is_per_weight: bool| {
         let pace = Pace { interval: &interval, threshold, is_per_weight };
         let items = metrics.iter().zip(&sources).zip(&items);
@@ -73,7 +76,7 @@ pub(super) fn analyse(canary: &mut Canary<'_>, known: &BTreeMap<String, Node>, p
         (true, false) => Gate::Time(interval),
     };
     let hooks = hooks(canary);
-    let steps = steps(canary, &gate, &hooks);
+    let steps = steps(&weights, &gate, &hooks);
     Analysed { templates, steps: Some(steps), background }
 }
 
@@ -82,7 +85,8 @@ fn own_comments(canary: &Canary<'_>) -> Vec<String> {
     let analysis = canary.entry(&["analysis"]);
     let own = analysis.iter().flat_map(Entry::comments).collect::<Vec<_>>();
     let fields = canary.at(&["analysis"]).map_or(&[][..], Node::entries).iter();
-    let within = fields.flat_map(|entry| if entry.key.text == "metrics" { entry.comments() } else { entry.all_comments() });
+    let within =
+        fields.flat_map(|entry| if entry.key.text == "metrics" { entry.comments() } else { entry.all_comments() });
     own.into_iter().chain(within).collect()
 }
 
@@ -117,6 +121,19 @@ fn tell_limits(canary: &mut Canary<'_>, (interval, threshold): (&str, i64), has_
     }
 }
 
+/// Without a weight there is no traffic to measure.
+fn unmeasured(canary: &mut Canary<'_>) -> (Vec<Metric>, Vec<Item>) {
+    let items = canary.at(&["analysis", "metrics"]).map_or(&[][..], Node::items).to_vec();
+    if !items.is_empty() {
+        canary.lose(
+            "spec.analysis.metrics",
+            "the canary has no weight, so that nothing is measured; give it weights by stepWeight",
+        );
+        canary.of_steps.extend(items.iter().flat_map(Item::all_comments));
+    }
+    (Vec::new(), Vec::new())
+}
+
 /// The metrics that can be kept, each with the item that it comes from.
 fn metrics(canary: &mut Canary<'_>, known: &BTreeMap<String, Node>) -> (Vec<Metric>, Vec<Item>) {
     let items: Vec<Item> = canary.at(&["analysis", "metrics"]).map_or(&[][..], Node::items).to_vec();
@@ -149,7 +166,9 @@ fn tell_metric(canary: &mut Canary<'_>, path: &str, item: &Node, metric: &Metric
             }
             "name" => "the name of the metric".to_owned(),
             "interval" => "the range of the query".to_owned(),
-            "thresholdRange" | "threshold" => format!("successCondition: {}", metric.condition.as_deref().unwrap_or("none")),
+            "thresholdRange" | "threshold" => {
+                format!("successCondition: {}", metric.condition.as_deref().unwrap_or("none"))
+            }
             "templateRef" => "its query, written out; workload names in it became revisions".to_owned(),
             "templateVariables" => "filled in".to_owned(),
             "query" => "the query; workload names in it became revisions".to_owned(),
@@ -160,11 +179,20 @@ fn tell_metric(canary: &mut Canary<'_>, path: &str, item: &Node, metric: &Metric
         };
         canary.tell(&format!("{path}.{}", entry.key.text), Decision::Translated, &how);
     }
-    canary.tell(&format!("{path}.onNoData"), Decision::Translated, "added as Fail: no value is a failed check in Flagger; without the line Serin waits");
+    canary.tell(
+        &format!("{path}.onNoData"),
+        Decision::Translated,
+        "added as Fail: no value is a failed check in Flagger; without the line Serin waits",
+    );
 }
 
 /// The MetricProvider of a metric; none for the default one.
-fn provider(canary: &Canary<'_>, metric: &Metric, known: &BTreeMap<String, Node>, providers: &mut Providers) -> Option<String> {
+fn provider(
+    canary: &Canary<'_>,
+    metric: &Metric,
+    known: &BTreeMap<String, Node>,
+    providers: &mut Providers,
+) -> Option<String> {
     let template = metric.template.as_ref().and_then(|name| known.get(name));
     let address = match template {
         Some(template) => template.text_at(&["spec", "provider", "address"]),
@@ -214,7 +242,10 @@ fn weights(canary: &mut Canary<'_>) -> Vec<i64> {
         .iter()
         .filter_map(|item| item.value.value().as_i64())
         .collect();
-    let (step, most) = (whole(&["analysis", "stepWeight"]).unwrap_or(0), whole(&["analysis", "maxWeight"]).unwrap_or(100).clamp(1, 100));
+    let (step, most) = (
+        whole(&["analysis", "stepWeight"]).unwrap_or(0),
+        whole(&["analysis", "maxWeight"]).unwrap_or(100).clamp(1, 100),
+    );
     let weights: Vec<i64> = if listed.is_empty() && step > 0 {
         let count = (most + step - 1) / step.min(100);
         (1..=count.clamp(1, 100)).map(|at| (at * step.min(100)).min(100)).collect()
@@ -222,10 +253,17 @@ fn weights(canary: &mut Canary<'_>) -> Vec<i64> {
         listed.iter().map(|weight| (*weight).clamp(0, 100)).collect()
     };
     if listed.windows(2).any(|pair| matches!(pair, [one, next] if next <= one)) {
-        canary.lose("spec.analysis.stepWeights", "is not in rising order: Flagger stops at the first weight that is lower; look at the steps");
+        canary.lose(
+            "spec.analysis.stepWeights",
+            "is not in rising order: Flagger stops at the first weight that is lower; look at the steps",
+        );
     }
     if !listed.is_empty() && canary.at(&["analysis", "maxWeight"]).is_some() {
-        canary.tell("spec.analysis.maxWeight", Decision::Translated, "nothing: with stepWeights it means nothing in Flagger either");
+        canary.tell(
+            "spec.analysis.maxWeight",
+            Decision::Translated,
+            "nothing: with stepWeights it means nothing in Flagger either",
+        );
     }
     weights
 }
@@ -250,7 +288,10 @@ fn hooks(canary: &mut Canary<'_>) -> Hooks {
             }
             "pre-rollout" => {
                 hooks.before = true;
-                canary.lose(&path, "a pause before the first weight, which a person ends after the test: Serin calls no webhooks");
+                canary.lose(
+                    &path,
+                    "a pause before the first weight, which a person ends after the test: Serin calls no webhooks",
+                );
             }
             "confirm-traffic-increase" => {
                 hooks.at_each = true;
@@ -261,9 +302,12 @@ fn hooks(canary: &mut Canary<'_>) -> Hooks {
                 canary.lose(&path, "a pause after the last weight, which a person ends: Serin calls no webhooks");
             }
             "rollback" => canary.lose(&path, "Serin calls no webhooks; abort with kubectl serin abort"),
-            "rollout" => canary.lose(&path, "Serin calls no webhooks; run the load or the test beside, and gate by a metric of it"),
+            "rollout" => canary
+                .lose(&path, "Serin calls no webhooks; run the load or the test beside, and gate by a metric of it"),
             kind => {
-                let note = format!("Serin calls no webhooks; {kind} tells and holds nothing, follow the Events of the Rollout");
+                let note = format!(
+                    "Serin calls no webhooks; {kind} tells and holds nothing, follow the Events of the Rollout"
+                );
                 canary.tell(&path, Decision::NotSupported, &note);
             }
         }
@@ -271,7 +315,7 @@ fn hooks(canary: &mut Canary<'_>) -> Hooks {
     hooks
 }
 
-fn steps(canary: &mut Canary<'_>, gate: &Gate, hooks: &Hooks) -> Node {
+fn steps(weights: &[i64], gate: &Gate, hooks: &Hooks) -> Node {
     let step = |key: &str, value: Node| Item::new(Map::of(vec![Entry::new(key, value)]));
     let person = || step("pause", Map::default().into());
     let wait = || match gate {
@@ -279,7 +323,6 @@ fn steps(canary: &mut Canary<'_>, gate: &Gate, hooks: &Hooks) -> Node {
         Gate::Person => person(),
         Gate::Time(interval) => step("pause", Map::of(vec![Entry::new("duration", Scalar::string(interval))]).into()),
     };
-    let weights = weights(canary);
     let mut items = Vec::new();
     if hooks.before || hooks.at_each {
         items.push(person());

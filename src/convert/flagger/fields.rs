@@ -20,6 +20,14 @@ pub const OBJECT: &[Row] = &[
     row("status", Leave(Harmless, "Serin writes a status of its own")),
 ];
 
+/// What an object has that goes into others.
+pub const ABSORBED: &[Row] = &[
+    row("apiVersion", Become("gone with the object")),
+    row("kind", Become("gone with the object")),
+    row("metadata", Become("gone with the object")),
+    row("status", Leave(Harmless, "gone with the object")),
+];
+
 /// A Canary, but for its service and its analysis.
 pub const CANARY: &[Row] = &[
     row("spec", Enter),
@@ -82,15 +90,33 @@ pub const ANALYSIS: &[Row] = &[
     ),
     row(
         "spec.analysis.iterations",
-        Leave(Protection, "checks without weight; the canary runs at full size and a pause stands in place, which a person ends"),
+        Leave(
+            Protection,
+            "checks without weight; the canary runs at full size and a pause stands in place, which a person ends",
+        ),
     ),
-    row("spec.analysis.match", Leave(Protection, "the route by headers; write a setHeaderRoute step once Serin has it")),
-    row("spec.analysis.mirror", Leave(Protection, "the mirrored traffic before the first weight; write a setMirrorRoute step once Serin has it")),
+    row(
+        "spec.analysis.match",
+        Leave(Protection, "the route by headers; write a setHeaderRoute step once Serin has it"),
+    ),
+    row(
+        "spec.analysis.mirror",
+        Leave(
+            Protection,
+            "the mirrored traffic before the first weight; write a setMirrorRoute step once Serin has it",
+        ),
+    ),
     row("spec.analysis.mirrorWeight", Leave(Harmless, "see mirror")),
     row("spec.analysis.primaryReadyThreshold", Leave(Harmless, ALL_READY)),
     row("spec.analysis.canaryReadyThreshold", Leave(Harmless, ALL_READY)),
-    row("spec.analysis.sessionAffinity", Leave(Protection, "cookies that keep a client on the canary; Serin shifts requests")),
-    row("spec.analysis.alerts", Leave(Harmless, "Serin does not notify yet; follow the Events and the status of the Rollout")),
+    row(
+        "spec.analysis.sessionAffinity",
+        Leave(Protection, "cookies that keep a client on the canary; Serin shifts requests"),
+    ),
+    row(
+        "spec.analysis.alerts",
+        Leave(Harmless, "Serin does not notify yet; follow the Events and the status of the Rollout"),
+    ),
     row("spec.analysis.webhooks", Become("each by its type")),
     row("spec.analysis.metrics", Become("metrics of an AnalysisTemplate")),
 ];
@@ -105,7 +131,10 @@ pub const TEMPLATE: &[Row] = &[
     row("spec.provider.region", Leave(Protection, "Serin measures by Prometheus only")),
     row(
         "spec.provider.secretRef",
-        Leave(Protection, "name the Secret in authentication of the MetricProvider: bearerToken, or basic with the user's name"),
+        Leave(
+            Protection,
+            "name the Secret in authentication of the MetricProvider: bearerToken, or basic with the user's name",
+        ),
     ),
     row(
         "spec.provider.headers",
@@ -115,4 +144,5 @@ pub const TEMPLATE: &[Row] = &[
 ];
 
 /// An AlertProvider.
-pub const ALERTS: &[Row] = &[row("spec", Leave(Harmless, "Serin does not notify yet; follow the Events and the status of the Rollout"))];
+pub const ALERTS: &[Row] =
+    &[row("spec", Leave(Harmless, "Serin does not notify yet; follow the Events and the status of the Rollout"))];

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use super::super::yaml::{Entry, Item, Map, Node, Scalar};
 
 /// Namespace and revision, as every query of Istio's metrics here names them.
-const OF_CANARY: &str =
-    r#"reporter="destination",destination_workload_namespace="{{args.namespace}}",destination_canonical_revision="{{args.revision}}""#;
+const OF_CANARY: &str = r#"reporter="destination",destination_workload_namespace="{{args.namespace}}",destination_canonical_revision="{{args.revision}}""#;
 
 /// What queries may speak of.
 pub(super) struct Subject<'a> {
@@ -49,7 +48,9 @@ pub(super) fn metric(subject: &Subject<'_>, metric: &Node) -> Result<Metric, Str
         (None, Some(query), _) => of_revision(subject, query, interval, metric)?,
         (None, None, "request-success-rate") => success_rate(interval),
         (None, None, "request-duration") => duration(interval),
-        (None, None, _) => return Err("it has neither a template nor a query, and Flagger does not know its name".to_owned()),
+        (None, None, _) => {
+            return Err("it has neither a template nor a query, and Flagger does not know its name".to_owned());
+        }
     };
     Ok(Metric { condition: condition(&name, metric)?, name, query, template: reference.map(str::to_owned) })
 }
@@ -119,7 +120,8 @@ fn of_revision(subject: &Subject<'_>, query: &str, interval: &str, metric: &Node
             "interval" => filled.push_str(interval),
             _ if word.starts_with("args.") => filled.extend(["{{", word, "}}"]),
             _ => {
-                let variable = word.strip_prefix("variables.").and_then(|key| metric.text_at(&["templateVariables", key]));
+                let variable =
+                    word.strip_prefix("variables.").and_then(|key| metric.text_at(&["templateVariables", key]));
                 filled.push_str(variable.ok_or_else(|| format!("its query names {word}, which has no value here"))?);
             }
         }
@@ -177,8 +179,8 @@ pub(super) fn arguments(metrics: &[Metric]) -> (Vec<Value>, Vec<Value>) {
         ("revision", json!({"podTemplateHashValue": "Latest"})),
         ("stable", json!({"podTemplateHashValue": "Stable"})),
     ];
-    let named = known.into_iter().filter(|(name, _)| {
-        metrics.iter().any(|metric| metric.query.contains(&format!("{{{{args.{name}}}}}")))
-    });
+    let named = known
+        .into_iter()
+        .filter(|(name, _)| metrics.iter().any(|metric| metric.query.contains(&format!("{{{{args.{name}}}}}"))));
     named.map(|(name, from)| (json!({"name": name}), json!({"name": name, "valueFrom": from}))).unzip()
 }

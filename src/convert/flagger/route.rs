@@ -26,6 +26,7 @@ pub(super) fn objects(canary: &mut Canary<'_>, has: &dyn Fn(&str, &str) -> bool)
     let mut objects = Vec::new();
     let apex = canary.apex.clone();
     if has("Service", &apex) {
+        canary.has_service = true;
         canary.tell("spec.service.port", Decision::Translated, "the input holds the Service, which stays as it is");
     } else {
         objects.push(service(canary));
@@ -91,15 +92,18 @@ fn service(canary: &Canary<'_>) -> Node {
 
 /// The ports of the pod template, without that of the Service and those of proxies.
 fn discovered(canary: &Canary<'_>, target: &Value) -> Vec<Value> {
-    let template = canary.deployment.as_ref().and_then(|deployment| deployment.at(&["spec", "template", "spec", "containers"]));
+    let template =
+        canary.deployment.as_ref().and_then(|deployment| deployment.at(&["spec", "template", "spec", "containers"]));
     let containers = template.map_or(&[][..], Node::items).iter().map(|item| &item.value);
-    let own = containers.filter(|container| !["istio-proxy", "envoy"].contains(&container.text_at(&["name"]).unwrap_or_default()));
+    let own = containers
+        .filter(|container| !["istio-proxy", "envoy"].contains(&container.text_at(&["name"]).unwrap_or_default()));
     let ports = own.flat_map(|container| container.at(&["ports"]).map_or(&[][..], Node::items));
     let mut found = Vec::new();
     for item in ports {
         let Some(number) = item.value.at(&["containerPort"]).map(Node::value) else { continue };
         let name = item.value.text_at(&["name"]).map(str::to_owned);
-        let is_known = number == *target || name.as_deref().map(Value::from).as_ref() == Some(target) || number == port(canary);
+        let is_known =
+            number == *target || name.as_deref().map(Value::from).as_ref() == Some(target) || number == port(canary);
         if !is_known {
             let name = name.unwrap_or_else(|| format!("port-{number}"));
             found.push(json!({"name": name, "port": number, "targetPort": number}));
@@ -112,7 +116,8 @@ fn hosts(canary: &Canary<'_>) -> Entry {
     let given = canary.entry(&["service", "hosts"]);
     let mut entry = given.unwrap_or_else(|| Entry::new("hosts", List::default()));
     if let Node::List(list) = &mut entry.value {
-        let has_apex = list.items.iter().any(|item| [Some("*"), Some(canary.apex.as_str())].contains(&item.value.text()));
+        let has_apex =
+            list.items.iter().any(|item| [Some("*"), Some(canary.apex.as_str())].contains(&item.value.text()));
         if !has_apex {
             list.items.push(Item::new(Scalar::string(&canary.apex)));
         }
@@ -126,9 +131,8 @@ fn virtual_service(canary: &Canary<'_>) -> Map {
         spec.push(hosts(canary));
         spec.extend(canary.entry(&["service", "gateways"]));
     }
-    let destination = |subset: String, weight: i64| {
-        json!({"destination": {"host": canary.apex, "subset": subset}, "weight": weight})
-    };
+    let destination =
+        |subset: String, weight: i64| json!({"destination": {"host": canary.apex, "subset": subset}, "weight": weight});
     let destinations = json!([
         destination(names::owned_stable_subset(&canary.target), 100),
         destination(names::owned_canary_subset(&canary.target), 0),

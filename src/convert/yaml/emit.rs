@@ -174,7 +174,10 @@ fn fits(node: &Node) -> bool {
         Node::Scalar(scalar) => scalar.lines.len() <= 1,
         Node::Map(map) => {
             map.below.is_empty()
-                && map.entries.iter().all(|entry| entry.beside.is_none() && entry.above.is_empty() && fits(&entry.value))
+                && map
+                    .entries
+                    .iter()
+                    .all(|entry| entry.beside.is_none() && entry.above.is_empty() && fits(&entry.value))
         }
         Node::List(list) => {
             list.below.is_empty()

@@ -236,14 +236,14 @@ impl<'a> Reader<'a> {
             return Ok(fallback());
         }
         Ok(match style {
-            ScalarStyle::Literal | ScalarStyle::Folded => {
-                self.block(text, span, parent).unwrap_or_else(|| if text.contains('\n') {
+            ScalarStyle::Literal | ScalarStyle::Folded => self.block(text, span, parent).unwrap_or_else(|| {
+                if text.contains('\n') {
                     let plain = Scalar::string(text);
                     if plain.text == text { plain } else { fallback() }
                 } else {
                     fallback()
-                })
-            }
+                }
+            }),
             ScalarStyle::Plain | ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => {
                 let style = if style == ScalarStyle::Plain { Style::Plain } else { Style::Quoted };
                 let lines: Vec<String> = written
@@ -251,9 +251,11 @@ impl<'a> Reader<'a> {
                     .enumerate()
                     .map(|(at, line)| if at == 0 { line.clone() } else { line.trim_start().to_owned() })
                     .collect();
-                let step = written.iter().skip(1).find(|line| !line.trim().is_empty()).map_or(STEP, |line| {
-                    (line.len() - line.trim_start().len()).saturating_sub(parent).max(1)
-                });
+                let step = written
+                    .iter()
+                    .skip(1)
+                    .find(|line| !line.trim().is_empty())
+                    .map_or(STEP, |line| (line.len() - line.trim_start().len()).saturating_sub(parent).max(1));
                 Scalar { text: text.to_owned(), lines, style, step }
             }
         })

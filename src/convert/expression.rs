@@ -205,9 +205,9 @@ impl Parser {
             return Err("`? :` is translated between truth values only".to_owned());
         }
         let text = format!("{} ? {} : {}", condition.within(2), yes.within(2), no.within(2));
-        let chosen = |at: usize| match truth(condition.seen.get(at).copied()?)? {
-            true => yes.seen.get(at).copied()?,
-            false => no.seen.get(at).copied()?,
+        let chosen = |at: usize| {
+            let side = if truth(condition.seen.get(at).copied()?)? { &yes } else { &no };
+            side.seen.get(at).copied()?
         };
         Ok(Expression { text, kind: Kind::Truth, binds: 1, seen: [chosen(0), chosen(1)] })
     }

@@ -102,11 +102,13 @@ impl Entry {
     }
 
     /// The same entry with another value.
+    #[must_use]
     pub fn with(self, value: impl Into<Node>) -> Self {
         Self { value: value.into(), ..self }
     }
 
     /// The same entry under another key.
+    #[must_use]
     pub fn named(self, key: &str) -> Self {
         Self { key: Scalar::string(key), ..self }
     }
@@ -240,6 +242,7 @@ impl Map {
     }
 
     /// The same mapping with these entries.
+    #[must_use]
     pub fn with(self, entries: Vec<Entry>) -> Self {
         Self { entries, ..self }
     }
@@ -263,6 +266,7 @@ impl List {
     }
 
     /// The same sequence with these items.
+    #[must_use]
     pub fn with(self, items: Vec<Item>) -> Self {
         Self { items, ..self }
     }

@@ -190,6 +190,7 @@ fn plain(pattern: &str) -> Option<&str> {
 }
 
 /// `dryRun`: in each metric that it names.
+#[expect(clippy::needless_pass_by_value, reason = "every field's function takes its entry")]
 pub(super) fn dry_run(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entry> {
     let unclear: Vec<String> =
         work.is_dry.iter().filter(|pattern| *pattern != ".*" && plain(pattern).is_none()).cloned().collect();
@@ -206,6 +207,7 @@ pub(super) fn dry_run(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entr
 }
 
 /// `templates`: those that name this template name them.
+#[expect(clippy::needless_pass_by_value, reason = "every field's function takes its entry")]
 pub(super) fn nested(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entry> {
     let names: Vec<String> =
         entry.value.items().iter().filter_map(|item| Some(Template::of(&item.value)?.name)).collect();
@@ -293,7 +295,7 @@ fn whole_number(arguments: &Arguments<'_>, text: &str) -> Result<i64, String> {
 pub(super) fn errors(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entry> {
     let turned = whole(work, path, entry);
     if let Some(last) = work.lines.last_mut() {
-        last.note = "one more pauses the rollout until Prometheus answers again; Argo Rollouts aborts".to_owned();
+        "one more pauses the rollout until Prometheus answers again; Argo Rollouts aborts".clone_into(&mut last.note);
     }
     turned
 }
@@ -345,6 +347,7 @@ pub(super) fn provider(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Ent
 }
 
 /// What the MetricProvider says.
+#[expect(clippy::needless_pass_by_value, reason = "every field's function takes its entry")]
 pub(super) fn of_provider(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entry> {
     let how = match &work.provider {
         Some(name) => format!("in the MetricProvider {name}"),

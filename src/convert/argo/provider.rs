@@ -26,7 +26,8 @@ impl Providers {
     pub fn name(&mut self, spec: &Value) -> String {
         let plain = name_of(spec["prometheus"]["address"].as_str().unwrap_or_default());
         let digest = Sha256::digest(spec.to_string().as_bytes());
-        let mark: String = digest.iter().take(3).map(|byte| format!("{byte:02x}")).collect();
+        let mark: Vec<String> = digest.iter().take(3).map(|byte| format!("{byte:02x}")).collect();
+        let mark = mark.concat();
         let name = [plain.clone(), format!("{plain}-{mark}")]
             .into_iter()
             .find(|name| self.specs.get(name).is_none_or(|known| known == spec))

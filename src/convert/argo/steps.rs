@@ -78,7 +78,7 @@ pub(super) fn analysis(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Ent
         let mut pause = pause();
         pause.above = work.take_left();
         if let Some(last) = pause.above.last_mut() {
-            *last = "# in place of analysis: no metric of its templates could be converted".to_owned();
+            "# in place of analysis: no metric of its templates could be converted".clone_into(last);
         }
         return vec![pause];
     }

@@ -284,13 +284,16 @@ fn hooks(canary: &mut Canary<'_>) -> Hooks {
         match item.value.text_at(&["type"]).unwrap_or("rollout") {
             "confirm-rollout" => {
                 hooks.before = true;
-                canary.lose(&path, "a pause before the first weight, which a person ends: Serin calls no webhooks");
+                canary.lose(
+                    &path,
+                    "a pause with one pod before the first weight, which a person ends: Serin calls no webhooks",
+                );
             }
             "pre-rollout" => {
                 hooks.before = true;
                 canary.lose(
                     &path,
-                    "a pause before the first weight, which a person ends after the test: Serin calls no webhooks",
+                    "a pause with one pod before the first weight, which a person ends after the test: Serin calls no webhooks",
                 );
             }
             "confirm-traffic-increase" => {
@@ -324,8 +327,14 @@ fn steps(weights: &[i64], gate: &Gate, hooks: &Hooks) -> Node {
         Gate::Time(interval) => step("pause", Map::of(vec![Entry::new("duration", Scalar::string(interval))]).into()),
     };
     let mut items = Vec::new();
-    if hooks.before || hooks.at_each {
+    if (hooks.before || hooks.at_each) && !weights.is_empty() {
+        // One pod to look at, or to test.
+        items.push(step("setCanaryScale", Map::of(vec![Entry::new("replicas", number(1))]).into()));
         items.push(person());
+        items.push(step(
+            "setCanaryScale",
+            Map::of(vec![Entry::new("matchTrafficWeight", Scalar::plain("true"))]).into(),
+        ));
     }
     if weights.is_empty() {
         items.push(step("setCanaryScale", Map::of(vec![Entry::new("weight", number(100))]).into()));

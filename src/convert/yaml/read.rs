@@ -402,7 +402,7 @@ fn merge(entries: &mut Vec<Entry>) {
             Node::List(list) => list.items.iter().map(|item| &item.value).collect(),
             Node::Map(_) | Node::Scalar(_) => vec![&merged],
         };
-        for entry in sources.into_iter().flat_map(|source| source.entries()) {
+        for entry in sources.into_iter().flat_map(Node::entries) {
             if !entries.iter().any(|own| own.key.text == entry.key.text) {
                 entries.push(entry.clone());
             }

@@ -1,10 +1,12 @@
-//! What people type. `simulate` needs no cluster; the other commands are those of the plugin `kubectl serin`. One verb a file.
+//! What people type. Simulations and checks of manifests need no cluster; the other commands are those of the plugin
+//! `kubectl serin`. One verb a file.
 
 pub mod act;
 pub mod branch;
 pub mod clock;
 pub mod cluster;
 pub mod completion;
+pub mod convert;
 pub mod diff;
 pub mod doctor;
 pub mod explain;

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod cli;
 pub mod controller;
+pub mod convert;
 pub mod demo;
 pub mod embedded;
 pub mod lint;

@@ -134,7 +134,7 @@ pub struct Change {
 
 /// Shows what a commit will do.
 pub fn run(connection: &Connection, arguments: &Arguments) -> anyhow::Result<Outcome> {
-    let mut input = input::read(&files::read(&arguments.files)?, DEFAULT_NAMESPACE)?;
+    let mut input = input::read(&files::texts(&arguments.files)?, DEFAULT_NAMESPACE)?;
     let rollouts = input.rollouts.clone();
     let before = if arguments.from.is_empty() {
         plugin::runtime()?.block_on(async {
@@ -146,7 +146,7 @@ pub fn run(connection: &Connection, arguments: &Arguments) -> anyhow::Result<Out
             anyhow::Ok(before)
         })?
     } else {
-        let known = input::read(&files::read(&arguments.from)?, DEFAULT_NAMESPACE)?.rollouts;
+        let known = input::read(&files::texts(&arguments.from)?, DEFAULT_NAMESPACE)?.rollouts;
         let find = |rollout: &Value| known.iter().find(|one| key_of(one) == key_of(rollout)).cloned();
         rollouts.iter().map(find).collect()
     };

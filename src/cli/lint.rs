@@ -1,26 +1,19 @@
 //! `kubectl serin lint`: what is wrong with manifests, before they are applied.
 
-use std::collections::BTreeSet;
-use std::io::{Read, Write as _, stderr, stdin, stdout};
-use std::path::{Path, PathBuf};
+use std::io::{Write as _, stderr, stdout};
 use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 
+use super::files::Files;
 use super::outcome::Outcome;
 use super::screen::Look;
 use crate::api::duration::DurationText;
 use crate::lint::rule::{self, Level};
 use crate::lint::show::{github, json, junit, sarif, text};
-use crate::lint::yaml::BYTES_MOST;
 use crate::lint::{Settings, Source, lint};
-
-/// Directories below a directory that are read.
-const DEPTH_MOST: usize = 32;
-/// Files that are read.
-const FILES_MOST: usize = 20_000;
 
 /// What to lint, and how to show what is found.
 #[derive(Debug, Args)]
@@ -94,11 +87,10 @@ pub fn run(arguments: &Arguments, namespace: Option<&str>, look: Look) -> anyhow
     if let Some(namespace) = namespace {
         namespace.clone_into(&mut settings.namespace);
     }
-    let mut input = Files::default();
-    for path in &arguments.paths {
-        input.add(path);
-    }
-    let mut report = lint(&input.sources, &settings).without(&arguments.ignore);
+    let input = Files::of(&arguments.paths);
+    let sources: Vec<Source> =
+        input.files.into_iter().map(|file| Source { name: file.name, bytes: file.bytes }).collect();
+    let mut report = lint(&sources, &settings).without(&arguments.ignore);
     if arguments.quiet {
         report.findings.retain(|one| one.level() != Level::Note);
     }
@@ -113,91 +105,10 @@ pub fn run(arguments: &Arguments, namespace: Option<&str>, look: Look) -> anyhow
         Output::Github => github::github(&report),
     };
     stdout().lock().write_all(told.as_bytes())?;
-    for hint in &input.hints {
-        writeln!(stderr(), "hint: {hint}")?;
+    for folder in &input.built {
+        let pipeline = format!("kustomize build {folder} | kubectl serin lint -");
+        writeln!(stderr(), "hint: {folder} is built by kustomize; lint the result: {pipeline}")?;
     }
     let bad = report.count(Level::Error) + if arguments.strict { report.count(Level::Warning) } else { 0 };
     Ok(if bad == 0 { Outcome::Reached } else { Outcome::Failed }.into())
-}
-
-/// The texts of the arguments, and what could not be read.
-#[derive(Default)]
-struct Files {
-    sources: Vec<Source>,
-    known: BTreeSet<PathBuf>,
-    hints: Vec<String>,
-}
-
-impl Files {
-    fn add(&mut self, path: &str) {
-        if path == "-" {
-            self.take("stdin".to_owned(), &mut stdin().lock());
-            return;
-        }
-        let path = Path::new(path);
-        if path.is_dir() {
-            let before = self.sources.len();
-            self.add_directory(path, 0);
-            if self.sources.len() == before {
-                self.fail(path, "holds no .yaml, .yml or .json file".to_owned());
-            }
-        } else {
-            self.add_file(path);
-        }
-    }
-
-    fn add_file(&mut self, path: &Path) {
-        let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        if !self.known.insert(name) {
-            return;
-        }
-        match std::fs::File::open(path) {
-            Ok(mut file) => self.take(path.display().to_string(), &mut file),
-            Err(error) => self.fail(path, error.to_string()),
-        }
-    }
-
-    fn fail(&mut self, path: &Path, message: String) {
-        self.sources.push(Source { name: path.display().to_string(), bytes: Err(message) });
-    }
-
-    fn take(&mut self, name: String, reader: &mut impl Read) {
-        // One byte more than lint takes, so that it says so.
-        let limit = u64::try_from(BYTES_MOST).unwrap_or(u64::MAX).saturating_add(1);
-        let mut bytes = Vec::new();
-        match reader.take(limit).read_to_end(&mut bytes) {
-            Ok(_) => self.sources.push(Source { name, bytes: Ok(bytes) }),
-            Err(error) => self.sources.push(Source { name, bytes: Err(error.to_string()) }),
-        }
-    }
-
-    /// Files of a directory in the order of their names; hidden ones and links to directories are left out.
-    fn add_directory(&mut self, path: &Path, depth: usize) {
-        if depth > DEPTH_MOST || self.sources.len() >= FILES_MOST {
-            return self.fail(path, format!("has more than {FILES_MOST} files, or is deeper than {DEPTH_MOST}"));
-        }
-        let entries = match std::fs::read_dir(path) {
-            Ok(entries) => entries,
-            Err(error) => return self.fail(path, error.to_string()),
-        };
-        let mut entries: Vec<_> = entries.flatten().map(|entry| (entry.path(), entry.file_type())).collect();
-        entries.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        for (path, kind) in entries {
-            let name = name(&path);
-            if name.starts_with('.') || name == "node_modules" {
-                continue;
-            }
-            if kind.as_ref().is_ok_and(std::fs::FileType::is_dir) {
-                self.add_directory(&path, depth + 1);
-            } else if ["kustomization.yaml", "kustomization.yml", "Kustomization"].contains(&name.as_str()) {
-                let folder = path.parent().unwrap_or(&path).display().to_string();
-                self.hints.push(format!(
-                    "{folder} is built by kustomize; lint the result: kustomize build {folder} | kubectl serin lint -"
-                ));
-            } else if matches!(path.extension().and_then(|one| one.to_str()), Some("yaml" | "yml" | "json")) {
-                self.add_file(&path);
-            }
-        }
-    }
 }

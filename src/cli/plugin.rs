@@ -11,7 +11,9 @@ use tokio::runtime::Runtime;
 use super::cluster::{Cluster, Connection};
 use super::outcome::{self, Outcome};
 use super::screen::{Look, LookArguments};
-use super::{act, completion, diff, doctor, explain, get, history, lint, list, set, simulate, status, trace, undo};
+use super::{
+    act, completion, convert, diff, doctor, explain, get, history, lint, list, set, simulate, status, trace, undo,
+};
 use crate::api::action::Verb;
 
 /// See a rollout, understand it, act on it.
@@ -92,6 +94,8 @@ enum Offline {
     Lint(lint::Arguments),
     /// Shows what a release will do, in virtual time; needs no cluster.
     Simulate(simulate::Arguments),
+    /// Converts manifests of Argo Rollouts and Flagger, with a report of every field; needs no cluster.
+    Convert(convert::Arguments),
     /// Installs completion for kubectl, names of rollouts too.
     Completion(completion::Arguments),
     #[command(name = "__complete", hide = true, disable_help_flag = true)]
@@ -135,6 +139,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Offline(Offline::Lint(what)) => {
             lint::run(what, arguments.connection.namespace.as_deref(), arguments.look.look())
         }
+        Command::Offline(Offline::Convert(arguments)) => convert::run(arguments),
         Command::Offline(Offline::Simulate(arguments)) => simulate::run(arguments),
         Command::Offline(Offline::Completion(arguments)) => completion::run(arguments).map(ExitCode::from),
         Command::Offline(Offline::Complete { words }) => completion::answer(words).map(ExitCode::from),

@@ -123,7 +123,7 @@ fn stories(arguments: &Arguments) -> anyhow::Result<Vec<Story>> {
         return Ok(vec![draw::story(arguments.seed)]);
     }
     let scenario = read_scenario(&arguments.scenario)?;
-    let mut input: Input = input::read(&files::read(&arguments.files)?, DEFAULT_NAMESPACE)?;
+    let mut input: Input = input::read(&files::texts(&arguments.files)?, DEFAULT_NAMESPACE)?;
     let mut stories = Vec::new();
     for at in 0..input.rollouts.len() {
         let name = input.rollouts.get(at).and_then(|rollout| rollout.pointer("/metadata/name")).cloned();

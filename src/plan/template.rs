@@ -142,7 +142,7 @@ fn check_metric(path: &str, metric: &MetricSpec, endless: bool, faults: &mut Vec
     for (field, condition) in
         [("successCondition", &metric.success_condition), ("failureCondition", &metric.failure_condition)]
     {
-        if let Some(message) = condition.as_ref().and_then(|condition| condition::fault(condition)) {
+        if let Some(message) = condition.as_ref().and_then(|condition| condition::fault(&with_numbers(condition))) {
             faults.push(Fault::new(format!("{path}.{field}"), message));
         }
     }
@@ -158,6 +158,23 @@ fn check_metric(path: &str, metric: &MetricSpec, endless: bool, faults: &mut Vec
             "is required in a step's analysis: without it the step never ends",
         ));
     }
+}
+
+/// A condition with a number in place of every argument, so that it can be checked before the values are known.
+fn with_numbers(condition: &str) -> String {
+    let mut filled = String::with_capacity(condition.len());
+    let mut rest = condition;
+    while let Some((before, (inside, after))) =
+        rest.split_once("{{").and_then(|(before, after)| Some((before, after.split_once("}}")?)))
+    {
+        let is_argument = inside.trim().starts_with("args.");
+        filled.extend(if is_argument { [before, "1.0", ""] } else { [before, "{{", inside] });
+        if !is_argument {
+            filled.push_str("}}");
+        }
+        rest = after;
+    }
+    filled + rest
 }
 
 fn fill(
@@ -283,6 +300,17 @@ fn interpolate(text: &str, values: &[(String, String)]) -> Result<String, String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn conditions_may_name_arguments() {
+        let parse = |condition: &str| {
+            let metric = serde_json::json!({"name": "a", "successCondition": condition, "prometheus": {"query": "up"}});
+            parse_template(&serde_json::json!({"args": [{"name": "least"}], "metrics": [metric]}), false)
+        };
+        assert!(parse("result[0] >= {{args.least}} && result[0] <= {{ args.most }}").is_ok());
+        assert!(parse("result[0] >= {{least}}").is_err());
+        assert!(parse("result[0] >= {{args.least}").is_err());
+    }
 
     #[test]
     fn arguments_are_filled_in() {

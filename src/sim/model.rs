@@ -387,7 +387,7 @@ impl Model {
 
     fn step_lacks(&self, revision: &str, step: &Value, since: &mut Instant, answered: &[Answered]) -> Option<String> {
         if let Some(pause) = step.get("pause") {
-            if !pause["duration"].is_string() {
+            if pause["duration"].is_null() {
                 return Some("nobody promoted it".into());
             }
             let pause = metric::duration(&pause["duration"]);

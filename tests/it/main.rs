@@ -5,6 +5,7 @@
 mod actions;
 mod conformance;
 mod contested;
+mod convert;
 mod diff;
 mod examples;
 mod generated;

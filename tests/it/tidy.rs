@@ -11,7 +11,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("embedded", &["controller", "schema"]),
     ("lint", &["api", "plan", "schema"]),
     ("sim", &["api", "plan", "controller", "embedded"]),
-    ("cli", &["api", "plan", "controller", "embedded", "schema", "sim", "lint"]),
+    ("convert", &["api", "plan"]),
+    ("cli", &["api", "plan", "controller", "embedded", "schema", "sim", "lint", "convert"]),
     ("demo", &["api", "plan", "controller", "embedded"]),
 ];
 /// What `api` and `plan` never name: clients, clocks, chance, logs, tasks.

@@ -167,7 +167,7 @@ impl Model {
 }
 
 pub(super) fn duration(value: &Value) -> Duration {
-    let text = DurationText::Text(value.as_str().unwrap_or("0s").to_owned());
+    let text = serde_json::from_value(value.clone()).unwrap_or(DurationText::Seconds(0));
     text.parse().ok().and_then(|duration| Duration::try_from(duration).ok()).unwrap_or_default()
 }
 

@@ -1,6 +1,7 @@
 //! `serin simulate`: every example under the scenarios that are built in, and the output of one as its README shows it.
 
 use expect_test::expect_file;
+use serde_json::json;
 use serin::sim::show::{Summary, svg, text};
 use serin::sim::verdict::Outcome;
 use serin::sim::{self, input, scenario};
@@ -45,6 +46,19 @@ fn a_long_pause_is_waited_for() {
         let summary = Summary::of(&story, &scenario.name, &sim::run(&story).unwrap());
         assert_eq!(summary.outcome, outcome, "{pause}: {}", summary.message);
     }
+}
+
+#[test]
+fn a_pause_before_the_first_weight_has_no_deadline() {
+    let text = read("02-pause-and-promote/rollout.yaml");
+    let mut input = input::read(&[("rollout.yaml".to_owned(), text)], "default").unwrap();
+    let spec = &mut input.rollouts[0]["spec"];
+    spec["progressDeadlineSeconds"] = json!(30);
+    spec["strategy"]["canary"]["steps"] = json!([{"pause": {}}, {"setWeight": 50}]);
+    let scenario = scenario::built_in("good").unwrap().unwrap();
+    let story = input.story(0, &scenario, 0).unwrap();
+    let summary = Summary::of(&story, &scenario.name, &sim::run(&story).unwrap());
+    assert_eq!((summary.outcome, summary.broken), (Outcome::Waiting, Vec::new()));
 }
 
 #[test]

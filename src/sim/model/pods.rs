@@ -142,6 +142,9 @@ impl Model {
         let deadline = since_then.iter().filter_map(|spec| spec.value["progressDeadlineSeconds"].as_u64()).max();
         let wants_pods = since_then.iter().all(|spec| spec.value["replicas"].as_u64() != Some(0));
         let Some(deadline) = deadline.filter(|_| wants_pods).map(Duration::from_secs) else { return };
+        if since_then.iter().any(|spec| waits_first(spec)) {
+            return;
+        }
         let needs = since_then.iter().map(|spec| self.first_pods(spec)).min().unwrap_or(1);
         let had = self.ready_since(&wanted, began);
         // Each pod that is ready for the first time is progress.
@@ -230,4 +233,10 @@ impl Model {
             self.breaks("S4", format!("{revision} loses its last pod {} ms before it is drained", left.as_millis()));
         }
     }
+}
+
+/// Whether the first step waits, before there is a weight that needs pods.
+fn waits_first(spec: &Spec) -> bool {
+    let first = &spec.value["strategy"]["canary"]["steps"][0];
+    first.get("pause").is_some() || first.get("analysis").is_some()
 }

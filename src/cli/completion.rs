@@ -32,6 +32,7 @@ const NO_SPACE: u8 = 2;
 
 /// What to do about completion.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  kubectl serin completion install --dir ~/.local/bin")]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

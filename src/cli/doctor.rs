@@ -18,7 +18,9 @@ use crate::api::watched::Rollout;
 
 /// What to check.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 nothing failed, 1 something did")]
+#[command(
+    after_help = "Examples:\n  kubectl serin doctor\n  kubectl serin doctor checkout -n shop\n\nExit codes: 0 nothing failed, 1 something did"
+)]
 pub struct Arguments {
     /// A Rollout whose routes and metrics are checked, too.
     #[arg(add = super::completion::rollouts())]

@@ -53,6 +53,7 @@ const QUOTED: usize = 5;
 
 /// Which Rollout.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  kubectl serin explain checkout")]
 pub struct Arguments {
     /// Name of the Rollout.
     #[arg(add = super::completion::rollouts())]

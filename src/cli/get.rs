@@ -21,6 +21,9 @@ use crate::api::watched::{ReplicaSet, Rollout};
 
 /// Which Rollout, and how.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  kubectl serin get checkout -w          live, until q\n  kubectl serin get checkout -o yaml"
+)]
 pub struct Arguments {
     /// Name of the Rollout.
     #[arg(add = super::completion::rollouts())]

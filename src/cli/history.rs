@@ -17,6 +17,9 @@ use crate::api::status::{OutcomeKind, RolloutStatus};
 
 /// Which Rollout, and how.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  kubectl serin history checkout\n  kubectl serin history checkout -o json | jq '.history[-1].outcome'"
+)]
 pub struct Arguments {
     /// Name of the Rollout.
     #[arg(add = super::completion::rollouts())]

@@ -26,6 +26,7 @@ use crate::api::watched::Rollout;
 
 /// Which Rollouts, and how.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  kubectl serin list -A\n  kubectl serin list -l team=payments -o wide")]
 pub struct Arguments {
     /// Of all namespaces.
     #[arg(short = 'A', long)]

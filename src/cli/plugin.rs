@@ -66,16 +66,28 @@ enum Asking {
     /// Shows the way from commit to pods and routes, and back from a pod, an image or a commit.
     Trace(trace::Arguments),
     /// Passes the current step.
+    #[command(
+        after_help = "Examples:\n  kubectl serin promote checkout --reason 'smoke tests passed'\n  kubectl serin promote checkout --full      every step that is left"
+    )]
     Promote(PromoteArguments),
     /// Sends all traffic to stable.
+    #[command(after_help = "Example:\n  kubectl serin abort checkout --reason 'orders fail'")]
     Abort(act::Arguments),
     /// Begins an aborted revision again.
+    #[command(after_help = "Example:\n  kubectl serin retry checkout")]
     Retry(act::Arguments),
     /// Holds the rollout at its step.
+    #[command(
+        after_help = "Examples:\n  kubectl serin pause checkout\n  kubectl serin pause checkout --emit        the change, to commit"
+    )]
     Pause(act::Arguments),
     /// Lets a held rollout go on.
+    #[command(after_help = "Example:\n  kubectl serin resume checkout")]
     Resume(act::Arguments),
     /// Restarts all pods, a few at a time.
+    #[command(
+        after_help = "Examples:\n  kubectl serin restart checkout\n  kubectl serin restart checkout --emit      the change, to commit"
+    )]
     Restart(act::Arguments),
     /// Checks what a release needs: definitions, permissions, controller, Istio, metrics, GitOps tools.
     Doctor(doctor::Arguments),

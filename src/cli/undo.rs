@@ -18,6 +18,9 @@ use crate::plan::revision;
 
 /// Which Rollout, and how far back.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  kubectl serin undo checkout                              the revert\n  kubectl serin undo checkout --to-revision 3 --emit       the change, to commit"
+)]
 pub struct Arguments {
     /// Name of the Rollout.
     #[arg(add = super::completion::rollouts())]

@@ -19,6 +19,7 @@ mod pages;
 mod pressing;
 mod ratio;
 mod reading;
+mod requests;
 mod scale;
 mod screens;
 mod shell;

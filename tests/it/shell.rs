@@ -93,7 +93,7 @@ impl Running {
         Rollout::deserialize(&*self.cluster.get("rollouts", "shop", name).unwrap()).unwrap()
     }
 
-    fn given(&self, name: &str, image: &str) {
+    pub fn given(&self, name: &str, image: &str) {
         self.cluster.apply("services", &service(name)).unwrap();
         self.cluster.apply("rollouts", &rollout(name, image)).unwrap();
     }
@@ -110,7 +110,7 @@ impl Running {
         panic!("{name} never {what}: {}", self.rollout(name).status.message);
     }
 
-    async fn healthy(&self, name: &str, image: &str) -> Rollout {
+    pub async fn healthy(&self, name: &str, image: &str) -> Rollout {
         let wanted = hash(image);
         self.wait(name, &format!("Healthy with {image}"), |rollout| {
             rollout.status.phase == Some(Phase::Healthy)

@@ -1,0 +1,86 @@
+//! What commands of the plugin ask of the API server: how often, and of what.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clap::Parser;
+use kube::Client;
+use serin::cli::cluster::Cluster;
+use serin::cli::outcome::Outcome;
+use serin::cli::screen::LookArguments;
+use serin::cli::{get, list};
+use serin::controller::lease::Leadership;
+
+use crate::shell;
+
+#[derive(Parser)]
+struct Typed<A: clap::Args> {
+    #[command(flatten)]
+    look: LookArguments,
+    #[command(flatten)]
+    own: A,
+}
+
+fn typed<A: clap::Args>(words: &[&str]) -> Typed<A> {
+    Typed::parse_from(std::iter::once("serin").chain(words.iter().copied()))
+}
+
+/// Fifty Rollouts at rest, and a client whose requests are recorded.
+async fn fleet() -> (Cluster, Arc<Mutex<Vec<String>>>) {
+    let clock = shell::virtual_clock();
+    let api = shell::cluster(&clock);
+    let running = shell::start(&api, &clock, Leadership::alone(), 1.0);
+    let names: Vec<String> = (0..50).map(|number| format!("app-{number}")).collect();
+    names.iter().for_each(|name| running.given(name, "checkout:1"));
+    for name in &names {
+        running.healthy(name, "checkout:1").await;
+    }
+    running.end().await;
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (inner, recorded) = (api.client("shop"), asked.clone());
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let line = format!("{} {}", request.method(), request.uri());
+        recorded.lock().unwrap().push(line.replace("/?", "?").trim_end_matches(['?', '&']).to_owned());
+        let inner = inner.clone();
+        async move { inner.send(request).await }
+    });
+    (Cluster { client: Client::new(service, "shop"), namespace: "shop".to_owned() }, asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_all_namespaces_is_one_request() {
+    let (cluster, asked) = fleet().await;
+    let words = typed::<list::Arguments>(&["-A", "-o", "name"]);
+    assert_eq!(list::run(&cluster, &words.own, words.look.look()).await.unwrap(), Outcome::Reached);
+    assert_eq!(*asked.lock().unwrap(), ["GET /apis/serin.dev/v1alpha1/rollouts"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_rollout_is_three_requests_and_one_a_template() {
+    let (cluster, asked) = fleet().await;
+    let words = typed::<get::Arguments>(&["app-7"]);
+    get::run(&cluster, &words.own, words.look.look()).await.unwrap();
+    let asked = asked.lock().unwrap().clone();
+    assert_eq!(
+        asked,
+        [
+            "GET /apis/serin.dev/v1alpha1/namespaces/shop/rollouts/app-7",
+            "GET /apis/apps/v1/namespaces/shop/replicasets?&labelSelector=serin.dev%2Frollout%3Dapp-7",
+            "GET /api/v1/namespaces/shop/pods?&labelSelector=serin.dev%2Frollout%3Dapp-7",
+            "GET /apis/serin.dev/v1alpha1/namespaces/shop/analysistemplates/background",
+            "GET /apis/serin.dev/v1alpha1/namespaces/shop/analysistemplates/success-rate",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_screen_watches_only_what_it_shows() {
+    let (cluster, asked) = fleet().await;
+    let words = typed::<get::Arguments>(&["app-7", "-w"]);
+    let watched = tokio::time::timeout(Duration::from_secs(5), get::run(&cluster, &words.own, words.look.look())).await;
+    assert!(watched.is_err(), "it goes on until somebody ends it");
+    let asked = asked.lock().unwrap().clone();
+    assert!(asked.iter().filter(|line| line.contains("watch=true")).count() >= 3, "{asked:#?}");
+    let is_own = |line: &&String| line.contains("app-7") || line.contains("/analysistemplates/");
+    assert_eq!(asked.iter().filter(|line| !is_own(line)).count(), 0, "{asked:#?}");
+}

@@ -1,5 +1,6 @@
 //! The cluster that the person's kubeconfig names, and one Rollout with what belongs to it.
 
+use std::error::Error as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -10,7 +11,7 @@ use kube::core::ApiResource;
 use kube::{Api, Client, Config};
 use serde_json::Value;
 
-use super::outcome::NotFound;
+use super::outcome::{NoCluster, NotFound};
 use crate::api::names;
 use crate::api::watched::{AnalysisTemplate, ClusterAnalysisTemplate, ReplicaSet, Rollout};
 use crate::plan::strategy::{self, Gate, Step, Strategy};
@@ -61,8 +62,12 @@ impl Connection {
                 let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("read {}", path.display()))?;
                 Config::from_custom_kubeconfig(kubeconfig, &options).await?
             }
-            None if names_any => Config::from_kubeconfig(&options).await?,
-            None => Config::infer().await.context("find a cluster; is KUBECONFIG set?")?,
+            None if names_any => {
+                Config::from_kubeconfig(&options).await.map_err(|error| NoCluster(error.to_string()))?
+            }
+            None => Config::infer()
+                .await
+                .map_err(|error| NoCluster(error.source().map_or_else(|| error.to_string(), ToString::to_string)))?,
         };
         config.auth_info.impersonate.clone_from(&self.impersonate);
         if !self.impersonate_groups.is_empty() {

@@ -58,15 +58,49 @@ pub fn of(error: &anyhow::Error) -> Outcome {
     if error.chain().any(is_missing) { Outcome::NotFound } else { Outcome::Failed }
 }
 
+/// What went wrong and why, each cause once: many repeat those below them.
+pub fn told(error: &anyhow::Error) -> String {
+    let mut told: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        if let Some(Error::Api(status)) = cause.downcast_ref::<Error>() {
+            // Its own source is the same status.
+            told.push(status.message.clone());
+            break;
+        }
+        let text = cause.to_string();
+        let is_wrapper = matches!(cause.downcast_ref::<Error>(), Some(Error::Service(_)));
+        if !is_wrapper && !told.iter().any(|known| known.contains(&text)) {
+            told.push(text);
+        }
+    }
+    told.join(": ")
+}
+
+/// No kubeconfig names a cluster.
+#[derive(Debug)]
+pub struct NoCluster(pub String);
+
+impl fmt::Display for NoCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no cluster is known: {}", self.0)
+    }
+}
+
+impl std::error::Error for NoCluster {}
+
 /// The next step for a person, where the error tells it.
 pub fn hint(error: &anyhow::Error) -> Option<String> {
     if error.downcast_ref::<NotFound>().is_some() {
         return Some("kubectl serin list -A shows the rollouts there are".to_owned());
     }
-    let status = error.chain().find_map(|cause| match cause.downcast_ref::<Error>() {
-        Some(Error::Api(status)) => Some(status),
-        _ => None,
-    })?;
+    if error.downcast_ref::<NoCluster>().is_some() {
+        return Some("set KUBECONFIG, or give --kubeconfig and --context".to_owned());
+    }
+    let cause = error.chain().find_map(|cause| cause.downcast_ref::<Error>())?;
+    if matches!(cause, Error::Service(_) | Error::HyperError(_)) {
+        return Some("is the cluster up, and reachable from here? kubectl cluster-info".to_owned());
+    }
+    let Error::Api(status) = cause else { return None };
     match status.code {
         401 => Some("sign in again: the API server does not accept your credentials".to_owned()),
         403 => Some("ask for this permission, or choose another account with --context".to_owned()),
@@ -74,5 +108,25 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
             Some("install Serin's CustomResourceDefinitions: serin crds | kubectl apply --server-side -f -".to_owned())
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn every_cause_is_told_once() {
+        let inner = anyhow!("no such file").context("read config: no such file").context("list rollouts");
+        assert_eq!(told(&inner), "list rollouts: read config: no such file");
+        let refused = Status::failure("rollouts is forbidden", "Forbidden").with_code(403);
+        let error = anyhow::Error::new(Error::Api(Box::new(refused))).context("list rollouts");
+        assert_eq!(told(&error), "list rollouts: rollouts is forbidden");
+        assert_eq!((of(&error), hint(&error).is_some()), (Outcome::Failed, true));
+        let gone = anyhow::Error::new(NotFound("rollout a".to_owned()));
+        assert_eq!((of(&gone), told(&gone).as_str()), (Outcome::NotFound, "there is no rollout a"));
     }
 }

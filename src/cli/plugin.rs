@@ -137,7 +137,7 @@ pub fn main() -> ExitCode {
     };
     run(&arguments).unwrap_or_else(|error| {
         let mut err = std::io::stderr();
-        let _ = writeln!(err, "error: {error:#}");
+        let _ = writeln!(err, "error: {}", outcome::told(&error));
         if let Some(hint) = outcome::hint(&error) {
             let _ = writeln!(err, "hint: {hint}");
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use serin::api::crd;
 use serin::controller::apply::PERMISSIONS;
 
@@ -138,5 +138,36 @@ fn mistakes_can_be_made() {
             let output = git.args(["apply", "--check"]).arg(&path).current_dir(root).output().unwrap();
             assert!(output.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
         }
+    }
+}
+
+/// `.krew.yaml` as krew-release-bot fills it in.
+fn krew() -> Value {
+    let text = read(".krew.yaml");
+    let mut filled = String::new();
+    for line in text.replace("{{ .TagName }}", concat!("v", env!("CARGO_PKG_VERSION"))).lines() {
+        let uri = line.trim().strip_prefix("{{ addURIAndSha \"").and_then(|rest| rest.split('"').next());
+        match uri {
+            Some(uri) => filled += &format!("    uri: {uri}\n    sha256: {}\n", "0".repeat(64)),
+            None => filled += &format!("{line}\n"),
+        }
+    }
+    serde_yaml::from_str(&filled).unwrap()
+}
+
+#[test]
+fn the_krew_manifest_is_one() {
+    let krew = krew();
+    assert_eq!(krew["apiVersion"], "krew.googlecontainertools.github.com/v1alpha2");
+    assert_eq!((&krew["kind"], &krew["metadata"]["name"]), (&json!("Plugin"), &json!("serin")));
+    assert_eq!(krew["spec"]["version"], concat!("v", env!("CARGO_PKG_VERSION")));
+    assert!(krew["spec"]["shortDescription"].as_str().unwrap().len() <= 50);
+    let platforms = krew["spec"]["platforms"].as_array().unwrap();
+    assert_eq!(platforms.len(), 4);
+    for platform in platforms {
+        let of = |key: &str| platform["selector"]["matchLabels"][key].as_str().unwrap().to_owned();
+        let archive = format!("/v{}/kubectl-serin_{}_{}.tar.gz", env!("CARGO_PKG_VERSION"), of("os"), of("arch"));
+        assert!(platform["uri"].as_str().unwrap().ends_with(&archive), "{platform}");
+        assert_eq!(platform["bin"], "kubectl-serin");
     }
 }

@@ -1,7 +1,7 @@
 //! Proxies that take routes and endpoints late, each at its own time, and the requests that they send.
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -280,9 +280,11 @@ impl Traffic {
     }
 }
 
-/// The routes of every VirtualService; the plain Services where there is none.
+/// The routes of every VirtualService; the plain Services where there is none. What leads to the pods of others is left out:
+/// manifests of several applications are told one Rollout at a time.
 fn routes(cluster: &Cluster) -> Routes {
     let mut routes = Routes::new();
+    let foreign = foreign(cluster);
     for virtual_service in cluster.list("virtualservices") {
         let name = virtual_service["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         for protocol in ["http", "tls", "tcp"] {
@@ -294,7 +296,7 @@ fn routes(cluster: &Cluster) -> Routes {
                     let subset = one["destination"]["subset"].as_str().unwrap_or_default();
                     ((short(host), subset.to_owned()), one["weight"].as_f64().unwrap_or(alone))
                 });
-                let destinations: Vec<_> = destinations.collect();
+                let destinations: Vec<_> = destinations.filter(|((host, _), _)| !foreign.contains(host)).collect();
                 if !destinations.is_empty() {
                     routes.insert(format!("{name}/{protocol}/{at}"), destinations);
                 }
@@ -304,10 +306,25 @@ fn routes(cluster: &Cluster) -> Routes {
     if routes.is_empty() {
         for service in cluster.list("services") {
             let name = service["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            routes.insert(name.clone(), vec![((name, String::new()), 100.0)]);
+            if !foreign.contains(&name) {
+                routes.insert(name.clone(), vec![((name, String::new()), 100.0)]);
+            }
         }
     }
     routes
+}
+
+/// Names of the Services that select no pods of the Rollout, whatever their revision.
+fn foreign(cluster: &Cluster) -> BTreeSet<String> {
+    let own =
+        cluster.list("rollouts").first().map(|rollout| labels(&rollout["spec"]["template"]["metadata"]["labels"]));
+    let Some(own) = own else { return BTreeSet::new() };
+    let selects = |service: &Value| {
+        let selector = labels(&service["spec"]["selector"]);
+        selector.iter().all(|(key, value)| key == names::REVISION_HASH || own.get(key) == Some(value))
+    };
+    let others = cluster.list("services").into_iter().filter(|service| !selects(service));
+    others.map(|service| service["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
 /// The name of a host's Service: all are in one namespace here.

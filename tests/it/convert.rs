@@ -11,6 +11,8 @@ use serin::convert::table::{Row, pattern};
 use serin::convert::yaml::{self, Node};
 use serin::convert::{Converted, Source, convert};
 use serin::embedded::kind::plural_of;
+use serin::lint;
+use serin::lint::rule::Level;
 use serin::plan::{strategy, template};
 use serin::schema;
 use serin::schema::check;
@@ -58,6 +60,7 @@ fn results_pass_the_definitions_and_are_promoted() {
         for object in converted.objects.iter().filter(ours) {
             check_object(&stem, object);
         }
+        lints(&stem, &converted);
         let is_rollout = |object: &Value| ours(&object) && object["kind"] == "Rollout";
         if converted.objects.iter().any(is_rollout) {
             simulate(&stem, &converted);
@@ -82,6 +85,15 @@ fn check_object(stem: &str, object: &Value) {
         }
         _ => {}
     }
+}
+
+/// A result has no errors but what stays of another controller's.
+fn lints(stem: &str, converted: &Converted) {
+    let source = |file: &Source| lint::Source { name: file.name.clone(), bytes: Ok(file.text.clone().into_bytes()) };
+    let sources: Vec<lint::Source> = converted.files.iter().map(source).collect();
+    let report = lint::lint(&sources, &lint::Settings::default()).without(&["other-controller".to_owned()]);
+    let errors: Vec<_> = report.findings.iter().filter(|one| one.level() == Level::Error).collect();
+    assert!(errors.is_empty(), "{stem}: {errors:#?}");
 }
 
 fn simulate(stem: &str, converted: &Converted) {

@@ -62,6 +62,20 @@ fn a_pause_before_the_first_weight_has_no_deadline() {
 }
 
 #[test]
+fn manifests_of_several_applications_are_told_one_by_one() {
+    let own = read("08-without-a-route/rollout.yaml");
+    let other = read("01-first-rollout/rollout.yaml").replace("checkout", "orders");
+    let mut input = input::read(&[("all.yaml".to_owned(), format!("{own}\n---\n{other}"))], "default").unwrap();
+    let scenario = scenario::built_in("good").unwrap().unwrap();
+    assert_eq!(input.rollouts.len(), 2);
+    for at in 0..2 {
+        let story = input.story(at, &scenario, 0).unwrap();
+        let summary = Summary::of(&story, &scenario.name, &sim::run(&story).unwrap());
+        assert_eq!((summary.outcome, summary.lost, summary.broken), (Outcome::Promoted, 0, Vec::new()));
+    }
+}
+
+#[test]
 fn errors_abort_and_silence_holds() {
     for (built_in, outcome) in [
         ("errors-from=20%", Outcome::Aborted),

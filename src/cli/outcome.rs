@@ -1,6 +1,7 @@
 //! How a command ends, as an exit code that a pipeline can tell apart.
 
 use std::fmt;
+use std::io;
 use std::process::ExitCode;
 
 use kube::Error;
@@ -56,6 +57,12 @@ pub fn of(error: &anyhow::Error) -> Outcome {
         status || cause.is::<NotFound>()
     };
     if error.chain().any(is_missing) { Outcome::NotFound } else { Outcome::Failed }
+}
+
+/// Whether somebody has stopped reading what is printed, as `head` does.
+pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let is_pipe = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
+    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(is_pipe)
 }
 
 /// What went wrong and why, each cause once: many repeat those below them.

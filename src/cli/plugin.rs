@@ -136,6 +136,9 @@ pub fn main() -> ExitCode {
         }
     };
     run(&arguments).unwrap_or_else(|error| {
+        if outcome::is_closed_pipe(&error) {
+            return Outcome::Reached.into();
+        }
         let mut err = std::io::stderr();
         let _ = writeln!(err, "error: {}", outcome::told(&error));
         if let Some(hint) = outcome::hint(&error) {

@@ -16,3 +16,12 @@ fn before_the_merge() {
     std::fs::set_permissions(&kubectl, std::fs::Permissions::from_mode(0o755)).unwrap();
     Transcript::of("kubectl-serin/before-the-merge", &bin).check(None);
 }
+
+#[test]
+fn a_reader_that_goes_is_no_error() {
+    let plugin = env!("CARGO_BIN_EXE_kubectl-serin");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = std::process::Command::new(plugin).args(["lint", "--rules"]).stdout(writer).output().unwrap();
+    assert!(ended.status.success() && ended.stderr.is_empty(), "{ended:?}");
+}

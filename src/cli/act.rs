@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::clock;
 use super::cluster::Cluster;
 use super::outcome::Outcome;
+use super::screen::clean;
 use crate::api::action::Verb;
 use crate::api::names;
 use crate::api::watched::{Rollout, RolloutAction};
@@ -29,7 +30,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Name of the Rollout.
-    #[arg(add = super::completion::rollouts())]
+    #[arg(add = super::completion::rollouts(), value_parser = super::cluster::name)]
     name: String,
     /// Why; kept with the decision in the status.
     #[arg(long)]
@@ -59,8 +60,10 @@ pub async fn run(cluster: &Cluster, verb: Verb, arguments: &Arguments) -> anyhow
         action["spec"]["reason"] = json!(reason);
     }
     if arguments.emit {
-        let change = declared(cluster, verb, name).unwrap_or_else(|| named(action, &revision));
-        write!(stdout(), "{}", serde_yaml::to_string(&change)?)?;
+        match declared(cluster, verb, name) {
+            Some(change) => write!(stdout(), "{}{}", patch_note(name), serde_yaml::to_string(&change)?)?,
+            None => write!(stdout(), "{}", serde_yaml::to_string(&named(action, &rollout, &revision))?)?,
+        }
         return Ok(Outcome::Reached);
     }
     if let Some(question) = question(verb, &rollout).filter(|_| !arguments.yes)
@@ -110,12 +113,18 @@ fn declared(cluster: &Cluster, verb: Verb, name: &str) -> Option<Value> {
     Some(json!({"apiVersion": names::API_VERSION, "kind": "Rollout", "metadata": metadata, "spec": spec}))
 }
 
-/// The action under a name of its own, so that it can be applied: once a revision and step.
-fn named(mut action: Value, revision: &str) -> Value {
+/// Says of a change of a spec how it is applied by hand.
+pub fn patch_note(name: &str) -> String {
+    format!("# For Git; by hand: kubectl patch rollout {name} --type merge --patch-file THIS\n")
+}
+
+/// The action under a name of its own, so that it can be applied: once a revision, attempt and step.
+fn named(mut action: Value, rollout: &Rollout, revision: &str) -> Value {
     let step = action["spec"]["step"].as_i64().map_or_else(String::new, |step| format!("-{step}"));
+    let attempt = rollout.status.attempt.as_ref().map_or(1, |attempt| attempt.number);
     let begin = action["metadata"]["generateName"].as_str().unwrap_or_default().to_owned();
-    action["metadata"] =
-        json!({"name": format!("{begin}{revision}{step}"), "namespace": action["metadata"]["namespace"]});
+    let name = format!("{begin}{revision}-{attempt}{step}");
+    action["metadata"] = json!({"name": name, "namespace": action["metadata"]["namespace"]});
     action
 }
 
@@ -166,18 +175,18 @@ async fn answer(cluster: &Cluster, action: &str, verb: Verb, name: &str) -> anyh
     };
     match tokio::time::timeout(ANSWERED_WITHIN, answered).await {
         Ok(Some((true, message))) => {
-            writeln!(stdout(), "{message}")?;
+            writeln!(stdout(), "{}", clean(&message))?;
             Ok(Outcome::Reached)
         }
         Ok(Some((false, message))) => {
-            writeln!(stderr(), "{verb} of {name} was refused: {message}")?;
+            writeln!(stderr(), "{verb} of {name} was refused: {}", clean(&message))?;
             Ok(Outcome::Failed)
         }
         Ok(None) | Err(_) => {
             let seconds = ANSWERED_WITHIN.as_secs();
             writeln!(
                 stderr(),
-                "RolloutAction {action} is created, and was not answered within {seconds} s; does the controller run?"
+                "RolloutAction {action} is created, and was not answered within {seconds} s; it is carried out once the controller runs. Withdraw it: kubectl delete rolloutaction {action}"
             )?;
             Ok(Outcome::TimedOut)
         }

@@ -42,6 +42,21 @@ pub struct Connection {
     pub impersonate_groups: Vec<String>,
 }
 
+/// The name of a Rollout as kubectl takes it: alone, or after its kind and a slash.
+pub fn name(text: &str) -> Result<String, String> {
+    let kinds = ["rollout", "rollouts", "rollout.serin.dev", "rollouts.serin.dev", "sro"];
+    let name = match text.split_once('/') {
+        Some((kind, name)) if kinds.contains(&kind) => name,
+        Some((kind, _)) => return Err(format!("{kind} is no Rollout")),
+        None => text,
+    };
+    let is_plain = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-' || char == '.';
+    if name.is_empty() || !name.chars().all(is_plain) {
+        return Err("a name has lower case letters, digits, - and . only".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
 /// A connected cluster.
 #[derive(Clone)]
 pub struct Cluster {
@@ -73,7 +88,8 @@ impl Connection {
         if !self.impersonate_groups.is_empty() {
             config.auth_info.impersonate_groups = Some(self.impersonate_groups.clone());
         }
-        let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let namespace =
+            self.namespace.clone().filter(|own| !own.is_empty()).unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).context("connect to Kubernetes")?;
         Ok(Cluster { client, namespace })
     }
@@ -87,6 +103,8 @@ pub struct Tree {
     pub replica_sets: Vec<ReplicaSet>,
     /// Its pods.
     pub pods: Vec<Pod>,
+    /// What the person may not list.
+    pub unseen: Vec<&'static str>,
     /// Success conditions by metric, as its templates give them.
     pub conditions: Vec<(String, String)>,
 }
@@ -140,10 +158,12 @@ impl Cluster {
         let (sets, pods) = (self.api::<ReplicaSet>(), self.api::<Pod>());
         let (sets, pods) = tokio::join!(sets.list(&own), pods.list(&own));
         let conditions = self.conditions(&rollout).await;
+        let mut unseen = Vec::new();
         Ok(Tree {
             rollout,
-            replica_sets: sets.context("list ReplicaSets")?.items,
-            pods: pods.context("list pods")?.items,
+            replica_sets: allowed(sets, "ReplicaSets", &mut unseen)?,
+            pods: allowed(pods, "pods", &mut unseen)?,
+            unseen,
             conditions,
         })
     }
@@ -162,6 +182,21 @@ impl Cluster {
             conditions.extend(spec.iter().flat_map(|spec| conditions_of(&spec.value())));
         }
         conditions
+    }
+}
+
+/// What a list has; nothing where the person may not see it, which is noted.
+fn allowed<K: Clone>(
+    list: kube::Result<kube::api::ObjectList<K>>,
+    what: &'static str,
+    unseen: &mut Vec<&'static str>,
+) -> anyhow::Result<Vec<K>> {
+    match list {
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            unseen.push(what);
+            Ok(Vec::new())
+        }
+        list => Ok(list.with_context(|| format!("list {what}"))?.items),
     }
 }
 

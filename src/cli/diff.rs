@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::cluster::{Cluster, Connection};
 use super::outcome::Outcome;
+use super::screen::clean;
 use super::simulate::DEFAULT_NAMESPACE;
 use super::view::step_text;
 use super::{files, plugin};
@@ -105,6 +106,8 @@ pub struct Time {
 pub enum Effect {
     /// There is no such Rollout yet.
     New,
+    /// The Rollout is taken away.
+    Removed,
     /// Nothing changes.
     Nothing,
     /// Fields change, the template does not.
@@ -134,29 +137,42 @@ pub struct Change {
 
 /// Shows what a commit will do.
 pub fn run(connection: &Connection, arguments: &Arguments) -> anyhow::Result<Outcome> {
-    let mut input = input::read(&files::texts(&arguments.files)?, DEFAULT_NAMESPACE)?;
-    let rollouts = input.rollouts.clone();
-    let before = if arguments.from.is_empty() {
-        plugin::runtime()?.block_on(async {
+    let texts = files::texts(&arguments.files)?;
+    let mut differences = Vec::new();
+    if arguments.from.is_empty() {
+        let (mut input, before) = plugin::runtime()?.block_on(async {
             let cluster = connection.connect().await?;
+            let input = input::read(&texts, &cluster.namespace)?;
             let mut before = Vec::new();
-            for rollout in &rollouts {
+            for rollout in &input.rollouts {
                 before.push(live(&cluster, rollout).await?);
             }
-            anyhow::Ok(before)
-        })?
+            anyhow::Ok((input, before))
+        })?;
+        for (at, before) in before.iter().enumerate() {
+            differences.push(difference(&mut input, at, before.as_ref())?);
+        }
     } else {
-        let known = input::read(&files::texts(&arguments.from)?, DEFAULT_NAMESPACE)?.rollouts;
-        let find = |rollout: &Value| known.iter().find(|one| key_of(one) == key_of(rollout)).cloned();
-        rollouts.iter().map(find).collect()
-    };
-    let mut differences = Vec::new();
-    for (at, before) in before.into_iter().enumerate() {
-        differences.push(difference(&mut input, at, before.as_ref())?);
+        let namespace = connection.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+        let mut input = input::read_any(&texts, namespace)?;
+        let known = input::read_any(&files::texts(&arguments.from)?, namespace)?.rollouts;
+        for (at, rollout) in input.rollouts.clone().iter().enumerate() {
+            let before = known.iter().find(|one| key_of(one) == key_of(rollout));
+            differences.push(difference(&mut input, at, before)?);
+        }
+        let is_gone = |one: &&Value| !input.rollouts.iter().any(|rollout| key_of(rollout) == key_of(one));
+        differences.extend(known.iter().filter(is_gone).map(removed));
+    }
+    if differences.is_empty() {
+        writeln!(std::io::stderr(), "There is no Rollout, neither before nor after.")?;
     }
     let mut out = std::io::stdout().lock();
     match arguments.output {
-        Output::Text => write!(out, "{}", show::text(&differences))?,
+        Output::Text => {
+            for line in show::text(&differences).lines() {
+                writeln!(out, "{}", clean(line))?;
+            }
+        }
         Output::Markdown => write!(out, "{}", show::markdown(&differences))?,
         Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&differences)?)?,
     }
@@ -166,11 +182,30 @@ pub fn run(connection: &Connection, arguments: &Arguments) -> anyhow::Result<Out
 /// The Rollout as the cluster has it.
 async fn live(cluster: &Cluster, rollout: &Value) -> anyhow::Result<Option<Value>> {
     let (namespace, name) = key_of(rollout);
-    // Manifests without a namespace are applied to that of the context.
-    let namespace = if namespace == DEFAULT_NAMESPACE { cluster.namespace.clone() } else { namespace };
     let cluster = Cluster { namespace, ..cluster.clone() };
     let object = cluster.objects(false).get_opt(&name).await.with_context(|| format!("get rollout {name}"))?;
     Ok(object.map(serde_json::to_value).transpose()?)
+}
+
+/// A Rollout that the commit takes away.
+fn removed(rollout: &Value) -> Difference {
+    let (namespace, name) = key_of(rollout);
+    let hash = revision::hash(&rollout["spec"]["template"]);
+    Difference {
+        rollout: format!("{namespace}/{name}"),
+        effect: Effect::Removed,
+        summary: summary(Effect::Removed, &RolloutStatus::default()),
+        from_revision: Some(hash.clone()),
+        to_revision: hash,
+        template: Vec::new(),
+        spec: Vec::new(),
+        steps: Vec::new(),
+        gates: Vec::new(),
+        people: 0,
+        time: None,
+        revert: None,
+        faults: Vec::new(),
+    }
 }
 
 /// What the commit does to one of the Rollouts of the input.
@@ -236,6 +271,7 @@ fn summary(effect: Effect, status: &RolloutStatus) -> String {
     });
     let told = match effect {
         Effect::New => "a new Rollout: it becomes stable when its pods are ready, without steps",
+        Effect::Removed => "REMOVED: where its tool prunes, it is deleted, and its pods with it",
         Effect::Nothing => "nothing changes",
         Effect::NoRollout => "no rollout starts: the template stays as it is",
         Effect::Rollout => "a rollout starts",
@@ -322,8 +358,10 @@ fn revert(strategy: &Strategy) -> String {
 
 /// How long the rollout takes, simulated twice; the summary says where it does not end in a promotion.
 fn time(input: &mut Input, at: usize, before: &Value, summary: &mut String) -> anyhow::Result<Option<Time>> {
-    let deadline = input.rollouts.get(at).and_then(|rollout| rollout["spec"]["progressDeadlineSeconds"].as_i64());
-    let slow = DurationText::Seconds((deadline.unwrap_or(600) - 5).max(1));
+    let seconds = |field: &str| input.rollouts.get(at).and_then(|rollout| rollout["spec"][field].as_i64());
+    // Ready, and available in time.
+    let most = seconds("progressDeadlineSeconds").unwrap_or(600) - seconds("minReadySeconds").unwrap_or(0);
+    let slow = DurationText::Seconds((most - 5).max(1));
     let promoted = Scenario { promote_after: Some(DurationText::Seconds(1)), ..Scenario::default() };
     let late = Scenario { pods: Some(PodsText::ReadyAfter(slow)), ..promoted.clone() };
     let mut told = Vec::new();

@@ -23,7 +23,7 @@ use crate::api::watched::Rollout;
 )]
 pub struct Arguments {
     /// A Rollout whose routes and metrics are checked, too.
-    #[arg(add = super::completion::rollouts())]
+    #[arg(add = super::completion::rollouts(), value_parser = super::cluster::name)]
     name: Option<String>,
     /// The controller's namespace.
     #[arg(long, default_value = "serin-system")]

@@ -56,7 +56,7 @@ const QUOTED: usize = 5;
 #[command(after_help = "Example:\n  kubectl serin explain checkout")]
 pub struct Arguments {
     /// Name of the Rollout.
-    #[arg(add = super::completion::rollouts())]
+    #[arg(add = super::completion::rollouts(), value_parser = super::cluster::name)]
     name: String,
 }
 

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch, watcher::watch_object};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::clock;
 use super::cluster::Cluster;
@@ -26,7 +27,7 @@ use crate::api::watched::{ReplicaSet, Rollout};
 )]
 pub struct Arguments {
     /// Name of the Rollout.
-    #[arg(add = super::completion::rollouts())]
+    #[arg(add = super::completion::rollouts(), value_parser = super::cluster::name)]
     name: String,
     /// Shows it again whenever something changes, until `q`.
     #[arg(short, long)]
@@ -107,11 +108,18 @@ async fn live(cluster: &Cluster, name: &str, look: Look) -> anyhow::Result<Outco
     Ok(Outcome::Reached)
 }
 
+/// Waits for the end: a key, Ctrl-C, or the end of the job, at which the terminal is given back, too.
 async fn quit(has_screen: bool) {
-    if has_screen {
-        screen::quit().await;
-    } else {
-        let _ = tokio::signal::ctrl_c().await;
+    let pressed = async {
+        if has_screen {
+            screen::quit().await;
+        } else {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    };
+    match signal(SignalKind::terminate()) {
+        Ok(mut ended) => tokio::select! { () = pressed => {}, _ = ended.recv() => {} },
+        Err(_) => pressed.await,
     }
 }
 
@@ -132,7 +140,7 @@ pub fn summary(rollout: &Rollout) -> String {
     let step = status.step.as_ref().map_or_else(String::new, |step| format!("  step {step}"));
     let weight =
         status.canary.as_ref().map_or_else(String::new, |canary| format!("  canary {}%", canary.observed_weight));
-    format!("{phase}{step}{weight}  {}", status.message)
+    screen::clean(&format!("{phase}{step}{weight}  {}", status.message))
 }
 
 /// Objects of a watch by name.

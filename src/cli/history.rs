@@ -22,7 +22,7 @@ use crate::api::status::{OutcomeKind, RolloutStatus};
 )]
 pub struct Arguments {
     /// Name of the Rollout.
-    #[arg(add = super::completion::rollouts())]
+    #[arg(add = super::completion::rollouts(), value_parser = super::cluster::name)]
     name: String,
     /// How to show it.
     #[arg(short, long, value_enum, default_value = "text")]

@@ -7,7 +7,7 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 
-use super::files::Files;
+use super::files::{File, Files, STDIN};
 use super::outcome::Outcome;
 use super::screen::Look;
 use crate::api::duration::DurationText;
@@ -88,6 +88,10 @@ pub fn run(arguments: &Arguments, namespace: Option<&str>, look: Look) -> anyhow
         namespace.clone_into(&mut settings.namespace);
     }
     let input = Files::of(&arguments.paths);
+    let is_blank = |file: &File| file.bytes.as_ref().is_ok_and(|bytes| bytes.iter().all(u8::is_ascii_whitespace));
+    if input.files.iter().any(|file| file.name == STDIN && is_blank(file)) {
+        bail!("standard input is empty; did what writes it fail?");
+    }
     let sources: Vec<Source> =
         input.files.into_iter().map(|file| Source { name: file.name, bytes: file.bytes }).collect();
     let mut report = lint(&sources, &settings).without(&arguments.ignore);

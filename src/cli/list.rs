@@ -151,7 +151,10 @@ fn cells(rollout: &Rollout, columns: Columns, now: Timestamp) -> Vec<Span<'stati
     let phase = |phase: Phase| Span::styled(phase.to_string(), Style::new().fg(color_of(phase)));
     let mut cells = vec![
         Span::raw(metadata.name.clone().unwrap_or_default()),
-        status.phase.map_or_else(|| Span::raw("Unknown"), phase),
+        match (&metadata.deletion_timestamp, status.phase) {
+            (Some(_), _) => Span::raw("Terminating"),
+            (None, own) => own.map_or_else(|| Span::raw("Unknown"), phase),
+        },
         Span::raw(status.step.clone().unwrap_or_else(none)),
         Span::raw(status.in_progress().map_or_else(none, |canary| format!("{}%", canary.observed_weight))),
         Span::raw(format!("{}/{}", status.ready_replicas, status.replicas)),

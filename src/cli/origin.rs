@@ -84,7 +84,7 @@ pub async fn change(
             "apiVersion": names::API_VERSION, "kind": "Rollout",
             "metadata": {"name": name, "namespace": object.namespace()}, "spec": {"template": template},
         });
-        write!(out, "{}", serde_yaml::to_string(&change)?)?;
+        write!(out, "{}{}", act::patch_note(&name), serde_yaml::to_string(&change)?)?;
         return Ok(Outcome::Reached);
     }
     if !how.yes {
@@ -98,6 +98,10 @@ pub async fn change(
     }
     *object.data.pointer_mut("/spec/template").context("the Rollout has no spec.template")? = template;
     object.metadata.managed_fields = None;
+    // The commit that they name has not brought this.
+    if let Some(annotations) = &mut object.metadata.annotations {
+        annotations.retain(|key, _| !key.starts_with(names::GIT_PREFIX));
+    }
     let by = PostParams { field_manager: Some("kubectl-serin".to_owned()), ..PostParams::default() };
     cluster.objects(false).replace(&name, &by, &object).await.with_context(|| format!("change rollout {name}"))?;
     writeln!(out, "{what}: done. kubectl serin get {name} -w shows the rollout.")?;

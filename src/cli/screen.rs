@@ -57,7 +57,8 @@ pub struct Look {
 impl Look {
     /// Prints lines on standard output; on a terminal those that are longer than it is wide are broken between words.
     pub fn print(self, lines: &[Line<'static>]) -> anyhow::Result<()> {
-        let width = stdout().is_terminal().then(|| crossterm::terminal::size().map_or(80, |(width, _)| width));
+        let size = || crossterm::terminal::size().ok().filter(|(width, _)| *width > 0).map_or(80, |(width, _)| width);
+        let width = stdout().is_terminal().then(size);
         self.write(lines, width)
     }
 
@@ -72,7 +73,7 @@ impl Look {
             Some(width) => wrapped(line, usize::from(width)),
             None => vec![line.clone()],
         };
-        for line in lines.iter().flat_map(whole) {
+        for line in lines.iter().map(plain).collect::<Vec<_>>().iter().flat_map(whole) {
             for span in &line.spans {
                 let style = line.style.patch(span.style);
                 if self.has_color {
@@ -85,6 +86,16 @@ impl Look {
         }
         out.flush().context("write to standard output")
     }
+}
+
+/// A text without control characters: what others have written must not steer the terminal.
+pub fn clean(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+}
+
+fn plain(line: &Line<'static>) -> Line<'static> {
+    let spans = line.spans.iter().map(|span| Span::styled(clean(&span.content), span.style));
+    Line::from(spans.collect::<Vec<_>>()).style(line.style)
 }
 
 /// A line as lines of at most so many cells, broken between words; what goes on is set in.
@@ -141,7 +152,9 @@ pub struct Screen {
 impl Screen {
     /// Takes the terminal; none where there is none.
     pub fn open(look: Look) -> anyhow::Result<Option<Self>> {
-        if !stdout().is_terminal() {
+        // Some terminals have no size.
+        if !stdout().is_terminal() || crossterm::terminal::size().is_ok_and(|(width, height)| width == 0 || height == 0)
+        {
             return Ok(None);
         }
         enable_raw_mode().context("take the terminal")?;
@@ -153,17 +166,17 @@ impl Screen {
     pub fn draw(&mut self, lines: &[Line<'static>]) -> anyhow::Result<()> {
         let area = self.terminal.size()?;
         let (width, height) = (usize::from(area.width), usize::from(area.height));
-        let mut shown: Vec<Line<'static>> = lines.iter().flat_map(|line| wrapped(line, width)).collect();
+        let mut shown: Vec<Line<'static>> = lines.iter().flat_map(|line| wrapped(&plain(line), width)).collect();
         if shown.len() > height {
             let more = shown.len() - height + 1;
             shown.truncate(height.saturating_sub(1));
             shown.push(Line::from(format!("{more} more lines: make the terminal higher")));
         }
         if !self.look.has_color {
-            let plain = |line: Line<'static>| {
+            let colorless = |line: Line<'static>| {
                 Line::from(line.spans.into_iter().map(|span| Span::raw(span.content)).collect::<Vec<_>>())
             };
-            shown = shown.into_iter().map(plain).collect();
+            shown = shown.into_iter().map(colorless).collect();
         }
         self.terminal.draw(|frame| frame.render_widget(Paragraph::new(Text::from(shown)), frame.area()))?;
         Ok(())
@@ -209,6 +222,11 @@ mod tests {
         check("abcdefghijklmnop", 8, &["abcdefgh", "    ijkl", "    mnop"]);
         check("██ ██ ██", 5, &["██ ██ ", "  ██"]);
         check("", 0, &[""]);
+    }
+
+    #[test]
+    fn what_others_write_does_not_steer_the_terminal() {
+        assert_eq!(clean("\u{1b}[31mred\u{7}\n"), "\u{fffd}[31mred\u{fffd}\u{fffd}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct ImageArguments {
     /// Name of the Rollout.
-    #[arg(add = super::completion::rollouts())]
+    #[arg(add = super::completion::rollouts(), value_parser = super::cluster::name)]
     name: String,
     /// Containers and their images; `*` stands for every container.
     #[arg(value_name = "CONTAINER=IMAGE", required = true, value_parser = assignment)]

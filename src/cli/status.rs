@@ -13,17 +13,18 @@ use super::cluster::Cluster;
 use super::get::summary;
 use super::outcome::{NotFound, Outcome};
 use crate::api::duration::DurationText;
+use crate::api::names;
 use crate::api::status::{Condition, Phase};
 use crate::api::watched::Rollout;
 
 /// Which Rollout, and what is awaited.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 reached, 1 error, 2 aborted or degraded, 3 waits for a person, 4 the time is over, 5 not found.\n\nExample, in a pipeline after the merge:\n  kubectl serin status checkout --watch --timeout 20m"
+    after_help = "Exit codes: 0 reached, 1 error, 2 aborted or degraded, 3 waits for a person, 4 the time is over, 5 not found.\n\nExample, in a pipeline after the merge:\n  kubectl serin status checkout --watch --timeout 20m --commit $CI_COMMIT_SHA"
 )]
 pub struct Arguments {
     /// Name of the Rollout.
-    #[arg(add = super::completion::rollouts())]
+    #[arg(add = super::completion::rollouts(), value_parser = super::cluster::name)]
     name: String,
     /// Waits until it is reached, or cannot be.
     #[arg(short, long)]
@@ -31,6 +32,9 @@ pub struct Arguments {
     /// Waits that long at most, such as `20m`; absent: for ever.
     #[arg(long, value_parser = timeout, requires = "watch")]
     timeout: Option<Duration>,
+    /// Waits first until this commit is applied, as the annotation serin.dev/git-commit tells; it may be shortened.
+    #[arg(long, value_name = "SHA")]
+    commit: Option<String>,
     /// What is awaited: `promoted`, `paused`, `step=N` (counting from 1), or `phase=Healthy|Progressing|Paused|Degraded`.
     #[arg(long = "for", default_value = "promoted", value_name = "WHAT")]
     goal: Goal,
@@ -76,12 +80,16 @@ impl FromStr for Goal {
 /// Tells how far a rollout is, or waits.
 pub async fn run(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<Outcome> {
     let name = &arguments.name;
-    let rollout = cluster.rollout(name).await?;
     if !arguments.watch {
+        let rollout = cluster.rollout(name).await?;
         writeln!(std::io::stdout(), "{}", summary(&rollout))?;
-        return Ok(judged(&rollout, arguments.goal).unwrap_or(Outcome::TimedOut));
+        return Ok(judged(&rollout, arguments).unwrap_or(Outcome::TimedOut));
     }
-    let watched = watch(cluster, arguments);
+    let watched = async {
+        // What does not exist is told at once; a watch would wait for it.
+        cluster.rollout(name).await?;
+        watch(cluster, arguments).await
+    };
     let ended = match arguments.timeout {
         Some(timeout) => tokio::time::timeout(timeout, watched).await,
         None => Ok(watched.await),
@@ -117,7 +125,7 @@ async fn watch(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<Outco
             writeln!(std::io::stderr(), "{line}")?;
             told.clone_from(&line);
         }
-        if let Some(outcome) = judged(&rollout, arguments.goal) {
+        if let Some(outcome) = judged(&rollout, arguments) {
             writeln!(std::io::stdout(), "{line}")?;
             return Ok(outcome);
         }
@@ -126,8 +134,15 @@ async fn watch(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<Outco
 }
 
 /// Whether it is reached, or cannot be without a person.
-fn judged(rollout: &Rollout, goal: Goal) -> Option<Outcome> {
+fn judged(rollout: &Rollout, arguments: &Arguments) -> Option<Outcome> {
     let status = &rollout.status;
+    let goal = arguments.goal;
+    let annotations = rollout.metadata.annotations.as_ref();
+    let applied = annotations.and_then(|annotations| annotations.get(names::GIT_COMMIT));
+    let is_applied = |commit: &String| applied.is_some_and(|applied| applied.starts_with(commit.as_str()));
+    if !arguments.commit.as_ref().is_none_or(is_applied) {
+        return None;
+    }
     // Until the controller has seen the last change of the spec, the status speaks of the one before.
     if rollout.is_behind() {
         return None;
@@ -137,7 +152,7 @@ fn judged(rollout: &Rollout, goal: Goal) -> Option<Outcome> {
     let is_reached = match goal {
         Goal::Promoted => phase == Phase::Healthy,
         Goal::Paused => phase == Phase::Paused,
-        Goal::Step(step) => phase == Phase::Healthy || has_passed(step),
+        Goal::Step(step) => phase == Phase::Healthy || (status.aborted.is_none() && has_passed(step)),
         Goal::Phase(wanted) => phase == wanted,
     };
     let is_stalled = |condition: &Condition| condition.kind == "Stalled" && condition.status == "True";

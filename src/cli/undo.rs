@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::cluster::Cluster;
 use super::origin::{self, How};
 use super::outcome::{NotFound, Outcome};
+use super::screen::clean;
 use super::view::short;
 use crate::api::names;
 use crate::api::status::{OutcomeKind, RolloutStatus};
@@ -23,7 +24,7 @@ use crate::plan::revision;
 )]
 pub struct Arguments {
     /// Name of the Rollout.
-    #[arg(add = super::completion::rollouts())]
+    #[arg(add = super::completion::rollouts(), value_parser = super::cluster::name)]
     name: String,
     /// The number of the revision to go back to; absent: stable's, or the one before it.
     #[arg(long)]
@@ -56,10 +57,11 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<Out
         target(&revisions, &now, &rollout.status, arguments.to_revision),
     ) else {
         let known: Vec<String> = revisions.iter().map(|one| format!("r{}", one.number)).collect();
-        return Err(NotFound(format!("such revision of {name} to go back to; known: {}", known.join(", "))).into());
+        let what = format!("revision of {name} to go back to that was promoted before");
+        return Err(NotFound(format!("{what}; it has {}; --to-revision names one", known.join(", "))).into());
     };
     if !arguments.how.emit && !arguments.apply {
-        return tell(&object, &rollout, current, target);
+        return tell(&object, &rollout, &revisions, (current, target));
     }
     let earlier = origin::template_of(&template, &current.set, &target.set, &target.hash)?;
     let what = format!(
@@ -105,29 +107,40 @@ fn target<'a>(
         return of_hash(&stable.hash);
     }
     let promoted = status.history.iter().rev().filter(|outcome| outcome.outcome == OutcomeKind::Promoted);
-    let before = promoted.filter(|outcome| outcome.hash != now).find_map(|outcome| of_hash(&outcome.hash));
-    before.or_else(|| revisions.iter().rev().find(|one| one.hash != now))
+    promoted.filter(|outcome| outcome.hash != now).find_map(|outcome| of_hash(&outcome.hash))
 }
 
 /// Tells the revert, and what follows.
-fn tell(object: &DynamicObject, rollout: &Rollout, current: &Revision, target: &Revision) -> anyhow::Result<Outcome> {
+fn tell(
+    object: &DynamicObject,
+    rollout: &Rollout,
+    revisions: &[Revision],
+    (current, target): (&Revision, &Revision),
+) -> anyhow::Result<Outcome> {
     let name = rollout.metadata.name.as_deref().unwrap_or_default();
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
         "{name}: r{} ({}) is asked for; undo brings back r{} ({}).",
-        current.number, current.image, target.number, target.image
+        current.number,
+        clean(&current.image),
+        target.number,
+        clean(&target.image)
     )?;
     let holder = origin::holder(object).map_or_else(String::new, |tool| format!(", from where {tool} applies it"));
     writeln!(out, "Revert it in Git{holder}:\n")?;
-    match commit(rollout, &current.hash) {
-        Some(commit) => writeln!(out, "  git revert --no-edit {}", short(&commit))?,
-        None => writeln!(
-            out,
-            "  git revert <the commit of r{}; annotation {} names none>",
-            current.number,
-            names::GIT_COMMIT
-        )?,
+    let between: Vec<&Revision> =
+        revisions.iter().rev().filter(|one| target.number < one.number && one.number <= current.number).collect();
+    let commits: Option<Vec<String>> = between.iter().map(|one| commit(rollout, &one.hash, &current.hash)).collect();
+    match (commits, commit(rollout, &target.hash, &current.hash)) {
+        (Some(commits), _) if !commits.is_empty() => {
+            let commits: Vec<&str> = commits.iter().map(|commit| short(commit)).collect();
+            writeln!(out, "  git revert --no-edit {}", commits.join(" "))?;
+        }
+        (_, Some(target)) => {
+            writeln!(out, "  git restore --source {} -- FILE   # the Rollout's; then commit", short(&target))?
+        }
+        _ => writeln!(out, "  git revert COMMIT   # annotation {} names none", names::GIT_COMMIT)?,
     }
     writeln!(out, "  git push\n")?;
     let is_stable = rollout.status.stable.as_ref().is_some_and(|stable| stable.hash == target.hash);
@@ -146,10 +159,52 @@ fn tell(object: &DynamicObject, rollout: &Rollout, current: &Revision, target: &
     Ok(Outcome::Reached)
 }
 
-/// The commit that brought a revision.
-fn commit(rollout: &Rollout, hash: &str) -> Option<String> {
+/// The commit that brought a revision, as far as it is known.
+fn commit(rollout: &Rollout, hash: &str, now: &str) -> Option<String> {
     let status = &rollout.status;
-    let sides = [&status.canary, &status.stable].into_iter().flatten();
-    let of_side = sides.into_iter().find(|side| side.hash == hash).and_then(|side| side.commit.clone());
-    of_side.or_else(|| rollout.metadata.annotations.as_ref()?.get(names::GIT_COMMIT).cloned())
+    let mut sides = [&status.canary, &status.stable].into_iter().flatten();
+    let of_side = sides.find(|side| side.hash == hash).and_then(|side| side.commit.clone());
+    let mut ended = status.history.iter().rev().filter(|outcome| outcome.hash == hash);
+    let of_history = || ended.find_map(|outcome| outcome.commit.clone());
+    let annotations = rollout.metadata.annotations.as_ref().filter(|_| hash == now);
+    let of_now = || annotations.and_then(|annotations| annotations.get(names::GIT_COMMIT).cloned());
+    of_side.or_else(of_history).or_else(of_now)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::api::status::{Outcome as Ended, RevisionStatus};
+
+    fn revision(number: i64, hash: &str) -> Revision {
+        Revision { hash: hash.to_owned(), number, image: String::new(), set: Value::Null }
+    }
+
+    fn ended(hash: &str, outcome: OutcomeKind) -> Ended {
+        let at = Timestamp::UNIX_EPOCH;
+        Ended {
+            hash: hash.into(),
+            revision: 1,
+            commit: None,
+            outcome,
+            started_at: at,
+            ended_at: at,
+            reason: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_was_never_promoted_is_not_gone_back_to() {
+        let known = [revision(1, "a"), revision(2, "b"), revision(3, "c")];
+        let stable = RevisionStatus { hash: "a".to_owned(), ..RevisionStatus::default() };
+        let history = vec![ended("a", OutcomeKind::Promoted), ended("b", OutcomeKind::Aborted)];
+        let status = RolloutStatus { stable: Some(stable), history, ..RolloutStatus::default() };
+        let number = |now: &str, wanted| target(&known, now, &status, wanted).map(|one| one.number);
+        assert_eq!(number("a", None), None, "nothing was promoted before");
+        assert_eq!(number("c", None), Some(1), "stable, while another is asked for");
+        assert_eq!(number("a", Some(2)), Some(2), "where it is named");
+        assert_eq!(number("a", Some(1)), None, "it is there already");
+    }
 }

@@ -115,6 +115,13 @@ fn head(tree: &Tree, glyphs: &Glyphs) -> Vec<Line<'static>> {
         Some(_) => None,
     };
     lines.extend(unseen.map(|text| Line::styled(text, Style::new().fg(Color::Yellow))));
+    if metadata.deletion_timestamp.is_some() {
+        let text = "  it is being deleted, and goes once the controller has brought its route back";
+        lines.push(Line::styled(text, Style::new().fg(Color::Red)));
+    }
+    if !tree.unseen.is_empty() {
+        lines.push(dim(format!("  not shown: you may not list {}", tree.unseen.join(" and "))).into());
+    }
     if !status.message.is_empty() {
         lines.push(Line::from(format!("  {}", status.message)));
     }

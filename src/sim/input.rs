@@ -32,8 +32,18 @@ pub struct Input {
     pub notes: Vec<String>,
 }
 
-/// Reads YAML documents; each text has a name for error messages. Objects without a namespace are in the one given.
+/// Reads YAML documents with at least one Rollout; each text has a name for error messages. Objects without a namespace are
+/// in the one given.
 pub fn read(texts: &[(String, String)], namespace: &str) -> anyhow::Result<Input> {
+    let input = read_any(texts, namespace)?;
+    if input.rollouts.is_empty() {
+        bail!("no Rollout of serin.dev in the input; give its manifest with -f, or - for standard input");
+    }
+    Ok(input)
+}
+
+/// The same, with or without a Rollout.
+pub fn read_any(texts: &[(String, String)], namespace: &str) -> anyhow::Result<Input> {
     let mut input = Input::default();
     let mut ignored = 0;
     for (name, text) in texts {
@@ -48,8 +58,14 @@ pub fn read(texts: &[(String, String)], namespace: &str) -> anyhow::Result<Input
             }
         }
         for mut object in objects {
-            let kind =
-                object["kind"].as_str().with_context(|| format!("read {name}: a document has no kind"))?.to_owned();
+            // Values and settings often stand beside manifests.
+            let Some(kind) = object["kind"].as_str().map(str::to_owned) else {
+                ignored += 1;
+                continue;
+            };
+            if !object["metadata"].is_object() {
+                bail!("read {name}: metadata of this {kind} is no map with a name");
+            }
             let group =
                 object["apiVersion"].as_str().unwrap_or_default().split('/').next().unwrap_or_default().to_owned();
             if object["metadata"]["namespace"].is_null() && !kind.starts_with("Cluster") && kind != "MetricProvider" {
@@ -65,9 +81,6 @@ pub fn read(texts: &[(String, String)], namespace: &str) -> anyhow::Result<Input
     }
     if ignored > 0 {
         input.notes.push(format!("{ignored} objects of other kinds play no part"));
-    }
-    if input.rollouts.is_empty() {
-        bail!("no Rollout of serin.dev in the input; give its manifest with -f, or - for standard input");
     }
     Ok(input)
 }
@@ -230,5 +243,8 @@ mod tests {
             told("kind: Rollout\napiVersion: argoproj.io/v1alpha1\nmetadata: {name: a}").contains("is of argoproj.io")
         );
         assert!(told("kind: [").starts_with("read stdin"));
+        let faulty = "kind: Rollout\napiVersion: serin.dev/v1alpha1\nmetadata: 5\nspec: []";
+        assert!(told(faulty).contains("metadata of this Rollout is no map"));
+        assert!(told("replicaCount: 3").contains("no Rollout of serin.dev"));
     }
 }

@@ -113,3 +113,11 @@ fn what_would_not_be_promoted_is_told() {
     let difference = told(&held, Some(&running(&json!({}))));
     assert!(difference.summary.contains("even when all is good it would not be promoted"), "{}", difference.summary);
 }
+
+#[test]
+fn pods_must_be_available_before_their_deadline() {
+    let mut after = rollout("checkout:2");
+    after["spec"]["minReadySeconds"] = json!(30);
+    let difference = told(&after, Some(&running(&json!({}))));
+    assert!(difference.time.is_some(), "{}", difference.summary);
+}

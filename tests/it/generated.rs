@@ -144,14 +144,13 @@ fn mistakes_can_be_made() {
 /// `.krew.yaml` as krew-release-bot fills it in.
 fn krew() -> Value {
     let text = read(".krew.yaml");
-    let mut filled = String::new();
-    for line in text.replace("{{ .TagName }}", concat!("v", env!("CARGO_PKG_VERSION"))).lines() {
-        let uri = line.trim().strip_prefix("{{ addURIAndSha \"").and_then(|rest| rest.split('"').next());
-        match uri {
-            Some(uri) => filled += &format!("    uri: {uri}\n    sha256: {}\n", "0".repeat(64)),
-            None => filled += &format!("{line}\n"),
-        }
-    }
+    let fill = |line: &str| match line.trim().strip_prefix("{{ addURIAndSha \"").and_then(|rest| rest.split('"').next())
+    {
+        Some(uri) => format!("    uri: {uri}\n    sha256: {}", "0".repeat(64)),
+        None => line.to_owned(),
+    };
+    let text = text.replace("{{ .TagName }}", concat!("v", env!("CARGO_PKG_VERSION")));
+    let filled = text.lines().map(fill).collect::<Vec<_>>().join("\n");
     serde_yaml::from_str(&filled).unwrap()
 }
 

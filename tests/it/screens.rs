@@ -29,6 +29,7 @@ struct Input {
 fn screens() {
     for (input, expected) in golden_inputs::<Input>("screens") {
         let tree = Tree {
+            unseen: Vec::new(),
             rollout: input.rollout,
             replica_sets: input.replica_sets,
             pods: input.pods,

@@ -135,7 +135,10 @@ pub const ROUTING: &[Row] = &[
 /// The steps and the analysis in the background.
 pub const STEPS: &[Row] = &[
     row("spec.strategy.canary.steps[].setWeight", Keep),
-    row("spec.strategy.canary.steps[].pause", Enter),
+    row(
+        "spec.strategy.canary.steps[].pause",
+        Turn("kept; without an end where its duration cannot be kept", steps::held),
+    ),
     row("spec.strategy.canary.steps[].pause.duration", Turn("kept; 1.5h becomes 90m", metric::duration)),
     row("spec.strategy.canary.steps[].setCanaryScale", Turn("kept with a route", steps::scale)),
     row("spec.strategy.canary.steps[].setCanaryScale.weight", Keep),

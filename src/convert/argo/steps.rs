@@ -56,6 +56,17 @@ pub(super) fn gate(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entry> 
     vec![pause]
 }
 
+/// A pause; one whose duration cannot be kept stays, and waits for a person.
+pub(super) fn held(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entry> {
+    let kept = work.enter(path, entry);
+    if !kept.is_empty() {
+        return kept;
+    }
+    let mut pause = pause();
+    pause.above = work.take_left();
+    vec![pause]
+}
+
 fn pause() -> Entry {
     Entry::new("pause", Map::default())
 }

@@ -285,6 +285,9 @@ impl Traffic {
 /// The routes of every VirtualService; the plain Services where there is none.
 fn routes(cluster: &Cluster) -> Routes {
     let mut routes = Routes::new();
+    let rollouts = cluster.list("rollouts");
+    let managed: Vec<&Value> =
+        rollouts.iter().filter_map(|one| one["status"]["route"]["managed"].as_array()).flatten().collect();
     for virtual_service in cluster.list("virtualservices") {
         let name = virtual_service["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let mut matched = Vec::new();
@@ -298,7 +301,7 @@ fn routes(cluster: &Cluster) -> Routes {
                     ((short(host), subset.to_owned()), one["weight"].as_f64().unwrap_or(alone))
                 });
                 let mut destinations: Vec<_> = destinations.collect();
-                if protocol == "http" && !route["match"].is_null() {
+                if managed.iter().any(|name| **name == route["name"]) {
                     matched.extend(destinations);
                     continue;
                 }

@@ -54,7 +54,7 @@ enum Happening {
     /// Another manager writes the canary's weight in place.
     Weight(i32),
     /// Another manager writes the routes as Git has them, header and mirror routes away.
-    RevertRoutes(bool),
+    Revert(String),
     /// Annotations of the Rollout from now on.
     Annotate(BTreeMap<String, String>),
     /// Somebody else's VirtualService for these hosts.
@@ -114,7 +114,10 @@ fn happen(world: &mut World, happening: &Happening) {
             action.spec = Json::from(&spec);
         }
         Happening::Weight(weight) => world.write_weight(*weight),
-        Happening::RevertRoutes(_) => world.revert_routes(),
+        Happening::Revert(what) => {
+            assert_eq!(what, "routes");
+            world.revert_routes();
+        }
         Happening::Annotate(annotations) => {
             world.observed.rollout.metadata.annotations = Some(annotations.clone());
         }

@@ -17,7 +17,7 @@ impl Model {
         };
         let (git, mut own) = (without_own(&git["spec"]), without_own(&change.object["spec"]));
         let managed = self.managed();
-        if let Some(routes) = own["http"].as_array_mut() {
+        if let Some(routes) = own.get_mut("http").and_then(Value::as_array_mut) {
             routes.retain(|route| route["name"].as_str().is_none_or(|name| !managed.contains(name)));
         }
         if git != own {

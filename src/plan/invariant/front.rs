@@ -8,13 +8,18 @@ impl Checks<'_> {
     /// The header and mirror routes after the plan, by VirtualService; none stands for one that is not as Serin writes it.
     fn fronts_after(&self) -> Vec<(&str, Vec<Option<Managed>>)> {
         let after = |name: &str, present: Vec<Option<Managed>>| {
-            self.plan.actions.iter().fold(present, |before, action| match action {
-                Action::WriteVirtualService { front, .. } => front.iter().cloned().map(Some).collect(),
-                Action::EditVirtualService { name: edited, front: Some(front), .. } if *edited == name => {
-                    front.added.iter().cloned().map(Some).collect()
+            let mut routes = present;
+            for action in &self.plan.actions {
+                if let Action::WriteVirtualService { front, .. } = action {
+                    routes = front.iter().cloned().map(Some).collect();
                 }
-                _ => before,
-            })
+                if let Action::EditVirtualService { name: edited, front: Some(front), .. } = action
+                    && *edited == name
+                {
+                    routes = front.added.iter().cloned().map(Some).collect();
+                }
+            }
+            routes
         };
         let fronts = self.facts.route.fronts.iter();
         fronts

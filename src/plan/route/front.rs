@@ -104,7 +104,7 @@ impl Route {
     /// The header and mirror routes as a part of the route's line.
     pub(super) fn front_line(&self) -> String {
         let fronts = self.fronts.iter().filter(|front| !front.present.is_empty());
-        fronts.map(|front| format!(" {}", front.line())).collect()
+        fronts.fold(String::new(), |line, front| line + " " + &front.line())
     }
 }
 

@@ -18,17 +18,17 @@ pub fn actions(observed: &Observed, routing: &Routing, route: &Route, change: &C
     match change {
         Change::Weight { weight, stay } => {
             let split = |leg: &Leg| Split::of(leg.share, *weight);
-            traffic_actions(observed, &names, route, (&split, &|front| front.kept(stay)))
+            traffic_actions(observed, &names, route, &split, &|front| front.kept(stay))
         }
         Change::Restore(resting) => {
             let split = |leg: &Leg| {
                 let canary = resting.get(&leg.key()).copied().unwrap_or(0).clamp(0, leg.share);
                 Split { stable: leg.share - canary, canary }
             };
-            traffic_actions(observed, &names, route, (&split, &|_| Vec::new()))
+            traffic_actions(observed, &names, route, &split, &|_| Vec::new())
         }
-        Change::Keep(stay) => traffic_actions(observed, &names, route, (&split_now, &|front| front.kept(stay))),
-        Change::Front(routes) => traffic_actions(observed, &names, route, (&split_now, &|_| routes.clone())),
+        Change::Keep(stay) => traffic_actions(observed, &names, route, &split_now, &|front| front.kept(stay)),
+        Change::Front(routes) => traffic_actions(observed, &names, route, &split_now, &|_| routes.clone()),
         Change::Subsets { stable, canary } => {
             side_actions(observed, &names, routing, route, (Some(stable), Some(canary)))
         }
@@ -58,7 +58,8 @@ fn traffic_actions(
     observed: &Observed,
     names: &Names,
     route: &Route,
-    (split, front): (&dyn Fn(&Leg) -> Split, &dyn Fn(&Front) -> Vec<Managed>),
+    split: &dyn Fn(&Leg) -> Split,
+    front: &dyn Fn(&Front) -> Vec<Managed>,
 ) -> Vec<Action> {
     if names.virtual_service.is_some() {
         let routes = route.fronts.first().map(front).unwrap_or_default();

@@ -37,7 +37,7 @@ use self::measurement::{Measurement, Query};
 use self::narrate::Note;
 use self::observed::Observed;
 use self::route::Change;
-use self::strategy::{Routing, Strategy};
+use self::strategy::{Managed, Routing, Strategy};
 use self::traffic::Wanted;
 use crate::api::status::{Phase, RolloutStatus};
 use crate::api::watched::ServicePort;
@@ -140,6 +140,9 @@ fn name_obstacles(facts: &Facts<'_>, course: &mut Course) {
     for fault in &facts.strategy.faults {
         course.hold("InvalidSpec", fault.to_string());
     }
+    for collision in &facts.route.collisions {
+        course.hold("InvalidSpec", collision.clone());
+    }
     for problem in &facts.problems {
         course.wait(problem.reason, problem.message.clone());
     }
@@ -170,7 +173,9 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
     }
     let route = course.route();
     let peace = course::peace_at(&route);
-    let is_contested = peace.is_some_and(|at| at > facts.now) && facts.route.weight() < course.permitted(facts);
+    let (front, front_passed) = (course.front(facts), course.front_passed(facts));
+    let is_short = facts.route.weight() < course.permitted(facts) || !facts.route.has_front(&front);
+    let is_contested = peace.is_some_and(|at| at > facts.now) && is_short;
     if let Some(at) = peace.filter(|_| is_contested) {
         course.wait_until("RouteContested", "somebody else changes the weights; see condition RouteContested", at);
     }
@@ -181,6 +186,11 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
         .filter(|stable| facts.pods_of(stable).ready > 0 || facts.route.stable.as_deref() == Some(*stable));
     let canary = course.canary().map(|canary| canary.hash.clone()).filter(|_| !facts.is_leaving);
     let is_drained = course.drained_at(facts).is_some_and(|at| at <= facts.now);
+    let may_act =
+        facts.has_finalizer() && facts.strategy.faults.is_empty() && facts.route.collisions.is_empty() && !is_contested;
+    // Their names are on record first, so that they are found again whatever becomes of the steps.
+    let recorded = facts.observed.rollout.status.route.as_ref().map_or(&[][..], |route| &route.managed);
+    let are_recorded = front.iter().all(|one| recorded.contains(&one.name));
     let has_no_stable = stable.is_some() && !course.has_ready_stable(facts);
     let wanted = Wanted {
         anchor: stable.or(first),
@@ -188,10 +198,10 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
         goal: course.permitted(facts),
         pods_wanted: course.pods_carrying(facts),
         pods_now: course.pods_at(facts, facts.route.weight().min(course.permitted(facts))),
-        may_raise: facts.has_finalizer()
-            && facts.strategy.faults.is_empty()
-            && !is_contested
-            && !(course.is_held && course.permitted(facts) > course.weight_passed()),
+        front: &front,
+        front_passed: &front_passed,
+        may_lead: may_act && are_recorded && (!course.is_held || front == front_passed),
+        may_raise: may_act && !(course.is_held && course.permitted(facts) > course.weight_passed()),
         pods: &facts.pods,
         replicas: facts.replicas,
         stable_lacks: lacks,
@@ -256,12 +266,32 @@ fn route_actions(facts: &Facts<'_>, course: &mut Course, change: Option<&Change>
     let actions = route::actions(facts.observed, routing, &facts.route, change);
     // Once it is mended, no snapshot shows that the proxies had another route until now.
     course.has_decided |= course.has_moved && !actions.is_empty();
-    if let (Change::Weight(weight), Some(route), false) = (change, &mut course.status.route, actions.is_empty()) {
-        route.asked = *weight;
-        // A status that is written first speaks of a write that may fail.
-        route.unseen = !course.has_decided;
-    }
+    remember(facts, course, change, &actions);
     actions
+}
+
+/// What Serin asked for, so that a change by somebody else is told apart.
+fn remember(facts: &Facts<'_>, course: &mut Course, change: &Change, actions: &[Action]) {
+    let Some(route) = course.status.route.as_mut().filter(|_| !actions.is_empty()) else {
+        return;
+    };
+    let names = |routes: &[Managed]| routes.iter().map(|route| route.name.clone()).collect();
+    let kept = |stay: &[Managed]| names(&facts.route.fronts.first().map(|front| front.kept(stay)).unwrap_or_default());
+    match change {
+        Change::Weight { weight, stay } => {
+            route.asked = *weight;
+            route.asked_managed = kept(stay);
+        }
+        Change::Keep(stay) => route.asked_managed = kept(stay),
+        Change::Front(routes) => route.asked_managed = names(routes),
+        Change::Restore(_) | Change::Plain | Change::ToSubsets => {
+            route.asked_managed.clear();
+            return;
+        }
+        Change::Subsets { .. } | Change::Unlabel => return,
+    }
+    // A status that is written first speaks of a write that may fail.
+    route.unseen = !course.has_decided;
 }
 
 /// Whether the route is away from its rest, so that a deletion must bring it back first.
@@ -278,16 +308,16 @@ fn is_in_flight(facts: &Facts<'_>, course: &Course) -> bool {
     if facts.route.legs.is_empty() || facts.route.is_plain {
         return false;
     }
-    if facts.replicas == 0 && !facts.route.exceeds(0) {
+    if facts.replicas == 0 && !facts.route.carries() {
         return false;
     }
     // A deletion has no later pass to mend what somebody writes meanwhile: it remembers the weights to the end.
     let has_come_back = |resting| facts.is_leaving && course.is_in_force(facts) && facts.route.resting() == resting;
     let is_resting = match course.route().resting {
-        _ if facts.owns_route() => !facts.route.exceeds(0),
+        _ if facts.owns_route() => !facts.route.carries(),
         resting => resting.is_none_or(has_come_back),
     };
-    !(facts.route.rests_on(stable) && is_resting)
+    !(facts.route.rests_on(stable) && is_resting && !facts.route.leads())
 }
 
 /// What remains of a deletion once the route is back: in-place labels, then the finalizer.
@@ -341,7 +371,7 @@ fn restore(facts: &Facts<'_>, course: &mut Course) -> bool {
     let is_wanted = course.canary().is_none() || facts.is_leaving;
     let rests = course.stable().is_some_and(|stable| facts.route.rests_on(stable));
     let has_weights = course.route().resting.is_some_and(|resting| resting == facts.route.resting());
-    let is_restored = is_wanted && rests && has_weights;
+    let is_restored = is_wanted && rests && has_weights && !facts.route.leads();
     let in_force = course.is_in_force(facts);
     if let Some(route) = course.status.route.as_mut().filter(|_| is_restored && in_force && !facts.is_leaving) {
         route.resting = None;

@@ -67,25 +67,45 @@ impl Protocol {
 
 /// One route.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Route {
     /// Its name; HTTP routes alone have one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What a TLS or TCP route matches; matches by anything else are not kept.
+    /// What it matches: ports and server names, methods, paths and headers; a match by nothing of these is not kept.
     #[serde(rename = "match", deserialize_with = "matches", skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<Match>,
     /// Its destinations.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub route: Vec<WeightedDestination>,
+    /// Where copies of its requests go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Destination>,
+    /// How many of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror_percentage: Option<Percentage>,
 }
 
 fn matches<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Match>, D::Error> {
     let all = Vec::<Match>::deserialize(deserializer)?;
-    Ok(all.into_iter().filter(|one| one.port.is_some() || !one.sni_hosts.is_empty()).collect())
+    Ok(all.into_iter().filter(|one| *one != Match::default()).collect())
 }
 
-/// What a TLS or TCP route matches.
+/// A part of requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Percentage {
+    /// Percent, rounded: nobody but others writes a fraction.
+    #[serde(deserialize_with = "rounded")]
+    pub value: i64,
+}
+
+fn rounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    #[expect(clippy::cast_possible_truncation, reason = "percent")]
+    f64::deserialize(deserializer).map(|value| value.round() as i64)
+}
+
+/// What a route matches.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Match {
@@ -95,6 +115,30 @@ pub struct Match {
     /// Server names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sni_hosts: Vec<String>,
+    /// The method of a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<TextMatch>,
+    /// Its path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uri: Option<TextMatch>,
+    /// Its headers.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, TextMatch>,
+}
+
+/// What a text is compared with; at most one is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TextMatch {
+    /// The whole text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact: Option<String>,
+    /// How it begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// A regular expression.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regex: Option<String>,
 }
 
 /// A destination and its share.

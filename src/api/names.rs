@@ -34,6 +34,9 @@ pub const REPORTER: &str = "serin.dev/rollout-controller";
 /// Suffix of the VirtualService and DestinationRule that Serin owns: `<rollout>-serin`.
 const OWNED_SUFFIX: &str = "-serin";
 
+/// Name of the one HTTP route of a VirtualService that Serin owns.
+pub const OWNED_HTTP_ROUTE: &str = "serin";
+
 /// Name of the VirtualService and the DestinationRule that Serin owns for a Rollout.
 pub fn owned_route(rollout: &str) -> String {
     format!("{rollout}{OWNED_SUFFIX}")

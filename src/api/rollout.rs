@@ -108,7 +108,7 @@ pub struct CanarySpec {
 pub struct TrafficRoutingSpec {
     /// Istio.
     pub istio: IstioSpec,
-    /// Accepted for Rollouts that move over; it orders header and mirror routes only.
+    /// The order among header and mirror routes, the first in front. Routes that are not listed come after, in the order of their steps.
     pub managed_routes: Option<Vec<ManagedRoute>>,
 }
 
@@ -116,6 +116,7 @@ pub struct TrafficRoutingSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ManagedRoute {
     /// Name of the route.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 }
 
@@ -205,6 +206,82 @@ pub struct StepSpec {
     pub pause: Option<PauseSpec>,
     /// Waits for an analysis to pass; a failed one aborts.
     pub analysis: Option<StepAnalysisSpec>,
+    /// Sends requests with certain headers to the canary, whatever the weight, until such a step without `match` or the end of
+    /// the rollout. HTTP only; the canary has a pod at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_header_route: Option<HeaderRouteSpec>,
+    /// Copies requests to the canary and ignores its answers, until such a step without `match` or the end of the rollout.
+    /// HTTP only; the canary has a pod at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_mirror_route: Option<MirrorRouteSpec>,
+}
+
+/// An HTTP route in front of all others, that leads to the canary.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HeaderRouteSpec {
+    /// Name of the route; no route in Git has it.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Requests with any of these headers. Absent: the route of this name is removed.
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    pub matches: Option<Vec<HeaderMatchSpec>>,
+}
+
+/// One header.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeaderMatchSpec {
+    /// Name of the header, in lower case.
+    #[schemars(length(min = 1, max = 256))]
+    pub header_name: String,
+    /// Its value.
+    pub header_value: TextMatchSpec,
+}
+
+/// A text: exactly one of its fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TextMatchSpec {
+    /// The whole text.
+    #[schemars(length(max = 1024))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact: Option<String>,
+    /// How it begins.
+    #[schemars(length(max = 1024))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// A regular expression (RE2) of the whole text.
+    #[schemars(length(max = 1024))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regex: Option<String>,
+}
+
+/// An HTTP route in front of all others, that serves as the edited one does and copies requests to the canary.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MirrorRouteSpec {
+    /// Name of the route; no route in Git has it.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Percent of the matching requests that are copied. Absent: 100.
+    #[schemars(range(min = 0, max = 100))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percentage: Option<i32>,
+    /// Requests that match any of these. Absent: the route of this name is removed.
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    pub matches: Option<Vec<RequestMatchSpec>>,
+}
+
+/// A request: all fields that are given match.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RequestMatchSpec {
+    /// Its method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<TextMatchSpec>,
+    /// Its path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<TextMatchSpec>,
+    /// Its headers, by name in lower case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers: Option<BTreeMap<String, TextMatchSpec>>,
 }
 
 /// Canary pods: exactly one of its fields.

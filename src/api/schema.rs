@@ -73,8 +73,6 @@ pub const ROLLOUT_REFUSED: &[Refused] = &[
     Refused {
         path: "strategy.canary.steps[]",
         fields: &[
-            ("setHeaderRoute", NOT_YET),
-            ("setMirrorRoute", NOT_YET),
             ("approval", NOT_YET),
             ("experiment", "is not supported; use an analysis step"),
             ("plugin", "is not supported; use an analysis step"),
@@ -157,6 +155,8 @@ pub fn rollout() -> Value {
         ("strategy.canary.steps", 100),
         ("strategy.canary.steps[].analysis.templates", 20),
         ("strategy.canary.steps[].analysis.args", 50),
+        ("strategy.canary.steps[].setHeaderRoute.match", 20),
+        ("strategy.canary.steps[].setMirrorRoute.match", 20),
         ("strategy.canary.analysis.templates", 20),
         ("strategy.canary.analysis.args", 50),
         ("strategy.canary.trafficRouting.managedRoutes", 50),
@@ -198,11 +198,29 @@ fn rollout_rules(spec: &mut Value) {
         let tls = at(spec, &format!("strategy.canary.trafficRouting.istio.{reference}.tlsRoutes[]"));
         rule(tls, "has(self.port) || has(self.sniHosts)", "port or sniHosts is required: what the route matches");
     }
+    managed_rules(at(spec, "strategy.canary.steps[]"));
     canary_rules(at(spec, "strategy.canary"));
     for args in ["strategy.canary.steps[].analysis.args[]", "strategy.canary.analysis.args[]"] {
         one_of(at(spec, args), &["value", "valueFrom"]);
         one_of(at(spec, &format!("{args}.valueFrom")), &["podTemplateHashValue", "fieldRef", "secretKeyRef"]);
     }
+}
+
+/// What header and mirror routes match.
+fn managed_rules(step: &mut Value) {
+    set(at(step, "setMirrorRoute.match[].headers"), "maxProperties", json!(20));
+    for text in ["setHeaderRoute.match[].headerValue", "setMirrorRoute.match[].method", "setMirrorRoute.match[].path"] {
+        one_of(at(step, text), TEXT_MEMBERS);
+    }
+    one_of(at(at(step, "setMirrorRoute.match[].headers"), "{}"), TEXT_MEMBERS);
+    for route in ["setHeaderRoute", "setMirrorRoute"] {
+        set(at(step, &format!("{route}.match")), "minItems", json!(1));
+    }
+    rule(
+        at(step, "setMirrorRoute.match[]"),
+        "has(self.method) || has(self.path) || has(self.headers)",
+        "at least one of method, path, headers is required",
+    );
 }
 
 /// What belongs to which kind of canary: weights between subsets, weights between Services, or pods alone.
@@ -234,6 +252,13 @@ fn canary_rules(canary: &mut Value) {
         "has(self.trafficRouting) || !has(self.steps) || !self.steps.exists(step, has(step.setCanaryScale))",
         "setCanaryScale needs trafficRouting: without it the pods are the weight",
     );
+    for route in MANAGED_MEMBERS {
+        rule(
+            canary,
+            &format!("has(self.trafficRouting) || !has(self.steps) || !self.steps.exists(step, has(step.{route}))"),
+            &format!("{route} needs trafficRouting; remove it"),
+        );
+    }
 }
 
 /// Fields of the canary that mean nothing without a route.
@@ -242,6 +267,12 @@ pub const NEED_ROUTING: &[&str] =
 
 /// Every member of `setCanaryScale`.
 pub const SCALE_MEMBERS: &[&str] = &["replicas", "weight", "matchTrafficWeight"];
+
+/// Every member of what a text is compared with.
+pub const TEXT_MEMBERS: &[&str] = &["exact", "prefix", "regex"];
+
+/// The steps that put a route in front of the edited one.
+pub const MANAGED_MEMBERS: &[&str] = &["setHeaderRoute", "setMirrorRoute"];
 
 /// Every member that a step can have, supported or refused.
 pub const STEP_MEMBERS: &[&str] = &[

@@ -254,6 +254,12 @@ pub struct RouteStatus {
     /// The canary weight that Serin last asked for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub asked: i32,
+    /// Names of the header and mirror routes that are Serin's, from the beginning of a rollout until none is left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub managed: Vec<String>,
+    /// Names of those that Serin last asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked_managed: Vec<String>,
     /// Whether that weight was written by the last pass, and not looked at since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unseen: bool,

@@ -315,7 +315,7 @@ fn changes(from: &Value, to: &Value, path: &str) -> Vec<Change> {
 fn gates(input: &Input, strategy: &Strategy, namespace: &str) -> Vec<String> {
     let of_step = |(at, step): (usize, &Step)| match step {
         Step::Analysis(gate) => Some((format!("step {}", at + 1), gate.clone())),
-        Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::Pause(_) | Step::Faulty => None,
+        Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::Pause(_) | Step::SetRoute(_) | Step::Faulty => None,
     };
     let background = strategy.background.iter().map(|background| ("background".to_owned(), background.gate.clone()));
     let mut told = Vec::new();

@@ -164,6 +164,11 @@ pub fn step_text(step: &Step) -> String {
             let names: Vec<&str> = gate.templates.iter().map(|template| template.template_name.as_str()).collect();
             format!("analysis {}", names.join(", "))
         }
+        Step::SetRoute(route) if route.matches.is_empty() => format!("{} {}, taken away", route.field(), route.name),
+        Step::SetRoute(route) => match route.mirror {
+            Some(percentage) => format!("{} {} of {percentage}%", route.field(), route.name),
+            None => format!("{} {}", route.field(), route.name),
+        },
         Step::Faulty => "cannot be read".to_owned(),
     }
 }

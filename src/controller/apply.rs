@@ -16,7 +16,7 @@ use super::error::{Class, Error};
 use crate::api::names;
 use crate::api::status::RolloutStatus;
 use crate::api::watched::{DestinationRule, Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
-use crate::plan::action::{Action, SubsetEdit, WeightEdit};
+use crate::plan::action::{Action, FrontEdit, SubsetEdit, WeightEdit};
 use crate::plan::observed::Observed;
 use crate::plan::{Plan, objects};
 
@@ -111,8 +111,8 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
             let delete = DeleteParams::background().preconditions(preconditions);
             shell.write("replicasets", "delete", &action.to_string(), api.delete(name, &delete)).await.map(|_| ())
         }
-        Action::WriteVirtualService { name, version, split } => {
-            let body = objects::virtual_service(observed, name, version.as_deref(), *split);
+        Action::WriteVirtualService { name, version, split, front } => {
+            let body = objects::virtual_service(observed, name, version.as_deref(), (*split, front));
             let written: VirtualService =
                 write_owned(shell, observed, action, ("virtualservices", name, version.is_some()), &body).await?;
             shell.caches.virtual_services.put(written);
@@ -125,8 +125,8 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
             shell.caches.destination_rules.put(written);
             Ok(())
         }
-        Action::EditVirtualService { name, version, edits } => {
-            edit_virtual_service(shell, observed, action, (name, version, edits)).await
+        Action::EditVirtualService { name, version, edits, front } => {
+            edit_virtual_service(shell, observed, action, (name, version, edits, front.as_ref())).await
         }
         Action::EditDestinationRule { name, version, edits } => {
             edit_destination_rule(shell, observed, action, (name, version, edits)).await
@@ -302,14 +302,14 @@ async fn edit_virtual_service(
     shell: &Shell,
     observed: &Observed,
     action: &Action,
-    (name, version, edits): (&str, &str, &[WeightEdit]),
+    (name, version, edits, front): (&str, &str, &[WeightEdit], Option<&FrontEdit>),
 ) -> Result<(), Error> {
     let api: Api<VirtualService> = api(shell, observed);
     let mut version = version.to_owned();
     let mut tries = 0;
     loop {
         tries += 1;
-        let patch = json_patch_of(objects::weight_patch(&version, edits));
+        let patch = json_patch_of(objects::weight_patch(&version, edits, front));
         match shell.write("virtualservices", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await {
             Ok(written) => {
                 shell.caches.virtual_services.put(written);
@@ -317,7 +317,7 @@ async fn edit_virtual_service(
             }
             Err(error) if error.class() == Class::Conflict && tries < EDITS_MOST => {
                 let current = shell.read(api.get(name)).await?;
-                if !objects::has_same_routes(&current, edits, observed, name) {
+                if !objects::has_same_routes(&current, (edits, front), observed, name) {
                     shell.caches.virtual_services.put(current);
                     return Err(error);
                 }

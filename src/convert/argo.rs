@@ -245,7 +245,7 @@ fn blue_green(node: &Node) -> Outcome {
 fn blue_green_advice(field: &str) -> &'static str {
     match field {
         "activeService" => "the Service that clients call stays the host of the route",
-        "previewService" => "a canary at weight 0 can be reached by a header route once Serin has setHeaderRoute",
+        "previewService" => "a canary at weight 0 can be reached by a header route: write a setHeaderRoute step",
         "previewReplicaCount" => "setCanaryScale: {replicas: …} as the first step",
         "autoPromotionEnabled" | "autoPromotionSeconds" => "a pause step, with a duration or without",
         "prePromotionAnalysis" => "an analysis step before the last weight",

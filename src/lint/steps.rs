@@ -70,7 +70,9 @@ fn check_lengths(subject: &Subject<'_>, found: &mut Found) {
         let (takes, path) = match step {
             Step::Pause(Some(duration)) => (*duration, format!("{STEPS}[{index}].pause.duration")),
             Step::Analysis(gate) => (analysis::length(subject, gate), format!("{STEPS}[{index}].analysis")),
-            Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::Pause(None) | Step::Faulty => continue,
+            Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::Pause(None) | Step::SetRoute(_) | Step::Faulty => {
+                continue;
+            }
         };
         if takes > STEP_MOST {
             found.add(&rule::LONG_STEP, subject.object, &path, format!("takes {takes:#}"));
@@ -84,7 +86,7 @@ pub(super) fn length(subject: &Subject<'_>, from: usize) -> Option<SignedDuratio
         Some(sum.saturating_add(match step {
             Step::Pause(duration) => (*duration)?,
             Step::Analysis(gate) => analysis::length(subject, gate),
-            Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::Faulty => SignedDuration::ZERO,
+            Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::SetRoute(_) | Step::Faulty => SignedDuration::ZERO,
         }))
     })
 }

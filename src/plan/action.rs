@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::strategy::Managed;
 use super::weight::Split;
 use crate::api::istio::Protocol;
 use crate::api::watched::ServicePort;
@@ -60,6 +61,9 @@ pub enum Action {
         version: Option<String>,
         /// The weights between the subsets; none for the plain host.
         split: Option<Split>,
+        /// Header and mirror routes in front, in order.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        front: Vec<Managed>,
     },
     /// Writes the DestinationRule that Serin owns, whole.
     WriteDestinationRule {
@@ -76,7 +80,7 @@ pub enum Action {
         /// Hash of the canary subset.
         canary: String,
     },
-    /// Edits the weights of named routes in a VirtualService that Git holds.
+    /// Edits the weights of named routes in a VirtualService that Git holds, and what stands in front of them.
     EditVirtualService {
         /// Its name.
         name: String,
@@ -84,6 +88,9 @@ pub enum Action {
         version: String,
         /// Each route to edit.
         edits: Vec<WeightEdit>,
+        /// What stands in front, where that changes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        front: Option<FrontEdit>,
     },
     /// Edits one label of the two subsets in a DestinationRule that Git holds.
     EditDestinationRule {
@@ -163,6 +170,21 @@ pub struct WeightEdit {
     pub split: Split,
 }
 
+/// Header and mirror routes in front of the edited route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontEdit {
+    /// Index of the edited HTTP route whose destinations count.
+    pub at: usize,
+    /// Its name, where it has one.
+    pub route: Option<String>,
+    /// Index of its canary destination.
+    pub canary_at: usize,
+    /// The routes that there are: index and name. All are taken away.
+    pub removed: Vec<(usize, String)>,
+    /// The routes that are put in front of all others, in order.
+    pub added: Vec<Managed>,
+}
+
 /// The revision label of one subset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubsetEdit {
@@ -200,6 +222,11 @@ impl Action {
     }
 }
 
+/// The names of header and mirror routes.
+fn named(routes: &[Managed]) -> String {
+    routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -213,8 +240,9 @@ impl fmt::Display for Action {
                 write!(f, "scale ReplicaSet {name} to {replicas}")
             }
             Self::DeleteReplicaSet { name, .. } => write!(f, "delete ReplicaSet {name}"),
-            Self::WriteVirtualService { name, split: Some(split), .. } => {
-                write!(f, "write VirtualService {name} with {split}")
+            Self::WriteVirtualService { name, split: Some(split), front, .. } => {
+                write!(f, "write VirtualService {name} with {split}")?;
+                if front.is_empty() { Ok(()) } else { write!(f, " behind {}", named(front)) }
             }
             Self::WriteVirtualService { name, split: None, .. } => {
                 write!(f, "write VirtualService {name} to the plain host")
@@ -222,9 +250,17 @@ impl fmt::Display for Action {
             Self::WriteDestinationRule { name, stable, canary, .. } => {
                 write!(f, "write DestinationRule {name} with stable {stable}, canary {canary}")
             }
-            Self::EditVirtualService { name, edits, .. } => {
-                write!(f, "set the weights of VirtualService {name} to")?;
-                edits.iter().try_for_each(|edit| write!(f, " {}", edit.split))
+            Self::EditVirtualService { name, edits, front, .. } => {
+                if !edits.is_empty() {
+                    write!(f, "set the weights of VirtualService {name} to")?;
+                    edits.iter().try_for_each(|edit| write!(f, " {}", edit.split))?;
+                }
+                let Some(front) = front else { return Ok(()) };
+                f.write_str(if edits.is_empty() { "" } else { "; " })?;
+                match front.added.as_slice() {
+                    [] => write!(f, "take the header and mirror routes of VirtualService {name} away"),
+                    added => write!(f, "put {} in front of the routes of VirtualService {name}", named(added)),
+                }
             }
             Self::EditDestinationRule { name, edits, .. } => {
                 write!(f, "label the subsets of DestinationRule {name}:")?;

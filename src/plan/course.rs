@@ -10,7 +10,7 @@ use super::observed::Observed;
 use super::ratio;
 use super::revision::{self, Pods};
 use super::route::{self, Problem, Route};
-use super::strategy::{Routing, Scale, Step, Strategy};
+use super::strategy::{Managed, Routing, Scale, Step, Strategy};
 use super::weight::pods_for;
 use crate::api::names;
 use crate::api::status::{Decision, Draining, OutcomeKind, RevisionStatus, RolloutStatus, RouteStatus};
@@ -201,6 +201,25 @@ impl Course {
         passed.rev().find_map(|step| if let Step::SetWeight(weight) = step { Some(*weight) } else { None }).unwrap_or(0)
     }
 
+    /// The header and mirror routes that the current step permits.
+    pub fn front(&self, facts: &Facts<'_>) -> Vec<Managed> {
+        self.front_after(facts, self.step_index() + 1)
+    }
+
+    /// The header and mirror routes of the steps that are passed.
+    pub fn front_passed(&self, facts: &Facts<'_>) -> Vec<Managed> {
+        self.front_after(facts, self.step_index())
+    }
+
+    /// Those after so many steps; none once the steps are skipped.
+    fn front_after(&self, facts: &Facts<'_>, steps: usize) -> Vec<Managed> {
+        let is_skipping = self.status.attempt.as_ref().is_some_and(|attempt| attempt.skip_steps);
+        if self.canary().is_none() || is_skipping || facts.is_leaving || facts.strategy.routing.is_none() {
+            return Vec::new();
+        }
+        facts.strategy.managed(steps)
+    }
+
     /// The weight of the last `setWeight` that is passed.
     pub fn weight_passed(&self) -> i32 {
         self.status.attempt.as_ref().map_or(0, |attempt| attempt.weight)
@@ -234,7 +253,8 @@ impl Course {
             Some(Scale::Weight(percent)) => pods_for(percent, facts.replicas),
             Some(Scale::Replicas(_) | Scale::MatchTrafficWeight) | None => pods_for(weight, facts.replicas),
         };
-        facts.at_least(pods)
+        let leads = facts.replicas > 0 && !self.front(facts).is_empty();
+        facts.at_least(pods.max(i32::from(leads)))
     }
 
     /// Whether there is stable, with a ready pod.
@@ -292,7 +312,7 @@ pub fn track(facts: &Facts<'_>) -> Course {
     }
     let mut route = course.route();
     let line = if facts.strategy.ratio.is_some() { ratio::line(facts, &course) } else { facts.route.line() };
-    let has_weight = facts.route.exceeds(0);
+    let has_weight = facts.route.carries();
     if is_contested(facts, &course, &route) {
         route.contested += 1;
         route.contested_at = Some(facts.now);
@@ -307,8 +327,26 @@ pub fn track(facts: &Facts<'_>) -> Course {
     if course.canary().is_some() && route.resting.is_none() && !facts.owns_route() && !facts.route.legs.is_empty() {
         route.resting = Some(facts.route.resting());
     }
+    route.managed = managed_names(facts, &course, route.managed);
     course.status.route = Some(route);
     course
+}
+
+/// The names of header and mirror routes that are Serin's: those of the steps while a rollout is in flight, and all that were,
+/// until none of them is left.
+fn managed_names(facts: &Facts<'_>, course: &Course, mut known: Vec<String>) -> Vec<String> {
+    if facts.route.legs.is_empty() || !facts.problems.is_empty() {
+        return known;
+    }
+    if course.canary().is_none() || facts.is_leaving {
+        if !facts.route.leads() {
+            known.clear();
+        }
+    } else if facts.route.collisions.is_empty() {
+        let new: Vec<String> = facts.strategy.managed_names().into_keys().map(str::to_owned).collect();
+        known.extend(new.into_iter().filter(|name| !known.contains(name)).collect::<Vec<_>>());
+    }
+    known
 }
 
 /// What has begun has begun by now: were a clock set back, every wait would be longer by as much. Times that nothing is
@@ -346,6 +384,6 @@ fn is_contested(facts: &Facts<'_>, course: &Course, route: &RouteStatus) -> bool
     };
     has_moved
         && facts.route.canary.as_ref() == Some(&canary.hash)
-        && !facts.route.is_at(route.asked)
+        && (!facts.route.is_at(route.asked) || !facts.route.has_names(&route.asked_managed))
         && !facts.route.legs.iter().all(is_ours)
 }

@@ -72,7 +72,7 @@ fn gate(facts: &Facts<'_>, course: &Course, kind: AnalysisKind) -> Option<(Gate,
     match kind {
         AnalysisKind::Step => match facts.strategy.steps.get(course.step_index())? {
             Step::Analysis(gate) => Some((gate.clone(), course.status.current_step_index)),
-            Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::Pause(_) | Step::Faulty => None,
+            Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::Pause(_) | Step::SetRoute(_) | Step::Faulty => None,
         },
         AnalysisKind::Background => {
             let background = facts.strategy.background.as_ref()?;
@@ -144,14 +144,19 @@ fn prefix(course: &Course) -> String {
     format!("{hash}/{number}")
 }
 
-/// Whether measurements may begin: the permitted weight is in force (S8); the background needs some weight.
+/// Whether measurements may begin: the permitted weight is in force (S8), with the header and mirror
+/// routes; the background needs some traffic.
 fn is_weight_in_force(facts: &Facts<'_>, course: &Course, kind: AnalysisKind) -> bool {
     let permitted = course.permitted(facts);
     if facts.strategy.ratio.is_some() {
         return ratio::is_settled(facts, course) && (permitted > 0 || kind == AnalysisKind::Step);
     }
+    let front = course.front(facts);
+    if !facts.route.has_front(&front) {
+        return false;
+    }
     if permitted == 0 {
-        return kind == AnalysisKind::Step && course.is_in_force(facts);
+        return (kind == AnalysisKind::Step || !front.is_empty()) && course.is_in_force(facts);
     }
     let canary = course.canary().map(|canary| canary.hash.clone());
     let is_there = facts.route.canary == canary && (facts.route.is_at(permitted) || facts.route.is_at(100));

@@ -1,5 +1,7 @@
 //! What must hold of every plan: the safety invariants S1 to S8, checked against the snapshot that it was planned from.
 
+mod front;
+
 use std::fmt;
 
 use super::Plan;
@@ -34,6 +36,9 @@ pub fn check(facts: &Facts<'_>, plan: &Plan) -> Vec<Violation> {
     violations.extend(checks.weight_has_pods());
     violations.extend(checks.weight_is_permitted());
     violations.extend(checks.selected_pods_stay());
+    violations.extend(checks.fronts_are_own());
+    violations.extend(checks.fronts_are_permitted());
+    violations.extend(checks.led_pods_stay());
     violations.extend(checks.ratio_keeps_capacity());
     violations.extend(checks.stable_changes_by_promotion());
     violations.extend(checks.abort_moves_traffic());
@@ -200,6 +205,8 @@ impl Checks<'_> {
             Some(Scale::Weight(percent)) => pods_for(percent, self.facts.replicas),
             Some(Scale::MatchTrafficWeight) | None => pods_for(weight, self.facts.replicas),
         };
+        let leads = self.facts.replicas > 0 && !self.facts.strategy.managed(index + 1).is_empty();
+        let pods = pods.max(i32::from(leads));
         if pods > 0 { pods.max(self.facts.strategy.least_pods.min(self.facts.replicas)) } else { 0 }
     }
 

@@ -3,9 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::action::{Action, SubsetEdit, WeightEdit};
+use super::action::{Action, FrontEdit, SubsetEdit, WeightEdit};
 use super::observed::Observed;
-use super::strategy::{self, Routing};
+use super::strategy::{self, Managed, Routing};
 use super::weight::Split;
 use crate::api::names;
 use crate::api::watched::{Rollout, ServicePort, VirtualService};
@@ -78,8 +78,13 @@ fn label_pods(template: &mut Value, rollout: &str, hash: &str) {
     }
 }
 
-/// The VirtualService that Serin owns: to both subsets, or to the plain host.
-pub fn virtual_service(observed: &Observed, name: &str, version: Option<&str>, split: Option<Split>) -> Value {
+/// The VirtualService that Serin owns: to both subsets, or to the plain host; header and mirror routes in front.
+pub fn virtual_service(
+    observed: &Observed,
+    name: &str,
+    version: Option<&str>,
+    (split, front): (Option<Split>, &[Managed]),
+) -> Value {
     let rollout = observed.rollout.metadata.name.as_deref().unwrap_or_default();
     let namespace = observed.rollout.metadata.namespace.as_deref().unwrap_or_default();
     let routing = strategy::parse(namespace, &observed.rollout.spec.value()).routing;
@@ -94,7 +99,16 @@ pub fn virtual_service(observed: &Observed, name: &str, version: Option<&str>, s
             {"destination": {"host": host, "subset": names::owned_canary_subset(rollout)}, "weight": split.canary},
         ]),
     };
-    let mut spec = json!({"http": [{"name": "serin", "route": route}]});
+    let canary = json!({"host": host, "subset": names::owned_canary_subset(rollout)});
+    let mut http: Vec<Value> = front
+        .iter()
+        .map(|one| match one.mirror {
+            None => managed(one, &json!([{"destination": canary, "weight": 100}]), None),
+            Some(_) => managed(one, &route, Some(&canary)),
+        })
+        .collect();
+    http.push(json!({"name": names::OWNED_HTTP_ROUTE, "route": route}));
+    let mut spec = json!({"http": http});
     if !hosts.is_empty() {
         spec["hosts"] = json!(hosts);
     }
@@ -107,6 +121,16 @@ pub fn virtual_service(observed: &Observed, name: &str, version: Option<&str>, s
         "metadata": owned_metadata(&observed.rollout, name, version),
         "spec": spec,
     })
+}
+
+/// A header or mirror route with its destinations.
+fn managed(one: &Managed, route: &Value, mirror: Option<&Value>) -> Value {
+    let mut value = json!({"name": one.name, "match": one.matches, "route": route});
+    if let Some(percentage) = one.mirror {
+        value["mirror"] = mirror.cloned().unwrap_or_default();
+        value["mirrorPercentage"] = json!({"value": percentage});
+    }
+    value
 }
 
 /// The DestinationRule that Serin owns: nothing but the two subsets.
@@ -179,8 +203,9 @@ pub fn selector_patch(version: &str, hash: Option<&str>) -> Value {
     json!({"metadata": {"resourceVersion": version}, "spec": {"selector": {names::REVISION_HASH: hash}}})
 }
 
-/// JSON patch for the weights of routes that Git holds: tests the version and the routes' names, then replaces two numbers a route.
-pub fn weight_patch(version: &str, edits: &[WeightEdit]) -> Value {
+/// JSON patch for the weights of routes that Git holds: tests the version and the routes' names, then replaces two numbers a
+/// route, and last what stands in front.
+pub fn weight_patch(version: &str, edits: &[WeightEdit], front: Option<&FrontEdit>) -> Value {
     let mut operations = vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version})];
     for edit in edits {
         let route = format!("/spec/{}/{}", edit.protocol.field(), edit.at);
@@ -191,7 +216,36 @@ pub fn weight_patch(version: &str, edits: &[WeightEdit]) -> Value {
             operations.push(json!({"op": "add", "path": format!("{route}/route/{at}/weight"), "value": weight}));
         }
     }
+    operations.extend(front.into_iter().flat_map(front_operations));
     Value::Array(operations)
+}
+
+/// Takes the header and mirror routes that there are away, the last first, then puts others in front, the last first.
+/// Their destinations are copied from the edited route, with all that Git says of them.
+fn front_operations(edit: &FrontEdit) -> Vec<Value> {
+    let test = |at: usize, name: &str| json!({"op": "test", "path": format!("/spec/http/{at}/name"), "value": name});
+    let mut operations: Vec<Value> = edit.route.iter().map(|name| test(edit.at, name)).collect();
+    for (at, name) in edit.removed.iter().rev() {
+        operations.push(test(*at, name));
+        operations.push(json!({"op": "remove", "path": format!("/spec/http/{at}")}));
+    }
+    let mut at = edit.at - edit.removed.iter().filter(|(removed, _)| *removed < edit.at).count();
+    for one in edit.added.iter().rev() {
+        at += 1;
+        operations
+            .push(json!({"op": "add", "path": "/spec/http/0", "value": managed(one, &json!([]), Some(&json!({})))}));
+        let edited = format!("/spec/http/{at}/route");
+        let canary = format!("{edited}/{}", edit.canary_at);
+        let mut copy = |from: &str, path: &str| operations.push(json!({"op": "copy", "from": from, "path": path}));
+        if one.mirror.is_some() {
+            copy(&edited, "/spec/http/0/route");
+            copy(&format!("{canary}/destination"), "/spec/http/0/mirror");
+        } else {
+            copy(&canary, "/spec/http/0/route/0");
+            operations.push(json!({"op": "add", "path": "/spec/http/0/route/0/weight", "value": 100}));
+        }
+    }
+    operations
 }
 
 /// JSON patch for the revision labels of subsets that Git holds: tests the version and the subsets' names.
@@ -213,12 +267,20 @@ pub fn subset_patch(version: &str, edits: &[SubsetEdit]) -> Value {
 }
 
 /// Whether a newer version of a VirtualService still has the edited destinations where the snapshot had them.
-pub fn has_same_routes(current: &VirtualService, edits: &[WeightEdit], observed: &Observed, name: &str) -> bool {
+pub fn has_same_routes(
+    current: &VirtualService,
+    (edits, front): (&[WeightEdit], Option<&FrontEdit>),
+    observed: &Observed,
+    name: &str,
+) -> bool {
     let known = observed
         .virtual_services
         .iter()
         .find(|one| one.metadata.name.as_deref() == Some(name) && one.metadata.namespace == current.metadata.namespace);
     let Some(known) = known else { return false };
+    if front.is_some() && current.spec.http != known.spec.http {
+        return false;
+    }
     edits.iter().all(|edit| {
         let destinations = |one: &VirtualService| {
             one.spec.routes(edit.protocol).get(edit.at).map(|route| {

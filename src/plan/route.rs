@@ -1,15 +1,17 @@
 //! VirtualServices and DestinationRules to one route, and the one write that brings it nearer to what is wanted.
 //! Two dependent writes are never planned at once: the second waits until the first is in force.
 
+mod front;
 mod read;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+pub use self::front::{Front, Present};
 pub use self::read::{in_place_host, is_gone, observe};
 pub use self::write::actions;
-use super::strategy::Routing;
+use super::strategy::{Managed, Routing};
 use super::weight::Split;
 use crate::api::istio::Protocol;
 use crate::api::names;
@@ -30,6 +32,10 @@ pub struct Route {
     pub to_create: Vec<(String, Vec<ServicePort>)>,
     /// Each route that is edited.
     pub legs: Vec<Leg>,
+    /// What stands in front of them, by VirtualService.
+    pub fronts: Vec<Front>,
+    /// Names of header or mirror routes that routes in Git have: path and sentence.
+    pub collisions: Vec<String>,
 }
 
 /// One route of one VirtualService.
@@ -43,6 +49,8 @@ pub struct Leg {
     pub protocol: Protocol,
     /// Index among the routes of its protocol.
     pub at: usize,
+    /// How many header and mirror routes of Serin's come before it.
+    pub behind: usize,
     /// Name of the route, where it has one.
     pub route: Option<String>,
     /// Index of the stable destination.
@@ -62,7 +70,7 @@ impl Leg {
     pub fn key(&self) -> String {
         match (&self.route, self.protocol) {
             (Some(route), _) => format!("{}/{route}", self.virtual_service),
-            (None, Protocol::Http) => format!("{}/{}", self.virtual_service, self.at),
+            (None, Protocol::Http) => format!("{}/{}", self.virtual_service, self.at.saturating_sub(self.behind)),
             (None, protocol) => format!("{}/{}/{}", self.virtual_service, protocol.field(), self.at),
         }
     }
@@ -131,6 +139,7 @@ impl Route {
         for leg in &self.legs {
             let _ = write!(line, " {}={}/{}", leg.key(), leg.stable, leg.canary);
         }
+        line.push_str(&self.front_line());
         line
     }
 
@@ -147,6 +156,8 @@ pub struct Names {
     pub virtual_service: Option<String>,
     /// What the weights lie between.
     pub sides: Sides,
+    /// Names of the header and mirror routes that are Serin's in VirtualServices that Git holds.
+    pub managed: BTreeSet<String>,
 }
 
 /// What the weights lie between.
@@ -195,15 +206,24 @@ pub fn names_of(rollout: &str, routing: &Routing) -> Names {
         Routing::Hosts { stable, canary, .. } => Sides::Services { stable: stable.clone(), canary: canary.clone() },
     };
     let virtual_service = matches!(routing, Routing::Owned { .. }).then(|| names::owned_route(rollout));
-    Names { virtual_service, sides }
+    Names { virtual_service, sides, managed: BTreeSet::new() }
 }
 
 /// What the route should become.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// The canary's weight on every leg.
-    Weight(i32),
-    /// The weights that Git held before the rollout.
+    Weight {
+        /// The weight.
+        weight: i32,
+        /// Header and mirror routes that stay where they are; all others go.
+        stay: Vec<Managed>,
+    },
+    /// Nothing but these header and mirror routes stays.
+    Keep(Vec<Managed>),
+    /// Exactly these header and mirror routes are in front of the edited ones.
+    Front(Vec<Managed>),
+    /// The weights that Git held before the rollout, and nothing in front.
     Restore(BTreeMap<String, i32>),
     /// The revisions of both subsets, or Services.
     Subsets {

@@ -23,7 +23,7 @@ pub fn watch_draining(facts: &Facts<'_>, course: &mut Course) {
     let selects_all = route.is_plain
         || route.legs.is_empty()
         || route.stable.is_none()
-        || (route.canary.is_none() && route.exceeds(0));
+        || (route.canary.is_none() && route.carries());
     course.status.draining.retain(|draining| {
         let has_pods = facts.pods.get(&draining.hash).is_some_and(|pods| pods.wanted > 0 || pods.exist > 0);
         has_pods && !serving.contains(&draining.hash)
@@ -33,8 +33,7 @@ pub fn watch_draining(facts: &Facts<'_>, course: &mut Course) {
         let is_in_stable_subset = route.stable.as_deref() == Some(draining.hash.as_str());
         // Who wants no pods wants no traffic; where pods share it by their number, all have some until they are gone.
         let is_routed = facts.replicas > 0 && facts.strategy.ratio.is_none();
-        let has_traffic =
-            is_routed && (selects_all || is_in_stable_subset || (is_in_canary_subset && route.exceeds(0)));
+        let has_traffic = is_routed && (selects_all || is_in_stable_subset || (is_in_canary_subset && route.carries()));
         draining.since = if has_traffic { None } else { draining.since.or(Some(facts.now)) };
     }
 }
@@ -92,12 +91,18 @@ fn canary_pods(facts: &Facts<'_>, course: &Course, hash: &str) -> Option<Action>
     }
     let carried = course.pods_at(facts, facts.route.weight());
     let has_weight = facts.route.canary.as_deref() == Some(hash) && facts.route.weight() > 0;
+    // A header or mirror route that is not wanted any more has its requests until it is out of force.
+    let leads = facts.route.canary.as_deref() == Some(hash) && facts.route.leads() && course.front(facts).is_empty();
+    let led = if leads { current } else { 0 };
     // What somebody else has written is carried by the pods that there are, until it is corrected.
-    let wanted = course.pods_wanted(facts).max(if has_weight { carried.min(current) } else { 0 });
+    let wanted = course.pods_wanted(facts).max(if has_weight { carried.min(current) } else { 0 }).max(led);
     // A revision that is rolled back to right after a promotion may still be in the stable subset.
     let serves = facts.route.stable.as_deref() == Some(hash);
+    // The last pod stays until no request is left.
+    let is_drained = course.drained_at(facts).is_some_and(|at| at <= facts.now);
     // Who wants no pods at all keeps none: stable will have no ready pod either.
-    let may_shrink = facts.replicas == 0 || (course.is_in_force(facts) && course.has_ready_stable(facts) && !serves);
+    let may_shrink = facts.replicas == 0
+        || (course.is_in_force(facts) && course.has_ready_stable(facts) && !serves && (wanted > 0 || is_drained));
     set(facts, course, hash, if may_shrink { wanted } else { wanted.max(current) })
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! setWeight: pods available -> weight written -> in force -> passed
 //! pause:     time over, or promoted               -> passed
+//! setHeaderRoute, setMirrorRoute: a pod available -> route written -> in force -> passed
 //! analysis:  verdict Pass -> passed;  Fail -> aborted;  Inconclusive -> held
 //! all passed and fully available, background analysis not failing -> promoted
 //! ```
@@ -110,7 +111,8 @@ pub fn pass(facts: &Facts<'_>, course: &mut Course) {
     if let Some(attempt) = &mut course.status.attempt {
         let weight = match facts.strategy.steps.get(index) {
             Some(Step::SetWeight(weight)) => *weight,
-            Some(Step::SetCanaryScale(_) | Step::Pause(_) | Step::Analysis(_) | Step::Faulty) | None => attempt.weight,
+            Some(Step::SetCanaryScale(_) | Step::Pause(_) | Step::Analysis(_) | Step::SetRoute(_) | Step::Faulty)
+            | None => attempt.weight,
         };
         let passed_steps = attempt::passed_steps(facts, index + 1);
         *attempt = Attempt { passed_steps, weight, step_started_at: facts.now, ..attempt.clone() };
@@ -135,8 +137,23 @@ fn is_complete(facts: &Facts<'_>, course: &mut Course, step: &Step) -> bool {
                 .find(|analysis| analysis.kind == AnalysisKind::Step && analysis.step == index);
             own.is_some_and(|analysis| analysis.verdict == Verdict::Pass)
         }
+        Step::SetRoute(_) => has_front(facts, course),
         Step::Faulty => false,
     }
+}
+
+/// Whether the header and mirror routes are what the steps say, in force, with the canary's pods.
+fn has_front(facts: &Facts<'_>, course: &mut Course) -> bool {
+    let front = course.front(facts);
+    let Some(canary) = course.canary().map(|canary| canary.hash.clone()) else {
+        return false;
+    };
+    if facts.route.legs.is_empty() || facts.route.is_plain || !facts.route.has_front(&front) {
+        return false;
+    }
+    let is_routed = facts.route.canary.as_ref() == Some(&canary) && facts.route.stable.as_deref() == course.stable();
+    let has_pods = facts.pods_of(&canary).available >= course.pods_wanted(facts);
+    (front.is_empty() || (is_routed && has_pods)) && is_in_force(facts, course)
 }
 
 /// Whether the weight is what the step says, in force, with its pods; more where stable has no ready pod.
@@ -194,7 +211,7 @@ fn may_promote(facts: &Facts<'_>, course: &mut Course) -> bool {
     };
     let is_skipping = course.status.attempt.as_ref().is_some_and(|attempt| attempt.skip_steps);
     // The weight may still be that of a revision before.
-    let is_own = facts.route.canary.as_ref() == Some(&canary) || !facts.route.exceeds(0);
+    let is_own = facts.route.canary.as_ref() == Some(&canary) || !facts.route.carries();
     let is_routed = !facts.route.legs.is_empty()
         && !facts.route.is_plain
         && facts.route.stable.as_deref() == course.stable()

@@ -1,6 +1,7 @@
 //! Spec to strategy, or all faults with the path of the field and what to do. Parses, never validates twice.
 //! A faulty spec still gives what could be read, so that scaling, an abort and the drain go on.
 
+mod managed;
 mod routing;
 mod step;
 
@@ -12,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::managed::Managed;
 use crate::api::istio::Protocol;
 use crate::api::names;
 use crate::api::rollout::{ArgumentSpec, CanarySpec, RolloutSpec, TemplateRef};
@@ -77,6 +79,8 @@ pub struct Strategy {
     pub abort_scale_down_delay: Option<SignedDuration>,
     /// Analysis in the background.
     pub background: Option<Background>,
+    /// Names of header and mirror routes in their order.
+    pub managed_order: Vec<String>,
     /// The steps.
     pub steps: Vec<Step>,
     /// The steps as written, for telling whether passed ones were edited.
@@ -217,6 +221,8 @@ pub enum Step {
     Pause(Option<SignedDuration>),
     /// Wait for a verdict.
     Analysis(Gate),
+    /// A header or mirror route, set or taken away.
+    SetRoute(Managed),
     /// Cannot be read; the faults say why.
     Faulty,
 }
@@ -275,7 +281,8 @@ pub fn parse(namespace: &str, spec: &Value) -> Strategy {
     let max_unavailable = portion("maxUnavailable", canary.max_unavailable.as_ref(), &mut faults);
     check_kind(canary, &mut faults);
     let seconds = |value: Option<i32>, default: i32| SignedDuration::from_secs(value.unwrap_or(default).into());
-    Strategy {
+    let managed_order = canary.traffic_routing.as_ref().and_then(|routing| routing.managed_routes.as_ref());
+    let mut strategy = Strategy {
         replicas: spec.replicas,
         min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
         progress_deadline: seconds(spec.progress_deadline_seconds, 600),
@@ -293,12 +300,15 @@ pub fn parse(namespace: &str, spec: &Value) -> Strategy {
         abort_scale_down_delay: Some(seconds(canary.abort_scale_down_delay_seconds, 30))
             .filter(|delay| !delay.is_zero()),
         background,
+        managed_order: managed_order.into_iter().flatten().map(|route| route.name.clone()).collect(),
         steps,
         steps_written,
-        selector: spec.selector.match_labels,
-        template: Some(spec.template),
+        selector: spec.selector.match_labels.clone(),
+        template: Some(spec.template.clone()),
         faults,
-    }
+    };
+    managed::check(canary, &mut strategy);
+    strategy
 }
 
 /// A number of pods, or percent such as `25%`.
@@ -454,8 +464,8 @@ mod tests {
         );
         check(
             steps,
-            json!([{"setHeaderRoute": {"name": "testers"}}]),
-            &["spec.strategy.canary.steps[0].setHeaderRoute: is not supported yet; remove it"],
+            json!([{"approval": {"name": "testers"}}]),
+            &["spec.strategy.canary.steps[0].approval: is not supported yet; remove it"],
         );
         check(
             steps,

@@ -1,13 +1,15 @@
 //! The one change that brings the route nearer to what is wanted. Safety first: lowering never waits.
 //!
 //! In this order, the first that applies: an owned route that is missing or plain; weight that pods cannot carry, or
-//! that is not wanted, goes down at once; the stable subset holds stable; the canary subset holds what is wanted of
-//! it, at weight zero only; the weight goes up; at rest, what Git held.
+//! that is not wanted, goes down at once, and with it header and mirror routes to a canary that must not have them; the
+//! stable subset holds stable; the canary subset holds what is wanted of it, while nothing leads to it; header and mirror
+//! routes, then the weight goes up; at rest, what Git held.
 
 use std::collections::BTreeMap;
 
 use super::revision::Pods;
 use super::route::{Change, Route};
+use super::strategy::Managed;
 use super::weight::{carried, enough};
 
 /// What is said while a change of the route is not yet in force.
@@ -23,6 +25,12 @@ pub struct Wanted<'a> {
     pub canary: Option<&'a str>,
     /// The weight that the current step permits.
     pub goal: i32,
+    /// The header and mirror routes that the current step permits, in order.
+    pub front: &'a [Managed],
+    /// Those of the steps that are passed.
+    pub front_passed: &'a [Managed],
+    /// Whether those may be put in front that are permitted.
+    pub may_lead: bool,
     /// Canary pods for that weight.
     pub pods_wanted: i32,
     /// Canary pods for the weight that it has, as far as the step permits it.
@@ -70,7 +78,12 @@ pub fn next(route: &Route, want: &Wanted<'_>) -> (Option<Change>, Option<Waiting
     if route.legs.is_empty() {
         return (None, None);
     }
-    if let Some(decided) = lower(route, want) {
+    let stay = staying(route, want);
+    let lowered = lower(route, want, &stay);
+    if !matches!(lowered, Some((Some(_), _))) && !route.has_only(&stay) {
+        return (Some(Change::Keep(stay)), None);
+    }
+    if let Some(decided) = lowered {
         return decided;
     }
     let Some(anchor) = want.anchor else {
@@ -83,7 +96,7 @@ pub fn next(route: &Route, want: &Wanted<'_>) -> (Option<Change>, Option<Waiting
         return decided;
     }
     match want.canary {
-        Some(canary) => raise(route, want, canary),
+        Some(canary) => raise(route, want, canary, stay),
         None => rest(route, want, anchor),
     }
 }
@@ -121,8 +134,24 @@ fn owned_start(route: &Route, want: &Wanted<'_>) -> (Option<Change>, Option<Wait
     }
 }
 
+/// The header and mirror routes that may stay where they are: those of the steps, while the canary has a ready pod. Where
+/// stable has none and the canary has, all stay. S2, S3, S6.
+fn staying(route: &Route, want: &Wanted<'_>) -> Vec<Managed> {
+    let ready = want.ready(route.canary.as_deref());
+    if route.stable.is_some() && want.ready(route.stable.as_deref()) == 0 && ready > 0 {
+        return route.in_front();
+    }
+    let is_wanted = route.canary.as_deref().is_some_and(|canary| want.is_wanted(canary));
+    if !is_wanted || ready == 0 || want.replicas == 0 {
+        return Vec::new();
+    }
+    // What the current step changes stays as it is until that may be written.
+    let is_named = |passed: &&Managed| want.front.iter().any(|route| route.name == passed.name);
+    want.front.iter().chain(want.front_passed.iter().filter(is_named)).cloned().collect()
+}
+
 /// Weight goes down: the canary is not wanted, its pods died, or the step permits less. S2, S3, S6.
-fn lower(route: &Route, want: &Wanted<'_>) -> Option<(Option<Change>, Option<Waiting>)> {
+fn lower(route: &Route, want: &Wanted<'_>, stay: &[Managed]) -> Option<(Option<Change>, Option<Waiting>)> {
     let is_own = |canary: &&str| route.stable.as_deref() != Some(*canary) && want.anchor != Some(*canary);
     // A canary that is stable now keeps its weight until the stable subset holds it too.
     let canary = route.canary.as_deref().filter(is_own)?;
@@ -137,7 +166,11 @@ fn lower(route: &Route, want: &Wanted<'_>) -> Option<(Option<Change>, Option<Wai
         if route.is_at(100) {
             return None;
         }
-        return if want.in_force { change(Change::Weight(100)) } else { Some(settling()) };
+        return if want.in_force {
+            change(Change::Weight { weight: 100, stay: stay.to_vec() })
+        } else {
+            Some(settling())
+        };
     }
     let cap = if want.is_wanted(canary) && want.replicas > 0 {
         // While pods for a higher weight come, those that there are keep the weight that they carry.
@@ -150,7 +183,7 @@ fn lower(route: &Route, want: &Wanted<'_>) -> Option<(Option<Change>, Option<Wai
     let kept = carried(route.weight(), canary_ready, want.pods.get(canary).map_or(0, |pods| pods.wanted));
     let floor = want.stable_lacks.min(kept);
     if route.exceeds(cap.max(floor)) {
-        return change(Change::Weight(cap.max(floor)));
+        return change(Change::Weight { weight: cap.max(floor), stay: stay.to_vec() });
     }
     (floor > cap && route.exceeds(cap)).then(|| {
         let message = format!(
@@ -187,13 +220,14 @@ fn anchor_subset(route: &Route, want: &Wanted<'_>, anchor: &str) -> Option<(Opti
 
 /// Whether the canary subset carries nothing any more.
 fn is_free(route: &Route, want: &Wanted<'_>) -> bool {
-    !route.exceeds(0) && want.drained
+    !route.carries() && want.drained
 }
 
 /// The canary subset holds the canary once its pods are there, else stable; it moves at weight zero only.
 fn canary_subset(route: &Route, want: &Wanted<'_>, anchor: &str) -> Option<(Option<Change>, Option<Waiting>)> {
     let exposed = |canary: &str| {
-        want.pods_wanted > 0 && want.goal > 0 && want.available(canary) >= want.pods_wanted && want.may_raise
+        let is_due = want.goal > 0 || !want.front.is_empty();
+        want.pods_wanted > 0 && is_due && want.available(canary) >= want.pods_wanted && want.may_raise
     };
     let target = match want.canary {
         Some(canary) if route.canary.as_deref() == Some(canary) || exposed(canary) => canary,
@@ -203,14 +237,14 @@ fn canary_subset(route: &Route, want: &Wanted<'_>, anchor: &str) -> Option<(Opti
         return None;
     }
     let distinct = route.canary.as_deref().is_some_and(|canary| canary != anchor);
-    if route.exceeds(0) {
+    if route.carries() {
         // Before it is in force that both subsets hold the anchor, some proxy gives all to the one that was stable.
         return if distinct {
             Some((None, None))
         } else if route.canary.is_some() && !want.in_force {
             Some(settling())
         } else {
-            change(Change::Weight(0))
+            change(Change::Weight { weight: 0, stay: Vec::new() })
         };
     }
     if distinct && !want.drained {
@@ -222,16 +256,20 @@ fn canary_subset(route: &Route, want: &Wanted<'_>, anchor: &str) -> Option<(Opti
     change(Change::Subsets { stable: anchor.to_owned(), canary: target.to_owned() })
 }
 
-/// Weight goes up to what the step permits, pods first.
-fn raise(route: &Route, want: &Wanted<'_>, canary: &str) -> (Option<Change>, Option<Waiting>) {
+/// Header and mirror routes come, then weight goes up to what the step permits, pods first.
+fn raise(route: &Route, want: &Wanted<'_>, canary: &str, stay: Vec<Managed>) -> (Option<Change>, Option<Waiting>) {
+    let has_pods = want.pods_wanted > 0 && want.available(canary) >= want.pods_wanted;
+    if route.canary.as_deref() == Some(canary) && !route.has_front(want.front) && has_pods && want.may_lead {
+        return if want.in_force { (Some(Change::Front(want.front.to_vec())), None) } else { settling() };
+    }
     if route.canary.as_deref() != Some(canary) || want.goal == 0 || route.is_at(want.goal) || route.is_at(100) {
         return (None, None);
     }
     // Zero replicas carry nothing.
-    if want.pods_wanted == 0 || want.available(canary) < want.pods_wanted || !want.may_raise {
+    if !has_pods || !want.may_raise {
         return (None, None);
     }
-    if want.in_force { (Some(Change::Weight(want.goal)), None) } else { settling() }
+    if want.in_force { (Some(Change::Weight { weight: want.goal, stay }), None) } else { settling() }
 }
 
 /// Nothing is in progress: the weights are what they were.
@@ -241,7 +279,7 @@ fn rest(route: &Route, want: &Wanted<'_>, anchor: &str) -> (Option<Change>, Opti
     }
     let wanted = match want.resting {
         Some(resting) if route.resting() != *resting => Change::Restore(resting.clone()),
-        None if want.owned && route.exceeds(0) => Change::Weight(0),
+        None if want.owned && route.exceeds(0) => Change::Weight { weight: 0, stay: Vec::new() },
         Some(_) | None => return (None, None),
     };
     if want.in_force { (Some(wanted), None) } else { settling() }

@@ -42,7 +42,10 @@ pub fn story(seed: u64) -> Story {
     let mut other = Draw { chance: Rng::with_seed(!seed), events: Vec::new() };
     let mut objects = routes(routing);
     objects.extend(templates(other.one_of(&["5s", "5s", "12s", "20s"])));
-    let spec = draw.spec(routing, replicas, wildness);
+    let mut spec = draw.spec(routing, replicas, wildness);
+    if routing != "ratio" {
+        Draw { chance: Rng::with_seed(seed.rotate_left(32) | 1), events: Vec::new() }.lead(&mut spec);
+    }
     let last = match wildness {
         Wildness::Silent => draw.silent(spec.pointer("/strategy/canary/analysis").is_some()),
         Wildness::Wild => {
@@ -199,6 +202,33 @@ impl Draw {
             }
         }
         Value::Array(steps)
+    }
+
+    /// Header and mirror routes among the steps.
+    fn lead(&mut self, spec: &mut Value) {
+        let Some(steps) = spec.pointer_mut("/strategy/canary/steps").and_then(Value::as_array_mut) else { return };
+        if !self.is_so(0.4) {
+            return;
+        }
+        let matches = |value: &str| json!([{"headerName": "x-canary", "headerValue": {"exact": value}}]);
+        let mut routes = vec![json!({"setHeaderRoute": {"name": "testers", "match": matches("true")}})];
+        if self.is_so(0.4) {
+            routes.push(
+                json!({"setMirrorRoute": {"name": "shadow", "percentage": 50, "match": [{"path": {"prefix": "/"}}]}}),
+            );
+        }
+        if self.is_so(0.3) {
+            routes.push(json!({"setHeaderRoute": {"name": "testers", "match": matches("yes")}}));
+        }
+        if self.is_so(0.4) {
+            routes.push(json!({"setHeaderRoute": {"name": "testers"}}));
+        }
+        let mut at = 0;
+        for route in routes {
+            at = self.chance.usize(at..=steps.len());
+            steps.insert(at, route);
+            at += 1;
+        }
     }
 
     /// One commit, good or bad, long after the first deployment. What a background analysis sees in time is chance.

@@ -6,6 +6,7 @@
 
 mod act;
 mod foreign;
+mod front;
 mod metric;
 mod pods;
 
@@ -63,6 +64,8 @@ pub struct Model {
     git: BTreeMap<(String, String), Value>,
     assigned: BTreeMap<String, Weights>,
     in_force: BTreeMap<String, Weights>,
+    /// Since when header and mirror routes lead to revisions.
+    led: BTreeMap<String, Instant>,
     forced_at: Option<Instant>,
     /// When the routes last left open which revision gets what.
     open_at: Instant,
@@ -109,6 +112,7 @@ impl Model {
             git: BTreeMap::new(),
             assigned: BTreeMap::new(),
             in_force: BTreeMap::new(),
+            led: BTreeMap::new(),
             forced_at: None,
             open_at: began,
             stable: None,
@@ -206,7 +210,9 @@ impl Model {
             "virtualservices" | "destinationrules" | "services" => {
                 if is_own && !change.is_removal() {
                     self.check_foreign(change);
+                    self.check_led(change, cluster);
                 }
+                self.take_led(cluster);
                 if !is_own && self.lagging.contains(change.plural) {
                     self.missed_at = Some(Instant::now());
                 }
@@ -295,7 +301,7 @@ impl Model {
     fn take_weights(&mut self, cluster: &Cluster, is_own: bool, answered: &[Answered]) {
         self.note_open();
         let now = Instant::now();
-        let weights = assigned(cluster);
+        let weights = assigned(cluster, &self.managed());
         let known: Vec<String> = self.assigned.keys().chain(weights.keys()).cloned().collect();
         for revision in known {
             let weight = weights.get(&revision).copied().unwrap_or(0.0);
@@ -531,31 +537,36 @@ impl Model {
     }
 }
 
-/// The weight that the routes assign each revision by their labels, whether or not it has pods.
-fn assigned(cluster: &Cluster) -> BTreeMap<String, f64> {
+/// The revision that a destination means, by its labels.
+fn revision_of(cluster: &Cluster, destination: &Value) -> Option<String> {
     let rules = cluster.list("destinationrules");
     let services = cluster.list("services");
     let short = |host: &Value| host.as_str().unwrap_or_default().split('.').next().unwrap_or_default().to_owned();
-    let revision = |destination: &Value| {
-        let host = short(&destination["host"]);
-        let subsets = rules
-            .iter()
-            .filter(|rule| short(&rule["spec"]["host"]) == host)
-            .filter_map(|rule| rule["spec"]["subsets"].as_array());
-        let subset = subsets
-            .flatten()
-            .find(|subset| !destination["subset"].is_null() && subset["name"] == destination["subset"]);
-        let service = services.iter().find(|service| service["metadata"]["name"] == json!(host));
-        let label = subset.map(|subset| &subset["labels"][names::REVISION_HASH]);
-        let label = label.or_else(|| service.map(|service| &service["spec"]["selector"][names::REVISION_HASH]));
-        label.and_then(Value::as_str).map(str::to_owned)
-    };
+    let host = short(&destination["host"]);
+    let subsets = rules
+        .iter()
+        .filter(|rule| short(&rule["spec"]["host"]) == host)
+        .filter_map(|rule| rule["spec"]["subsets"].as_array());
+    let subset =
+        subsets.flatten().find(|subset| !destination["subset"].is_null() && subset["name"] == destination["subset"]);
+    let service = services.iter().find(|service| service["metadata"]["name"] == json!(host));
+    let label = subset.map(|subset| &subset["labels"][names::REVISION_HASH]);
+    let label = label.or_else(|| service.map(|service| &service["spec"]["selector"][names::REVISION_HASH]));
+    label.and_then(Value::as_str).map(str::to_owned)
+}
+
+/// The weight that the routes assign each revision by their labels, whether or not it has pods; header and mirror routes are
+/// no weights.
+fn assigned(cluster: &Cluster, managed: &BTreeSet<String>) -> BTreeMap<String, f64> {
     let mut most: BTreeMap<String, f64> = BTreeMap::new();
     for object in cluster.list("virtualservices") {
         for route in ["http", "tls", "tcp"].iter().filter_map(|key| object["spec"][key].as_array()).flatten() {
+            if route["name"].as_str().is_some_and(|name| managed.contains(name)) {
+                continue;
+            }
             let mut own: BTreeMap<String, f64> = BTreeMap::new();
             for one in route["route"].as_array().into_iter().flatten() {
-                if let Some(revision) = revision(&one["destination"]) {
+                if let Some(revision) = revision_of(cluster, &one["destination"]) {
                     *own.entry(revision).or_default() += one["weight"].as_f64().unwrap_or(100.0);
                 }
             }

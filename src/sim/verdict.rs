@@ -146,8 +146,16 @@ fn check_rest(left: &mut Left, rollout: &Value, stable: Option<&str>) {
     }
 }
 
-/// Routes are as Git has them.
+/// Routes are as Git has them, and no header or mirror route is left.
 fn check_routes(left: &mut Left) {
+    let managed = left.model.managed();
+    for object in left.cluster.list("virtualservices") {
+        let mut routes = object["spec"]["http"].as_array().into_iter().flatten();
+        let is_left = |route: &&Value| route["name"].as_str().is_some_and(|name| managed.contains(name));
+        if let Some(route) = routes.find(is_left).filter(|_| !left.model.is_late_for_the_end) {
+            left.model.breaks("rest", format!("{} is left behind", route["name"]));
+        }
+    }
     for (plural, git) in left.model.git_routes() {
         let name = git["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let namespace = git["metadata"]["namespace"].as_str().unwrap_or_default();

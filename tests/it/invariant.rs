@@ -133,6 +133,46 @@ fn set(value: &mut Value, pointer: &str, new: Value) {
     value.pointer_mut(parent).unwrap()[key] = new;
 }
 
+/// In place with a header route at weight zero, paused.
+fn led() -> Scene {
+    let testers = json!({"name": "testers", "match": [{"headerName": "x-canary", "headerValue": {"exact": "true"}}]});
+    scene(&in_place(), &steps(&json!([{"setHeaderRoute": testers}, {"pause": {}}])), 20)
+}
+
+/// The plan puts a route in front in place of those there are, and takes another away.
+fn fronts(name: &str, value: &str, removed: &Value) -> Value {
+    let route = json!({"name": name, "matches": [{"headers": {"x-canary": {"exact": value}}}], "mirror": null});
+    let front = json!({"at": 1, "route": "primary", "canary_at": 1, "removed": removed, "added": [route]});
+    json!({"EditVirtualService": {"name": "checkout", "version": "1", "edits": [], "front": front}})
+}
+
+#[test]
+fn header_routes_keep_the_invariants() {
+    let own = json!([[0, "testers"]]);
+    led().breaks(&[]);
+    led().acts(&fronts("testers", "true", &own)).breaks(&[]);
+    // S1: a route of Git's is taken away, or put in front.
+    led().acts(&fronts("testers", "true", &json!([[1, "primary"]]))).breaks(&[("S1", "primary is not on record")]);
+    led()
+        .acts(&fronts("other", "true", &own))
+        .breaks(&[("S1", "other is not on record"), ("S3", "no step permits it")]);
+    // S2: the canary has no ready pod.
+    led().ready("checkout:2", 0).breaks(&[("S2", "without ready pods")]);
+    // S3: another match than the step's.
+    led()
+        .acts(&fronts("testers", "false", &own))
+        .breaks(&[("S3", "testers leads to the canary, and no step permits it")]);
+    // S4: its pods go while requests are led to them.
+    led()
+        .scales("checkout:2", 0)
+        .breaks(&[("S4", "while the route selects it"), ("S4", "while requests are led to it")]);
+    // S6: an abort leaves it where it is.
+    led()
+        .planned("/status/aborted", abort())
+        .planned("/withdrawsCanary", json!(true))
+        .breaks(&[("S6", "testers leads to the canary")]);
+}
+
 /// The canary's abort, as the status has it.
 fn abort() -> Value {
     json!({"hash": hash("checkout:2"), "at": "2026-01-01T00:00:00Z", "reason": "", "message": "", "step": 0})

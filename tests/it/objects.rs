@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use serin::api::istio::Protocol;
 use serin::api::watched::VirtualService;
-use serin::plan::action::{Action, SubsetEdit, WeightEdit};
+use serin::plan::action::{Action, FrontEdit, SubsetEdit, WeightEdit};
 use serin::plan::objects;
 use serin::plan::observed::Observed;
+use serin::plan::strategy::Managed;
 use serin::plan::weight::Split;
 
 fn observed(rollout: &Value, virtual_services: &Value) -> Observed {
@@ -67,7 +68,7 @@ fn pods_are_labelled_and_tracking_is_left_behind() {
 fn owned_routes_have_what_is_given_and_nothing_else() {
     let written = |owned: Value, split| {
         let observed = observed(&rollout(&json!({}), &json!({"owned": owned})), &json!([]));
-        objects::virtual_service(&observed, "checkout-serin", None, split)["spec"].take()
+        objects::virtual_service(&observed, "checkout-serin", None, (split, &[]))["spec"].take()
     };
     let plain = json!([{"name": "serin", "route": [{"destination": {"host": "checkout.shop.svc.cluster.local"}}]}]);
     assert_eq!(written(json!({"host": "checkout"}), None), json!({"http": plain}));
@@ -134,7 +135,7 @@ fn a_newer_version_has_the_same_routes_or_not() {
     };
     let same = |newer: Value| {
         let newer: VirtualService = serde_json::from_value(newer).unwrap();
-        objects::has_same_routes(&newer, std::slice::from_ref(&edit), &observed, "checkout")
+        objects::has_same_routes(&newer, (std::slice::from_ref(&edit), None), &observed, "checkout")
     };
     assert!(same(of("checkout", "shop", "primary", &routes(60, 30, 10))));
     assert!(same(of("checkout", "shop", "primary", &routes(90, 0, 10))), "other weights of its own");
@@ -144,14 +145,17 @@ fn a_newer_version_has_the_same_routes_or_not() {
     assert!(!same(of("checkout", "shop", "primary", &turned)), "destinations turned around");
     assert!(!same(of("checkout", "third", "primary", &routes(60, 30, 10))), "an object that the snapshot lacks");
     let newer: VirtualService = serde_json::from_value(known).unwrap();
-    assert!(!objects::has_same_routes(&newer, std::slice::from_ref(&edit), &observed, "payments"), "another name");
+    assert!(
+        !objects::has_same_routes(&newer, (std::slice::from_ref(&edit), None), &observed, "payments"),
+        "another name"
+    );
 }
 
 #[test]
 fn routes_and_services_move_traffic() {
     let (name, version) = (|| "checkout".to_owned(), || "1".to_owned());
     let moving = [
-        Action::WriteVirtualService { name: name(), version: None, split: None },
+        Action::WriteVirtualService { name: name(), version: None, split: None, front: Vec::new() },
         Action::WriteDestinationRule {
             name: name(),
             version: None,
@@ -160,7 +164,7 @@ fn routes_and_services_move_traffic() {
             stable: name(),
             canary: name(),
         },
-        Action::EditVirtualService { name: name(), version: version(), edits: Vec::new() },
+        Action::EditVirtualService { name: name(), version: version(), edits: Vec::new(), front: None },
         Action::EditDestinationRule { name: name(), version: version(), edits: Vec::new() },
         Action::CreateService { name: name(), ports: Vec::new() },
         Action::EditService { name: name(), version: version(), hash: None },
@@ -178,4 +182,68 @@ fn routes_and_services_move_traffic() {
     ];
     assert_eq!(moving.iter().find(|action| !action.is_route()), None);
     assert_eq!(staying.iter().find(|action| action.is_route()), None);
+}
+
+#[test]
+fn a_header_route_is_put_in_front_with_the_destinations_of_the_edited_one() {
+    let mut routes = json!({"metadata": {"resourceVersion": "7"}, "spec": {"http": [
+        {"name": "admin", "route": [{"destination": {"host": "admin"}}]},
+        {"name": "primary", "timeout": "7s", "route": [
+            {"destination": {"host": "checkout", "subset": "stable"}, "weight": 100},
+            {"destination": {"host": "checkout", "subset": "canary", "port": {"number": 80}}, "weight": 0, "headers": {"request": {"set": {"x-side": "canary"}}}},
+        ]},
+    ]}});
+    let git = routes.clone();
+    let matches = vec![serde_json::from_value(json!({"headers": {"x-canary": {"exact": "true"}}})).unwrap()];
+    let testers = Managed { name: "testers".into(), matches, mirror: None };
+    let shadow = Managed { name: "shadow".into(), mirror: Some(10), ..testers.clone() };
+    let front = |at, removed: &[(usize, &str)], added: &[&Managed]| FrontEdit {
+        at,
+        route: Some("primary".into()),
+        canary_at: 1,
+        removed: removed.iter().map(|(at, name)| (*at, (*name).to_owned())).collect(),
+        added: added.iter().map(|&one| one.clone()).collect(),
+    };
+    let mut patch = |front: &FrontEdit, edits: &[WeightEdit]| {
+        let operations = objects::weight_patch("7", edits, Some(front));
+        json_patch::patch(&mut routes, &serde_json::from_value::<json_patch::Patch>(operations).unwrap()).unwrap();
+        routes["spec"]["http"].clone()
+    };
+    let canary = json!({"host": "checkout", "subset": "canary", "port": {"number": 80}});
+    let http = patch(&front(1, &[], &[&testers, &shadow]), &[]);
+    assert_eq!(
+        http[0],
+        json!({"name": "testers", "match": [{"headers": {"x-canary": {"exact": "true"}}}], "route": [
+            {"destination": canary, "weight": 100, "headers": {"request": {"set": {"x-side": "canary"}}}}]})
+    );
+    assert_eq!((&http[1]["name"], &http[1]["mirror"]), (&json!("shadow"), &canary));
+    assert_eq!(
+        (&http[1]["mirrorPercentage"]["value"], &http[1]["route"]),
+        (&json!(10), &git["spec"]["http"][1]["route"])
+    );
+    assert_eq!((&http[2], &http[3]), (&git["spec"]["http"][0], &git["spec"]["http"][1]), "others stay");
+    // With a weight, the mirror's weights are the new ones.
+    let split = Split { stable: 60, canary: 40 };
+    let edit = WeightEdit {
+        protocol: Protocol::Http,
+        at: 3,
+        route: Some("primary".into()),
+        stable_at: 0,
+        canary_at: 1,
+        split,
+    };
+    let http = patch(&front(3, &[(0, "testers"), (1, "shadow")], &[&shadow]), &[edit]);
+    assert_eq!(http.as_array().unwrap().len(), 3);
+    assert_eq!(http[0]["route"], http[2]["route"]);
+    assert_eq!(http[0]["route"][1]["weight"], 40);
+    let split = Split { stable: 100, canary: 0 };
+    let edit = WeightEdit {
+        protocol: Protocol::Http,
+        at: 2,
+        route: Some("primary".into()),
+        stable_at: 0,
+        canary_at: 1,
+        split,
+    };
+    assert_eq!(patch(&front(2, &[(0, "shadow")], &[]), &[edit]), git["spec"]["http"], "as Git has it");
 }

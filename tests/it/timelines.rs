@@ -53,6 +53,8 @@ enum Happening {
     ActAtText(String),
     /// Another manager writes the canary's weight in place.
     Weight(i32),
+    /// Another manager writes the routes as Git has them, header and mirror routes away.
+    Revert(String),
     /// Annotations of the Rollout from now on.
     Annotate(BTreeMap<String, String>),
     /// Somebody else's VirtualService for these hosts.
@@ -112,6 +114,10 @@ fn happen(world: &mut World, happening: &Happening) {
             action.spec = Json::from(&spec);
         }
         Happening::Weight(weight) => world.write_weight(*weight),
+        Happening::Revert(what) => {
+            assert_eq!(what, "routes");
+            world.revert_routes();
+        }
         Happening::Annotate(annotations) => {
             world.observed.rollout.metadata.annotations = Some(annotations.clone());
         }

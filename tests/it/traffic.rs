@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serin::api::istio::Protocol;
+use serin::api::istio::{Match, Protocol, TextMatch};
 use serin::plan::revision::Pods;
-use serin::plan::route::{Change, Leg, Route};
+use serin::plan::route::{Change, Front, Leg, Present, Route};
+use serin::plan::strategy::Managed;
 use serin::plan::traffic::{Wanted, next};
 
 /// A route in place at a weight. `a` is stable unless a case says otherwise, `b` the canary, `c` another one.
@@ -14,6 +15,7 @@ fn route(stable: &str, canary: &str, weight: i32) -> Route {
         version: "1".into(),
         protocol: Protocol::Http,
         at: 0,
+        behind: 0,
         route: None,
         stable_at: 0,
         canary_at: 1,
@@ -42,6 +44,9 @@ fn want(pods: &BTreeMap<String, Pods>) -> Wanted<'_> {
         anchor: Some("a"),
         canary: Some("b"),
         goal: 40,
+        front: &[],
+        front_passed: &[],
+        may_lead: true,
         pods_wanted: 2,
         pods_now: 2,
         may_raise: true,
@@ -60,10 +65,17 @@ fn rest(pods: &BTreeMap<String, Pods>) -> Wanted<'_> {
     Wanted { canary: None, ..want(pods) }
 }
 
+fn names(routes: &[Managed]) -> String {
+    routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>().join(",")
+}
+
 /// What comes next, in words.
 fn told(route: &Route, want: &Wanted<'_>) -> String {
     match next(route, want) {
-        (Some(Change::Weight(weight)), None) => format!("weight {weight}"),
+        (Some(Change::Weight { weight, stay }), None) if stay.is_empty() => format!("weight {weight}"),
+        (Some(Change::Weight { weight, stay }), None) => format!("weight {weight}, {} stay", names(&stay)),
+        (Some(Change::Keep(stay)), None) => format!("keep {}", names(&stay)),
+        (Some(Change::Front(routes)), None) => format!("front {}", names(&routes)),
         (Some(Change::Restore(weights)), None) => format!("restore {weights:?}"),
         (Some(Change::Subsets { stable, canary }), None) => format!("subsets {stable} {canary}"),
         (Some(Change::Unlabel), None) => "unlabel".into(),
@@ -221,4 +233,87 @@ fn at_rest_the_weights_are_what_they_were() {
     assert_eq!(told(&route("a", "a", 0), &owned(true)), "nothing");
     // What somebody else holds in Git is not known before a rollout.
     assert_eq!(told(&route("a", "a", 40), &rest(&ready)), "nothing");
+}
+
+fn header(name: &str, value: &str) -> Managed {
+    let text = TextMatch { exact: Some(value.into()), ..TextMatch::default() };
+    let one = Match { headers: [("x-canary".to_owned(), text)].into(), ..Match::default() };
+    Managed { name: name.into(), matches: vec![one], mirror: None }
+}
+
+/// A route with these header routes in front; one without a name is not as Serin writes it.
+fn behind(route: Route, present: &[&Managed]) -> Route {
+    let of = |(at, managed): (usize, &&Managed)| Present {
+        at,
+        name: managed.name.clone(),
+        managed: (!managed.name.is_empty()).then(|| (*managed).clone()),
+    };
+    let front = Front {
+        virtual_service: "checkout".into(),
+        version: "1".into(),
+        at: present.len(),
+        route: None,
+        canary_at: 1,
+        present: present.iter().enumerate().map(of).collect(),
+    };
+    Route { fronts: vec![front], ..route }
+}
+
+#[test]
+fn a_header_route_comes_after_pods_and_the_subset() {
+    let (ready, one) = (pods(&[("a", 5), ("b", 2)]), pods(&[("a", 5), ("b", 1)]));
+    let testers = [header("testers", "true")];
+    let wanted = |pods| Wanted { goal: 0, front: &testers, ..want(pods) };
+    let at = |canary| behind(route("a", canary, 0), &[]);
+    assert_eq!(told(&at("a"), &wanted(&ready)), "subsets a b");
+    assert_eq!(told(&at("b"), &wanted(&ready)), "front testers");
+    assert_eq!(told(&at("b"), &Wanted { in_force: false, ..wanted(&ready) }), "waits: RouteSettling");
+    assert_eq!(told(&at("b"), &Wanted { may_lead: false, ..wanted(&ready) }), "nothing");
+    assert_eq!(told(&at("b"), &wanted(&one)), "nothing");
+    assert_eq!(told(&behind(route("a", "b", 0), &[&testers[0]]), &wanted(&ready)), "nothing");
+    // One change at a time: the header route, then the weight, which leaves it where it is.
+    assert_eq!(told(&at("b"), &Wanted { goal: 40, ..wanted(&ready) }), "front testers");
+    let led = behind(route("a", "b", 0), &[&testers[0]]);
+    assert_eq!(told(&led, &Wanted { goal: 40, ..wanted(&ready) }), "weight 40, testers stay");
+    // With stable's pods gone the canary has all and may have a header route, too.
+    let alone = pods(&[("a", 0), ("b", 5)]);
+    assert_eq!(told(&behind(route("a", "b", 100), &[]), &wanted(&alone)), "front testers");
+}
+
+#[test]
+fn a_header_route_that_must_not_be_goes_at_once() {
+    let ready = pods(&[("a", 5), ("b", 2)]);
+    let dead = pods(&[("a", 5), ("b", 0)]);
+    let testers = [header("testers", "true")];
+    let led = |weight| behind(route("a", "b", weight), &[&testers[0]]);
+    let soon = |pods| Wanted { in_force: false, front: &testers, goal: 0, ..want(pods) };
+    assert_eq!(told(&led(0), &soon(&ready)), "nothing");
+    assert_eq!(told(&led(0), &soon(&dead)), "keep ");
+    assert_eq!(told(&led(40), &Wanted { goal: 40, ..soon(&dead) }), "weight 0");
+    assert_eq!(told(&led(0), &Wanted { front: &[], ..soon(&ready) }), "keep ");
+    assert_eq!(told(&led(0), &Wanted { canary: None, ..soon(&ready) }), "keep ");
+    assert_eq!(told(&led(40), &Wanted { canary: None, ..soon(&ready) }), "weight 0");
+    assert_eq!(told(&led(0), &Wanted { canary: Some("c"), ..soon(&ready) }), "keep ");
+    assert_eq!(told(&led(0), &Wanted { replicas: 0, ..soon(&ready) }), "keep ");
+    // Before the stable subset moves at a promotion.
+    assert_eq!(told(&led(40), &Wanted { anchor: Some("b"), ..rest(&pods(&[("a", 5), ("b", 5)])) }), "keep ");
+    // No pod of stable is there to serve instead.
+    let alone = pods(&[("a", 0), ("b", 2)]);
+    assert_eq!(told(&led(40), &rest(&alone)), "waits: StableNotReady");
+}
+
+#[test]
+fn a_header_route_is_changed_in_one_write() {
+    let ready = pods(&[("a", 5), ("b", 2)]);
+    let (old, new) = (header("testers", "true"), header("testers", "yes"));
+    let (passed, front) = ([old.clone()], [new]);
+    let led = behind(route("a", "b", 0), &[&old]);
+    let wanted = Wanted { goal: 0, front: &front, front_passed: &passed, ..want(&ready) };
+    assert_eq!(told(&led, &wanted), "front testers");
+    assert_eq!(told(&led, &Wanted { in_force: false, ..wanted.clone() }), "waits: RouteSettling");
+    assert_eq!(told(&led, &Wanted { may_lead: false, ..wanted.clone() }), "nothing");
+    // What no step has asked for goes first, and so does what somebody else has written under its name.
+    assert_eq!(told(&led, &Wanted { front_passed: &[], ..wanted.clone() }), "keep testers");
+    let foreign = Managed { name: String::new(), ..old };
+    assert_eq!(told(&behind(route("a", "b", 0), &[&foreign]), &wanted), "keep testers,testers");
 }

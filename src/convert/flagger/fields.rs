@@ -95,16 +95,10 @@ pub const ANALYSIS: &[Row] = &[
             "checks without weight; the canary runs at full size and a pause stands in place, which a person ends",
         ),
     ),
-    row(
-        "spec.analysis.match",
-        Leave(Protection, "the route by headers; write a setHeaderRoute step once Serin has it"),
-    ),
+    row("spec.analysis.match", Leave(Protection, "the route by headers; write a setHeaderRoute step")),
     row(
         "spec.analysis.mirror",
-        Leave(
-            Protection,
-            "the mirrored traffic before the first weight; write a setMirrorRoute step once Serin has it",
-        ),
+        Leave(Protection, "the mirrored traffic before the first weight; write a setMirrorRoute step"),
     ),
     row("spec.analysis.mirrorWeight", Leave(Harmless, "see mirror")),
     row("spec.analysis.primaryReadyThreshold", Leave(Harmless, ALL_READY)),

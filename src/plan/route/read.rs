@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Leg, Names, Problem, Route, Sides, names_of};
+use super::{Leg, Names, Problem, Route, Sides, front, names_of};
 use crate::api::istio::{self, Destination, Protocol, full_host, service_of};
 use crate::api::names;
 use crate::api::watched::{DestinationRule, Service, ServicePort, VirtualService};
@@ -16,7 +16,8 @@ pub fn observe(observed: &Observed, strategy: &Strategy) -> (Route, Vec<Problem>
     };
     let rollout = observed.rollout.metadata.name.clone().unwrap_or_default();
     let namespace = observed.rollout.metadata.namespace.clone().unwrap_or_default();
-    let names = names_of(&rollout, routing);
+    let mut names = names_of(&rollout, routing);
+    names.managed = observed.rollout.status.route.iter().flat_map(|route| &route.managed).cloned().collect();
     let mut route = Route::default();
     let mut problems = Vec::new();
     read_sides(observed, &namespace, (strategy, &names.sides), &mut route, &mut problems);
@@ -29,10 +30,36 @@ pub fn observe(observed: &Observed, strategy: &Strategy) -> (Route, Vec<Problem>
         Routing::InPlace { targets, .. } | Routing::Hosts { targets, .. } => {
             for target in targets {
                 read_in_place(observed, &namespace, &names, target, &mut route, &mut problems);
+                let virtual_service = virtual_service_named(observed, &namespace, &target.virtual_service);
+                route.collisions.extend(virtual_service.into_iter().flat_map(|one| collisions(one, &names, strategy)));
             }
+            problems.extend(not_http(&route, strategy));
         }
     }
     (route, problems)
+}
+
+/// Names of header and mirror routes that routes in Git have.
+fn collisions(virtual_service: &VirtualService, names: &Names, strategy: &Strategy) -> Vec<String> {
+    let name = virtual_service.metadata.name.as_deref().unwrap_or_default();
+    let has = |route: &str| virtual_service.spec.http.iter().any(|one| one.name.as_deref() == Some(route));
+    let new = strategy.managed_names().into_iter().filter(|(route, _)| !names.managed.contains(*route) && has(route));
+    new.map(|(route, path)| {
+        format!("{path}: VirtualService {name} has an HTTP route named {route} already; choose another name")
+    })
+    .collect()
+}
+
+/// Header and mirror routes need HTTP routes.
+fn not_http(route: &Route, strategy: &Strategy) -> Option<Problem> {
+    let leg = route.legs.iter().find(|leg| leg.protocol != Protocol::Http)?;
+    let (name, path) = strategy.managed_names().into_iter().next()?;
+    let message = format!(
+        "VirtualService {} has {} routes, and {name} ({path}) is for HTTP only; remove the step",
+        leg.virtual_service,
+        leg.protocol.field().to_uppercase()
+    );
+    Some(Problem::missing(message))
 }
 
 fn find<'a, T>(
@@ -203,7 +230,10 @@ fn read_owned(observed: &Observed, namespace: &str, names: &Names, route: &mut R
     }
     let legs = legs(virtual_service, names, &[], None);
     match legs {
-        Ok(legs) => route.legs.extend(legs),
+        Ok(legs) => {
+            route.fronts.extend(front::read(virtual_service, names, &legs));
+            route.legs.extend(legs);
+        }
         Err(_) => {
             route.is_plain = true;
             route.legs.clear();
@@ -244,6 +274,7 @@ fn read_in_place(
             if let Some(host) = host_of(virtual_service, &legs).filter(|_| is_of_subsets) {
                 problems.extend(service_problem(observed, &full_host(&host, namespace)));
             }
+            route.fronts.extend(front::read(virtual_service, names, &legs));
             route.legs.extend(legs);
         }
         Err(problem) => problems.push(problem),
@@ -278,7 +309,9 @@ fn legs(
 ) -> Result<Vec<Leg>, Problem> {
     let name = virtual_service.metadata.name.clone().unwrap_or_default();
     let namespace = virtual_service.metadata.namespace.clone().unwrap_or_default();
-    chosen(virtual_service, picks)?
+    let behind =
+        |index: usize| virtual_service.spec.http.iter().take(index).filter(|one| names.is_managed(one)).count();
+    chosen(virtual_service, names, picks)?
         .into_iter()
         .map(|(protocol, index, route)| {
             let at = |side: &str| position(route, side, (&names.sides, host), &namespace);
@@ -294,7 +327,9 @@ fn legs(
                     protocol.field()
                 )));
             };
-            leg(virtual_service, (protocol, index, route), (stable_at, canary_at))
+            let leg = leg(virtual_service, (protocol, index, route), (stable_at, canary_at))?;
+            let behind = if protocol == Protocol::Http { behind(index) } else { 0 };
+            Ok(Leg { behind, ..leg })
         })
         .collect()
 }
@@ -302,6 +337,7 @@ fn legs(
 /// The routes that are picked, or the only one there is.
 fn chosen<'a>(
     virtual_service: &'a VirtualService,
+    names: &Names,
     picks: &[Pick],
 ) -> Result<Vec<(Protocol, usize, &'a istio::Route)>, Problem> {
     let name = virtual_service.metadata.name.as_deref().unwrap_or_default();
@@ -310,7 +346,7 @@ fn chosen<'a>(
         spec.routes(protocol).iter().enumerate().map(move |(index, route)| (protocol, index, route))
     };
     if picks.is_empty() {
-        let http: Vec<_> = of(Protocol::Http).collect();
+        let http: Vec<_> = of(Protocol::Http).filter(|(_, _, route)| !names.is_managed(route)).collect();
         let all = if http.is_empty() { of(Protocol::Tls).chain(of(Protocol::Tcp)).collect() } else { http };
         return match all.as_slice() {
             [_] => Ok(all),
@@ -388,6 +424,7 @@ fn leg(
         version: virtual_service.metadata.resource_version.clone().unwrap_or_default(),
         protocol,
         at: index,
+        behind: 0,
         route: route.name.clone(),
         stable_at,
         canary_at,

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::read::{in_place_host, rule_named, service_named, virtual_service_named};
-use super::{Change, Leg, Names, Route, Sides, names_of};
+use super::{Change, Front, Leg, Names, Route, Sides, names_of};
 use crate::api::istio::full_host;
 use crate::api::names;
 use crate::plan::action::{Action, SubsetEdit, WeightEdit};
 use crate::plan::observed::Observed;
-use crate::plan::strategy::Routing;
+use crate::plan::strategy::{Managed, Routing};
 use crate::plan::weight::Split;
 
 /// The writes that make a change: one for each object that differs.
@@ -16,41 +16,62 @@ pub fn actions(observed: &Observed, routing: &Routing, route: &Route, change: &C
     let rollout = observed.rollout.metadata.name.clone().unwrap_or_default();
     let names = names_of(&rollout, routing);
     match change {
-        Change::Weight(weight) => weight_actions(observed, &names, route, |leg| Split::of(leg.share, *weight)),
-        Change::Restore(resting) => weight_actions(observed, &names, route, |leg| {
-            let canary = resting.get(&leg.key()).copied().unwrap_or(0).clamp(0, leg.share);
-            Split { stable: leg.share - canary, canary }
-        }),
+        Change::Weight { weight, stay } => {
+            let split = |leg: &Leg| Split::of(leg.share, *weight);
+            traffic_actions(observed, &names, route, &split, &|front| front.kept(stay))
+        }
+        Change::Restore(resting) => {
+            let split = |leg: &Leg| {
+                let canary = resting.get(&leg.key()).copied().unwrap_or(0).clamp(0, leg.share);
+                Split { stable: leg.share - canary, canary }
+            };
+            traffic_actions(observed, &names, route, &split, &|_| Vec::new())
+        }
+        Change::Keep(stay) => traffic_actions(observed, &names, route, &split_now, &|front| front.kept(stay)),
+        Change::Front(routes) => traffic_actions(observed, &names, route, &split_now, &|_| routes.clone()),
         Change::Subsets { stable, canary } => {
             side_actions(observed, &names, routing, route, (Some(stable), Some(canary)))
         }
         Change::Unlabel => side_actions(observed, &names, routing, route, (None, None)),
-        Change::Plain => owned_virtual_service(observed, &names, None),
-        Change::ToSubsets => owned_virtual_service(observed, &names, Some(Split::of(100, 0))),
+        Change::Plain => owned_virtual_service(observed, &names, None, Vec::new()),
+        Change::ToSubsets => owned_virtual_service(observed, &names, Some(Split::of(100, 0)), Vec::new()),
     }
 }
 
-fn owned_virtual_service(observed: &Observed, names: &Names, split: Option<Split>) -> Vec<Action> {
+/// The weights stay as they are.
+fn split_now(leg: &Leg) -> Split {
+    Split { stable: leg.stable, canary: leg.canary }
+}
+
+fn owned_virtual_service(observed: &Observed, names: &Names, split: Option<Split>, front: Vec<Managed>) -> Vec<Action> {
     let namespace = observed.rollout.metadata.namespace.clone().unwrap_or_default();
     let Some(name) = names.virtual_service.clone() else {
         return Vec::new();
     };
     let version =
         virtual_service_named(observed, &namespace, &name).and_then(|one| one.metadata.resource_version.clone());
-    vec![Action::WriteVirtualService { name, version, split }]
+    vec![Action::WriteVirtualService { name, version, split, front }]
 }
 
-fn weight_actions(observed: &Observed, names: &Names, route: &Route, split: impl Fn(&Leg) -> Split) -> Vec<Action> {
+/// The weights of each leg, and what stands in front: one write for each VirtualService that differs.
+fn traffic_actions(
+    observed: &Observed,
+    names: &Names,
+    route: &Route,
+    split: &dyn Fn(&Leg) -> Split,
+    front: &dyn Fn(&Front) -> Vec<Managed>,
+) -> Vec<Action> {
     if names.virtual_service.is_some() {
+        let routes = route.fronts.first().map(front).unwrap_or_default();
         return route
             .legs
             .first()
-            .map_or_else(Vec::new, |leg| owned_virtual_service(observed, names, Some(split(leg))));
+            .map_or_else(Vec::new, |leg| owned_virtual_service(observed, names, Some(split(leg)), routes));
     }
     let mut edits: BTreeMap<&str, (String, Vec<WeightEdit>)> = BTreeMap::new();
     for leg in &route.legs {
         let split = split(leg);
-        if split == (Split { stable: leg.stable, canary: leg.canary }) {
+        if split == split_now(leg) {
             continue;
         }
         let edit = WeightEdit {
@@ -63,9 +84,20 @@ fn weight_actions(observed: &Observed, names: &Names, route: &Route, split: impl
         };
         edits.entry(&leg.virtual_service).or_insert_with(|| (leg.version.clone(), Vec::new())).1.push(edit);
     }
+    let mut fronts = BTreeMap::new();
+    for one in &route.fronts {
+        let edit = one.edit(front(one), edits.contains_key(one.virtual_service.as_str()));
+        if let Some(edit) = edit {
+            edits.entry(&one.virtual_service).or_insert_with(|| (one.version.clone(), Vec::new()));
+            fronts.insert(one.virtual_service.as_str(), edit);
+        }
+    }
     edits
         .into_iter()
-        .map(|(name, (version, edits))| Action::EditVirtualService { name: name.to_owned(), version, edits })
+        .map(|(name, (version, edits))| {
+            let front = fronts.remove(name);
+            Action::EditVirtualService { name: name.to_owned(), version, edits, front }
+        })
         .collect()
 }
 

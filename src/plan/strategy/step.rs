@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Background, Fault, Gate, Scale, Step};
+use super::{Background, Fault, Gate, Scale, Step, managed};
 use crate::api::rollout::{BackgroundAnalysisSpec, CanaryScaleSpec, StepSpec};
 use crate::api::schema::{SCALE_MEMBERS, STEP_MEMBERS};
 
@@ -17,12 +17,22 @@ pub(super) fn parse(steps: &[StepSpec], faults: &mut Vec<Fault>) -> Vec<Step> {
 fn check_scales(steps: &[Step], faults: &mut Vec<Fault>) {
     let mut weight = 0;
     let mut without_pods = None;
+    let mut routes = BTreeSet::new();
     for (index, step) in steps.iter().enumerate() {
         match step {
             Step::SetWeight(next) => weight = *next,
             Step::SetCanaryScale(Scale::Replicas(0) | Scale::Weight(0)) => without_pods = Some(index),
             Step::SetCanaryScale(_) => without_pods = None,
+            Step::SetRoute(route) if route.matches.is_empty() => drop(routes.remove(&route.name)),
+            Step::SetRoute(route) => drop(routes.insert(&route.name)),
             Step::Pause(_) | Step::Analysis(_) | Step::Faulty => continue,
+        }
+        if let (Some(scale), Some(route)) = (without_pods, routes.first()) {
+            faults.push(Fault::new(
+                format!("spec.strategy.canary.steps[{index}]"),
+                format!("{route} leads requests to the canary while steps[{scale}].setCanaryScale leaves it no pods; scale it up before"),
+            ));
+            return;
         }
         if let Some(scale) = without_pods.filter(|_| weight > 0) {
             faults.push(Fault::new(
@@ -37,6 +47,19 @@ fn check_scales(steps: &[Step], faults: &mut Vec<Fault>) {
 fn parse_one(index: usize, step: &StepSpec, faults: &mut Vec<Fault>) -> Step {
     let path = format!("spec.strategy.canary.steps[{index}]");
     let refused_here = faults.iter().any(|fault| fault.path.starts_with(&format!("{path}.")));
+    match (&step.set_header_route, &step.set_mirror_route) {
+        (None, None) => {}
+        (Some(route), None) if is_alone(step) => {
+            return managed::header(&format!("{path}.setHeaderRoute"), route, faults);
+        }
+        (None, Some(route)) if is_alone(step) => {
+            return managed::mirror(&format!("{path}.setMirrorRoute"), route, faults);
+        }
+        _ => {
+            faults.push(Fault::new(path, format!("exactly one of {} is required", STEP_MEMBERS.join(", "))));
+            return Step::Faulty;
+        }
+    }
     match (step.set_weight, &step.set_canary_scale, &step.pause, &step.analysis) {
         (Some(weight), None, None, None) if (0..=100).contains(&weight) => Step::SetWeight(weight),
         (None, Some(scale), None, None) => parse_scale(&format!("{path}.setCanaryScale"), scale, faults),
@@ -64,6 +87,11 @@ fn parse_one(index: usize, step: &StepSpec, faults: &mut Vec<Fault>) -> Step {
             Step::Faulty
         }
     }
+}
+
+/// Whether a step has no member but a header or mirror route.
+fn is_alone(step: &StepSpec) -> bool {
+    step.set_weight.is_none() && step.set_canary_scale.is_none() && step.pause.is_none() && step.analysis.is_none()
 }
 
 pub(super) fn parse_background(analysis: &BackgroundAnalysisSpec, steps: usize, faults: &mut Vec<Fault>) -> Background {

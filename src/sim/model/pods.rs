@@ -37,11 +37,12 @@ impl Model {
             self.check_deadline();
             self.check_aborted();
             self.check_withdrawn();
+            self.check_still_led();
         }
     }
 
     /// The most pods of a revision that were ready at any time since then.
-    fn ready_since(&self, revision: &str, since: Instant) -> usize {
+    pub(super) fn ready_since(&self, revision: &str, since: Instant) -> usize {
         let known = self.ready.get(revision).map_or(&[][..], Vec::as_slice);
         let from = known.partition_point(|(at, _)| *at <= since).saturating_sub(1);
         known.iter().skip(from).map(|(_, ready)| *ready).max().unwrap_or(0)

@@ -253,6 +253,18 @@ impl World {
         self.observed.virtual_services[0] = from(body);
     }
 
+    /// Another manager writes the only route in place as Git has it.
+    pub fn revert_routes(&mut self) {
+        let version = self.next_version();
+        let mut body = serde_json::to_value(&self.observed.virtual_services[0]).unwrap();
+        let routes = body["spec"]["http"].as_array_mut().unwrap();
+        routes.retain(|route| route["name"] == "primary");
+        body["metadata"]["resourceVersion"] = json!(version);
+        body["metadata"]["managedFields"] =
+            json!([{"manager": "argocd-controller", "fieldsV1": {"f:spec": {"f:http": {}}}}]);
+        self.observed.virtual_services[0] = from(body);
+    }
+
     /// Lets time pass, a second at a time, and plans whenever something is due.
     pub fn pass_time(&mut self, seconds: i64) {
         for _ in 0..seconds {
@@ -420,8 +432,9 @@ impl World {
             Action::DeleteReplicaSet { name, .. } => {
                 self.observed.replica_sets.retain(|one| one.metadata.name.as_ref() != Some(name));
             }
-            Action::WriteVirtualService { name, split, .. } => {
-                let body = written_by_serin(objects::virtual_service(&self.observed, name, Some(&version), *split));
+            Action::WriteVirtualService { name, split, front, .. } => {
+                let body =
+                    written_by_serin(objects::virtual_service(&self.observed, name, Some(&version), (*split, front)));
                 self.observed.virtual_services.retain(|one| one.metadata.name.as_ref() != Some(name));
                 self.observed.virtual_services.push(from(body));
             }
@@ -431,10 +444,10 @@ impl World {
                 self.observed.destination_rules.retain(|one| one.metadata.name.as_ref() != Some(name));
                 self.observed.destination_rules.push(from(body));
             }
-            Action::EditVirtualService { version: known, edits, .. } => {
+            Action::EditVirtualService { version: known, edits, front, .. } => {
                 let own = self.routes();
                 let body = serde_json::to_value(&*own).unwrap();
-                *own = from(written_by_serin(patched(body, objects::weight_patch(known, edits))));
+                *own = from(written_by_serin(patched(body, objects::weight_patch(known, edits, front.as_ref()))));
             }
             Action::EditDestinationRule { version: known, edits, .. } => {
                 let body = serde_json::to_value(&self.observed.destination_rules[0]).unwrap();

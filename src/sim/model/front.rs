@@ -1,0 +1,107 @@
+//! What must be true of header and mirror routes: they lead to a canary that Git asks for and whose steps have them, while it has
+//! pods, and nowhere else.
+#![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{LATE, Model, STALE, revision_of};
+use crate::embedded::Cluster;
+use crate::embedded::log::Change;
+
+/// The step that sets a header or mirror route.
+fn route_of(step: &Value) -> Option<&Value> {
+    step.get("setHeaderRoute").or_else(|| step.get("setMirrorRoute"))
+}
+
+fn steps(spec: &Value) -> impl Iterator<Item = &Value> {
+    spec["strategy"]["canary"]["steps"].as_array().into_iter().flatten()
+}
+
+impl Model {
+    /// Names of all header and mirror routes that Git has ever asked for.
+    pub fn managed(&self) -> BTreeSet<String> {
+        let routes = self.specs.iter().flat_map(|spec| steps(&spec.value)).filter_map(route_of);
+        routes.filter_map(|route| route["name"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// The revisions that header and mirror routes lead to, each with the route's name.
+    fn led_in(&self, cluster: &Cluster, virtual_service: &Value) -> Vec<(String, String)> {
+        let managed = self.managed();
+        let name = |route: &Value| route["name"].as_str().filter(|name| managed.contains(*name)).map(str::to_owned);
+        let routes = virtual_service["spec"]["http"].as_array().into_iter().flatten();
+        routes
+            .filter_map(|route| {
+                let mirror = &route["mirror"];
+                let destination = if mirror.is_null() { &route["route"][0]["destination"] } else { mirror };
+                Some((name(route)?, revision_of(cluster, destination)?))
+            })
+            .collect()
+    }
+
+    /// S2, S3, S7: what a new header or mirror route leads to.
+    pub(super) fn check_led(&mut self, change: &Change, cluster: &Cluster) {
+        let before = change.before.as_deref();
+        let had = |name: &str| {
+            let routes = before.and_then(|before| before["spec"]["http"].as_array()).into_iter().flatten();
+            routes.into_iter().any(|route| route["name"] == name)
+        };
+        let since = Instant::now().checked_sub(STALE).unwrap_or(self.began).max(self.began);
+        for (name, revision) in self.led_in(cluster, &change.object).into_iter().filter(|(name, _)| !had(name)) {
+            let of_revision = self.specs.iter().filter(|spec| spec.hash == revision);
+            let asks = of_revision.flat_map(|spec| steps(&spec.value)).filter_map(route_of);
+            let is_asked = asks.into_iter().any(|route| route["name"] == name && !route["match"].is_null());
+            let is_late = self.specs_of_late(STALE).iter().all(|spec| spec.hash != revision);
+            if !is_asked || is_late {
+                self.breaks("S3", format!("{name} leads to {revision}, and Git does not ask for that"));
+            }
+            if self.aborted.as_ref() == Some(&revision) {
+                self.breaks("S7", format!("{name} leads to {revision} after it was aborted"));
+            }
+            if self.ready_since(&revision, since) == 0 {
+                self.breaks("S2", format!("{name} leads to {revision}, which has had no ready pod"));
+            }
+        }
+    }
+
+    /// Notes since when header and mirror routes lead to which revisions.
+    pub(super) fn take_led(&mut self, cluster: &Cluster) {
+        let now = Instant::now();
+        let services = cluster.list("virtualservices");
+        let led: BTreeSet<String> =
+            services.iter().flat_map(|one| self.led_in(cluster, one)).map(|(_, revision)| revision).collect();
+        self.led.retain(|revision, _| led.contains(revision));
+        for revision in led {
+            self.led.entry(revision).or_insert(now);
+        }
+    }
+
+    /// S2, S6: a header or mirror route goes with the canary and with its pods.
+    pub(super) fn check_still_led(&mut self) {
+        let Some(wanted) = self.wanted().map(str::to_owned) else { return };
+        let since_commit = self.specs.iter().rev().take_while(|spec| spec.hash == wanted).last().map(|spec| spec.at);
+        if since_commit.is_none_or(|at| at.elapsed() <= LATE) || !self.may_move() {
+            return;
+        }
+        let since = Instant::now().checked_sub(LATE).unwrap_or(self.began).max(self.began);
+        let old: Vec<String> =
+            self.led.iter().filter(|(_, at)| at.elapsed() > LATE).map(|(revision, _)| revision.clone()).collect();
+        for revision in old {
+            let is_aborted =
+                self.aborted.as_ref() == Some(&revision) && self.aborted_at.is_some_and(|at| at.elapsed() > LATE);
+            let is_stable =
+                self.stable.as_ref() == Some(&revision) && self.stable_since.is_some_and(|at| at.elapsed() > LATE);
+            if revision != wanted || is_aborted || is_stable {
+                self.breaks_for_long("led", "S6", format!("requests are still led to {revision}"));
+            } else if self.ready_since(&revision, since) == 0 {
+                self.breaks_for_long(
+                    "led",
+                    "S2",
+                    format!("requests are led to {revision}, which has no ready pod for long"),
+                );
+            }
+        }
+    }
+}

@@ -56,6 +56,7 @@ pub fn all() -> Vec<(&'static str, Story)> {
         "abort-and-retry-by-action" => people::abort_and_retry,
         "plugin-watched" => plugin::watched,
         "foreign-parts-survive" => route::foreign_parts_survive,
+        "testers-first" => route::testers_first,
         "several-virtual-services" => route::several,
         "virtual-service-created-later" => route::created_later,
         "route-contested" => route::contested,

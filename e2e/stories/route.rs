@@ -299,3 +299,37 @@ pub async fn tls_and_tcp(environment: Arc<Environment>, name: String) {
     );
     world.end().await;
 }
+
+/// A header route and a mirror route stand in front of Git's routes while their steps say so; at the end the VirtualService is
+/// Git's again.
+pub async fn testers_first(environment: Arc<Environment>, name: String) {
+    let world = World::start(environment, &name).await;
+    world.apply(&virtual_service()).await;
+    world.apply(&destination_rule()).await;
+    let testers = json!({"name": "testers", "match": [{"headerName": "x-canary", "headerValue": {"exact": "true"}}]});
+    let shadow = json!({"name": "shadow", "percentage": 10, "match": [{"method": {"exact": "GET"}}]});
+    let steps = json!([{"setHeaderRoute": testers}, {"pause": {}}, {"setMirrorRoute": shadow}, {"setWeight": 50}, {"pause": {}}]);
+    let first = Given { steps, ..in_place() };
+    world.healthy(&first).await;
+    let second = first.image("checkout:2");
+    world.given(&second).await;
+    let path = "/apis/networking.istio.io/v1/namespaces/{ns}/virtualservices/checkout";
+    for (step, front) in [(1, json!(["testers"])), (4, json!(["testers", "shadow"]))] {
+        let waits = |rollout: &Rollout| {
+            let is_paused = rollout.status.blocked_by.iter().any(|wait| wait.reason == "PausedByStep");
+            is_paused && rollout.status.current_step_index == Some(step)
+        };
+        world.wait("the pause", 20, waits).await;
+        let spec = world.object(path).await.unwrap()["spec"].clone();
+        let names: Vec<Value> = spec["http"].as_array().unwrap().iter().map(|route| route["name"].clone()).collect();
+        let wanted = front.as_array().unwrap();
+        world.assert(names.starts_with(wanted), &format!("{front} stand in front: {names:?}"));
+        let leads = spec.pointer("/http/0/route/0/destination/subset") == Some(&json!("canary"));
+        world.assert(leads, &format!("testers go to the canary: {spec}"));
+        world.act("promote", &second.hash(), Some(step)).await;
+    }
+    world.wait("promoted", 30, |rollout| is_healthy(rollout, &second.hash())).await;
+    let spec = world.object(path).await.unwrap()["spec"].clone();
+    world.assert(spec == virtual_service()["spec"], &format!("at rest the VirtualService is what Git holds: {spec}"));
+    world.end().await;
+}

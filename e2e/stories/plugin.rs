@@ -3,9 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams};
 use regex::Regex;
 use serde_json::{Value, json};
-use serin::api::watched::Rollout;
+use serin::api::watched::{MetricProvider, Rollout};
+use serin::controller::lease;
 
 use crate::support::transcript::Transcript;
 use crate::support::world::{is_aborted, is_healthy};
@@ -98,6 +102,16 @@ pub async fn doctor(environment: Arc<Environment>, name: String) {
     let istio = json!({"virtualService": {"name": "checkout", "routes": ["primary"]}});
     let given = Given { istio, steps: json!([{"setWeight": 20}]), ..Given::default() };
     world.healthy(&given).await;
+    // Other stories leave theirs behind.
+    let providers: Api<MetricProvider> = Api::all(world.client.clone());
+    for left in providers.list(&ListParams::default()).await.expect("providers").items {
+        let name = left.metadata.name.filter(|name| name.starts_with("e2e-")).unwrap_or_default();
+        if !name.is_empty() {
+            providers.delete(&name, &DeleteParams::default()).await.expect("a provider");
+        }
+    }
+    let leases: Api<Lease> = Api::namespaced(world.client.clone(), "serin-system");
+    let _ = leases.delete(lease::NAME, &DeleteParams::default()).await;
     let provider = json!({
         "apiVersion": "serin.dev/v1alpha1", "kind": "MetricProvider", "metadata": {"name": "e2e"},
         "spec": {"prometheus": {"address": world.environment.prometheus}},
@@ -107,7 +121,6 @@ pub async fn doctor(environment: Arc<Environment>, name: String) {
     page.replaced.push((world.environment.prometheus.clone(), "http://127.0.0.1:9090".to_owned()));
     page.varying.push(Regex::new(r"v1\.\d+\.\d+\S*").unwrap());
     page.check(None);
-    let api: kube::Api<serin::api::watched::MetricProvider> = kube::Api::all(world.client.clone());
-    api.delete("e2e", &kube::api::DeleteParams::default()).await.expect("the provider");
+    providers.delete("e2e", &DeleteParams::default()).await.expect("the provider");
     world.end().await;
 }

@@ -17,8 +17,9 @@ use serde_json::{Value, json};
 
 use super::clock;
 use super::cluster::Cluster;
+use super::origin;
 use super::outcome::Outcome;
-use super::screen::clean;
+use super::screen::{clean, print_yaml};
 use crate::api::action::Verb;
 use crate::api::names;
 use crate::api::watched::{Rollout, RolloutAction};
@@ -60,9 +61,9 @@ pub async fn run(cluster: &Cluster, verb: Verb, arguments: &Arguments) -> anyhow
         action["spec"]["reason"] = json!(reason);
     }
     if arguments.emit {
-        match declared(cluster, verb, name) {
-            Some(change) => write!(stdout(), "{}{}", patch_note(name), serde_yaml::to_string(&change)?)?,
-            None => write!(stdout(), "{}", serde_yaml::to_string(&named(action, &rollout, &revision))?)?,
+        match declared(verb) {
+            Some(spec) => origin::emit(cluster, name, &spec)?,
+            None => print_yaml(&named(action, &rollout, &revision))?,
         }
         return Ok(Outcome::Reached);
     }
@@ -102,20 +103,13 @@ fn object(cluster: &Cluster, verb: Verb, rollout: &Rollout, revision: &str) -> V
 }
 
 /// What Git declares instead, where it can: a change of the Rollout's spec.
-fn declared(cluster: &Cluster, verb: Verb, name: &str) -> Option<Value> {
-    let spec = match verb {
-        Verb::Pause => json!({"paused": true}),
-        Verb::Resume => json!({"paused": false}),
-        Verb::Restart => json!({"restartAt": clock::now()}),
-        Verb::Promote | Verb::PromoteFull | Verb::Abort | Verb::Retry => return None,
-    };
-    let metadata = json!({"name": name, "namespace": cluster.namespace});
-    Some(json!({"apiVersion": names::API_VERSION, "kind": "Rollout", "metadata": metadata, "spec": spec}))
-}
-
-/// Says of a change of a spec how it is applied by hand.
-pub fn patch_note(name: &str) -> String {
-    format!("# For Git; by hand: kubectl patch rollout {name} --type merge --patch-file THIS\n")
+fn declared(verb: Verb) -> Option<Value> {
+    match verb {
+        Verb::Pause => Some(json!({"paused": true})),
+        Verb::Resume => Some(json!({"paused": false})),
+        Verb::Restart => Some(json!({"restartAt": clock::now()})),
+        Verb::Promote | Verb::PromoteFull | Verb::Abort | Verb::Retry => None,
+    }
 }
 
 /// The action under a name of its own, so that it can be applied: once a revision, attempt and step.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
 use kube::api::{DynamicObject, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::ApiResource;
@@ -183,6 +184,12 @@ impl Cluster {
         }
         conditions
     }
+}
+
+/// A Rollout as the API server has it, as one that is read.
+pub fn parsed(object: DynamicObject) -> anyhow::Result<Rollout> {
+    let name = object.name_any();
+    serde_json::to_value(object).and_then(serde_json::from_value).with_context(|| format!("read rollout {name}"))
 }
 
 /// What a list has; nothing where the person may not see it, which is noted.

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::cluster::{Cluster, Connection};
 use super::outcome::Outcome;
-use super::screen::clean;
+use super::screen::{clean, print_json};
 use super::simulate::DEFAULT_NAMESPACE;
 use super::view::step_text;
 use super::{files, plugin};
@@ -174,7 +174,7 @@ pub fn run(connection: &Connection, arguments: &Arguments) -> anyhow::Result<Out
             }
         }
         Output::Markdown => write!(out, "{}", show::markdown(&differences))?,
-        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&differences)?)?,
+        Output::Json => print_json(&differences)?,
     }
     Ok(Outcome::Reached)
 }

@@ -5,15 +5,13 @@ mod controller;
 mod gitops;
 mod metrics;
 
-use std::io::Write as _;
-
 use ratatui::style::{Color, Style};
 use ratatui::text::{Line, Span};
 use serde::Serialize;
 
 use super::cluster::Cluster;
 use super::outcome::Outcome;
-use super::screen::Look;
+use super::screen::{Look, print_json};
 use crate::api::watched::Rollout;
 
 /// What to check.
@@ -114,7 +112,7 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, look: Look) -> anyhow
     checks.extend(gitops::routes(&patient).await);
     match arguments.output {
         Output::Text => look.print(&checks.iter().flat_map(lines).collect::<Vec<_>>())?,
-        Output::Json => writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&checks)?)?,
+        Output::Json => print_json(&checks)?,
     }
     let has_failed = checks.iter().any(|check| check.result == Result::Failed);
     Ok(if has_failed { Outcome::Failed } else { Outcome::Reached })

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
+use kube::api::DynamicObject;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch, watcher::watch_object};
 use tokio::signal::unix::{SignalKind, signal};
@@ -59,17 +60,25 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, look: Look) -> anyhow
             look.print(&view::lines(&tree, look.glyphs, clock::now()))?;
             Ok(Outcome::Reached)
         }
-        Output::Json | Output::Yaml | Output::Name => {
+        Output::Json => {
+            screen::print_json(&cluster.object(&arguments.name).await?)?;
+            Ok(Outcome::Reached)
+        }
+        Output::Yaml => {
+            screen::print_yaml(&cluster.object(&arguments.name).await?)?;
+            Ok(Outcome::Reached)
+        }
+        Output::Name => {
             let object = cluster.object(&arguments.name).await?;
-            let mut out = std::io::stdout().lock();
-            match arguments.output {
-                Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&object)?)?,
-                Output::Yaml => write!(out, "{}", serde_yaml::to_string(&object)?)?,
-                Output::Name | Output::Text => writeln!(out, "rollout.{}/{}", names::GROUP, object.name_any())?,
-            }
+            writeln!(std::io::stdout(), "{}", full_name(&object))?;
             Ok(Outcome::Reached)
         }
     }
+}
+
+/// Kind and name, as kubectl prints them.
+pub fn full_name(object: &DynamicObject) -> String {
+    format!("rollout.{}/{}", names::GROUP, object.name_any())
 }
 
 /// Shows one Rollout whenever something changes.

@@ -1,7 +1,5 @@
 //! `kubectl serin history`: how the last rollouts ended, and who decided what.
 
-use std::io::Write as _;
-
 use jiff::Timestamp;
 use ratatui::style::{Color, Style};
 use ratatui::text::{Line, Span};
@@ -9,7 +7,7 @@ use serde_json::json;
 
 use super::cluster::Cluster;
 use super::outcome::Outcome;
-use super::screen::Look;
+use super::screen::{Look, print_json, print_yaml};
 use super::view::{age, decision_line, short, title};
 use super::{clock, table};
 use crate::api::status;
@@ -46,8 +44,8 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, look: Look) -> anyhow
     let lists = || json!({"history": status.history, "decisions": status.decisions});
     match arguments.output {
         Output::Text => look.print(&lines(&status, clock::now()))?,
-        Output::Json => writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&lists())?)?,
-        Output::Yaml => write!(std::io::stdout(), "{}", serde_yaml::to_string(&lists())?)?,
+        Output::Json => print_json(&lists())?,
+        Output::Yaml => print_yaml(&lists())?,
     }
     Ok(Outcome::Reached)
 }

@@ -6,7 +6,6 @@ use std::pin::pin;
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use kube::ResourceExt as _;
 use kube::api::{DynamicObject, ListParams};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
@@ -15,12 +14,12 @@ use ratatui::text::{Line, Span};
 use serde_json::{Value, json};
 
 use super::clock;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, parsed};
+use super::get::full_name;
 use super::outcome::Outcome;
-use super::screen::Look;
+use super::screen::{Look, print_json, print_yaml};
 use super::table;
 use super::view::{age, color_of};
-use crate::api::names;
 use crate::api::status::{Phase, RevisionStatus};
 use crate::api::watched::Rollout;
 
@@ -62,17 +61,15 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, look: Look) -> anyhow
     let mut wanted = ListParams::default();
     wanted.label_selector.clone_from(&arguments.selector);
     let list = cluster.objects(arguments.all_namespaces).list(&wanted).await.context("list rollouts")?;
-    let mut out = std::io::stdout().lock();
     match arguments.output {
-        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&whole(&list.items))?)?,
-        Output::Yaml => write!(out, "{}", serde_yaml::to_string(&whole(&list.items))?)?,
+        Output::Json => print_json(&whole(&list.items))?,
+        Output::Yaml => print_yaml(&whole(&list.items))?,
         Output::Name => {
             for object in &list.items {
-                writeln!(out, "rollout.{}/{}", names::GROUP, object.name_any())?;
+                writeln!(std::io::stdout(), "{}", full_name(object))?;
             }
         }
         Output::Text | Output::Wide => {
-            drop(out);
             let rollouts = list.items.into_iter().map(parsed).collect::<anyhow::Result<Vec<Rollout>>>()?;
             if rollouts.is_empty() && !arguments.watch {
                 let place = if arguments.all_namespaces {
@@ -114,11 +111,6 @@ async fn follow(cluster: &Cluster, arguments: &Arguments, look: Look) -> anyhow:
             look.print(rows.get(1..).unwrap_or_default())?;
         }
     }
-}
-
-fn parsed(object: DynamicObject) -> anyhow::Result<Rollout> {
-    let name = object.name_any();
-    serde_json::to_value(object).and_then(serde_json::from_value).with_context(|| format!("read rollout {name}"))
 }
 
 /// Which columns there are besides the usual ones.

@@ -1,6 +1,6 @@
 //! Where a Rollout's template comes from: the tool that applies it from Git, the template of a revision, and its change.
 
-use std::io::Write as _;
+use std::io::{Write as _, stdout};
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::act;
 use super::cluster::Cluster;
 use super::outcome::Outcome;
+use super::screen::print_yaml;
 use crate::api::names;
 use crate::plan::revision;
 
@@ -69,6 +70,14 @@ pub struct How {
     pub yes: bool,
 }
 
+/// Prints a change of a Rollout's spec, for Git.
+pub fn emit(cluster: &Cluster, name: &str, spec: &Value) -> anyhow::Result<()> {
+    let metadata = json!({"name": name, "namespace": cluster.namespace});
+    let change = json!({"apiVersion": names::API_VERSION, "kind": "Rollout", "metadata": metadata, "spec": spec});
+    writeln!(stdout(), "# For Git; by hand: kubectl patch rollout {name} --type merge --patch-file THIS")?;
+    print_yaml(&change)
+}
+
 /// Writes another template, or prints it. `what` is told when it is done.
 pub async fn change(
     cluster: &Cluster,
@@ -77,14 +86,9 @@ pub async fn change(
     what: &str,
     how: &How,
 ) -> anyhow::Result<Outcome> {
-    let mut out = std::io::stdout();
     let name = object.name_any();
     if how.emit {
-        let change = json!({
-            "apiVersion": names::API_VERSION, "kind": "Rollout",
-            "metadata": {"name": name, "namespace": object.namespace()}, "spec": {"template": template},
-        });
-        write!(out, "{}{}", act::patch_note(&name), serde_yaml::to_string(&change)?)?;
+        emit(cluster, &name, &json!({"template": template}))?;
         return Ok(Outcome::Reached);
     }
     if !how.yes {
@@ -104,7 +108,7 @@ pub async fn change(
     }
     let by = PostParams { field_manager: Some("kubectl-serin".to_owned()), ..PostParams::default() };
     cluster.objects(false).replace(&name, &by, &object).await.with_context(|| format!("change rollout {name}"))?;
-    writeln!(out, "{what}: done. kubectl serin get {name} -w shows the rollout.")?;
+    writeln!(stdout(), "{what}: done. kubectl serin get {name} -w shows the rollout.")?;
     Ok(Outcome::Reached)
 }
 

@@ -1,10 +1,10 @@
 //! How a command ends, as an exit code that a pipeline can tell apart.
 
-use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use kube::Error;
+use kube::Error as KubeError;
+use thiserror::Error;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,23 +37,16 @@ impl From<Outcome> for ExitCode {
 }
 
 /// There is no such object.
-#[derive(Debug)]
+#[derive(Debug, Error)]
+#[error("there is no {0}")]
 pub struct NotFound(pub String);
-
-impl fmt::Display for NotFound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "there is no {}", self.0)
-    }
-}
-
-impl std::error::Error for NotFound {}
 
 /// The outcome of an error.
 pub fn of(error: &anyhow::Error) -> Outcome {
     let is_missing = |cause: &(dyn std::error::Error + 'static)| {
         let status = cause
-            .downcast_ref::<Error>()
-            .is_some_and(|error| matches!(error, Error::Api(status) if status.code == 404));
+            .downcast_ref::<KubeError>()
+            .is_some_and(|error| matches!(error, KubeError::Api(status) if status.code == 404));
         status || cause.is::<NotFound>()
     };
     if error.chain().any(is_missing) { Outcome::NotFound } else { Outcome::Failed }
@@ -69,13 +62,13 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
 pub fn told(error: &anyhow::Error) -> String {
     let mut told: Vec<String> = Vec::new();
     for cause in error.chain() {
-        if let Some(Error::Api(status)) = cause.downcast_ref::<Error>() {
+        if let Some(KubeError::Api(status)) = cause.downcast_ref::<KubeError>() {
             // Its own source is the same status.
             told.push(status.message.clone());
             break;
         }
         let text = cause.to_string();
-        let is_wrapper = matches!(cause.downcast_ref::<Error>(), Some(Error::Service(_)));
+        let is_wrapper = matches!(cause.downcast_ref::<KubeError>(), Some(KubeError::Service(_)));
         if !is_wrapper && !told.iter().any(|known| known.contains(&text)) {
             told.push(text);
         }
@@ -84,16 +77,9 @@ pub fn told(error: &anyhow::Error) -> String {
 }
 
 /// No kubeconfig names a cluster.
-#[derive(Debug)]
+#[derive(Debug, Error)]
+#[error("no cluster is known: {0}")]
 pub struct NoCluster(pub String);
-
-impl fmt::Display for NoCluster {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no cluster is known: {}", self.0)
-    }
-}
-
-impl std::error::Error for NoCluster {}
 
 /// The next step for a person, where the error tells it.
 pub fn hint(error: &anyhow::Error) -> Option<String> {
@@ -103,11 +89,11 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
     if error.downcast_ref::<NoCluster>().is_some() {
         return Some("set KUBECONFIG, or give --kubeconfig and --context".to_owned());
     }
-    let cause = error.chain().find_map(|cause| cause.downcast_ref::<Error>())?;
-    if matches!(cause, Error::Service(_) | Error::HyperError(_)) {
+    let cause = error.chain().find_map(|cause| cause.downcast_ref::<KubeError>())?;
+    if matches!(cause, KubeError::Service(_) | KubeError::HyperError(_)) {
         return Some("is the cluster up, and reachable from here? kubectl cluster-info".to_owned());
     }
-    let Error::Api(status) = cause else { return None };
+    let KubeError::Api(status) = cause else { return None };
     match status.code {
         401 => Some("sign in again: the API server does not accept your credentials".to_owned()),
         403 => Some("ask for this permission, or choose another account with --context".to_owned()),
@@ -130,7 +116,7 @@ mod tests {
         let inner = anyhow!("no such file").context("read config: no such file").context("list rollouts");
         assert_eq!(told(&inner), "list rollouts: read config: no such file");
         let refused = Status::failure("rollouts is forbidden", "Forbidden").with_code(403);
-        let error = anyhow::Error::new(Error::Api(Box::new(refused))).context("list rollouts");
+        let error = anyhow::Error::new(KubeError::Api(Box::new(refused))).context("list rollouts");
         assert_eq!(told(&error), "list rollouts: rollouts is forbidden");
         assert_eq!((of(&error), hint(&error).is_some()), (Outcome::Failed, true));
         let gone = anyhow::Error::new(NotFound("rollout a".to_owned()));

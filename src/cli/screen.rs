@@ -11,6 +11,7 @@ use ratatui::Terminal;
 use ratatui::backend::{CrosstermBackend, IntoCrossterm};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::Paragraph;
+use serde::Serialize;
 
 use super::view::{ASCII, Glyphs, UNICODE};
 
@@ -86,6 +87,16 @@ impl Look {
         }
         out.flush().context("write to standard output")
     }
+}
+
+/// Prints a value as JSON on standard output.
+pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    Ok(writeln!(stdout(), "{}", serde_json::to_string_pretty(value)?)?)
+}
+
+/// Prints a value as YAML on standard output.
+pub fn print_yaml(value: &impl Serialize) -> anyhow::Result<()> {
+    Ok(write!(stdout(), "{}", serde_yaml::to_string(value)?)?)
 }
 
 /// A text without control characters: what others have written must not steer the terminal.

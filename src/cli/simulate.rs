@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 
 use super::files;
+use super::screen::print_json;
 use crate::sim::input::{self, Input};
 use crate::sim::scenario::{self, BUILT_IN, Scenario};
 use crate::sim::show::{Summary, svg, text};
@@ -90,7 +91,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             let texts: Vec<String> = summaries.iter().map(text::markdown).collect();
             write!(out, "{}", texts.join("\n"))?;
         }
-        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&summaries)?)?,
+        Output::Json => print_json(&summaries)?,
         Output::Svg => match summaries.as_slice() {
             [summary] => write!(out, "{}", svg::svg(summary))?,
             _ => bail!("a picture shows one Rollout, and the input has {}; name it with --rollout", summaries.len()),

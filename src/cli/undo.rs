@@ -7,7 +7,7 @@ use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::ApiResource;
 use serde_json::Value;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, parsed};
 use super::origin::{self, How};
 use super::outcome::{NotFound, Outcome};
 use super::screen::clean;
@@ -48,7 +48,7 @@ struct Revision {
 pub async fn run(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<Outcome> {
     let name = &arguments.name;
     let object = cluster.object(name).await?;
-    let rollout: Rollout = serde_json::from_value(serde_json::to_value(&object)?)?;
+    let rollout = parsed(object.clone())?;
     let template = object.data.pointer("/spec/template").cloned().context("the Rollout has no spec.template")?;
     let revisions = revisions(cluster, name).await?;
     let now = revision::hash(&template);

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::kubelet::{Kubelet, Labels};
 use crate::api::names;
 use crate::embedded::Cluster;
+use crate::embedded::store::Object;
 
 /// Proxies.
 const PROXIES: usize = 3;
@@ -286,8 +287,8 @@ impl Traffic {
 /// manifests of several applications are told one Rollout at a time.
 fn routes(cluster: &Cluster) -> Routes {
     let mut routes = Routes::new();
-    let foreign = foreign(cluster);
-    let rollouts = cluster.list("rollouts");
+    let (rollouts, services) = (cluster.list("rollouts"), cluster.list("services"));
+    let foreign = foreign(&rollouts, &services);
     let managed: Vec<&Value> =
         rollouts.iter().filter_map(|one| one["status"]["route"]["managed"].as_array()).flatten().collect();
     for virtual_service in cluster.list("virtualservices") {
@@ -315,7 +316,7 @@ fn routes(cluster: &Cluster) -> Routes {
         }
     }
     if routes.is_empty() {
-        for service in cluster.list("services") {
+        for service in &services {
             let name = service["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             if !foreign.contains(&name) {
                 routes.insert(name.clone(), vec![((name, String::new()), 100.0)]);
@@ -326,15 +327,14 @@ fn routes(cluster: &Cluster) -> Routes {
 }
 
 /// Names of the Services that select no pods of the Rollout, whatever their revision.
-fn foreign(cluster: &Cluster) -> BTreeSet<String> {
-    let own =
-        cluster.list("rollouts").first().map(|rollout| labels(&rollout["spec"]["template"]["metadata"]["labels"]));
-    let Some(own) = own else { return BTreeSet::new() };
+fn foreign(rollouts: &[Object], services: &[Object]) -> BTreeSet<String> {
+    let Some(rollout) = rollouts.first() else { return BTreeSet::new() };
+    let own = labels(&rollout["spec"]["template"]["metadata"]["labels"]);
     let selects = |service: &Value| {
         let selector = labels(&service["spec"]["selector"]);
         selector.iter().all(|(key, value)| key == names::REVISION_HASH || own.get(key) == Some(value))
     };
-    let others = cluster.list("services").into_iter().filter(|service| !selects(service));
+    let others = services.iter().filter(|service| !selects(service));
     others.map(|service| service["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect()
 }
 

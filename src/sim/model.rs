@@ -22,7 +22,7 @@ use super::prometheus::Answered;
 use crate::api::names;
 use crate::embedded::Cluster;
 use crate::embedded::log::Change;
-use crate::embedded::store::key_of;
+use crate::embedded::store::{Object, key_of};
 use crate::plan::revision;
 
 /// How old the newest thing that a controller knows may be, faults and all: a pass may still act on it.
@@ -64,6 +64,8 @@ pub struct Model {
     git: BTreeMap<(String, String), Value>,
     assigned: BTreeMap<String, Weights>,
     in_force: BTreeMap<String, Weights>,
+    /// Names of all header and mirror routes that Git has ever asked for.
+    pub managed: BTreeSet<String>,
     /// Since when header and mirror routes lead to revisions.
     led: BTreeMap<String, Instant>,
     forced_at: Option<Instant>,
@@ -112,6 +114,7 @@ impl Model {
             git: BTreeMap::new(),
             assigned: BTreeMap::new(),
             in_force: BTreeMap::new(),
+            managed: BTreeSet::new(),
             led: BTreeMap::new(),
             forced_at: None,
             open_at: began,
@@ -181,6 +184,7 @@ impl Model {
         let key = (plural.to_owned(), key_of(object).1);
         if plural == "rollouts" {
             let value = object["spec"].clone();
+            self.managed.extend(front::names(&value));
             self.specs.push(Spec { at: Instant::now(), hash: revision::hash(&value["template"]), value });
         }
         self.git.insert(key, object.clone());
@@ -208,15 +212,16 @@ impl Model {
             _ if self.gone_at.is_some() => {}
             "rollouts" if change.is_removal() => self.see_end(mesh),
             "virtualservices" | "destinationrules" | "services" => {
+                let labelled = Labelled::of(cluster);
                 if is_own && !change.is_removal() {
                     self.check_foreign(change);
-                    self.check_led(change, cluster);
+                    self.check_led(change, &labelled);
                 }
-                self.take_led(cluster);
+                self.take_led(cluster, &labelled);
                 if !is_own && self.lagging.contains(change.plural) {
                     self.missed_at = Some(Instant::now());
                 }
-                self.take_weights(cluster, is_own, answered);
+                self.take_weights(&assigned(cluster, &labelled, &self.managed), is_own, answered);
             }
             "replicasets" if is_own => self.check_scale(change, mesh, !cluster.list("virtualservices").is_empty()),
             "rollouts" => self.take_status(&change.object["status"], answered),
@@ -298,10 +303,9 @@ impl Model {
         }
     }
 
-    fn take_weights(&mut self, cluster: &Cluster, is_own: bool, answered: &[Answered]) {
+    fn take_weights(&mut self, weights: &BTreeMap<String, f64>, is_own: bool, answered: &[Answered]) {
         self.note_open();
         let now = Instant::now();
-        let weights = assigned(cluster, &self.managed());
         let known: Vec<String> = self.assigned.keys().chain(weights.keys()).cloned().collect();
         for revision in known {
             let weight = weights.get(&revision).copied().unwrap_or(0.0);
@@ -537,27 +541,34 @@ impl Model {
     }
 }
 
-/// The revision that a destination means, by its labels.
-fn revision_of(cluster: &Cluster, destination: &Value) -> Option<String> {
-    let rules = cluster.list("destinationrules");
-    let services = cluster.list("services");
-    let short = |host: &Value| host.as_str().unwrap_or_default().split('.').next().unwrap_or_default().to_owned();
-    let host = short(&destination["host"]);
-    let subsets = rules
-        .iter()
-        .filter(|rule| short(&rule["spec"]["host"]) == host)
-        .filter_map(|rule| rule["spec"]["subsets"].as_array());
-    let subset =
-        subsets.flatten().find(|subset| !destination["subset"].is_null() && subset["name"] == destination["subset"]);
-    let service = services.iter().find(|service| service["metadata"]["name"] == json!(host));
-    let label = subset.map(|subset| &subset["labels"][names::REVISION_HASH]);
-    let label = label.or_else(|| service.map(|service| &service["spec"]["selector"][names::REVISION_HASH]));
-    label.and_then(Value::as_str).map(str::to_owned)
+/// What tells which revision a destination means: the labels of subsets, and the selectors of Services.
+struct Labelled {
+    rules: Vec<Object>,
+    services: Vec<Object>,
+}
+
+impl Labelled {
+    fn of(cluster: &Cluster) -> Self {
+        Self { rules: cluster.list("destinationrules"), services: cluster.list("services") }
+    }
+
+    /// The revision that a destination means.
+    fn revision(&self, destination: &Value) -> Option<String> {
+        let short = |host: &Value| host.as_str().unwrap_or_default().split('.').next().unwrap_or_default().to_owned();
+        let host = short(&destination["host"]);
+        let of_host = self.rules.iter().filter(|rule| short(&rule["spec"]["host"]) == host);
+        let mut subsets = of_host.filter_map(|rule| rule["spec"]["subsets"].as_array()).flatten();
+        let subset = subsets.find(|subset| !destination["subset"].is_null() && subset["name"] == destination["subset"]);
+        let service = self.services.iter().find(|service| service["metadata"]["name"] == json!(host));
+        let label = subset.map(|subset| &subset["labels"][names::REVISION_HASH]);
+        let label = label.or_else(|| service.map(|service| &service["spec"]["selector"][names::REVISION_HASH]));
+        label.and_then(Value::as_str).map(str::to_owned)
+    }
 }
 
 /// The weight that the routes assign each revision by their labels, whether or not it has pods; header and mirror routes are
 /// no weights.
-fn assigned(cluster: &Cluster, managed: &BTreeSet<String>) -> BTreeMap<String, f64> {
+fn assigned(cluster: &Cluster, labelled: &Labelled, managed: &BTreeSet<String>) -> BTreeMap<String, f64> {
     let mut most: BTreeMap<String, f64> = BTreeMap::new();
     for object in cluster.list("virtualservices") {
         for route in ["http", "tls", "tcp"].iter().filter_map(|key| object["spec"][key].as_array()).flatten() {
@@ -566,7 +577,7 @@ fn assigned(cluster: &Cluster, managed: &BTreeSet<String>) -> BTreeMap<String, f
             }
             let mut own: BTreeMap<String, f64> = BTreeMap::new();
             for one in route["route"].as_array().into_iter().flatten() {
-                if let Some(revision) = revision_of(cluster, &one["destination"]) {
+                if let Some(revision) = labelled.revision(&one["destination"]) {
                     *own.entry(revision).or_default() += one["weight"].as_f64().unwrap_or(100.0);
                 }
             }

@@ -148,7 +148,7 @@ fn check_rest(left: &mut Left, rollout: &Value, stable: Option<&str>) {
 
 /// Routes are as Git has them, and no header or mirror route is left.
 fn check_routes(left: &mut Left) {
-    let managed = left.model.managed();
+    let managed = left.model.managed.clone();
     for object in left.cluster.list("virtualservices") {
         let mut routes = object["spec"]["http"].as_array().into_iter().flatten();
         let is_left = |route: &&Value| route["name"].as_str().is_some_and(|name| managed.contains(name));

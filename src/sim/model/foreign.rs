@@ -16,9 +16,8 @@ impl Model {
             return;
         };
         let (git, mut own) = (without_own(&git["spec"]), without_own(&change.object["spec"]));
-        let managed = self.managed();
         if let Some(routes) = own.get_mut("http").and_then(Value::as_array_mut) {
-            routes.retain(|route| route["name"].as_str().is_none_or(|name| !managed.contains(name)));
+            routes.retain(|route| route["name"].as_str().is_none_or(|name| !self.managed.contains(name)));
         }
         if git != own {
             self.breaks("S1", format!("{} {name}: fields of others were changed: {own} was {git}", change.plural));

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{LATE, Model, STALE, revision_of};
+use super::{LATE, Labelled, Model, STALE};
 use crate::embedded::Cluster;
 use crate::embedded::log::Change;
 
@@ -20,36 +20,35 @@ fn steps(spec: &Value) -> impl Iterator<Item = &Value> {
     spec["strategy"]["canary"]["steps"].as_array().into_iter().flatten()
 }
 
-impl Model {
-    /// Names of all header and mirror routes that Git has ever asked for.
-    pub fn managed(&self) -> BTreeSet<String> {
-        let routes = self.specs.iter().flat_map(|spec| steps(&spec.value)).filter_map(route_of);
-        routes.filter_map(|route| route["name"].as_str().map(str::to_owned)).collect()
-    }
+/// The names of the header and mirror routes that a spec's steps set.
+pub(super) fn names(spec: &Value) -> impl Iterator<Item = String> {
+    steps(spec).filter_map(route_of).filter_map(|route| route["name"].as_str().map(str::to_owned))
+}
 
+impl Model {
     /// The revisions that header and mirror routes lead to, each with the route's name.
-    fn led_in(&self, cluster: &Cluster, virtual_service: &Value) -> Vec<(String, String)> {
-        let managed = self.managed();
-        let name = |route: &Value| route["name"].as_str().filter(|name| managed.contains(*name)).map(str::to_owned);
+    fn led_in(&self, virtual_service: &Value, labelled: &Labelled) -> Vec<(String, String)> {
+        let name =
+            |route: &Value| route["name"].as_str().filter(|name| self.managed.contains(*name)).map(str::to_owned);
         let routes = virtual_service["spec"]["http"].as_array().into_iter().flatten();
         routes
             .filter_map(|route| {
                 let mirror = &route["mirror"];
                 let destination = if mirror.is_null() { &route["route"][0]["destination"] } else { mirror };
-                Some((name(route)?, revision_of(cluster, destination)?))
+                Some((name(route)?, labelled.revision(destination)?))
             })
             .collect()
     }
 
     /// S2, S3, S7: what a new header or mirror route leads to.
-    pub(super) fn check_led(&mut self, change: &Change, cluster: &Cluster) {
+    pub(super) fn check_led(&mut self, change: &Change, labelled: &Labelled) {
         let before = change.before.as_deref();
         let had = |name: &str| {
             let routes = before.and_then(|before| before["spec"]["http"].as_array()).into_iter().flatten();
             routes.into_iter().any(|route| route["name"] == name)
         };
         let since = Instant::now().checked_sub(STALE).unwrap_or(self.began).max(self.began);
-        for (name, revision) in self.led_in(cluster, &change.object).into_iter().filter(|(name, _)| !had(name)) {
+        for (name, revision) in self.led_in(&change.object, labelled).into_iter().filter(|(name, _)| !had(name)) {
             let of_revision = self.specs.iter().filter(|spec| spec.hash == revision);
             let asks = of_revision.flat_map(|spec| steps(&spec.value)).filter_map(route_of);
             let is_asked = asks.into_iter().any(|route| route["name"] == name && !route["match"].is_null());
@@ -67,11 +66,11 @@ impl Model {
     }
 
     /// Notes since when header and mirror routes lead to which revisions.
-    pub(super) fn take_led(&mut self, cluster: &Cluster) {
+    pub(super) fn take_led(&mut self, cluster: &Cluster, labelled: &Labelled) {
         let now = Instant::now();
         let services = cluster.list("virtualservices");
         let led: BTreeSet<String> =
-            services.iter().flat_map(|one| self.led_in(cluster, one)).map(|(_, revision)| revision).collect();
+            services.iter().flat_map(|one| self.led_in(one, labelled)).map(|(_, revision)| revision).collect();
         self.led.retain(|revision, _| led.contains(revision));
         for revision in led {
             self.led.entry(revision).or_insert(now);

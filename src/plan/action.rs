@@ -117,6 +117,15 @@ pub enum Action {
         /// The hash; none removes the key.
         hash: Option<String>,
     },
+    /// Scales a Deployment to 0 that is taken over.
+    ScaleWorkload {
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+        /// The pods that it wants in the snapshot.
+        replicas: i32,
+    },
     /// Evicts a pod that is to be restarted; disruption budgets may refuse it for now.
     EvictPod {
         /// Its name.
@@ -214,6 +223,7 @@ impl Action {
             | Self::CreateReplicaSet { .. }
             | Self::ScaleReplicaSet { .. }
             | Self::DeleteReplicaSet { .. }
+            | Self::ScaleWorkload { .. }
             | Self::EvictPod { .. }
             | Self::Answer { .. }
             | Self::OwnAction { .. }
@@ -271,6 +281,7 @@ impl fmt::Display for Action {
             Self::CreateService { name, .. } => write!(f, "create Service {name}"),
             Self::EditService { name, hash: Some(hash), .. } => write!(f, "select revision {hash} in Service {name}"),
             Self::EditService { name, hash: None, .. } => write!(f, "select all revisions in Service {name}"),
+            Self::ScaleWorkload { name, replicas, .. } => write!(f, "scale Deployment {name} from {replicas} to 0"),
             Self::EvictPod { name, .. } => write!(f, "evict pod {name}"),
             Self::Answer { name, accepted: true, .. } => write!(f, "accept RolloutAction {name}"),
             Self::Answer { name, accepted: false, .. } => write!(f, "refuse RolloutAction {name}"),

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::action::{Action, FrontEdit, SubsetEdit, WeightEdit};
 use super::observed::Observed;
-use super::strategy::{self, Managed, Routing};
+use super::strategy::{Managed, Routing};
 use super::weight::Split;
 use crate::api::names;
 use crate::api::watched::{Rollout, ServicePort, VirtualService};
@@ -23,11 +23,13 @@ pub fn owner(rollout: &Rollout, controls: bool) -> Value {
 }
 
 /// The ReplicaSet of the template's revision.
-pub fn replica_set(rollout: &Rollout, hash: &str, replicas: i32, revision: i64) -> Value {
-    let spec = rollout.spec.value();
+pub fn replica_set(observed: &Observed, hash: &str, replicas: i32, revision: i64) -> Value {
+    let rollout = &observed.rollout;
+    let strategy = super::strategy_of(observed);
     let name = rollout.metadata.name.as_deref().unwrap_or_default();
-    let selector = spec.pointer("/selector/matchLabels").and_then(Value::as_object).cloned().unwrap_or_default();
-    let mut template = spec.get("template").cloned().unwrap_or_else(|| json!({}));
+    let selector: Map<String, Value> =
+        strategy.selector.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+    let mut template = strategy.template.unwrap_or_else(|| json!({}));
     label_pods(&mut template, name, hash);
     let mut labels: Map<String, Value> =
         template.pointer("/metadata/labels").and_then(Value::as_object).cloned().unwrap_or_default();
@@ -46,7 +48,7 @@ pub fn replica_set(rollout: &Rollout, hash: &str, replicas: i32, revision: i64) 
         },
         "spec": {
             "replicas": replicas,
-            "minReadySeconds": spec.get("minReadySeconds").and_then(Value::as_i64).unwrap_or(0),
+            "minReadySeconds": strategy.min_ready_seconds,
             "selector": {"matchLabels": match_labels},
             "template": template,
         },
@@ -86,8 +88,7 @@ pub fn virtual_service(
     (split, front): (Option<Split>, &[Managed]),
 ) -> Value {
     let rollout = observed.rollout.metadata.name.as_deref().unwrap_or_default();
-    let namespace = observed.rollout.metadata.namespace.as_deref().unwrap_or_default();
-    let routing = strategy::parse(namespace, &observed.rollout.spec.value()).routing;
+    let routing = super::strategy_of(observed).routing;
     let (host, hosts, gateways) = match routing {
         Some(Routing::Owned { host, hosts, gateways }) => (host, hosts, gateways),
         Some(Routing::InPlace { .. } | Routing::Hosts { .. }) | None => Default::default(),
@@ -171,13 +172,12 @@ fn owned_metadata(rollout: &Rollout, name: &str, version: Option<&str>) -> Value
 }
 
 /// A Service that Serin owns, of a canary between hosts; it selects all revisions until it is told one.
-pub fn service(rollout: &Rollout, name: &str, ports: &[ServicePort]) -> Value {
-    let spec = rollout.spec.value();
+pub fn service(observed: &Observed, name: &str, ports: &[ServicePort]) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": owned_metadata(rollout, name, None),
-        "spec": {"selector": spec.pointer("/selector/matchLabels"), "ports": ports},
+        "metadata": owned_metadata(&observed.rollout, name, None),
+        "spec": {"selector": super::strategy_of(observed).selector, "ports": ports},
     })
 }
 
@@ -196,6 +196,15 @@ pub fn scale_patch((generation, number): (i64, i64), replicas: i32, revision: Op
         operations.push(json!({"op": "add", "path": path, "value": revision.to_string()}));
     }
     Value::Array(operations)
+}
+
+/// JSON patch of a Deployment's scale, to 0: tests that it is the one, and wants as many pods as in the snapshot.
+pub fn workload_patch(uid: &str, replicas: i32) -> Value {
+    json!([
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "test", "path": "/spec/replicas", "value": replicas},
+        {"op": "replace", "path": "/spec/replicas", "value": 0},
+    ])
 }
 
 /// Merge patch for the revision key of a Service's selector.

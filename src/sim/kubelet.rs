@@ -1,4 +1,5 @@
-//! What kube-controller-manager and kubelets do for ReplicaSets: pods come, become ready, go, as the story says.
+//! What kube-controller-manager and kubelets do for ReplicaSets: pods come, become ready, go, as the story says. A Deployment is
+//! played as one set of pods: how it replaces them is not looked at.
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ pub struct Kubelet {
 }
 
 struct Set {
+    /// What it is: a ReplicaSet, or a Deployment.
+    plural: &'static str,
     image: String,
     labels: Labels,
     uid: String,
@@ -65,12 +68,12 @@ impl Kubelet {
     pub fn see(&mut self, change: &Change) {
         let key = key_of(&change.object);
         match change.plural {
-            "replicasets" if change.is_removal() => {
+            "replicasets" | "deployments" if change.is_removal() => {
                 let gone = self.sets.remove(&key);
                 let leaves = Instant::now() + GRACE;
                 self.leaving.extend(gone.into_iter().flat_map(|set| set.pods).map(|pod| (pod.name, leaves)));
             }
-            "replicasets" => self.take_set(key, &change.object),
+            "replicasets" | "deployments" => self.take_set(change.plural, key, &change.object),
             "pods" if change.is_removal() => {
                 for set in self.sets.values_mut() {
                     set.pods.retain(|pod| pod.name != key.1);
@@ -81,12 +84,13 @@ impl Kubelet {
         }
     }
 
-    fn take_set(&mut self, key: (String, String), object: &Value) {
+    fn take_set(&mut self, plural: &'static str, key: (String, String), object: &Value) {
         let labels = object.pointer("/spec/template/metadata/labels").and_then(Value::as_object);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let number = |value: &Value| value.as_u64().unwrap_or(0);
         let pods = self.sets.remove(&key).map(|set| set.pods).unwrap_or_default();
         let set = Set {
+            plural,
             image: text(object.pointer("/spec/template/spec/containers/0/image").unwrap_or(&Value::Null)),
             labels: labels.into_iter().flatten().map(|(key, value)| (key.clone(), text(value))).collect(),
             uid: text(&object["metadata"]["uid"]),
@@ -132,7 +136,7 @@ impl Kubelet {
                 set.pods.push(Pod { name, created: now, ready_since: None });
             }
             set.turn(now, self.began, behaviour);
-            writes.push(Write::Status(key.clone(), set.status(now)));
+            writes.push(Write::Status(set.plural, key.clone(), set.status(now)));
             next = next.into_iter().chain(set.next(now, self.began, behaviour)).min();
         }
         writes.into_iter().for_each(|write| carry_out(cluster, write));
@@ -163,7 +167,7 @@ impl Kubelet {
 enum Write {
     Create(Value),
     Delete(String, String),
-    Status((String, String), Counts),
+    Status(&'static str, (String, String), Counts),
 }
 
 /// What the status of a ReplicaSet counts.
@@ -198,13 +202,13 @@ fn carry_out(cluster: &Cluster, write: Write) {
         Write::Delete(namespace, name) => {
             let _ = cluster.delete("pods", &namespace, &name);
         }
-        Write::Status((namespace, name), status) => {
-            if let Some(set) = cluster.get("replicasets", &namespace, &name)
+        Write::Status(plural, (namespace, name), status) => {
+            if let Some(set) = cluster.get(plural, &namespace, &name)
                 && !status.is_in(&set["status"])
             {
                 let mut set = Value::clone(&set);
                 set["status"] = status.write();
-                let _ = cluster.write_status("replicasets", set);
+                let _ = cluster.write_status(plural, set);
             }
         }
     }
@@ -245,7 +249,7 @@ impl Set {
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
                 "name": pod, "namespace": namespace, "labels": self.labels,
-                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": self.uid, "controller": true}],
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": if self.plural == "deployments" { "Deployment" } else { "ReplicaSet" }, "name": name, "uid": self.uid, "controller": true}],
             },
         })
     }

@@ -200,6 +200,12 @@ impl Model {
             .collect()
     }
 
+    /// Whether Git says how many pods a Deployment has.
+    pub fn holds_replicas(&self) -> bool {
+        let mut deployments = self.git.iter().filter(|((plural, _), _)| plural == "deployments");
+        deployments.any(|(_, git)| !git["spec"]["replicas"].is_null())
+    }
+
     /// The hash that Git asks for.
     pub fn wanted(&self) -> Option<&str> {
         self.specs.last().map(|spec| spec.hash.as_str())
@@ -224,6 +230,7 @@ impl Model {
                 self.take_weights(&assigned(cluster, &labelled, &self.managed), is_own, answered);
             }
             "replicasets" if is_own => self.check_scale(change, mesh, !cluster.list("virtualservices").is_empty()),
+            "deployments" if is_own => self.check_workload(change, mesh),
             "rollouts" => self.take_status(&change.object["status"], answered),
             "rolloutactions" => self.see_answer(&change.object),
             _ => {}

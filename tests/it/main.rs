@@ -29,3 +29,4 @@ mod support;
 mod tidy;
 mod timelines;
 mod traffic;
+mod workload;

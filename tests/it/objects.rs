@@ -41,7 +41,7 @@ fn a_scale_patch_tests_the_generation_and_the_number_that_it_knows() {
 fn pods_are_labelled_and_tracking_is_left_behind() {
     let set = |template: &Value| {
         let observed = observed(&rollout(template, &json!({"owned": {"host": "checkout"}})), &json!([]));
-        let mut set = objects::replica_set(&observed.rollout, "abc", 2, 4);
+        let mut set = objects::replica_set(&observed, "abc", 2, 4);
         (set["spec"]["template"].take(), set["metadata"].take(), set["spec"]["selector"].take())
     };
     let own = json!({"serin.dev/revision-hash": "abc", "serin.dev/rollout": "checkout", "service.istio.io/canonical-revision": "abc"});

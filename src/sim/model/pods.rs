@@ -213,7 +213,9 @@ impl Model {
         let weight = mesh.weights().get("").copied().unwrap_or(0.0);
         let last = mesh.last_weight_at("").filter(|last| last.elapsed() < self.drain);
         let late = self.late.is_some_and(|(version, _)| version == change.version);
-        if !self.is_routed() {
+        if self.holds_replicas() {
+            self.breaks("S1", "the replicas of the Deployment are Git's".to_owned());
+        } else if !self.is_routed() {
             let ready = self.ready_since(&stable, Instant::now().checked_sub(STALE).unwrap_or(self.began));
             let least = usize::try_from(self.least_replicas()).unwrap_or(0);
             if ready < least {

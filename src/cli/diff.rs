@@ -98,6 +98,9 @@ pub struct Time {
     pub pods_most: i32,
     /// Pods before the commit.
     pub pods_before: i32,
+    /// What says how many there are before, where `spec.replicas` does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pods_before_from: Option<String>,
 }
 
 /// What a commit does to a Rollout.
@@ -376,5 +379,7 @@ fn time(input: &mut Input, at: usize, before: &Value, summary: &mut String) -> a
     }
     let [least, most] = told.as_slice() else { return Ok(None) };
     let (pods_most, pods_before) = (least.pods_most.max(most.pods_most), least.pods_before);
-    Ok(Some(Time { least: least.took, most: most.took, pods_most, pods_before }))
+    let scaler = input.rollouts.get(at).and_then(|rollout| input.least_replicas(rollout));
+    let pods_before_from = scaler.map(|(_, said_by)| said_by);
+    Ok(Some(Time { least: least.took, most: most.took, pods_most, pods_before, pods_before_from }))
 }

@@ -121,3 +121,30 @@ fn pods_must_be_available_before_their_deadline() {
     let difference = told(&after, Some(&running(&json!({}))));
     assert!(difference.time.is_some(), "{}", difference.summary);
 }
+
+#[test]
+fn an_autoscaler_says_how_many_pods_there_are_before() {
+    let mut after = rollout("checkout:2");
+    after["spec"].as_object_mut().unwrap().remove("replicas");
+    let mut before = running(&json!({}));
+    before["spec"].as_object_mut().unwrap().remove("replicas");
+    let scaler = |name: &str| {
+        json!({
+            "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": "checkout", "namespace": "shop"},
+            "spec": {"minReplicas": 4, "maxReplicas": 9, "scaleTargetRef": {"apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "name": name}},
+        })
+    };
+    let time = |scaler: Value| {
+        let texts = [("git".to_owned(), format!("{after}\n---\n{scaler}"))];
+        let mut input: Input = input::read(&texts, "shop").unwrap();
+        let time = difference(&mut input, 0, Some(&before)).unwrap().time.unwrap();
+        (time.pods_before, time.pods_before_from, input.notes)
+    };
+    let (pods, from, notes) = time(scaler("checkout"));
+    assert_eq!((pods, from.as_deref()), (4, Some("minReplicas of HorizontalPodAutoscaler checkout")));
+    let told =
+        "Rollout checkout has no spec.replicas: it starts from minReplicas of HorizontalPodAutoscaler checkout, 4";
+    assert_eq!(notes.iter().filter(|note| *note == told).count(), 1, "{notes:?}");
+    assert_eq!((time(scaler("orders")).0, time(scaler("orders")).1), (1, None), "another's");
+}

@@ -91,5 +91,6 @@ fn took(time: &Time, has_people: bool) -> String {
 }
 
 fn capacity(time: &Time) -> String {
-    format!("{} pods at the peak, {} before", time.pods_most, time.pods_before)
+    let from = time.pods_before_from.as_ref().map_or_else(String::new, |said_by| format!(" ({said_by})"));
+    format!("{} pods at the peak, {} before{from}", time.pods_most, time.pods_before)
 }

@@ -92,6 +92,8 @@ pub fn run(arguments: &Arguments, namespace: Option<&str>, look: Look) -> anyhow
     if input.files.iter().any(|file| file.name == STDIN && is_blank(file)) {
         bail!("standard input is empty; did what writes it fail?");
     }
+    let charts = input.files.iter().filter_map(|file| file.name.strip_suffix("/Chart.yaml"));
+    settings.built = input.built.iter().cloned().chain(charts.map(str::to_owned)).collect();
     let sources: Vec<Source> =
         input.files.into_iter().map(|file| Source { name: file.name, bytes: file.bytes }).collect();
     let mut report = lint(&sources, &settings).without(&arguments.ignore);

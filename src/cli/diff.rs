@@ -40,10 +40,10 @@ use crate::sim::{self, show::Summary};
 )]
 pub struct Arguments {
     /// Manifests as they would be applied: a file, a folder, or `-` for standard input.
-    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
+    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true, add = super::completion::manifests())]
     files: Vec<String>,
     /// Manifests as they are now; absent: what the cluster has.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", add = super::completion::manifests())]
     from: Vec<String>,
     /// How to show it.
     #[arg(short, long, value_enum, default_value = "text")]

@@ -30,10 +30,10 @@ const TOLD: usize = 10;
 #[command(after_help = help())]
 pub struct Arguments {
     /// A file of manifests, or `-` for standard input, such as the output of `kustomize build`; without any, stories are drawn from the seed.
-    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    #[arg(short = 'f', long = "filename", value_name = "FILE", add = super::completion::manifests())]
     files: Vec<String>,
     /// A scenario that is built in, or a file of one.
-    #[arg(long, default_value = "good")]
+    #[arg(long, default_value = "good", add = super::completion::scenarios())]
     scenario: String,
     /// Only the Rollout of this name.
     #[arg(long)]

@@ -137,6 +137,44 @@ fn formats() {
     expect_file![format!("{FOLDER}/formats.github.txt")].assert_eq(&github::github(&report));
 }
 
+/// The official schema of SARIF 2.1.0, as the package of a development dependency has it.
+fn schema_of_sarif() -> Value {
+    let told = |command: &mut Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let rustc = told(Command::new("rustc").arg("-vV"));
+    let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    // Only packages of this platform are sure to be here.
+    cargo.args(["metadata", "--format-version", "1", "--offline", "--locked", "--filter-platform", host]);
+    let metadata: Value = serde_json::from_str(&told(cargo.current_dir(env!("CARGO_MANIFEST_DIR")))).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let package = packages.iter().find(|package| package["name"] == "serde-sarif").unwrap();
+    let manifest = std::path::Path::new(package["manifest_path"].as_str().unwrap());
+    serde_json::from_slice(&std::fs::read(manifest.with_file_name("src").join("schema.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn sarif_is_valid_by_its_schema() {
+    let schema = schema_of_sarif();
+    assert!(schema["$id"].as_str().unwrap().ends_with("/sarif-schema-2.1.0.json"));
+    let validator = jsonschema::draft7::options().should_validate_formats(true).build(&schema).unwrap();
+    let mut reports: Vec<Report> =
+        situations().iter().map(|(situation, bytes)| of(&format!("{situation}.in.yaml"), bytes)).collect();
+    reports.push(report());
+    for report in reports {
+        let log: Value = serde_json::from_str(&sarif::sarif(&report).unwrap()).unwrap();
+        let errors: Vec<String> =
+            validator.iter_errors(&log).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        assert_eq!(errors, Vec::<String>::new(), "{:?}", report.files);
+    }
+    let mut log: Value = serde_json::from_str(&sarif::sarif(&report()).unwrap()).unwrap();
+    log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["region"]["startLine"] = 0.into();
+    assert!(!validator.is_valid(&log), "lines count from 1");
+}
+
 /// What the specification asks of a log, and code scanning of its results.
 #[test]
 fn sarif_has_its_parts() {

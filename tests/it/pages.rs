@@ -65,3 +65,38 @@ fn logs_that_no_terminal_shows_have_no_colours() {
     read.unwrap();
     assert!(!line.is_empty() && !line.contains('\u{1b}'), "{line:?}");
 }
+
+#[test]
+fn completion_is_written_where_kubectl_finds_the_plugin() {
+    // krew keeps plugins in its store and puts links on the PATH.
+    let bin = Path::new(env!("CARGO_TARGET_TMPDIR")).join("krew-bin");
+    let _ = std::fs::remove_dir_all(&bin);
+    std::fs::create_dir_all(&bin).unwrap();
+    let link = bin.join("kubectl-serin");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_kubectl-serin"), &link).unwrap();
+    let installed = std::process::Command::new(&link).args(["completion", "install"]).output().unwrap();
+    assert!(installed.status.success(), "{installed:?}");
+    let written = bin.join("kubectl_complete-serin");
+    let asked = std::process::Command::new(&written)
+        .args(["status", "checkout", "--for", "pa"])
+        .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(asked.stdout).unwrap(), "paused\n:4\n");
+}
+
+#[test]
+fn contexts_of_the_kubeconfig_are_completed() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("contexts.kubeconfig");
+    let context = |name: &str| format!("{{name: {name}, context: {{cluster: {name}, user: {name}}}}}");
+    let contexts = [context("prod-eu"), context("prod-us"), context("test")].join(", ");
+    std::fs::write(&path, format!("apiVersion: v1\nkind: Config\ncontexts: [{contexts}]\n")).unwrap();
+    let of = |words: &[&str], variable: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kubectl-serin"));
+        command.arg("__complete").args(words).env("KUBECONFIG", variable);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let path = path.to_str().unwrap();
+    assert_eq!(of(&["get", "--context", "prod"], path), "prod-eu\nprod-us\n:4\n");
+    assert_eq!(of(&["get", "--kubeconfig", path, "--context", "t"], "/gone"), "test\n:4\n");
+}

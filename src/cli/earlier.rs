@@ -172,7 +172,7 @@ impl Filled {
 }
 
 /// What Kubernetes fills into pod templates, by the field's name.
-const DEFAULTS: [(&str, Filled); 20] = [
+const DEFAULTS: [(&str, Filled); 21] = [
     ("apiVersion", Filled::Text("v1")),
     ("defaultMode", Filled::Number(420)),
     ("dnsPolicy", Filled::Text("ClusterFirst")),
@@ -181,6 +181,7 @@ const DEFAULTS: [(&str, Filled); 20] = [
     ("failureThreshold", Filled::Number(3)),
     ("fsType", Filled::Text("ext4")),
     ("periodSeconds", Filled::Number(10)),
+    ("protocol", Filled::Text("TCP")),
     ("restartPolicy", Filled::Text("Always")),
     ("schedulerName", Filled::Text("default-scheduler")),
     ("scheme", Filled::Text("HTTP")),

@@ -187,7 +187,8 @@ fn thresholds_that_change_start_no_rollout_and_judge_the_canary_under_way() {
         (told.effect, told.analysis_template.as_str()),
         (TemplateEffect::Changed, "AnalysisTemplate shop/success-rate")
     );
-    assert!(told.summary.starts_with("no rollout starts"), "{}", told.summary);
+    let summary = "no rollout starts by it; a canary under way is judged by it from its next measurement on";
+    assert_eq!(told.summary, summary);
     let changes: Vec<(&str, &Value, &Value)> =
         told.metrics.iter().map(|one| (one.path.as_str(), &one.from, &one.to)).collect();
     assert_eq!(
@@ -199,10 +200,7 @@ fn thresholds_that_change_start_no_rollout_and_judge_the_canary_under_way() {
         ]
     );
     assert_eq!(told.used_by, ["shop/checkout (step 2)"]);
-    assert!(
-        told.canaries[0]
-            .starts_with("r2 of shop/checkout is under way and judged by this from its next measurement on")
-    );
+    assert!(told.canaries[0].starts_with("r2 of shop/checkout is under way: what was counted stays"));
     assert_eq!(of_template(Some(&before), Some(&before), &[measured()]), None, "nothing changes");
 }
 
@@ -221,6 +219,7 @@ fn templates_come_go_and_may_be_faulty() {
     let next = difference(&mut input, 0, Some(&measured())).unwrap();
     let told = template_difference(Some(&template), Some(&faulty), &[measured()], &[next]).unwrap();
     assert_eq!(told.canaries, Vec::<String>::new());
+    assert_eq!(told.summary, "no rollout starts by it: what is measured is no part of a revision");
 }
 
 /// What `diff` says of a canary under way is what the controller does.
@@ -252,7 +251,7 @@ async fn a_canary_under_way_is_judged_by_the_template_of_now() {
     let items = told(stricter.to_string()).await.unwrap();
     let [Item::Template(change)] = items.as_slice() else { panic!("{items:?}") };
     assert_eq!(change.metrics.len(), 1, "{change:?}");
-    assert!(change.canaries[0].starts_with("r2 of shop/checkout is under way and judged by this"), "{change:?}");
+    assert!(change.canaries[0].starts_with("r2 of shop/checkout is under way: what was counted stays"), "{change:?}");
     assert_eq!(told(template("result[0] >= 0.95").to_string()).await.unwrap(), [], "it is as it was");
     let nothing = "{apiVersion: v1, kind: Service, metadata: {name: a}}".to_owned();
     assert!(told(nothing).await.unwrap_err().to_string().contains("no Rollout of serin.dev"));

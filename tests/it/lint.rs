@@ -158,7 +158,12 @@ fn schema_of_sarif() -> Value {
 
 #[test]
 fn sarif_is_valid_by_its_schema() {
-    let schema = schema_of_sarif();
+    let mut schema = schema_of_sarif();
+    // Two fields that lint does not write have a pattern with a bracket too many, which not every reader takes.
+    for kind in ["run", "toolComponent"] {
+        let language = schema["definitions"][kind]["properties"]["language"].as_object_mut().unwrap();
+        assert_eq!(language.remove("pattern").unwrap(), "^[a-zA-Z]{2}|^[a-zA-Z]{2}-[a-zA-Z]{2}]?$");
+    }
     assert!(schema["$id"].as_str().unwrap().ends_with("/sarif-schema-2.1.0.json"));
     let validator = jsonschema::draft7::options().should_validate_formats(true).build(&schema).unwrap();
     let mut reports: Vec<Report> =

@@ -71,7 +71,9 @@ struct User {
     places: Vec<String>,
     in_background: bool,
     in_step: bool,
-    /// The canary that goes on under way after the commit.
+    /// Whether a canary that is under way stays so after the commit.
+    stays: bool,
+    /// The canary that stays under way.
     canary: Option<i64>,
 }
 
@@ -120,7 +122,12 @@ fn summary(effect: TemplateEffect, users: &[User]) -> &'static str {
             "REMOVED: where its tool prunes, gates that name it wait with TemplateMissing until it is there again"
         }
         TemplateEffect::Changed if users.is_empty() => "no rollout starts: nothing names it",
-        TemplateEffect::Changed => "no rollout starts: what is measured is no part of a revision",
+        TemplateEffect::Changed if users.iter().all(|user| !user.stays) => {
+            "no rollout starts by it: what is measured is no part of a revision"
+        }
+        TemplateEffect::Changed => {
+            "no rollout starts by it; a canary under way is judged by it from its next measurement on"
+        }
     }
 }
 
@@ -131,9 +138,9 @@ fn canary(effect: TemplateEffect, user: &User) -> Option<String> {
     Some(match effect {
         TemplateEffect::New => format!("{who}: gates that waited for this template measure by it"),
         TemplateEffect::Removed => format!("{who}: it stays where it is at these gates"),
-        TemplateEffect::Changed => format!(
-            "{who} and judged by this from its next measurement on; what was counted stays counted, and a metric or a step that has its verdict keeps it"
-        ),
+        TemplateEffect::Changed => {
+            format!("{who}: what was counted stays counted, and a metric or a step that has its verdict keeps it")
+        }
     })
 }
 
@@ -147,6 +154,7 @@ fn user(template: &Value, rollout: &Value, differences: &[Difference]) -> Option
         places: Vec::new(),
         in_background: false,
         in_step: false,
+        stays: true,
         canary: None,
     };
     for (step, gate) in gates_of(&strategy) {
@@ -166,10 +174,10 @@ fn user(template: &Value, rollout: &Value, differences: &[Difference]) -> Option
     }
     let difference = differences.iter().find(|one| one.rollout == user.rollout);
     // A commit that changes the revision, too, ends the canary that is under way.
-    let stays =
+    user.stays =
         difference.is_none_or(|one| matches!(one.effect, Effect::Nothing | Effect::NoRollout | Effect::Invalid));
     let status: RolloutStatus = serde_json::from_value(rollout["status"].clone()).unwrap_or_default();
-    user.canary = status.in_progress().filter(|_| stays).map(|canary| canary.revision);
+    user.canary = status.in_progress().filter(|_| user.stays).map(|canary| canary.revision);
     Some(user)
 }
 

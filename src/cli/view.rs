@@ -465,3 +465,19 @@ fn ready(text: String, is_ready: bool) -> Span<'static> {
 fn repeated(glyph: char, times: usize) -> String {
     std::iter::repeat_n(glyph, times).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_that_are_over_are_counted_as_people_do() {
+        assert_eq!([0, 1, 2].map(passed), ["there are no steps", "the only step is passed", "all steps passed"]);
+    }
+
+    #[test]
+    fn what_is_drawn_elsewhere_is_drawn_in_ascii() {
+        assert_eq!(ASCII.drawn("█░ 1 → 2 » ·"), "#. 1 -> 2 > -");
+        assert_eq!(UNICODE.drawn("█░ 1 → 2 » ·"), "█░ 1 → 2 » ·");
+    }
+}

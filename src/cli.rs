@@ -9,6 +9,7 @@ pub mod completion;
 pub mod convert;
 pub mod diff;
 pub mod doctor;
+pub mod earlier;
 pub mod explain;
 pub mod files;
 pub mod get;

@@ -4,6 +4,7 @@ mod analysis;
 mod capacity;
 mod find;
 mod gitops;
+mod holder;
 mod input;
 mod name;
 mod promql;
@@ -14,6 +15,7 @@ mod shape;
 pub mod show;
 mod steps;
 mod subject;
+mod syntax;
 mod workload;
 pub mod yaml;
 
@@ -39,11 +41,13 @@ pub struct Settings {
     pub namespace: String,
     /// Time between two scrapes of a metric.
     pub scrape_interval: SignedDuration,
+    /// Folders that kustomize or Helm builds: their own files are not what is applied.
+    pub built: Vec<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { namespace: "default".to_owned(), scrape_interval: SignedDuration::from_secs(30) }
+        Self { namespace: "default".to_owned(), scrape_interval: SignedDuration::from_secs(30), built: Vec::new() }
     }
 }
 
@@ -54,6 +58,9 @@ pub fn lint(sources: &[Source], settings: &Settings) -> Report {
     let (uses, world) = (Uses::of(&subjects), World::of(&input));
     for object in &input.objects {
         shape::check(&uses, object, &mut found);
+        if input::is_known(object) {
+            syntax::check(object, &mut found);
+        }
     }
     for subject in &subjects {
         let observed = world.observed(subject);

@@ -12,6 +12,7 @@ use kube::Api;
 use serin::api::crd;
 use serin::api::provider::MetricProviderSpec;
 use serin::cli::simulate;
+use serin::cli::view::UNICODE;
 use serin::controller::lease::{self, Candidate, Leadership};
 use serin::controller::measure::prometheus::PrometheusMeter;
 use serin::controller::telemetry::{self, LogFormat, Metrics};
@@ -92,6 +93,8 @@ struct RunArguments {
     /// Which log lines, such as `info,serin=debug`.
     #[arg(long, env = "SERIN_LOG", default_value = "info")]
     log: String,
+    #[arg(long, env = "NO_COLOR", hide = true, num_args = 0..=1, default_value = "", default_missing_value = "1")]
+    no_color_variable: String,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -102,7 +105,7 @@ fn main() -> anyhow::Result<ExitCode> {
             let has_color = !arguments.no_color && arguments.no_color_variable.is_empty();
             runtime()?.block_on(demo::run(demo::Options { speed: arguments.speed, has_color }))?;
         }
-        Command::Simulate(arguments) => return simulate::run(&arguments),
+        Command::Simulate(arguments) => return simulate::run(&arguments, &UNICODE),
         Command::Crds(arguments) => print_crds(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -129,7 +132,7 @@ fn print_crds(arguments: &CrdsArguments) -> anyhow::Result<()> {
 }
 
 async fn run(arguments: RunArguments) -> anyhow::Result<()> {
-    telemetry::init(arguments.log_format, &arguments.log)?;
+    telemetry::init(arguments.log_format, &arguments.log, &arguments.no_color_variable)?;
     let mut config = kube::Config::infer().await.context("connect to Kubernetes; is KUBECONFIG set?")?;
     // What may be tried again, and when, is decided by the passes and the watches themselves.
     config.default_retry = false;

@@ -24,16 +24,16 @@ pub struct Connection {
     #[arg(short, long, global = true)]
     pub namespace: Option<String>,
     /// Context of the kubeconfig; absent: the current one.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, add = super::completion::contexts())]
     pub context: Option<String>,
     /// Cluster of the kubeconfig; absent: that of the context.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, add = super::completion::clusters())]
     pub cluster: Option<String>,
     /// User of the kubeconfig; absent: that of the context.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, add = super::completion::users())]
     pub user: Option<String>,
     /// Path of the kubeconfig; absent: `KUBECONFIG`, then `~/.kube/config`, then the pod's own account.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, add = super::completion::files())]
     pub kubeconfig: Option<PathBuf>,
     /// Acts as this user.
     #[arg(long = "as", global = true, value_name = "USER")]

@@ -18,19 +18,19 @@ use crate::convert::{self, Converted, Source};
 #[command(after_help = HELP)]
 pub struct Arguments {
     /// A file of manifests, a folder of such files, or `-` for standard input; may be given again.
-    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
+    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true, add = super::completion::manifests())]
     files: Vec<String>,
     /// How the manifests are written.
     #[arg(short, long, value_enum, default_value = "yaml")]
     output: Output,
     /// Writes a file for each that was read into this folder, instead of standard output.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", add = super::completion::folders())]
     output_dir: Option<PathBuf>,
     /// How the report is written.
     #[arg(long, value_enum, default_value = "text")]
     report: Form,
     /// Writes the report into this file, instead of standard error.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", add = super::completion::files())]
     report_file: Option<PathBuf>,
     /// Exits with 0 even if something that protects production could not be converted.
     #[arg(long)]

@@ -2,14 +2,20 @@
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 mod show;
+mod templates;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
 use anyhow::Context as _;
+use kube::Resource;
+use kube::api::{Api, DynamicObject, ListParams};
+use kube::core::ApiResource;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use self::templates::{TemplateDifference, TemplateEffect, template_difference};
 use super::cluster::{Cluster, Connection};
 use super::outcome::Outcome;
 use super::screen::{clean, print_json};
@@ -18,9 +24,10 @@ use super::view::step_text;
 use super::{files, plugin};
 use crate::api::duration::DurationText;
 use crate::api::status::{OutcomeKind, RolloutStatus};
+use crate::api::watched::{AnalysisTemplate, ClusterAnalysisTemplate, Rollout};
 use crate::embedded::store::key_of;
 use crate::plan::revision;
-use crate::plan::strategy::{self, Step, Strategy};
+use crate::plan::strategy::{self, Gate, Step, Strategy};
 use crate::sim::input::{self, Input};
 use crate::sim::scenario::{PodsText, Scenario};
 use crate::sim::verdict;
@@ -33,10 +40,10 @@ use crate::sim::{self, show::Summary};
 )]
 pub struct Arguments {
     /// Manifests as they would be applied: a file, a folder, or `-` for standard input.
-    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
+    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true, add = super::completion::manifests())]
     files: Vec<String>,
     /// Manifests as they are now; absent: what the cluster has.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", add = super::completion::manifests())]
     from: Vec<String>,
     /// How to show it.
     #[arg(short, long, value_enum, default_value = "text")]
@@ -98,6 +105,9 @@ pub struct Time {
     pub pods_most: i32,
     /// Pods before the commit.
     pub pods_before: i32,
+    /// What says how many there are before, where `spec.replicas` does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pods_before_from: Option<String>,
 }
 
 /// What a commit does to a Rollout.
@@ -135,56 +145,144 @@ pub struct Change {
     pub to: Value,
 }
 
+/// What there is before the commit.
+struct Before {
+    /// Rollouts.
+    rollouts: Vec<Value>,
+    /// Analysis templates.
+    templates: Vec<Value>,
+    /// Whether what is not here is not there.
+    is_all: bool,
+}
+
+/// What a commit does to one object.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Item {
+    /// A Rollout.
+    Rollout(Difference),
+    /// An analysis template.
+    Template(TemplateDifference),
+}
+
 /// Shows what a commit will do.
 pub fn run(connection: &Connection, arguments: &Arguments) -> anyhow::Result<Outcome> {
     let texts = files::texts(&arguments.files)?;
-    let mut differences = Vec::new();
-    if arguments.from.is_empty() {
-        let (mut input, before) = plugin::runtime()?.block_on(async {
-            let cluster = connection.connect().await?;
-            let input = input::read(&texts, &cluster.namespace)?;
-            let mut before = Vec::new();
-            for rollout in &input.rollouts {
-                before.push(live(&cluster, rollout).await?);
-            }
-            anyhow::Ok((input, before))
-        })?;
-        for (at, before) in before.iter().enumerate() {
-            differences.push(difference(&mut input, at, before.as_ref())?);
-        }
+    let items = if arguments.from.is_empty() {
+        plugin::runtime()?.block_on(async { from_cluster(&connection.connect().await?, &texts).await })?
     } else {
         let namespace = connection.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
-        let mut input = input::read_any(&texts, namespace)?;
-        let known = input::read_any(&files::texts(&arguments.from)?, namespace)?.rollouts;
-        for (at, rollout) in input.rollouts.clone().iter().enumerate() {
-            let before = known.iter().find(|one| key_of(one) == key_of(rollout));
-            differences.push(difference(&mut input, at, before)?);
-        }
-        let is_gone = |one: &&Value| !input.rollouts.iter().any(|rollout| key_of(rollout) == key_of(one));
-        differences.extend(known.iter().filter(is_gone).map(removed));
-    }
-    if differences.is_empty() {
-        writeln!(std::io::stderr(), "There is no Rollout, neither before nor after.")?;
+        let known = input::read_any(&files::texts(&arguments.from)?, namespace)?;
+        let templates = known.others.into_iter().filter(templates::is_template).collect();
+        let before = Before { rollouts: known.rollouts, templates, is_all: true };
+        items(&mut input::read_any(&texts, namespace)?, &before)?
+    };
+    if items.is_empty() {
+        writeln!(
+            std::io::stderr(),
+            "There is no Rollout, neither before nor after, and no analysis template changes."
+        )?;
     }
     let mut out = std::io::stdout().lock();
     match arguments.output {
         Output::Text => {
-            for line in show::text(&differences).lines() {
+            for line in show::text(&items).lines() {
                 writeln!(out, "{}", clean(line))?;
             }
         }
-        Output::Markdown => write!(out, "{}", show::markdown(&differences))?,
-        Output::Json => print_json(&differences)?,
+        Output::Markdown => write!(out, "{}", show::markdown(&items))?,
+        Output::Json => print_json(&items)?,
     }
     Ok(Outcome::Reached)
 }
 
-/// The Rollout as the cluster has it.
-async fn live(cluster: &Cluster, rollout: &Value) -> anyhow::Result<Option<Value>> {
-    let (namespace, name) = key_of(rollout);
-    let cluster = Cluster { namespace, ..cluster.clone() };
-    let object = cluster.objects(false).get_opt(&name).await.with_context(|| format!("get rollout {name}"))?;
-    Ok(object.map(serde_json::to_value).transpose()?)
+/// What the commit does to every Rollout, then to every analysis template that changes.
+fn items(input: &mut Input, before: &Before) -> anyhow::Result<Vec<Item>> {
+    let mut differences = Vec::new();
+    for (at, rollout) in input.rollouts.clone().iter().enumerate() {
+        let before = before.rollouts.iter().find(|one| key_of(one) == key_of(rollout));
+        differences.push(difference(input, at, before)?);
+    }
+    let is_gone = |one: &&Value| !input.rollouts.iter().any(|rollout| key_of(rollout) == key_of(one));
+    if before.is_all {
+        differences.extend(before.rollouts.iter().filter(is_gone).map(removed));
+    }
+    let mut rollouts = input.rollouts.clone();
+    for rollout in &mut rollouts {
+        let known = before.rollouts.iter().find(|one| key_of(one) == key_of(rollout));
+        rollout["status"] = known.map_or(Value::Null, |known| known["status"].clone());
+    }
+    rollouts.extend(before.rollouts.iter().filter(|one| !before.is_all && is_gone(one)).cloned());
+    let told = |one: Option<&Value>, other: Option<&Value>| {
+        template_difference(one, other, &rollouts, &differences).map(Item::Template)
+    };
+    let after: Vec<&Value> = input.others.iter().filter(|object| templates::is_template(object)).collect();
+    let find = |among: &[&Value], one: &Value| among.iter().any(|other| templates::is_same(one, other));
+    let known: Vec<&Value> = before.templates.iter().collect();
+    let mut of_templates: Vec<Item> = after
+        .iter()
+        .filter_map(|one| told(known.iter().copied().find(|other| templates::is_same(one, other)), Some(one)))
+        .collect();
+    let gone = known.iter().filter(|one| before.is_all && !find(&after, one));
+    of_templates.extend(gone.filter_map(|one| told(Some(one), None)));
+    Ok(differences.into_iter().map(Item::Rollout).chain(of_templates).collect())
+}
+
+/// What manifests do to what the cluster has.
+pub async fn from_cluster(cluster: &Cluster, texts: &[(String, String)]) -> anyhow::Result<Vec<Item>> {
+    let mut input = input::read_any(texts, &cluster.namespace)?;
+    let after: Vec<&Value> = input.others.iter().filter(|object| templates::is_template(object)).collect();
+    if after.is_empty() && input.rollouts.is_empty() {
+        // It says so.
+        input::read(texts, &cluster.namespace)?;
+    }
+    let mut before = Before { rollouts: Vec::new(), templates: Vec::new(), is_all: false };
+    for rollout in &input.rollouts {
+        before.rollouts.extend(live_object::<Rollout>(cluster, rollout).await?);
+    }
+    let mut changed = BTreeSet::new();
+    for template in after {
+        let known = if template["kind"] == "AnalysisTemplate" {
+            live_object::<AnalysisTemplate>(cluster, template).await?
+        } else {
+            live_object::<ClusterAnalysisTemplate>(cluster, template).await?
+        };
+        if templates::is_changed(template, known.as_ref()) {
+            let (namespace, _) = key_of(template);
+            changed.insert(if namespace.is_empty() { cluster.namespace.clone() } else { namespace });
+        }
+        before.templates.extend(known);
+    }
+    for namespace in changed {
+        let near = Cluster { namespace, ..cluster.clone() };
+        for object in near.objects(false).list(&ListParams::default()).await.context("list rollouts")?.items {
+            let rollout = serde_json::to_value(object)?;
+            if !before.rollouts.iter().any(|known| key_of(known) == key_of(&rollout)) {
+                before.rollouts.push(rollout);
+            }
+        }
+    }
+    items(&mut input, &before)
+}
+
+/// An object as the cluster has it.
+async fn live_object<K: Resource<DynamicType = ()>>(
+    cluster: &Cluster,
+    object: &Value,
+) -> anyhow::Result<Option<Value>> {
+    let (namespace, name) = key_of(object);
+    let resource = ApiResource::erase::<K>(&());
+    let api: Api<DynamicObject> = if namespace.is_empty() {
+        Api::all_with(cluster.client.clone(), &resource)
+    } else {
+        Api::namespaced_with(cluster.client.clone(), &namespace, &resource)
+    };
+    let found = api.get_opt(&name).await.with_context(|| format!("get {} {name}", resource.kind.to_lowercase()))?;
+    let mut value = found.map(serde_json::to_value).transpose()?;
+    if let Some(value) = &mut value {
+        value["kind"] = object["kind"].clone();
+    }
+    Ok(value)
 }
 
 /// A Rollout that the commit takes away.
@@ -299,7 +397,7 @@ fn rest(spec: &Value, after: &Value) -> Value {
 fn changes(from: &Value, to: &Value, path: &str) -> Vec<Change> {
     match (from, to) {
         (Value::Object(one), Value::Object(other)) => {
-            let keys: std::collections::BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+            let keys: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
             keys.into_iter().flat_map(|key| changes(&from[key], &to[key], &format!("{path}.{key}"))).collect()
         }
         (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
@@ -311,15 +409,20 @@ fn changes(from: &Value, to: &Value, path: &str) -> Vec<Change> {
     }
 }
 
+/// The gates of the steps, each with its step, then that of the background.
+fn gates_of(strategy: &Strategy) -> impl Iterator<Item = (Option<usize>, &Gate)> {
+    let steps = strategy.steps.iter().enumerate().filter_map(|(at, step)| match step {
+        Step::Analysis(gate) => Some((Some(at), gate)),
+        Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::Pause(_) | Step::SetRoute(_) | Step::Faulty => None,
+    });
+    steps.chain(strategy.background.iter().map(|background| (None, &background.gate)))
+}
+
 /// What each gate wants, as far as its templates are in the input.
 fn gates(input: &Input, strategy: &Strategy, namespace: &str) -> Vec<String> {
-    let of_step = |(at, step): (usize, &Step)| match step {
-        Step::Analysis(gate) => Some((format!("step {}", at + 1), gate.clone())),
-        Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::Pause(_) | Step::SetRoute(_) | Step::Faulty => None,
-    };
-    let background = strategy.background.iter().map(|background| ("background".to_owned(), background.gate.clone()));
     let mut told = Vec::new();
-    for (place, gate) in strategy.steps.iter().enumerate().filter_map(of_step).chain(background) {
+    for (step, gate) in gates_of(strategy) {
+        let place = step.map_or_else(|| "background".to_owned(), |step| format!("step {}", step + 1));
         for reference in &gate.templates {
             let kind =
                 if reference.cluster_scope == Some(true) { "ClusterAnalysisTemplate" } else { "AnalysisTemplate" };
@@ -376,5 +479,7 @@ fn time(input: &mut Input, at: usize, before: &Value, summary: &mut String) -> a
     }
     let [least, most] = told.as_slice() else { return Ok(None) };
     let (pods_most, pods_before) = (least.pods_most.max(most.pods_most), least.pods_before);
-    Ok(Some(Time { least: least.took, most: most.took, pods_most, pods_before }))
+    let scaler = input.rollouts.get(at).and_then(|rollout| input.least_replicas(rollout));
+    let pods_before_from = scaler.map(|(_, said_by)| said_by);
+    Ok(Some(Time { least: least.took, most: most.took, pods_most, pods_before, pods_before_from }))
 }

@@ -20,7 +20,7 @@ use crate::lint::{Settings, Source, lint};
 #[command(after_help = AFTER)]
 pub struct Arguments {
     /// Files, directories with `.yaml`, `.yml` and `.json` files, or `-` for standard input.
-    #[arg(value_name = "PATH", required_unless_present = "rules")]
+    #[arg(value_name = "PATH", required_unless_present = "rules", add = super::completion::manifests())]
     paths: Vec<String>,
     /// How to show it.
     #[arg(short, long, value_enum, default_value = "text")]
@@ -29,7 +29,7 @@ pub struct Arguments {
     #[arg(long)]
     strict: bool,
     /// Leaves out the findings of these rules; may be repeated, or hold commas.
-    #[arg(long, value_name = "RULE", value_delimiter = ',')]
+    #[arg(long, value_name = "RULE", value_delimiter = ',', add = super::completion::rules())]
     ignore: Vec<String>,
     /// Leaves out notes.
     #[arg(short, long)]
@@ -92,6 +92,8 @@ pub fn run(arguments: &Arguments, namespace: Option<&str>, look: Look) -> anyhow
     if input.files.iter().any(|file| file.name == STDIN && is_blank(file)) {
         bail!("standard input is empty; did what writes it fail?");
     }
+    let charts = input.files.iter().filter_map(|file| file.name.strip_suffix("/Chart.yaml"));
+    settings.built = input.built.iter().cloned().chain(charts.map(str::to_owned)).collect();
     let sources: Vec<Source> =
         input.files.into_iter().map(|file| Source { name: file.name, bytes: file.bytes }).collect();
     let mut report = lint(&sources, &settings).without(&arguments.ignore);

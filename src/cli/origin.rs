@@ -14,7 +14,6 @@ use super::cluster::Cluster;
 use super::outcome::Outcome;
 use super::screen::print_yaml;
 use crate::api::names;
-use crate::plan::revision;
 
 /// Field managers of the tools that apply from Git, by the beginning of their names.
 const FROM_GIT: &[&str] = &["argocd", "kustomize-controller", "helm-controller", "flux", "gitlab", "fleet"];
@@ -31,20 +30,8 @@ pub fn holder(object: &DynamicObject) -> Option<String> {
     FROM_GIT.iter().any(|tool| manager.starts_with(tool)).then_some(manager)
 }
 
-/// The user's template of another revision: what differs between the two ReplicaSets is changed in the user's template of
-/// now, so that what Kubernetes has filled into both stays out.
-pub fn template_of(now: &Value, set_of_now: &Value, set_of_other: &Value, hash: &str) -> anyhow::Result<Value> {
-    let mut template = now.clone();
-    let patch = json_patch::diff(&without_own(set_of_now), &without_own(set_of_other));
-    let is_same = json_patch::patch(&mut template, &patch).is_ok() && revision::hash(&template) == hash;
-    if !is_same {
-        bail!("the template of revision {hash} cannot be had back exactly from its ReplicaSet; take it from Git");
-    }
-    Ok(template)
-}
-
 /// A ReplicaSet's template without what Serin has added to the user's.
-fn without_own(replica_set: &Value) -> Value {
+pub fn without_own(replica_set: &Value) -> Value {
     let mut template = replica_set.pointer("/spec/template").cloned().unwrap_or_default();
     let own = |map: &str, keys: &[&str], template: &mut Value| {
         let map = template.pointer_mut(&format!("/metadata/{map}")).and_then(Value::as_object_mut)?;
@@ -75,7 +62,32 @@ pub fn emit(cluster: &Cluster, name: &str, spec: &Value) -> anyhow::Result<()> {
     let metadata = json!({"name": name, "namespace": cluster.namespace});
     let change = json!({"apiVersion": names::API_VERSION, "kind": "Rollout", "metadata": metadata, "spec": spec});
     writeln!(stdout(), "# For Git; by hand: kubectl patch rollout {name} --type merge --patch-file THIS")?;
+    if removes(spec) {
+        writeln!(
+            stdout(),
+            "# null takes a field away, in kustomize's patches too; in a whole manifest, delete its line."
+        )?;
+    }
     print_yaml(&change)
+}
+
+/// A value as a merge patch of another: fields that it lacks are null. Lists are replaced whole.
+fn patch(now: &Value, wanted: Value) -> Value {
+    let (Value::Object(before), Value::Object(mut fields)) = (now, wanted.clone()) else { return wanted };
+    for (key, before) in before {
+        let own = fields.remove(key).map_or(Value::Null, |own| patch(before, own));
+        fields.insert(key.clone(), own);
+    }
+    Value::Object(fields)
+}
+
+/// Whether a merge patch takes a field away.
+fn removes(patch: &Value) -> bool {
+    match patch {
+        Value::Null => true,
+        Value::Object(fields) => fields.values().any(removes),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => false,
+    }
 }
 
 /// Writes another template, or prints it. `what` is told when it is done.
@@ -88,7 +100,8 @@ pub async fn change(
 ) -> anyhow::Result<Outcome> {
     let name = object.name_any();
     if how.emit {
-        emit(cluster, &name, &json!({"template": template}))?;
+        let now = object.data.pointer("/spec/template").context("the Rollout has no spec.template")?;
+        emit(cluster, &name, &json!({"template": patch(now, template)}))?;
         return Ok(Outcome::Reached);
     }
     if !how.yes {
@@ -114,31 +127,31 @@ pub async fn change(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
-    fn template(image: &str) -> Value {
-        json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "app", "image": image}]}})
-    }
-
-    fn set(image: &str) -> Value {
-        let mut template = template(image);
-        template["metadata"]["labels"][names::REVISION_HASH] = json!(revision::hash(&template));
-        template["spec"]["restartPolicy"] = json!("Always");
-        template["spec"]["containers"][0]["imagePullPolicy"] = json!("IfNotPresent");
-        json!({"spec": {"template": template}})
+    #[test]
+    fn an_emitted_change_takes_away_what_is_gone() {
+        let now =
+            json!({"metadata": {"annotations": {"team": "a", "kept": "b"}}, "spec": {"x": 1, "list": [{"y": 1}]}});
+        let wanted = json!({"metadata": {"annotations": {"kept": "b"}}, "spec": {"list": [{"z": 1}]}});
+        let patch = patch(&now, wanted.clone());
+        assert_eq!(
+            patch,
+            json!({"metadata": {"annotations": {"team": null, "kept": "b"}}, "spec": {"x": null, "list": [{"z": 1}]}})
+        );
+        let mut patched = now.clone();
+        json_patch::merge(&mut patched, &patch);
+        assert_eq!(patched, wanted);
+        assert!(removes(&patch) && !removes(&super::patch(&now, now.clone())));
     }
 
     #[test]
-    fn a_template_comes_back_without_defaults() {
-        let hash = revision::hash(&template("a:1"));
-        assert_eq!(template_of(&template("a:2"), &set("a:2"), &set("a:1"), &hash).unwrap(), template("a:1"));
-    }
-
-    #[test]
-    fn a_template_that_would_be_another_is_refused() {
-        let error = template_of(&template("a:2"), &set("a:2"), &set("a:1"), "another").unwrap_err();
-        assert!(error.to_string().contains("take it from Git"));
+    fn labels_of_the_user_come_back() {
+        let labels =
+            json!({"app": "a", names::REVISION_HASH: "h", names::ROLLOUT: "a", names::CANONICAL_REVISION: "h"});
+        let annotations = json!({names::USER_CANONICAL_REVISION: "v1"});
+        let set = json!({"spec": {"template": {"metadata": {"labels": labels, "annotations": annotations}}}});
+        let own = json!({"metadata": {"labels": {"app": "a", names::CANONICAL_REVISION: "v1"}, "annotations": {}}});
+        assert_eq!(without_own(&set), own);
     }
 }

@@ -155,7 +155,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             lint::run(what, arguments.connection.namespace.as_deref(), arguments.look.look())
         }
         Command::Offline(Offline::Convert(arguments)) => convert::run(arguments),
-        Command::Offline(Offline::Simulate(arguments)) => simulate::run(arguments),
+        Command::Offline(Offline::Simulate(own)) => simulate::run(own, arguments.look.look().glyphs),
         Command::Offline(Offline::Completion(arguments)) => completion::run(arguments).map(ExitCode::from),
         Command::Offline(Offline::Complete { words }) => completion::answer(words).map(ExitCode::from),
         Command::Asking(command) => {

@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 
 use super::files;
 use super::screen::print_json;
+use super::view::Glyphs;
 use crate::sim::input::{self, Input};
 use crate::sim::scenario::{self, BUILT_IN, Scenario};
 use crate::sim::show::{Summary, svg, text};
@@ -29,10 +30,10 @@ const TOLD: usize = 10;
 #[command(after_help = help())]
 pub struct Arguments {
     /// A file of manifests, or `-` for standard input, such as the output of `kustomize build`; without any, stories are drawn from the seed.
-    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    #[arg(short = 'f', long = "filename", value_name = "FILE", add = super::completion::manifests())]
     files: Vec<String>,
     /// A scenario that is built in, or a file of one.
-    #[arg(long, default_value = "good")]
+    #[arg(long, default_value = "good", add = super::completion::scenarios())]
     scenario: String,
     /// Only the Rollout of this name.
     #[arg(long)]
@@ -69,8 +70,8 @@ fn help() -> String {
     )
 }
 
-/// Simulates; the exit code tells how it ended.
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+/// Simulates, drawn with some characters; the exit code tells how it ended.
+pub fn run(arguments: &Arguments, glyphs: &Glyphs) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     let stories = stories(arguments)?;
     if let Some(seeds) = arguments.seeds {
@@ -85,11 +86,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match arguments.output {
         Output::Text => {
             let texts: Vec<String> = summaries.iter().map(text::text).collect();
-            write!(out, "{}", texts.join("\n"))?;
+            write!(out, "{}", glyphs.drawn(&texts.join("\n")))?;
         }
         Output::Markdown => {
             let texts: Vec<String> = summaries.iter().map(text::markdown).collect();
-            write!(out, "{}", texts.join("\n"))?;
+            write!(out, "{}", glyphs.drawn(&texts.join("\n")))?;
         }
         Output::Json => print_json(&summaries)?,
         Output::Svg => match summaries.as_slice() {

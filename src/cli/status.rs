@@ -36,7 +36,7 @@ pub struct Arguments {
     #[arg(long, value_name = "SHA")]
     commit: Option<String>,
     /// What is awaited: `promoted`, `paused`, `step=N` (counting from 1), or `phase=Healthy|Progressing|Paused|Degraded`.
-    #[arg(long = "for", default_value = "promoted", value_name = "WHAT")]
+    #[arg(long = "for", default_value = "promoted", value_name = "WHAT", add = super::completion::fixed(GOALS))]
     goal: Goal,
 }
 
@@ -44,6 +44,10 @@ fn timeout(text: &str) -> Result<Duration, String> {
     let parsed = DurationText::Text(text.to_owned()).parse()?;
     Duration::try_from(parsed).map_err(|error| error.to_string())
 }
+
+/// What completion offers.
+const GOALS: &[&str] =
+    &["promoted", "paused", "step=", "phase=Healthy", "phase=Progressing", "phase=Paused", "phase=Degraded"];
 
 /// What is awaited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,8 +19,9 @@ use super::screen::Look;
 use super::view::{self, Glyphs, age, short};
 use crate::api::names;
 use crate::api::status::{RevisionStatus, RolloutStatus};
-use crate::api::watched::{DestinationRule, Rollout, Service, VirtualService};
+use crate::api::watched::{DestinationRule, ReplicaSet, Rollout, Service, VirtualService};
 use crate::plan::observed::Observed;
+use crate::plan::revision::Pods;
 use crate::plan::route::{self, Leg, Route, Sides};
 use crate::plan::{revision, strategy};
 
@@ -35,6 +36,9 @@ pub struct Arguments {
     target: Target,
 }
 
+/// What a trace may begin with.
+const FORMS: &str = "NAME, pod/NAME, image/IMAGE, commit/SHA";
+
 /// Where a trace begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Target {
@@ -48,6 +52,9 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some((kind, "")) = text.split_once('/') {
+            return Err(format!("there is nothing after {kind}/; one of {FORMS}"));
+        }
         Ok(match text.split_once('/') {
             None => Self::Rollout(text.to_owned()),
             Some(("rollout" | "sro" | "rollout.serin.dev", name)) => Self::Rollout(name.to_owned()),
@@ -55,7 +62,7 @@ impl FromStr for Target {
             Some(("image", image)) => Self::Image(image.to_owned()),
             Some(("commit", commit)) => Self::Commit(commit.to_owned()),
             Some((kind, _)) => {
-                return Err(format!("{kind} cannot be traced; one of NAME, pod/NAME, image/IMAGE, commit/SHA"));
+                return Err(format!("{kind} cannot be traced; one of {FORMS}"));
             }
         })
     }
@@ -68,7 +75,7 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, look: Look) -> anyhow
         Target::Rollout(name) => (vec![name.clone()], Vec::new()),
         Target::Pod(pod) => (vec![rollout_of(cluster, pod).await?], Vec::new()),
         Target::Image(image) => {
-            search(cluster, &arguments.target, &|side, _| names_image(&side.image, image), now).await?
+            search(cluster, &arguments.target, &|images, _| names_image(images, image), now).await?
         }
         Target::Commit(commit) => {
             search(cluster, &arguments.target, &|_, own| own.is_some_and(|own| own.starts_with(commit.as_str())), now)
@@ -98,44 +105,67 @@ async fn rollout_of(cluster: &Cluster, pod: &str) -> anyhow::Result<String> {
     Ok(rollout.ok_or_else(|| NotFound(format!("Rollout of pod {pod}: it lacks the label {}", names::ROLLOUT)))?)
 }
 
+/// Whether a revision is the one that is asked for, by its images and its commit.
+type Matches<'a> = dyn Fn(&str, Option<&String>) -> bool + 'a;
+
 /// The Rollouts one of whose revisions matches, and what of it is past.
 async fn search(
     cluster: &Cluster,
     target: &Target,
-    matches: &dyn Fn(&RevisionStatus, Option<&String>) -> bool,
+    matches: &Matches<'_>,
     now: Timestamp,
 ) -> anyhow::Result<(Vec<String>, Vec<Line<'static>>)> {
-    let (mut names, mut told) = (Vec::new(), Vec::new());
-    for rollout in cluster.api::<Rollout>().list(&ListParams::default()).await.context("list rollouts")?.items {
-        let status = &rollout.status;
-        let is_live = sides(status).any(|(_, side)| matches(side, side.commit.as_ref()));
-        if is_live {
-            names.push(rollout.name_any());
+    let rollouts = cluster.api::<Rollout>().list(&ListParams::default()).await.context("list rollouts")?.items;
+    // A history names no image: the ReplicaSets that are kept do.
+    let sets = match target {
+        Target::Image(_) => {
+            let own = ListParams::default().labels(names::ROLLOUT);
+            cluster.api::<ReplicaSet>().list(&own).await.context("list ReplicaSets")?.items
         }
-        let past = status
-            .history
-            .iter()
-            .filter(|outcome| !is_live && matches(&RevisionStatus::default(), outcome.commit.as_ref()));
-        told.extend(past.map(|outcome| {
-            let ago = age(outcome.ended_at, now);
-            Line::from(format!(
-                "{} r{}: {} {ago} ago, {}",
-                rollout.name_any(),
-                outcome.revision,
-                outcome.outcome,
-                outcome.reason
-            ))
-        }));
+        Target::Rollout(_) | Target::Pod(_) | Target::Commit(_) => Vec::new(),
+    };
+    let (mut names, mut told) = (Vec::new(), Vec::new());
+    for rollout in rollouts {
+        if sides(&rollout.status).any(|(_, side)| matches(&side.image, side.commit.as_ref())) {
+            names.push(rollout.name_any());
+        } else {
+            told.extend(past(&rollout, &sets, matches, now));
+        }
     }
     if names.is_empty() && told.is_empty() {
         let what = match target {
             Target::Rollout(name) | Target::Pod(name) => name.clone(),
-            Target::Image(image) => format!("image {image}"),
+            Target::Image(image) => format!("image {image}, nor a ReplicaSet kept of it,"),
             Target::Commit(commit) => format!("commit {commit}"),
         };
         return Err(NotFound(format!("rollout with {what} in namespace {}", cluster.namespace)).into());
     }
     Ok((names, told))
+}
+
+/// What of a Rollout's past matches: how it ended, and the ReplicaSets that are left.
+fn past(rollout: &Rollout, sets: &[ReplicaSet], matches: &Matches<'_>, now: Timestamp) -> Vec<Line<'static>> {
+    let name = rollout.name_any();
+    let is_own = |set: &&ReplicaSet| set.labels().get(names::ROLLOUT) == Some(&name);
+    let own: Vec<ReplicaSet> = sets.iter().filter(is_own).cloned().collect();
+    let kept = revision::pods(&own);
+    let left = |pods: &Pods| format!("; ReplicaSet {} is kept, with {} pods", pods.name, pods.exist);
+    let history = &rollout.status.history;
+    let mut told = Vec::new();
+    for outcome in history {
+        let pods = kept.get(&outcome.hash);
+        if matches(pods.map_or("", |pods| &pods.image), outcome.commit.as_ref()) {
+            let ago = age(outcome.ended_at, now);
+            let left = pods.map_or_else(String::new, left);
+            let number = outcome.revision;
+            told.push(format!("{name} r{number}: {} {ago} ago, {}{left}", outcome.outcome, outcome.reason));
+        }
+    }
+    let unknown = kept
+        .iter()
+        .filter(|(hash, pods)| matches(&pods.image, None) && !history.iter().any(|outcome| outcome.hash == **hash));
+    told.extend(unknown.map(|(_, pods)| format!("{name} r{}: not in its history{}", pods.revision, left(pods))));
+    told.into_iter().map(Line::from).collect()
 }
 
 fn sides(status: &RolloutStatus) -> impl Iterator<Item = (&'static str, &RevisionStatus)> {
@@ -278,4 +308,54 @@ fn sides_branch(route: &Route, sides: &Sides, status: &RolloutStatus) -> Option<
     };
     let below = below.into_iter().map(|(name, hash)| Branch::leaf(format!("{name}: {}", named(hash)))).collect();
     route.has_rule.then(|| Branch { line: Line::from(line), below })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn told(image: &str) -> Vec<String> {
+        let at = "2026-01-01T00:00:00Z";
+        let rollout: Rollout = serde_json::from_value(json!({
+            "metadata": {"name": "checkout"}, "spec": {},
+            "status": {"stable": {"hash": "b", "revision": 2, "image": "shop/checkout:2"}, "history": [
+                {"hash": "a", "revision": 1, "outcome": "Promoted", "startedAt": at, "endedAt": at, "reason": "first"}]},
+        }))
+        .unwrap();
+        let set = |rollout: &str, hash: &str, image: &str, number: &str| {
+            let labels = json!({names::ROLLOUT: rollout, names::REVISION_HASH: hash});
+            let metadata = json!({"name": format!("{rollout}-{hash}"), "labels": labels, "annotations": {names::REVISION: number}});
+            let template = json!({"spec": {"containers": [{"name": "app", "image": image}]}});
+            serde_json::from_value(json!({"metadata": metadata, "spec": {"replicas": 0, "template": template}}))
+                .unwrap()
+        };
+        let sets: Vec<ReplicaSet> = vec![
+            set("checkout", "a", "shop/checkout:1", "1"),
+            set("checkout", "c", "shop/checkout:3", "3"),
+            set("other", "a", "shop/checkout:9", "1"),
+        ];
+        let now = at.parse().unwrap();
+        let lines = past(&rollout, &sets, &|images, _| names_image(images, image), now);
+        lines.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_image_of_the_past_is_found() {
+        assert_eq!(
+            told("checkout:1"),
+            ["checkout r1: Promoted 0s ago, first; ReplicaSet checkout-a is kept, with 0 pods"]
+        );
+        assert_eq!(told("checkout:3"), ["checkout r3: not in its history; ReplicaSet checkout-c is kept, with 0 pods"]);
+        assert_eq!(told("checkout:9"), Vec::<String>::new(), "it is another's");
+    }
+
+    #[test]
+    fn nothing_after_the_slash_is_no_target() {
+        for text in ["image/", "commit/", "pod/", "rollout/"] {
+            assert!(text.parse::<Target>().unwrap_err().contains("there is nothing after"), "{text}");
+        }
+        assert_eq!("image/shop/checkout:1".parse(), Ok(Target::Image("shop/checkout:1".to_owned())));
+    }
 }

@@ -8,6 +8,7 @@ use kube::core::ApiResource;
 use serde_json::Value;
 
 use super::cluster::{Cluster, parsed};
+use super::earlier;
 use super::origin::{self, How};
 use super::outcome::{NotFound, Outcome};
 use super::screen::clean;
@@ -63,7 +64,7 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<Out
     if !arguments.how.emit && !arguments.apply {
         return tell(&object, &rollout, &revisions, (current, target));
     }
-    let earlier = origin::template_of(&template, &current.set, &target.set, &target.hash)?;
+    let earlier = earlier::template((name, &target.hash), &template, &current.set, &target.set)?;
     let what = format!(
         "Change {name} from r{} ({}) back to r{} ({})",
         current.number, current.image, target.number, target.image

@@ -61,6 +61,19 @@ pub const UNICODE: Glyphs = Glyphs {
     levels: ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'],
 };
 
+/// Characters of texts that are made elsewhere, each with what stands for it where Unicode is not known.
+const PLAIN: [(char, &str); 5] = [('█', "#"), ('░', "."), ('→', "->"), ('»', ">"), ('·', "-")];
+
+impl Glyphs {
+    /// A text that is made elsewhere, in these characters.
+    pub fn drawn(&self, text: &str) -> String {
+        if self.full == UNICODE.full {
+            return text.to_owned();
+        }
+        PLAIN.iter().fold(text.to_owned(), |text, (one, plain)| text.replace(*one, plain))
+    }
+}
+
 /// For those that do not.
 pub const ASCII: Glyphs = Glyphs {
     passed: '*',
@@ -129,6 +142,15 @@ fn head(tree: &Tree, glyphs: &Glyphs) -> Vec<Line<'static>> {
     lines
 }
 
+/// What is said once no step is left.
+fn passed(total: i32) -> &'static str {
+    match total {
+        ..=0 => "there are no steps",
+        1 => "the only step is passed",
+        _ => "all steps passed",
+    }
+}
+
 /// The place among the steps, and what the current one does.
 fn steps(tree: &Tree, glyphs: &Glyphs) -> Option<Line<'static>> {
     let status = &tree.rollout.status;
@@ -142,7 +164,7 @@ fn steps(tree: &Tree, glyphs: &Glyphs) -> Option<Line<'static>> {
         })
         .collect();
     if at >= total {
-        return Some(Line::from(format!("  {marks} all steps passed")));
+        return Some(Line::from(format!("  {marks} {}", passed(total))));
     }
     let namespace = tree.rollout.metadata.namespace.as_deref().unwrap_or_default();
     let steps = strategy::parse(namespace, &tree.rollout.spec.value()).steps;
@@ -442,4 +464,20 @@ fn ready(text: String, is_ready: bool) -> Span<'static> {
 
 fn repeated(glyph: char, times: usize) -> String {
     std::iter::repeat_n(glyph, times).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_that_are_over_are_counted_as_people_do() {
+        assert_eq!([0, 1, 2].map(passed), ["there are no steps", "the only step is passed", "all steps passed"]);
+    }
+
+    #[test]
+    fn what_is_drawn_elsewhere_is_drawn_in_ascii() {
+        assert_eq!(ASCII.drawn("█░ 1 → 2 » ·"), "#. 1 -> 2 > -");
+        assert_eq!(UNICODE.drawn("█░ 1 → 2 » ·"), "█░ 1 → 2 » ·");
+    }
 }

@@ -6,7 +6,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum Error {
     /// A write that the API server did not carry out.
-    #[error("{action}: {source}")]
+    #[error("{action}: {}", told(source))]
     Write {
         /// What was to be done.
         action: String,
@@ -71,6 +71,15 @@ impl Error {
     }
 }
 
+/// An answer as a person reads it: the API server's own message, without kube's dump of the whole Status.
+fn told(error: &kube::Error) -> String {
+    let kube::Error::Api(status) = error else { return error.to_string() };
+    if status.message.is_empty() {
+        return format!("the API server answers {} {}", status.code, status.reason);
+    }
+    status.message.clone()
+}
+
 /// What follows from an answer of the API server.
 pub fn class_of(error: &kube::Error) -> Class {
     let kube::Error::Api(status) = error else {
@@ -91,4 +100,27 @@ fn is_failed_test(status: &kube::core::Status) -> bool {
     let message = status.message.to_lowercase();
     status.details.as_ref().is_none_or(|details| details.causes.is_empty())
         && (message.contains("test") || message.contains("rejected our request due to an error in our request"))
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn refusal(message: &str) -> String {
+        let status = Status::failure(message, "Forbidden").with_code(403);
+        Error::Write {
+            action: "create ReplicaSet checkout-x".to_owned(),
+            source: Box::new(kube::Error::Api(Box::new(status))),
+        }
+        .to_string()
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_api_servers_words() {
+        let quota = "replicasets.apps \"checkout-x\" is forbidden: exceeded quota: small";
+        assert_eq!(refusal(quota), format!("create ReplicaSet checkout-x: {quota}"));
+        assert_eq!(refusal(""), "create ReplicaSet checkout-x: the API server answers 403 Forbidden");
+    }
 }

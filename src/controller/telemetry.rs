@@ -1,6 +1,6 @@
 //! Logs and the Prometheus registry. Label sets are bounded: no name of a Rollout stands in a label.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::sync::atomic::AtomicI64;
 use std::sync::{Mutex, PoisonError};
 
@@ -27,10 +27,16 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends logs to standard error.
-pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<()> {
+/// Whether log lines have colours: on a terminal, unless `NO_COLOR` is set.
+pub fn has_color(no_color: &str, is_terminal: bool) -> bool {
+    is_terminal && no_color.is_empty()
+}
+
+/// Sends logs to standard error; `no_color` is the variable's value.
+pub fn init(format: LogFormat, filter: &str, no_color: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let has_color = has_color(no_color, io::stderr().is_terminal());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(has_color);
     let set = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -167,5 +173,17 @@ impl Metrics {
         let mut out = String::new();
         let _ = text::encode(&mut out, &self.registry);
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_that_want_them() {
+        assert!(has_color("", true));
+        assert!(!has_color("1", true), "NO_COLOR");
+        assert!(!has_color("", false), "a file or a pipe");
     }
 }

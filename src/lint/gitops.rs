@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::find::{Found, Mark};
+use super::holder::{self, Holds, Route as Held};
 use super::input::{DESTINATION_RULE, Input, Kind, Object, VIRTUAL_SERVICE};
 use super::route::ISTIO;
 use super::rule;
@@ -14,7 +15,7 @@ use crate::api::duration::DurationText;
 use crate::api::names;
 use crate::plan::strategy::{Routing, Target};
 
-const APPLICATION: Kind = ("argoproj.io", "Application");
+pub(super) const APPLICATION: Kind = ("argoproj.io", "Application");
 const KUSTOMIZATION: Kind = ("kustomize.toolkit.fluxcd.io", "Kustomization");
 /// Kinds of other progressive delivery controllers.
 const OTHERS: [Kind; 6] = [
@@ -41,7 +42,12 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Found) {
         .filter(|tool| deploys_to(tool, object))
         .collect();
     if let Some(Routing::InPlace { targets, .. } | Routing::Hosts { targets, .. }) = &subject.strategy.routing {
-        if tools.is_empty() {
+        let named = |target: &'_ Target| target.virtual_service.clone();
+        let names: Vec<String> = targets.iter().map(named).collect();
+        let find = |name: &str| subject.input.find(VIRTUAL_SERVICE, &object.namespace, name);
+        let routes: Vec<Held<'_>> = names.iter().map(|name| Held { name, object: find(name) }).collect();
+        let holders = holder::of(subject, &tools, &routes);
+        if holders.is_empty() {
             let message = "is in Git: a sync in the middle of a canary writes the weights back".to_owned();
             let fix = format!("give Argo CD or Flux what docs/lint.md#{} shows, or use `owned`", rule::ROUTE_IN_GIT.id);
             let path = if subject.names_one() {
@@ -51,8 +57,8 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Found) {
             };
             found.add_with(&rule::ROUTE_IN_GIT, (object, &path, Mark::Key), message, &fix);
         }
-        for tool in &tools {
-            check_drift(subject, targets, tool, found);
+        for (tool, holds) in &holders {
+            check_drift(subject, targets, (tool, holds), found);
         }
     }
     for tool in tools.iter().filter(|tool| tool.is(KUSTOMIZATION)) {
@@ -98,17 +104,19 @@ fn check_annotations(object: &Object, found: &mut Found) {
 }
 
 /// Whether a tool leaves alone what Serin writes in the middle of a canary.
-fn check_drift(subject: &Subject<'_>, targets: &[Target], tool: &Object, found: &mut Found) {
+fn check_drift(subject: &Subject<'_>, targets: &[Target], (tool, holds): (&Object, &Holds), found: &mut Found) {
     let has_rule = matches!(subject.strategy.routing, Some(Routing::InPlace { rule: Some(_), .. }));
     let kinds = [(VIRTUAL_SERVICE, true, "weights"), (DESTINATION_RULE, has_rule, "subsets")];
     let lacking: Vec<&str> =
         kinds.iter().filter(|(kind, is_used, _)| *is_used && !ignores(tool, *kind)).map(|(.., what)| *what).collect();
     let is_argo = tool.is(APPLICATION);
     if !lacking.is_empty() {
+        let names: Vec<&str> = targets.iter().map(|target| target.virtual_service.as_str()).collect();
         let message = format!(
-            "does not ignore the {} of {} that Serin writes",
+            "does not ignore the {} of {} that Serin writes; {}",
             lacking.join(" and the "),
-            subject.object.title()
+            subject.object.title(),
+            holds.told(&format!("VirtualService {}", names.join(", ")))
         );
         let fix = if is_argo { argo_snippet(has_rule) } else { flux_snippet(targets, subject) };
         let path =

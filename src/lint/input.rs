@@ -247,7 +247,7 @@ impl Input {
 }
 
 /// Whether lint reads objects of this kind.
-fn is_known(object: &Object) -> bool {
+pub(super) fn is_known(object: &Object) -> bool {
     const GROUPS: [&str; 6] =
         ["serin.dev", "networking.istio.io", "autoscaling", "policy", "argoproj.io", "kustomize.toolkit.fluxcd.io"];
     GROUPS.contains(&object.group()) || ["Service", "Deployment", "ResourceQuota"].contains(&object.kind.as_str())

@@ -71,6 +71,10 @@ rules! {
     INVALID_STRATEGY = "invalid-strategy", Error, "The controller refuses the Rollout.", "";
     INVALID_TEMPLATE = "invalid-template", Error, "The controller refuses the analysis template.", "";
     INVALID_PROVIDER = "invalid-provider", Error, "The controller refuses the metric provider.", "";
+    OBJECT_NAME = "object-name", Error, "API servers refuse the object's name, or that of its namespace.", "correct the name, and where others name the object";
+    LABEL = "label", Error, "API servers refuse a label or an annotation.", "correct it here and where it is selected";
+    CONTAINER = "container", Error, "API servers refuse a container of the template, so that no pod of the revision comes.", "correct the container";
+    PORT_NAME = "port-name", Error, "API servers refuse the name of a port.", "correct the name here and where it is used";
     NOT_IN_INPUT = "not-in-input", Note, "Something that a Rollout names is not in the input.", "lint it together with the objects that it names";
     NAME_NOT_REWRITTEN = "name-not-rewritten", Error, "A name lacks the prefix or suffix that kustomize gave to the object.", "tell kustomize which fields of a Rollout are names";
     NAME_MISSPELT = "name-misspelt", Error, "A name is nearly that of an object in the input.", "correct the name";

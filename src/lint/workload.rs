@@ -66,13 +66,8 @@ fn check_reference(subject: &Subject<'_>, missing: &mut Vec<Missing>, found: &mu
 }
 
 fn check_image(object: &Object, container: &Value, path: &str, found: &mut Found) {
-    let Some(image) = container.get("image").and_then(Value::as_str) else {
-        if container.get("name").is_some() {
-            found.add_with(&rule::IMAGE_NOT_PINNED, (object, path, Mark::Key), "is missing".to_owned(), "");
-        }
-        return;
-    };
-    if image.contains('@') {
+    let image = container.get("image").and_then(Value::as_str).map(str::trim).unwrap_or_default();
+    if image.is_empty() || image.contains('@') {
         return;
     }
     let last = image.rsplit('/').next().unwrap_or(image);

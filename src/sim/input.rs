@@ -30,6 +30,8 @@ pub struct Input {
     pub rollouts: Vec<Value>,
     /// Everything else that a simulation reads.
     pub others: Vec<Value>,
+    /// `HorizontalPodAutoscalers`, which say how many pods a Rollout without `spec.replicas` has at least.
+    pub autoscalers: Vec<Value>,
     /// What was assumed or left out, in sentences.
     pub notes: Vec<String>,
 }
@@ -76,6 +78,7 @@ pub fn read_any(texts: &[(String, String)], namespace: &str) -> anyhow::Result<I
             match (kind.as_str(), plural_of(&kind)) {
                 ("Rollout", _) if group == "serin.dev" => input.rollouts.push(object),
                 ("Rollout", _) => bail!("{name}: this Rollout is of {group}; Serin's are of serin.dev/v1alpha1"),
+                ("HorizontalPodAutoscaler", _) if group == "autoscaling" => input.autoscalers.push(object),
                 ("Pod" | "ReplicaSet" | "Secret" | "Lease" | "Event", _) | (_, None) => ignored += 1,
                 (_, Some(_)) => input.others.push(object),
             }
@@ -130,12 +133,19 @@ impl Input {
     /// The same, where the release before has this template.
     pub fn story_after(&mut self, at: usize, before: Value, scenario: &Scenario, seed: u64) -> anyhow::Result<Story> {
         let rollout = self.whole(at)?.clone();
-        let (namespace, _) = key_of(&rollout);
+        let (namespace, name) = key_of(&rollout);
         self.assume(&rollout, &namespace);
         let template = rollout["spec"]["template"].clone();
         let image = image_of(&template);
         let mut earlier = rollout.clone();
         earlier["spec"]["template"] = before;
+        if let Some((replicas, said_by)) = self.least_replicas(&rollout) {
+            let note = format!("Rollout {name} has no spec.replicas: it starts from {said_by}, {replicas}");
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+            earlier["spec"]["replicas"] = json!(replicas);
+        }
         let mut objects = self.others.clone();
         objects.push(earlier);
         let ready = rollout["spec"]["minReadySeconds"].as_u64().unwrap_or(0) * 1000;
@@ -157,6 +167,22 @@ impl Input {
             ends_at: last + LONGEST,
             ..Story::default()
         })
+    }
+
+    /// The fewest pods of a Rollout that leaves `spec.replicas` to an autoscaler of the input, and what says so.
+    pub fn least_replicas(&self, rollout: &Value) -> Option<(i64, String)> {
+        let (namespace, name) = key_of(rollout);
+        let is_own = |scaler: &&Value| {
+            let target = &scaler["spec"]["scaleTargetRef"];
+            let group = target["apiVersion"].as_str().unwrap_or_default();
+            group.starts_with("serin.dev/")
+                && target["kind"] == "Rollout"
+                && target["name"] == json!(name)
+                && key_of(scaler).0 == namespace
+        };
+        let scaler = self.autoscalers.iter().find(is_own).filter(|_| rollout["spec"]["replicas"].is_null())?;
+        let least = scaler["spec"]["minReplicas"].as_i64().unwrap_or(1);
+        Some((least, format!("minReplicas of HorizontalPodAutoscaler {}", key_of(scaler).1)))
     }
 
     /// Adds what every cluster has and manifests of one application often lack.

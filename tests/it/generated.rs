@@ -1,6 +1,7 @@
 //! What is generated or written twice agrees with its source.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -134,7 +135,7 @@ fn mistakes_can_be_made() {
     for entry in std::fs::read_dir(format!("{root}/tests/mutations")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "patch") {
-            let mut git = std::process::Command::new("git");
+            let mut git = Command::new("git");
             let output = git.args(["apply", "--check"]).arg(&path).current_dir(root).output().unwrap();
             assert!(output.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
         }
@@ -161,6 +162,14 @@ fn the_krew_manifest_is_one() {
     assert_eq!((&krew["kind"], &krew["metadata"]["name"]), (&json!("Plugin"), &json!("serin")));
     assert_eq!(krew["spec"]["version"], concat!("v", env!("CARGO_PKG_VERSION")));
     assert!(krew["spec"]["shortDescription"].as_str().unwrap().len() <= 50);
+    // What the plugin itself says needs no cluster.
+    let caveats = krew["spec"]["caveats"].as_str().unwrap();
+    let help = Command::new(env!("CARGO_BIN_EXE_kubectl-serin")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let offline = help.lines().filter(|line| line.ends_with("needs no cluster"));
+    let offline: Vec<&str> = offline.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(offline.len() >= 3 && offline.iter().all(|command| caveats.contains(command)), "{offline:?}");
+    assert!(caveats.contains("diff between files (--from)"), "diff alone asks the cluster");
     let platforms = krew["spec"]["platforms"].as_array().unwrap();
     assert_eq!(platforms.len(), 4);
     for platform in platforms {

@@ -137,6 +137,49 @@ fn formats() {
     expect_file![format!("{FOLDER}/formats.github.txt")].assert_eq(&github::github(&report));
 }
 
+/// The official schema of SARIF 2.1.0, as the package of a development dependency has it.
+fn schema_of_sarif() -> Value {
+    let told = |command: &mut Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let rustc = told(Command::new("rustc").arg("-vV"));
+    let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    // Only packages of this platform are sure to be here.
+    cargo.args(["metadata", "--format-version", "1", "--offline", "--locked", "--filter-platform", host]);
+    let metadata: Value = serde_json::from_str(&told(cargo.current_dir(env!("CARGO_MANIFEST_DIR")))).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let package = packages.iter().find(|package| package["name"] == "serde-sarif").unwrap();
+    let manifest = std::path::Path::new(package["manifest_path"].as_str().unwrap());
+    serde_json::from_slice(&std::fs::read(manifest.with_file_name("src").join("schema.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn sarif_is_valid_by_its_schema() {
+    let mut schema = schema_of_sarif();
+    // Two fields that lint does not write have a pattern with a bracket too many, which not every reader takes.
+    for kind in ["run", "toolComponent"] {
+        let language = schema["definitions"][kind]["properties"]["language"].as_object_mut().unwrap();
+        assert_eq!(language.remove("pattern").unwrap(), "^[a-zA-Z]{2}|^[a-zA-Z]{2}-[a-zA-Z]{2}]?$");
+    }
+    assert!(schema["$id"].as_str().unwrap().ends_with("/sarif-schema-2.1.0.json"));
+    let validator = jsonschema::draft7::options().should_validate_formats(true).build(&schema).unwrap();
+    let mut reports: Vec<Report> =
+        situations().iter().map(|(situation, bytes)| of(&format!("{situation}.in.yaml"), bytes)).collect();
+    reports.push(report());
+    for report in reports {
+        let log: Value = serde_json::from_str(&sarif::sarif(&report).unwrap()).unwrap();
+        let errors: Vec<String> =
+            validator.iter_errors(&log).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        assert_eq!(errors, Vec::<String>::new(), "{:?}", report.files);
+    }
+    let mut log: Value = serde_json::from_str(&sarif::sarif(&report()).unwrap()).unwrap();
+    log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["region"]["startLine"] = 0.into();
+    assert!(!validator.is_valid(&log), "lines count from 1");
+}
+
 /// What the specification asks of a log, and code scanning of its results.
 #[test]
 fn sarif_has_its_parts() {
@@ -329,4 +372,70 @@ proptest! {
         }
         ends(&lines.join(&b'\n'));
     }
+}
+
+/// What is told of drift, by the name of the tool; the objects of a situation but its last are in one file, tools in others.
+fn drift(files: &[(&str, &str)], built: &[&str]) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(format!("{FOLDER}/argo-cd-does-not-ignore-weights.in.yaml")).unwrap();
+    let (objects, _) = text.rsplit_once("---\n").unwrap();
+    let source =
+        |name: &str, text: &str| Source { name: name.to_owned(), bytes: Ok(text.replace("ROUTE", objects).into()) };
+    let sources: Vec<Source> = files.iter().map(|(name, text)| source(name, text)).collect();
+    let built = built.iter().map(|&folder| folder.to_owned()).collect();
+    let report = lint(&sources, &Settings { built, ..Settings::default() });
+    let told = report.findings.iter().filter(|one| one.rule.id == "route-drift");
+    told.map(|one| {
+        (one.object.rsplit('/').next().unwrap().to_owned(), one.message.rsplit("; ").next().unwrap().to_owned())
+    })
+    .collect()
+}
+
+fn application(name: &str, path: &str) -> String {
+    format!(
+        "---\napiVersion: argoproj.io/v1alpha1\nkind: Application\nmetadata: {{name: {name}, namespace: argocd}}\nspec:\n  source: {{repoURL: https://git.example/shop, path: {path}, targetRevision: main}}\n  destination: {{namespace: shop}}\n"
+    )
+}
+
+#[test]
+fn drift_is_told_of_the_tool_that_holds_the_route() {
+    let other = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: shop}\n";
+    let apps = application("one", "apps/orders") + &application("two", "apps/checkout");
+    let files = [("apps/checkout/all.yaml", "ROUTE"), ("apps/orders/a.yaml", other), ("argo/apps.yaml", &apps)];
+    let surely = "it applies VirtualService checkout: its path apps/checkout has apps/checkout/all.yaml";
+    assert_eq!(drift(&files, &[]), [("two".to_owned(), surely.to_owned())]);
+    // One whose folder is in the input and has no such file.
+    let alone = application("one", "apps/orders");
+    let files = [("apps/checkout/all.yaml", "ROUTE"), ("apps/orders/a.yaml", other), ("argo/apps.yaml", &alone)];
+    assert_eq!(drift(&files, &[]), []);
+    // kustomize may take the file in from there.
+    let unknown = "whether it applies VirtualService checkout is not known: nothing in the input says so";
+    assert_eq!(drift(&files, &["apps/orders"]), [("one".to_owned(), unknown.to_owned())]);
+    // Nothing but names, as in the output of kustomize.
+    let apps = application("orders", "apps/orders") + &application("checkout", "apps/x");
+    let probably = "it probably applies VirtualService checkout: its name says so";
+    assert_eq!(drift(&[("stdin", &format!("ROUTE{apps}"))], &[]), [("checkout".to_owned(), probably.to_owned())]);
+    let elsewhere = alone.replace("namespace: shop", "namespace: other");
+    assert_eq!(drift(&[("stdin", &format!("ROUTE{elsewhere}"))], &[]), []);
+}
+
+#[test]
+fn drift_is_told_by_what_a_cluster_records() {
+    let tracked = |by: &str| {
+        let tracking = format!("annotations: {{argocd.argoproj.io/tracking-id: \"{by}:a\"}}");
+        let text = std::fs::read_to_string(format!("{FOLDER}/argo-cd-does-not-ignore-weights.in.yaml")).unwrap();
+        let (objects, _) = text.rsplit_once("---\n").unwrap();
+        let of_route = "kind: VirtualService\nmetadata:\n";
+        let objects = objects.replace(of_route, &format!("{of_route}  {tracking}\n"));
+        drift(&[("stdin", &(objects + &application("one", "x")))], &[])
+    };
+    let surely = "it applies VirtualService checkout: its tracking says so";
+    assert_eq!(tracked("argocd_one"), [("one".to_owned(), surely.to_owned())]);
+    assert_eq!(tracked("two"), []);
+    let listed = |name: &str| {
+        let resource = format!("{{kind: VirtualService, name: {name}, namespace: shop}}");
+        let app = application("one", "x") + &format!("status: {{resources: [{resource}]}}\n");
+        drift(&[("stdin", &format!("ROUTE{app}"))], &[])
+    };
+    assert_eq!(listed("checkout").len(), 1);
+    assert_eq!(listed("orders"), []);
 }

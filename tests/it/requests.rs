@@ -8,7 +8,7 @@ use kube::Client;
 use serin::cli::cluster::Cluster;
 use serin::cli::outcome::Outcome;
 use serin::cli::screen::LookArguments;
-use serin::cli::{get, list};
+use serin::cli::{get, list, trace};
 use serin::controller::lease::Leadership;
 
 use crate::shell;
@@ -83,4 +83,22 @@ async fn a_live_screen_watches_only_what_it_shows() {
     assert!(asked.iter().filter(|line| line.contains("watch=true")).count() >= 3, "{asked:#?}");
     let is_own = |line: &&String| line.contains("app-7") || line.contains("/analysistemplates/");
     assert_eq!(asked.iter().filter(|line| !is_own(line)).count(), 0, "{asked:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_no_pod_runs_is_found_by_its_replica_set() {
+    let clock = shell::virtual_clock();
+    let api = shell::cluster(&clock);
+    let running = shell::start(&api, &clock, Leadership::alone(), 1.0);
+    for image in ["checkout:1", "checkout:2"] {
+        running.given("checkout", image);
+        running.healthy("checkout", image).await;
+    }
+    running.end().await;
+    let cluster = Cluster { client: api.client("shop"), namespace: "shop".to_owned() };
+    for (target, is_known) in [("image/checkout:2", true), ("image/checkout:1", true), ("image/checkout:3", false)] {
+        let words = typed::<trace::Arguments>(&[target]);
+        let outcome = trace::run(&cluster, &words.own, words.look.look()).await;
+        assert_eq!(outcome.is_ok(), is_known, "{target}: {outcome:?}");
+    }
 }

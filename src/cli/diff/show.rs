@@ -4,18 +4,19 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{Change, Difference, Time};
+use super::{Change, Difference, Item, TemplateDifference, Time, metric_text};
 use crate::sim::show::text::clock;
 
 /// All as text.
-pub(super) fn text(differences: &[Difference]) -> String {
+pub(super) fn text(items: &[Item]) -> String {
     let mut out = String::new();
-    for (at, difference) in differences.iter().enumerate() {
+    for (at, item) in items.iter().enumerate() {
         if at > 0 {
             out.push('\n');
         }
-        let _ = writeln!(out, "Rollout {}: {}", difference.rollout, difference.summary);
-        for (title, lines) in parts(difference) {
+        let (kind, name) = item.title();
+        let _ = writeln!(out, "{kind} {name}: {}", item.summary());
+        for (title, lines) in item.parts() {
             for (at, line) in lines.iter().enumerate() {
                 let _ = writeln!(out, "  {:<9} {line}", if at == 0 { title } else { "" });
             }
@@ -25,12 +26,13 @@ pub(super) fn text(differences: &[Difference]) -> String {
 }
 
 /// All as Markdown.
-pub(super) fn markdown(differences: &[Difference]) -> String {
+pub(super) fn markdown(items: &[Item]) -> String {
     let mut out = String::new();
-    for difference in differences {
-        let _ = writeln!(out, "### Rollout `{}`\n\n{}\n", difference.rollout, capital(&difference.summary));
+    for item in items {
+        let (kind, name) = item.title();
+        let _ = writeln!(out, "### {kind} `{name}`\n\n{}\n", capital(item.summary()));
         let _ = writeln!(out, "| | |\n|---|---|");
-        for (title, lines) in parts(difference) {
+        for (title, lines) in item.parts() {
             let lines: Vec<String> = lines.iter().map(|line| line.replace('|', "\\|")).collect();
             let _ = writeln!(out, "| {title} | {} |", lines.join("<br>"));
         }
@@ -39,12 +41,62 @@ pub(super) fn markdown(differences: &[Difference]) -> String {
     out
 }
 
+impl Item {
+    /// The kind and the name.
+    fn title(&self) -> (&str, &str) {
+        match self {
+            Self::Rollout(difference) => ("Rollout", &difference.rollout),
+            Self::Template(difference) => {
+                difference.analysis_template.split_once(' ').unwrap_or(("", &difference.analysis_template))
+            }
+        }
+    }
+
+    fn summary(&self) -> &str {
+        match self {
+            Self::Rollout(difference) => &difference.summary,
+            Self::Template(difference) => &difference.summary,
+        }
+    }
+
+    /// The parts that there is something to say of, each with its lines.
+    fn parts(&self) -> Vec<(&'static str, Vec<String>)> {
+        let parts = match self {
+            Self::Rollout(difference) => parts(difference),
+            Self::Template(difference) => template_parts(difference),
+        };
+        parts.into_iter().filter(|(_, lines)| !lines.is_empty()).collect()
+    }
+}
+
+fn template_parts(difference: &TemplateDifference) -> Vec<(&'static str, Vec<String>)> {
+    vec![
+        ("metrics", difference.metrics.iter().map(metric_change).collect()),
+        ("spec", difference.spec.iter().map(change).collect()),
+        ("faults", difference.faults.clone()),
+        ("used by", difference.used_by.clone()),
+        ("canary", difference.canaries.clone()),
+    ]
+}
+
+/// A metric that comes or goes is told by what it wants.
+fn metric_change(one: &Change) -> String {
+    match (&one.from, &one.to) {
+        (Value::Null, Value::Object(fields)) if fields.contains_key("name") => {
+            format!("new: {}", metric_text(&one.to))
+        }
+        (Value::Object(fields), Value::Null) if fields.contains_key("name") => {
+            format!("removed: {}", metric_text(&one.from))
+        }
+        _ => change(one),
+    }
+}
+
 fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), chars.as_str()))
 }
 
-/// The parts that there is something to say of, each with its lines.
 fn parts(difference: &Difference) -> Vec<(&'static str, Vec<String>)> {
     let revision = difference
         .from_revision
@@ -57,7 +109,7 @@ fn parts(difference: &Difference) -> Vec<(&'static str, Vec<String>)> {
         1 => Some("one step waits until somebody promotes it".to_owned()),
         more => Some(format!("{more} steps wait until somebody promotes them")),
     };
-    let parts: Vec<(&'static str, Vec<String>)> = vec![
+    vec![
         ("revision", revision.into_iter().collect()),
         ("template", difference.template.iter().map(change).collect()),
         ("spec", difference.spec.iter().map(change).collect()),
@@ -68,14 +120,14 @@ fn parts(difference: &Difference) -> Vec<(&'static str, Vec<String>)> {
         ("time", difference.time.iter().map(|time| took(time, difference.people > 0)).collect()),
         ("capacity", difference.time.iter().map(capacity).collect()),
         ("revert", difference.revert.iter().cloned().collect()),
-    ];
-    parts.into_iter().filter(|(_, lines)| !lines.is_empty()).collect()
+    ]
 }
 
 fn change(change: &Change) -> String {
     let told = |value: &Value| match value {
         Value::Null => "(none)".to_owned(),
-        Value::String(text) => text.clone(),
+        // A query of several lines stays one.
+        Value::String(text) => text.trim_end().replace('\n', "\\n"),
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     };
     format!("{}: {} -> {}", change.path, told(&change.from), told(&change.to))
@@ -91,5 +143,6 @@ fn took(time: &Time, has_people: bool) -> String {
 }
 
 fn capacity(time: &Time) -> String {
-    format!("{} pods at the peak, {} before", time.pods_most, time.pods_before)
+    let from = time.pods_before_from.as_ref().map_or_else(String::new, |said_by| format!(" ({said_by})"));
+    format!("{} pods at the peak, {} before{from}", time.pods_most, time.pods_before)
 }

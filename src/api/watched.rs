@@ -156,7 +156,7 @@ watched!(
 );
 
 watched!(
-    /// A pod, by its metadata alone; watched only while a restart is under way.
+    /// A pod, by its metadata alone; watched only while pods are restarted or edited.
     Pod, "", "v1", "Pod", "pods", NamespaceResourceScope, "children", {}
 );
 

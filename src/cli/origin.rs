@@ -15,6 +15,7 @@ use super::outcome::Outcome;
 use super::screen::print_yaml;
 use crate::api::names;
 use crate::plan::revision;
+use crate::plan::strategy::PodMetadata;
 
 /// Field managers of the tools that apply from Git, by the beginning of their names.
 const FROM_GIT: &[&str] = &["argocd", "kustomize-controller", "helm-controller", "flux", "gitlab", "fleet"];
@@ -51,7 +52,15 @@ fn without_own(replica_set: &Value) -> Value {
         keys.iter().filter_map(|key| map.remove(*key)).last()
     };
     own("labels", &[names::REVISION_HASH, names::ROLLOUT, names::CANONICAL_REVISION], &mut template);
+    let record = template.pointer("/metadata/annotations").and_then(|map| map.get(names::POD_METADATA)?.as_str());
+    let of_role = PodMetadata::of_record(record);
+    own("labels", &of_role.labels.keys().map(String::as_str).collect::<Vec<_>>(), &mut template);
+    own("annotations", &of_role.annotations.keys().map(String::as_str).collect::<Vec<_>>(), &mut template);
+    own("annotations", &[names::POD_METADATA], &mut template);
     let users = own("annotations", &[names::USER_CANONICAL_REVISION], &mut template);
+    if let Some(metadata) = template.pointer_mut("/metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|key, value| key != "annotations" || value.as_object().is_none_or(|map| !map.is_empty()));
+    }
     let labels = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut);
     if let (Some(labels), Some(users)) = (labels, users) {
         labels.insert(names::CANONICAL_REVISION.to_owned(), users);
@@ -134,6 +143,18 @@ mod tests {
     fn a_template_comes_back_without_defaults() {
         let hash = revision::hash(&template("a:1"));
         assert_eq!(template_of(&template("a:2"), &set("a:2"), &set("a:1"), &hash).unwrap(), template("a:1"));
+    }
+
+    #[test]
+    fn a_template_comes_back_without_what_a_role_gave() {
+        let metadata: PodMetadata =
+            serde_json::from_value(json!({"labels": {"role": "stable"}, "annotations": {"why": "a"}})).unwrap();
+        let mut stable = set("a:1");
+        stable["spec"]["template"]["metadata"]["labels"]["role"] = json!("stable");
+        stable["spec"]["template"]["metadata"]["annotations"] =
+            json!({"why": "a", names::POD_METADATA: metadata.record()});
+        let hash = revision::hash(&template("a:1"));
+        assert_eq!(template_of(&template("a:2"), &set("a:2"), &stable, &hash).unwrap(), template("a:1"));
     }
 
     #[test]

@@ -110,6 +110,7 @@ pub fn observe(shell: &Shell, rollout: &Rollout) -> (Observed, BTreeSet<String>)
         refusal: shell.refusal(&namespace, &name),
         pods: shell.pods.of(&format!("{namespace}/{name}")),
         eviction_refused: shell.eviction_refused(&format!("{namespace}/{name}")),
+        edits_postponed: shell.edits_postponed(&format!("{namespace}/{name}")),
         ..Observed::default()
     };
     read_route(shell, &namespace, &name, &spec, &mut observed, &mut read);

@@ -1,5 +1,5 @@
-//! Pods of the Rollouts that are being restarted: a watch a Rollout, from the beginning of a restart to its end. At rest
-//! no pod is watched.
+//! Pods of the Rollouts that are being restarted, or whose pods' metadata is edited: a watch a Rollout, from the beginning to
+//! the end. At rest no pod is watched.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +44,13 @@ impl PodWatches {
         let inner = self.inner();
         let watch = inner.get(rollout).filter(|watch| watch.readiness.is_listed())?;
         Some(watch.pods.find(ALL).into_iter().map(|pod| (*pod).clone()).collect())
+    }
+
+    /// Takes the answer to an edit of a pod, while the pods are watched.
+    pub fn put(&self, rollout: &str, pod: Pod) {
+        if let Some(watch) = self.inner().get(rollout) {
+            watch.pods.put(pod);
+        }
     }
 
     /// Begins to watch a Rollout's pods, unless they are watched.

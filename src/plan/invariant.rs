@@ -93,6 +93,9 @@ impl Checks<'_> {
                 | Action::CreateService { .. }
                 | Action::EditService { .. }
                 | Action::EvictPod { .. }
+                | Action::EditPodTemplate { .. }
+                | Action::EditPod { .. }
+                | Action::EndPodEdits { .. }
                 | Action::Answer { .. }
                 | Action::OwnAction { .. }
                 | Action::DeleteAction { .. } => {}

@@ -11,6 +11,7 @@ use super::story::Pods;
 use crate::embedded::Cluster;
 use crate::embedded::log::Change;
 use crate::embedded::store::key_of;
+use crate::embedded::world;
 
 /// After what time a pod is ready where the story says nothing else.
 const READY_AFTER: Duration = Duration::from_secs(3);
@@ -32,7 +33,8 @@ pub struct Kubelet {
 struct Set {
     image: String,
     labels: Labels,
-    uid: String,
+    /// A pod of its template, without a name.
+    born: Value,
     generation: i64,
     wanted: usize,
     least_ready: Duration,
@@ -89,7 +91,7 @@ impl Kubelet {
         let set = Set {
             image: text(object.pointer("/spec/template/spec/containers/0/image").unwrap_or(&Value::Null)),
             labels: labels.into_iter().flatten().map(|(key, value)| (key.clone(), text(value))).collect(),
-            uid: text(&object["metadata"]["uid"]),
+            born: world::pod(object, ""),
             generation: object["metadata"]["generation"].as_i64().unwrap_or(0),
             wanted: usize::try_from(object["spec"]["replicas"].as_u64().unwrap_or(1)).unwrap_or(0),
             least_ready: Duration::from_secs(number(&object["spec"]["minReadySeconds"])),
@@ -128,7 +130,9 @@ impl Kubelet {
             while set.pods.len() < set.wanted {
                 self.created += 1;
                 let name = format!("{}-{:05}", key.1, self.created);
-                writes.push(Write::Create(set.pod(key, &name)));
+                let mut born = set.born.clone();
+                born["metadata"]["name"] = json!(name);
+                writes.push(Write::Create(born));
                 set.pods.push(Pod { name, created: now, ready_since: None });
             }
             set.turn(now, self.began, behaviour);
@@ -238,16 +242,6 @@ impl Set {
     fn dispensable(&self) -> usize {
         let rank = |(at, pod): &(usize, &Pod)| (pod.ready_since.is_some(), std::cmp::Reverse((pod.created, *at)));
         self.pods.iter().enumerate().min_by_key(rank).map_or(0, |(at, _)| at)
-    }
-
-    fn pod(&self, (namespace, name): &(String, String), pod: &str) -> Value {
-        json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {
-                "name": pod, "namespace": namespace, "labels": self.labels,
-                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": self.uid, "controller": true}],
-            },
-        })
     }
 
     fn status(&self, now: Instant) -> Counts {

@@ -263,7 +263,7 @@ impl<'a> Stage<'a> {
             self.mesh.changed();
         }
         let is_watched =
-            ["rollouts", "virtualservices", "destinationrules", "services", "replicasets", "rolloutactions"];
+            ["rollouts", "virtualservices", "destinationrules", "services", "replicasets", "pods", "rolloutactions"];
         if is_watched.contains(&change.plural) {
             let name = change.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
             if let Some(sent) = self.faults.sent_late(change.plural, name) {

@@ -41,7 +41,7 @@ const LATE: Duration = Duration::from_mins(2);
 pub struct Broken {
     /// When, in milliseconds since the beginning.
     pub at: u64,
-    /// Which rule: `S1` to `S8`, `plan` for one of these on a plan, `lost`, `liveness`, `rest`, `end`, `once`, `lease`.
+    /// Which rule: `S1` to `S8`, `plan` for one of these on a plan, `role`, `lost`, `liveness`, `rest`, `end`, `once`, `lease`.
     pub rule: &'static str,
     /// What.
     pub message: String,

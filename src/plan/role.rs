@@ -103,7 +103,7 @@ fn pods(facts: &Facts<'_>, set: &ReplicaSet, wanted: &PodMetadata) -> Vec<Action
     let hash = hash_of(set);
     let is_own = |pod: &&Pod| {
         let own = pod.metadata.labels.as_ref().and_then(|labels| labels.get(names::REVISION_HASH));
-        pod.metadata.deletion_timestamp.is_none() && own.map(String::as_str) == hash
+        pod.is_active() && own.map(String::as_str) == hash
     };
     let own: Vec<&Pod> = pods.iter().filter(is_own).collect();
     let text = wanted.record();

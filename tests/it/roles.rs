@@ -136,9 +136,14 @@ fn the_end_waits_for_pods_that_may_be_of_the_template_before() {
     let ends = |world: &World| world.plan().actions.iter().any(|action| matches!(action, Action::EndPodEdits { .. }));
     (0..3).for_each(|_| world.step());
     assert!(ends(&world), "all pods are edited");
+    let mut evicted = world.observed.pods.as_ref().unwrap()[0].clone();
+    evicted.metadata.annotations = None;
+    evicted.status.phase = Some("Failed".into());
+    world.observed.pods.as_mut().unwrap().push(evicted);
+    assert!(ends(&world), "a pod that a node evicted is no pod any more");
     let whole = world.observed.clone();
     for spoil in [
-        |world: &mut World| drop(world.observed.pods.as_mut().unwrap().pop()),
+        |world: &mut World| drop(world.observed.pods.as_mut().unwrap().remove(0)),
         |world: &mut World| world.observed.replica_sets[0].status.replicas = 2,
         |world: &mut World| world.observed.replica_sets[0].spec.replicas = Some(2),
         |world: &mut World| world.observed.replica_sets[0].metadata.generation = Some(7),

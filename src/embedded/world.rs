@@ -35,6 +35,27 @@ pub async fn run(cluster: Cluster, ready_after: SignedDuration) {
 struct Pod {
     name: String,
     ready_at: Timestamp,
+    /// Whether its status says that it is ready; nothing while it says nothing.
+    told: Option<bool>,
+}
+
+impl Pod {
+    /// Writes its status where that changes.
+    fn tell(&mut self, cluster: &Cluster, namespace: &str, now: Timestamp) {
+        let is_ready = self.ready_at <= now;
+        if self.told == Some(is_ready) {
+            return;
+        }
+        let Some(pod) = cluster.get("pods", namespace, &self.name) else { return };
+        let mut pod = Value::clone(&pod);
+        pod["status"] = json!({
+            "phase": if is_ready { "Running" } else { "Pending" },
+            "conditions": [{"type": "Ready", "status": if is_ready { "True" } else { "False" }}],
+            "containerStatuses": [{"name": "app", "image": "", "imageID": "", "ready": is_ready, "restartCount": 0}],
+        });
+        let _ = cluster.write_status("pods", pod);
+        self.told = Some(is_ready);
+    }
 }
 
 /// A pod of a ReplicaSet's template.
@@ -67,8 +88,9 @@ fn play(cluster: &Cluster, ready_after: SignedDuration, pods: &mut BTreeMap<Stri
         while own.len() < wanted {
             let name = format!("{set}-{}", cluster.state().log.version());
             let _ = cluster.create("pods", pod(&replica_set, &name));
-            own.push(Pod { name, ready_at: now.checked_add(ready_after).unwrap_or(now) });
+            own.push(Pod { name, ready_at: now.checked_add(ready_after).unwrap_or(now), told: None });
         }
+        own.iter_mut().for_each(|pod| pod.tell(cluster, &namespace, now));
         let ready = own.iter().filter(|pod| pod.ready_at <= now).count();
         let status = json!({
             "replicas": wanted, "fullyLabeledReplicas": wanted, "readyReplicas": ready, "availableReplicas": ready,

@@ -428,14 +428,7 @@ impl World {
             Action::SetReplicas { replicas } => self.edit(|spec| spec["replicas"] = json!(replicas)),
             Action::AddFinalizer => self.observed.rollout.metadata.finalizers = Some(vec!["serin.dev/route".into()]),
             Action::RemoveFinalizer => self.observed.rollout.metadata.finalizers = None,
-            Action::CreateReplicaSet { hash, replicas, revision, metadata, name } => {
-                let (rollout, counts) = (&self.observed.rollout, (*replicas, *revision));
-                let mut body = objects::replica_set(rollout, hash, counts, metadata);
-                self.templates.insert(name.clone(), body["spec"]["template"]["metadata"].clone());
-                body["metadata"]["resourceVersion"] = json!(version);
-                body["metadata"]["creationTimestamp"] = json!(self.now);
-                self.observed.replica_sets.push(from(body));
-            }
+            Action::CreateReplicaSet { .. } => self.create_set(action, &version),
             Action::ScaleReplicaSet { name, replicas, revision, .. } => {
                 let replica_set = self.replica_set(name);
                 replica_set.spec.replicas = Some(*replicas);
@@ -476,21 +469,34 @@ impl World {
             Action::CreateService { .. } | Action::EditService { .. } | Action::EvictPod { .. } => {
                 self.act_on_pods_and_services(action, &version);
             }
-            Action::EditPodTemplate { .. } | Action::EditPod { .. } | Action::EndPodEdits { .. } => {
-                self.edit_pods(action, &version);
+            Action::EditPod { name, version: known, edit } => {
+                let (set, index) = name.rsplit_once('.').unwrap();
+                let carried = &mut self.carried.get_mut(set).unwrap()[index.parse::<usize>().unwrap()];
+                json_patch::merge(carried, &objects::pod_patch(known, edit)["metadata"]);
             }
-            Action::Answer { uid, accepted, message, at, .. } => {
-                let own = self.observed.actions.iter_mut().find(|one| one.metadata.uid.as_ref() == Some(uid)).unwrap();
-                own.status = from(json!({"accepted": accepted, "message": message, "at": at}));
+            Action::EditPodTemplate { name, version: known, edit } => {
+                self.edit_set(name, objects::pod_template_patch(known, edit), &version);
             }
-            Action::OwnAction { name, .. } => {
-                let own =
-                    self.observed.actions.iter_mut().find(|one| one.metadata.name.as_ref() == Some(name)).unwrap();
-                own.metadata.owner_references = Some(vec![from(objects::owner(&self.observed.rollout, false))]);
+            Action::EndPodEdits { name, version: known } => {
+                self.edit_set(name, objects::end_of_pod_edits(known), &version);
             }
-            Action::DeleteAction { uid, .. } => {
-                self.observed.actions.retain(|one| one.metadata.uid.as_ref() != Some(uid));
-            }
+            Action::Answer { .. } | Action::OwnAction { .. } | Action::DeleteAction { .. } => self.answer(action),
+        }
+    }
+
+    fn answer(&mut self, action: &Action) {
+        let owner = objects::owner(&self.observed.rollout, false);
+        let actions = &mut self.observed.actions;
+        if let Action::Answer { uid, accepted, message, at, .. } = action {
+            let own = actions.iter_mut().find(|one| one.metadata.uid.as_ref() == Some(uid)).unwrap();
+            own.status = from(json!({"accepted": accepted, "message": message, "at": at}));
+        }
+        if let Action::OwnAction { name, .. } = action {
+            let own = actions.iter_mut().find(|one| one.metadata.name.as_ref() == Some(name)).unwrap();
+            own.metadata.owner_references = Some(vec![from(owner)]);
+        }
+        if let Action::DeleteAction { uid, .. } = action {
+            actions.retain(|one| one.metadata.uid.as_ref() != Some(uid));
         }
     }
 
@@ -515,22 +521,21 @@ impl World {
         }
     }
 
-    fn edit_pods(&mut self, action: &Action, version: &str) {
-        let (set, mut patch) = match action {
-            Action::EditPodTemplate { name, version: known, edit } => (name, objects::pod_template_patch(known, edit)),
-            Action::EndPodEdits { name, version: known } => (name, objects::end_of_pod_edits(known)),
-            Action::EditPod { name, version: known, edit } => {
-                let (set, index) = name.rsplit_once('.').unwrap();
-                let carried = &mut self.carried.get_mut(set).unwrap()[index.parse::<usize>().unwrap()];
-                json_patch::merge(carried, &objects::pod_patch(known, edit)["metadata"]);
-                return;
-            }
-            other => panic!("{other} edits no pods"),
-        };
+    fn create_set(&mut self, action: &Action, version: &str) {
+        let Action::CreateReplicaSet { hash, replicas, revision, metadata, name } = action else { return };
+        let mut body = objects::replica_set(&self.observed.rollout, hash, (*replicas, *revision), metadata);
+        self.templates.insert(name.clone(), body["spec"]["template"]["metadata"].clone());
+        body["metadata"]["resourceVersion"] = json!(version);
+        body["metadata"]["creationTimestamp"] = json!(self.now);
+        self.observed.replica_sets.push(from(body));
+    }
+
+    /// A merge patch of a ReplicaSet and of what its pods are born with.
+    fn edit_set(&mut self, set: &str, mut patch: Value, version: &str) {
         let known = &patch["metadata"]["resourceVersion"];
         assert_eq!(*known, json!(self.replica_set(set).metadata.resource_version), "a stale write lands");
         if let Some(of_pods) = patch.pointer("/spec/template/metadata") {
-            json_patch::merge(self.templates.entry(set.clone()).or_default(), of_pods);
+            json_patch::merge(self.templates.entry(set.to_owned()).or_default(), of_pods);
         }
         patch["metadata"]["resourceVersion"] = json!(version);
         let set = self.replica_set(set);

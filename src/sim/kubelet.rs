@@ -28,6 +28,10 @@ pub struct Kubelet {
     behaviours: BTreeMap<String, Pods>,
     leaving: BTreeMap<String, Instant>,
     created: u64,
+    /// How late changes of ReplicaSets are seen.
+    lag: Duration,
+    /// Changes of ReplicaSets that are not seen yet, and when they are.
+    coming: Vec<(Instant, (String, String), Value)>,
 }
 
 struct Set {
@@ -50,12 +54,25 @@ struct Pod {
 impl Kubelet {
     /// No pods.
     pub fn new(began: Instant) -> Self {
-        Self { began, sets: BTreeMap::new(), behaviours: BTreeMap::new(), leaving: BTreeMap::new(), created: 0 }
+        Self {
+            began,
+            sets: BTreeMap::new(),
+            behaviours: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            created: 0,
+            lag: Duration::ZERO,
+            coming: Vec::new(),
+        }
     }
 
     /// Pods of an image behave so from now on.
     pub fn behave(&mut self, image: &str, pods: Pods) {
         self.behaviours.insert(image.to_owned(), pods);
+    }
+
+    /// Changes of ReplicaSets are seen so late from now on.
+    pub fn set_lag(&mut self, lag: Duration) {
+        self.lag = lag;
     }
 
     /// Every pod behaves well from now on.
@@ -68,11 +85,12 @@ impl Kubelet {
         let key = key_of(&change.object);
         match change.plural {
             "replicasets" if change.is_removal() => {
+                self.coming.retain(|(_, coming, _)| *coming != key);
                 let gone = self.sets.remove(&key);
                 let leaves = Instant::now() + GRACE;
                 self.leaving.extend(gone.into_iter().flat_map(|set| set.pods).map(|pod| (pod.name, leaves)));
             }
-            "replicasets" => self.take_set(key, &change.object),
+            "replicasets" => self.hear_of(key, &change.object),
             "pods" if change.is_removal() => {
                 for set in self.sets.values_mut() {
                     set.pods.retain(|pod| pod.name != key.1);
@@ -81,6 +99,25 @@ impl Kubelet {
             }
             _ => {}
         }
+    }
+
+    /// A ReplicaSet has changed: that is seen at once, or once all is seen that came before.
+    fn hear_of(&mut self, key: (String, String), object: &Value) {
+        let before = self.coming.iter().filter(|(_, coming, _)| *coming == key).map(|(at, ..)| *at).max();
+        if self.lag.is_zero() && before.is_none() {
+            self.take_set(key, object);
+        } else {
+            let at = before.into_iter().chain([Instant::now() + self.lag]).max();
+            self.coming.extend(at.map(|at| (at, key, object.clone())));
+        }
+    }
+
+    /// Takes in what is seen by now.
+    fn catch_up(&mut self, now: Instant) {
+        let (seen, coming) = std::mem::take(&mut self.coming).into_iter().partition(|(at, ..)| *at <= now);
+        self.coming = coming;
+        let seen: Vec<(Instant, (String, String), Value)> = seen;
+        seen.into_iter().for_each(|(_, key, object)| self.take_set(key, &object));
     }
 
     fn take_set(&mut self, key: (String, String), object: &Value) {
@@ -116,8 +153,10 @@ impl Kubelet {
     /// Does what is due: pods come and go, the counts are written. When to look again.
     pub fn act(&mut self, cluster: &Cluster) -> Option<Instant> {
         let now = Instant::now();
+        self.catch_up(now);
         self.leaving.retain(|_, leaves| *leaves > now);
-        let mut next: Option<Instant> = self.leaving.values().min().copied();
+        let coming = self.coming.iter().map(|(at, ..)| *at);
+        let mut next: Option<Instant> = self.leaving.values().copied().chain(coming).min();
         let mut writes = Vec::new();
         for (key, set) in &mut self.sets {
             let behaviour = self.behaviours.get(&set.image).copied().unwrap_or(Pods::ReadyAfter(millis(READY_AFTER)));

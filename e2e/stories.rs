@@ -14,6 +14,7 @@ mod role;
 mod route;
 mod scale;
 mod spec;
+mod takeover;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -70,6 +71,9 @@ pub fn all() -> Vec<(&'static str, Story)> {
         "faulty-specs" => spec::faulty,
         "scale-subresource" => spec::scale,
         "template-deleted-while-healthy" => spec::template_deleted,
+        "takes-a-deployment-over" => takeover::without_replicas_in_git,
+        "takes-over-what-git-holds" => takeover::with_replicas_in_git,
+        "what-an-api-server-fills-in" => takeover::defaults,
         "controller-killed" => rest::controller_killed,
         "deleted-mid-canary" => rest::deleted,
         "uninstalled-twenty-times" => rest::uninstalled,

@@ -8,12 +8,12 @@ pub mod error;
 pub mod lease;
 pub mod measure;
 pub mod observe;
-pub mod pods;
 pub mod publish;
 pub mod queue;
 pub mod reconcile;
 pub mod server;
 pub mod telemetry;
+pub mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -29,22 +29,22 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use self::apply::WRITE_TIMEOUT;
-use self::cache::{Cache, OnChange, version_of};
+use self::cache::{Cache, OnChange, Select, version_of};
 use self::clock::Clock;
 use self::error::{Class, Error};
 use self::lease::Leadership;
 use self::measure::{Inbox, Meter};
 use self::observe::words;
-use self::pods::PodWatches;
 use self::publish::Publisher;
 use self::queue::Queue;
 use self::server::Readiness;
 use self::telemetry::Metrics;
+use self::watches::Watches;
 use crate::api::names;
 use crate::api::provider::MetricProviderSpec;
 use crate::api::watched::{
-    AnalysisTemplate, ClusterAnalysisTemplate, DestinationRule, MetricProvider, ReplicaSet, Rollout, RolloutAction,
-    Service, VirtualService,
+    AnalysisTemplate, ClusterAnalysisTemplate, Deployment, DestinationRule, MetricProvider, Pod, ReplicaSet, Rollout,
+    RolloutAction, Service, VirtualService,
 };
 use crate::plan::analysis::later;
 use crate::plan::observed::{EditsPostponed, EvictionRefused, Settings};
@@ -120,7 +120,9 @@ pub struct Shell {
     /// Which Rollouts wait for a pass.
     pub queue: Queue,
     /// Pods of the Rollouts that are being restarted, or whose pods' metadata is edited.
-    pub pods: PodWatches,
+    pub pods: Watches<Pod>,
+    /// Deployments that Rollouts name in `workloadRef`.
+    pub workloads: Watches<Deployment>,
     memory: Mutex<Memory>,
 }
 
@@ -238,25 +240,25 @@ fn scoped<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
 fn feed_all(shell: &Arc<Shell>, namespace: Option<&str>) -> Vec<JoinHandle<()>> {
     let (client, caches) = (&shell.client, &shell.caches);
     vec![
-        feed(shell, &caches.rollouts, scoped(client, namespace), None),
-        feed(shell, &caches.replica_sets, scoped(client, namespace), Some(names::REVISION_HASH)),
-        feed(shell, &caches.virtual_services, scoped(client, namespace), None),
-        feed(shell, &caches.destination_rules, scoped(client, namespace), None),
-        feed(shell, &caches.services, scoped(client, namespace), None),
-        feed(shell, &caches.templates, scoped(client, namespace), None),
-        feed(shell, &caches.cluster_templates, Api::all(client.clone()), None),
-        feed(shell, &caches.providers, Api::all(client.clone()), None),
-        feed(shell, &caches.actions, scoped(client, namespace), None),
+        feed(shell, &caches.rollouts, scoped(client, namespace), Select::All),
+        feed(shell, &caches.replica_sets, scoped(client, namespace), Select::Labels(names::REVISION_HASH.into())),
+        feed(shell, &caches.virtual_services, scoped(client, namespace), Select::All),
+        feed(shell, &caches.destination_rules, scoped(client, namespace), Select::All),
+        feed(shell, &caches.services, scoped(client, namespace), Select::All),
+        feed(shell, &caches.templates, scoped(client, namespace), Select::All),
+        feed(shell, &caches.cluster_templates, Api::all(client.clone()), Select::All),
+        feed(shell, &caches.providers, Api::all(client.clone()), Select::All),
+        feed(shell, &caches.actions, scoped(client, namespace), Select::All),
     ]
 }
 
-fn feed<K>(shell: &Arc<Shell>, cache: &Arc<Cache<K>>, api: Api<K>, selector: Option<&'static str>) -> JoinHandle<()>
+fn feed<K>(shell: &Arc<Shell>, cache: &Arc<Cache<K>>, api: Api<K>, select: Select) -> JoinHandle<()>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + PartialEq + Send + Sync + 'static,
 {
     let told = shell.clone();
     let on_change: OnChange<K> = Arc::new(move |_, words| told.changed(words));
-    tokio::spawn(cache::feed(cache.clone(), api, selector.map(str::to_owned), on_change, shell.readiness.clone()))
+    tokio::spawn(cache::feed(cache.clone(), api, select, on_change, shell.readiness.clone()))
 }
 
 impl Shell {
@@ -285,7 +287,8 @@ impl Shell {
             metrics: start.metrics,
             readiness: start.readiness,
             queue: Queue::default(),
-            pods: PodWatches::default(),
+            pods: Watches::default(),
+            workloads: Watches::default(),
             memory: Mutex::default(),
         }
     }
@@ -425,6 +428,7 @@ impl Shell {
         let phase = memory.phases.remove(name);
         drop(memory);
         self.pods.end(name);
+        self.workloads.end(name);
         self.metrics.phase(phase, None);
     }
 

@@ -62,7 +62,7 @@ pub fn lint(sources: &[Source], settings: &Settings) -> Report {
         service::check(subject, &observed, &mut found);
         analysis::check(subject, &observed, &mut missing, &mut found);
         steps::check(subject, &mut found);
-        workload::check(subject, &mut found);
+        workload::check(subject, &mut missing, &mut found);
         capacity::check(subject, &mut found);
         gitops::check(subject, &mut found);
         name::tell_missing(subject, &missing, &mut found);

@@ -27,6 +27,7 @@ pub mod strategy;
 pub mod template;
 pub mod traffic;
 pub mod weight;
+pub mod workload;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -96,9 +97,10 @@ pub fn violations(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<Viola
     invariant::check(&Facts::of(observed, &strategy, now), plan)
 }
 
-fn strategy_of(observed: &Observed) -> Strategy {
+/// The spec of a snapshot's Rollout, understood.
+pub fn strategy_of(observed: &Observed) -> Strategy {
     let namespace = observed.rollout.metadata.namespace.as_deref().unwrap_or_default();
-    strategy::parse(namespace, &observed.rollout.spec.value())
+    strategy::of(namespace, &observed.rollout.spec.value(), &observed.workload)
 }
 
 fn decide(facts: &Facts<'_>, measured: &[Measurement]) -> Plan {
@@ -126,6 +128,7 @@ fn decide(facts: &Facts<'_>, measured: &[Measurement]) -> Plan {
         actions.push(Action::AddFinalizer);
     }
     actions.extend(scale::actions(facts, &mut course));
+    actions.extend(workload::actions(facts, &mut course));
     actions.extend(restart::actions(facts, &mut course));
     actions.extend(leave(facts, &course, &actions));
     if !holds_finalizer && facts.has_finalizer() && !facts.is_leaving {
@@ -142,6 +145,7 @@ fn name_obstacles(facts: &Facts<'_>, course: &mut Course) {
     for fault in &facts.strategy.faults {
         course.hold("InvalidSpec", fault.to_string());
     }
+    workload::track(facts, course);
     for collision in &facts.route.collisions {
         course.hold("InvalidSpec", collision.clone());
     }
@@ -182,7 +186,6 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
         course.wait_until("RouteContested", "somebody else changes the weights; see condition RouteContested", at);
     }
     let lacks = stable_lacks(facts, course);
-    let first = facts.target.as_deref().filter(|target| course.stable().is_none() && facts.pods_of(target).ready > 0);
     let stable = course
         .stable()
         .filter(|stable| facts.pods_of(stable).ready > 0 || facts.route.stable.as_deref() == Some(*stable));
@@ -195,7 +198,7 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
     let are_recorded = front.iter().all(|one| recorded.contains(&one.name));
     let has_no_stable = stable.is_some() && !course.has_ready_stable(facts);
     let wanted = Wanted {
-        anchor: stable.or(first),
+        anchor: stable,
         canary: canary.as_deref(),
         goal: course.permitted(facts),
         pods_wanted: course.pods_carrying(facts),
@@ -310,7 +313,9 @@ fn is_in_flight(facts: &Facts<'_>, course: &Course) -> bool {
     if facts.route.legs.is_empty() || facts.route.is_plain {
         return false;
     }
-    if facts.replicas == 0 && !facts.route.carries() {
+    // Nothing of Serin's is in the route yet.
+    let is_untouched = facts.route.stable.is_none() && facts.route.canary.is_none() && course.route().resting.is_none();
+    if (facts.replicas == 0 || is_untouched) && !facts.route.carries() {
         return false;
     }
     // A deletion has no later pass to mend what somebody writes meanwhile: it remembers the weights to the end.

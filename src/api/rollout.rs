@@ -18,11 +18,15 @@ pub struct RolloutSpec {
     /// Pods wanted. When absent, Serin writes it once through the scale subresource, so that autoscalers can read it.
     #[schemars(range(min = 0))]
     pub replicas: Option<i32>,
-    /// Selects this Rollout's pods; must match the template's labels. Cannot be changed.
-    pub selector: Selector,
+    /// Selects this Rollout's pods; must match the template's labels. Cannot be changed. Absent with `workloadRef`: the
+    /// Deployment's selector.
+    pub selector: Option<Selector>,
     /// The pod template. Changing it starts a canary; metadata annotations that begin with `serin.dev/git-` do not count.
-    #[schemars(with = "PodTemplateSpec")]
-    pub template: Value,
+    #[schemars(with = "Option<PodTemplateSpec>")]
+    pub template: Option<Value>,
+    /// A Deployment whose pod template is this Rollout's, in place of `template`. Its own pods are not needed any more once
+    /// stable serves: Serin scales it to 0 where Git leaves its `replicas` out, else Git must say `replicas: 0`.
+    pub workload_ref: Option<WorkloadRef>,
     /// Seconds that a pod must be ready, without a crash, before it counts as available. Absent: 0.
     #[schemars(range(min = 0))]
     pub min_ready_seconds: Option<i32>,
@@ -42,6 +46,19 @@ pub struct RolloutSpec {
     pub paused: Option<bool>,
     /// How a new template reaches traffic.
     pub strategy: StrategySpec,
+}
+
+/// A Deployment in the Rollout's namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadRef {
+    /// `apps/v1`.
+    pub api_version: String,
+    /// `Deployment`.
+    pub kind: String,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 /// How far a rollback reaches that skips the steps.

@@ -34,10 +34,16 @@ pub const ROLLOUT_REFUSED: &[Refused] = &[
     Refused {
         path: "",
         fields: &[
-            ("workloadRef", "is not supported yet; write the pod template in spec.template"),
             ("promotion", NOT_YET),
             ("analysis", "is not supported: there are no AnalysisRun objects to limit; remove it"),
         ],
+    },
+    Refused {
+        path: "workloadRef",
+        fields: &[(
+            "scaleDown",
+            "is not supported: the Deployment is scaled to 0 once stable serves, by Serin where Git leaves its replicas out, else by Git; remove it",
+        )],
     },
     Refused { path: "selector", fields: &[("matchExpressions", "is not supported; use matchLabels")] },
     Refused { path: "strategy", fields: &[("blueGreen", "is not supported; use canary")] },
@@ -183,6 +189,18 @@ pub fn rollout() -> Value {
 
 fn rollout_rules(spec: &mut Value) {
     rule(at(spec, "selector"), "self == oldSelf", "the selector cannot be changed; create another Rollout");
+    one_of(spec, TEMPLATE_MEMBERS);
+    rule(spec, "has(self.selector) || has(self.workloadRef)", "selector is required; only workloadRef brings one");
+    rule(
+        spec,
+        "has(self.selector) || !has(oldSelf.selector)",
+        "the selector cannot be removed; create another Rollout",
+    );
+    rule(
+        at(spec, "workloadRef"),
+        "self.apiVersion == 'apps/v1' && self.kind == 'Deployment'",
+        "only a Deployment of apps/v1 is supported",
+    );
     let istio = at(spec, "strategy.canary.trafficRouting.istio");
     one_of(istio, &["owned", "virtualService", "virtualServices"]);
     rule(
@@ -282,6 +300,9 @@ pub const NEED_ROUTING: &[&str] =
 
 /// The fields that say what pods carry for their role.
 pub const ROLE_MEMBERS: &[&str] = &["canaryMetadata", "stableMetadata"];
+
+/// Where the pod template is.
+pub const TEMPLATE_MEMBERS: &[&str] = &["template", "workloadRef"];
 
 /// Every member of `setCanaryScale`.
 pub const SCALE_MEMBERS: &[&str] = &["replicas", "weight", "matchTrafficWeight"];
@@ -458,8 +479,9 @@ fn refuse(spec: &mut Value, table: &[Refused]) {
 /// Schema of a refused field: CEL sees only fields with a type, so that each has the one that its author means.
 fn refused_schema(field: &str) -> Value {
     const LISTS: [&str; 4] = ["dryRun", "measurementRetention", "templates", "matchExpressions"];
-    const SCALARS: [&str; 7] = [
+    const SCALARS: [&str; 8] = [
         "scaleDownDelayRevisionLimit",
+        "scaleDown",
         "maxTrafficWeight",
         "confidence",
         "warmup",

@@ -30,6 +30,9 @@ pub struct RolloutStatus {
     pub available_replicas: i32,
     /// The selector as text, for the scale subresource.
     pub selector: String,
+    /// The Deployment that `spec.workloadRef` names, as last read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<WorkloadStatus>,
     /// The revision that serves when nothing is in progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stable: Option<RevisionStatus>,
@@ -98,6 +101,7 @@ impl Default for RolloutStatus {
             ready_replicas: 0,
             available_replicas: 0,
             selector: String::new(),
+            workload: None,
             stable: None,
             canary: None,
             current_step_index: None,
@@ -140,6 +144,23 @@ impl fmt::Display for Phase {
             Self::Degraded => "Degraded",
         })
     }
+}
+
+/// A Deployment whose pod template is the Rollout's. Its template's hash may come out differently when Kubernetes fills in a
+/// new field, or Serin knows a new default; that is no new revision.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WorkloadStatus {
+    /// Its UID.
+    pub uid: String,
+    /// The generation of its spec.
+    pub generation: i64,
+    /// Pods that it wants.
+    pub replicas: i32,
+    /// Hash of its template without what Kubernetes fills in.
+    pub template_hash: String,
+    /// The revision hash of that template.
+    pub revision_hash: String,
 }
 
 /// One thing that is awaited.

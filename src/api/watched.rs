@@ -129,6 +129,17 @@ watched!(
 );
 
 watched!(
+    /// A Deployment that a Rollout names in `workloadRef`.
+    Deployment, "apps", "v1", "Deployment", "deployments", NamespaceResourceScope, "workloads",
+    {
+        /// Pods wanted, their labels and their template.
+        spec: DeploymentSpec,
+        /// Pods there are.
+        status: DeploymentStatus,
+    }
+);
+
+watched!(
     /// An Istio VirtualService.
     VirtualService, "networking.istio.io", "v1", "VirtualService", "virtualservices", NamespaceResourceScope, "routes",
     {
@@ -197,6 +208,37 @@ pub struct ReplicaSetSpec {
     pub min_ready_seconds: Option<i32>,
     /// The images.
     pub template: ImagesTemplate,
+}
+
+/// The parts of a Deployment's spec that a pass reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeploymentSpec {
+    /// Pods wanted.
+    pub replicas: Option<i32>,
+    /// Labels of its pods.
+    pub selector: DeploymentSelector,
+    /// The pod template, with what the API server has filled in.
+    pub template: Json,
+}
+
+/// A Deployment's selector.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeploymentSelector {
+    /// Each key with the value it must have.
+    pub match_labels: BTreeMap<String, String>,
+    /// Conditions of other kinds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub match_expressions: Vec<Json>,
+}
+
+/// The parts of a Deployment's status that a pass reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeploymentStatus {
+    /// Pods there are.
+    pub replicas: i32,
 }
 
 /// A pod template's images.
@@ -306,7 +348,7 @@ impl From<Slim> for ObjectMeta {
 fn users<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     let mut metadata = Slim::deserialize(deserializer)?;
     if let Some(annotations) = &mut metadata.annotations {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        annotations.remove(LAST_APPLIED);
     }
     Ok(metadata.into())
 }
@@ -326,7 +368,7 @@ fn bare<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Err
     Ok(Slim { labels: None, annotations: None, ..slim }.into())
 }
 
-/// The same, but of `managedFields` the last foreign writer of the spec stays, and Serin's own entry while the routes are
+/// Reads the metadata of a VirtualService: the same, but of `managedFields` the last foreign writer of the spec stays, and Serin's own entry while the routes are
 /// as Serin wrote them last.
 fn routes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     let mut metadata = ObjectMeta::deserialize(deserializer)?;
@@ -354,10 +396,69 @@ fn routes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::E
 /// The fields of a VirtualService that hold weights; each is owned as a whole.
 const ROUTES: [&str; 3] = ["f:http", "f:tls", "f:tcp"];
 
+/// Reads the metadata of a Deployment: of its annotations Serin's own, and of `managedFields` who holds `spec.replicas`.
+fn workloads<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    let mut metadata = ObjectMeta::deserialize(deserializer)?;
+    let manager = replicas_manager(&metadata);
+    let entry = manager.map(|name| ManagedFieldsEntry { manager: Some(name), ..ManagedFieldsEntry::default() });
+    metadata.managed_fields = entry.map(|entry| vec![entry]);
+    metadata.labels = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|key, _| key.starts_with(names::GROUP));
+    }
+    Ok(metadata)
+}
+
+/// Annotation: what `kubectl apply` and tools like it applied last, so that they see what was left out.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// The manager that holds a Deployment's `spec.replicas` for Git; none where Git leaves them out. Server-side apply says so
+/// field by field, `kubectl apply` in an annotation. Whoever writes whole objects holds the replicas, too: the API server
+/// counts what it filled in as theirs, so that nobody can tell.
+fn replicas_manager(metadata: &ObjectMeta) -> Option<String> {
+    let holds = |entry: &&ManagedFieldsEntry, field: &str| {
+        let spec = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:spec"));
+        entry.subresource.is_none() && spec.is_some_and(|spec| spec.get(field).is_some())
+    };
+    let is_apply = |entry: &&ManagedFieldsEntry| entry.operation.as_deref() == Some("Apply");
+    let entries = || metadata.managed_fields.iter().flatten().filter(|entry| !is_own(entry));
+    let named = |entry: &ManagedFieldsEntry| entry.manager.clone().unwrap_or_else(|| "an unnamed manager".to_owned());
+    // An entry without fields is what is left of an object that was read here.
+    let is_told = |entry: &&ManagedFieldsEntry| entry.fields_v1.is_none();
+    if let Some(entry) = entries().find(|entry| is_told(entry) || (is_apply(entry) && holds(entry, "f:replicas"))) {
+        return Some(named(entry));
+    }
+    let writer = entries().find(|entry| !is_apply(entry) && holds(entry, "f:template"));
+    if let Some(applied) = metadata.annotations.as_ref().and_then(|annotations| annotations.get(LAST_APPLIED)) {
+        let applied: Option<serde_json::Value> = serde_json::from_str(applied).ok();
+        let is_held = applied.is_none_or(|applied| applied.pointer("/spec/replicas").is_some());
+        return is_held.then(|| writer.map_or_else(|| "kubectl apply".to_owned(), named));
+    }
+    let is_applied = entries().any(|entry| is_apply(&entry) && holds(&entry, "f:template"));
+    writer.filter(|_| !is_applied).map(named)
+}
+
 /// The last foreign writer of an object's spec: its name and when.
 pub fn writer(metadata: &ObjectMeta) -> Option<(String, Option<Timestamp>)> {
     let entry = metadata.managed_fields.iter().flatten().find(|entry| !is_own(entry))?;
     Some((entry.manager.clone()?, entry.time.as_ref().map(|time| time.0)))
+}
+
+impl Deployment {
+    /// The manager that holds its `spec.replicas` for Git; none where Git leaves them out.
+    pub fn replicas_holder(&self) -> Option<&str> {
+        self.metadata.managed_fields.iter().flatten().find_map(|entry| entry.manager.as_deref())
+    }
+
+    /// Pods that it wants.
+    pub fn wanted(&self) -> i32 {
+        self.spec.replicas.unwrap_or(1)
+    }
+
+    /// Pods that there are or are wanted.
+    pub fn pods(&self) -> i32 {
+        self.wanted().max(self.status.replicas)
+    }
 }
 
 /// Whether the routes are as Serin wrote them last: nobody has changed them since.
@@ -374,6 +475,36 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    fn check_holder(annotations: &Value, entries: &Value, wanted: Option<&str>) {
+        let object = json!({"metadata": {"name": "checkout", "annotations": annotations, "managedFields": entries}});
+        let read: Deployment = serde_json::from_value(object).unwrap();
+        assert_eq!(read.replicas_holder(), wanted, "{annotations} {entries}");
+        let again: Deployment = serde_json::from_value(serde_json::to_value(&read).unwrap()).unwrap();
+        assert_eq!(again, read, "what was read is read the same");
+    }
+
+    #[test]
+    fn who_holds_a_deployments_replicas() {
+        let both = json!({"f:spec": {"f:replicas": {}, "f:template": {}}});
+        let template = json!({"f:spec": {"f:template": {}}});
+        let entry = |manager: &str, operation: &str, fields: &Value| json!({"manager": manager, "operation": operation, "fieldsV1": fields});
+        let scaled = json!({"manager": "kubectl", "operation": "Update", "subresource": "scale", "fieldsV1": {"f:spec": {"f:replicas": {}}}});
+        let applied = |spec: &Value| json!({LAST_APPLIED: json!({"spec": spec}).to_string()});
+        let none = json!({});
+        // Server-side apply owns what it names.
+        check_holder(&none, &json!([entry("kustomize-controller", "Apply", &both)]), Some("kustomize-controller"));
+        check_holder(&none, &json!([entry("kustomize-controller", "Apply", &template), scaled]), None);
+        // `kubectl apply` says in an annotation what it left out, and owns what the API server filled in.
+        let kubectl = entry("kubectl-client-side-apply", "Update", &both);
+        check_holder(&applied(&json!({"replicas": 3})), &json!([kubectl]), Some("kubectl-client-side-apply"));
+        check_holder(&applied(&json!({"template": {}})), &json!([kubectl]), None);
+        check_holder(&json!({LAST_APPLIED: "no JSON"}), &json!([kubectl]), Some("kubectl-client-side-apply"));
+        // Whoever writes whole objects may hold them.
+        check_holder(&none, &json!([entry("helm", "Update", &both), scaled]), Some("helm"));
+        check_holder(&none, &json!([{"manager": "serin", "operation": "Update", "fieldsV1": both}]), None);
+        check_holder(&none, &json!([]), None);
+    }
 
     fn read(entries: &Value) -> ObjectMeta {
         let object = json!({"metadata": {"name": "checkout", "managedFields": entries}});

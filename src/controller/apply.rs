@@ -15,7 +15,9 @@ use super::Shell;
 use super::error::{Class, Error};
 use crate::api::names;
 use crate::api::status::RolloutStatus;
-use crate::api::watched::{DestinationRule, Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
+use crate::api::watched::{
+    Deployment, DestinationRule, Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService,
+};
 use crate::plan::action::{Action, FrontEdit, SubsetEdit, WeightEdit};
 use crate::plan::observed::Observed;
 use crate::plan::{Plan, objects};
@@ -39,6 +41,8 @@ pub const PERMISSIONS: &[(&str, &str, &[&str])] = &[
     ("", "pods", &["list", "watch", "patch"]),
     ("", "pods/eviction", &["create"]),
     ("apps", "replicasets", &["get", "list", "watch", "create", "patch", "delete"]),
+    ("apps", "deployments", &["get", "list", "watch"]),
+    ("apps", "deployments/scale", &["patch"]),
     ("", "services", &["get", "list", "watch", "create", "patch"]),
     ("networking.istio.io", "virtualservices", &["get", "list", "watch", "create", "patch"]),
     ("networking.istio.io", "destinationrules", &["get", "list", "watch", "create", "patch"]),
@@ -90,7 +94,7 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
         Action::SetReplicas { replicas } => set_replicas(shell, observed, action, *replicas).await,
         Action::AddFinalizer | Action::RemoveFinalizer => set_finalizer(shell, observed, action).await,
         Action::CreateReplicaSet { hash, replicas, revision, metadata, .. } => {
-            let body = objects::replica_set(&observed.rollout, hash, (*replicas, *revision), metadata);
+            let body = objects::replica_set(observed, hash, (*replicas, *revision), metadata);
             let created = create(shell, observed, action, "replicasets", &body).await;
             let created = told_if_taken(shell, observed, created, &format!("{}-{hash}", name_of(observed))).await?;
             shell.caches.replica_sets.put(created);
@@ -132,13 +136,16 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
             edit_destination_rule(shell, observed, action, (name, version, edits)).await
         }
         Action::CreateService { name, ports } => {
-            let body = objects::service(&observed.rollout, name, ports);
+            let body = objects::service(observed, name, ports);
             let created = create(shell, observed, action, "services", &body).await?;
             shell.caches.services.put(created);
             Ok(())
         }
         Action::EditService { name, version, hash } => {
             edit_service(shell, observed, action, (name, version, hash.as_deref())).await
+        }
+        Action::ScaleWorkload { name, uid, replicas } => {
+            scale_workload(shell, observed, action, (name, uid, *replicas)).await
         }
         Action::EvictPod { name, uid } => evict(shell, observed, action, (name, uid)).await,
         Action::EditPodTemplate { .. } | Action::EditPod { .. } | Action::EndPodEdits { .. } => {
@@ -163,6 +170,39 @@ async fn edit_service(
     let written = reread_on_conflict(shell, &api, name, &shell.caches.services, written).await?;
     shell.caches.services.put(written);
     Ok(())
+}
+
+/// Scales a Deployment to 0. The answer is a Scale: the Deployment is known as it was, without its pods.
+async fn scale_workload(
+    shell: &Shell,
+    observed: &Observed,
+    action: &Action,
+    (name, uid, replicas): (&str, &str, i32),
+) -> Result<(), Error> {
+    let api: Api<Deployment> = api(shell, observed);
+    let patch = json_patch_of(objects::workload_patch(uid, replicas));
+    let params = params();
+    let scaled = api.patch_scale(name, &params, &patch);
+    let rollout = shell.name_of(&observed.rollout);
+    match shell.write("deployments/scale", "patch", &action.to_string(), scaled).await {
+        Ok(scale) => {
+            if let Some(known) = observed.workload.found() {
+                let mut known = known.clone();
+                known.spec.replicas = Some(0);
+                known.metadata.resource_version = scale.metadata.resource_version;
+                shell.workloads.put(&rollout, known);
+            }
+            Ok(())
+        }
+        Err(error) => {
+            if error.class() == Class::Conflict
+                && let Ok(current) = shell.read(api.get(name)).await
+            {
+                shell.workloads.put(&rollout, current);
+            }
+            Err(error)
+        }
+    }
 }
 
 /// Evicts a pod; a disruption budget that refuses is asked again later.
@@ -215,6 +255,7 @@ async fn edit_pods(shell: &Shell, observed: &Observed, action: &Action) -> Resul
         | Action::EditDestinationRule { .. }
         | Action::CreateService { .. }
         | Action::EditService { .. }
+        | Action::ScaleWorkload { .. }
         | Action::EvictPod { .. }
         | Action::Answer { .. }
         | Action::OwnAction { .. }
@@ -450,6 +491,7 @@ async fn answer(shell: &Shell, observed: &Observed, action: &Action) -> Result<(
         | Action::EditDestinationRule { .. }
         | Action::CreateService { .. }
         | Action::EditService { .. }
+        | Action::ScaleWorkload { .. }
         | Action::EvictPod { .. }
         | Action::EditPodTemplate { .. }
         | Action::EditPod { .. }

@@ -181,14 +181,20 @@ pub fn version_of<K: Resource>(object: &K) -> u64 {
     object.meta().resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
+/// Which objects of a kind are watched.
+#[derive(Debug, Clone)]
+pub enum Select {
+    /// All.
+    All,
+    /// Those with these labels.
+    Labels(String),
+    /// The one of this name.
+    Name(String),
+}
+
 /// Feeds a cache for ever. Streaming lists keep the memory of a start small; a server without them is listed in pages.
-pub async fn feed<K>(
-    cache: Arc<Cache<K>>,
-    api: Api<K>,
-    selector: Option<String>,
-    on_change: OnChange<K>,
-    readiness: Readiness,
-) where
+pub async fn feed<K>(cache: Arc<Cache<K>>, api: Api<K>, select: Select, on_change: OnChange<K>, readiness: Readiness)
+where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + PartialEq + Send + Sync + 'static,
 {
     let kind = K::plural(&()).into_owned();
@@ -196,9 +202,11 @@ pub async fn feed<K>(
     loop {
         let mut config = watcher::Config::default();
         config = if streams { config.streaming_lists() } else { config.page_size(100) };
-        if let Some(selector) = &selector {
-            config = config.labels(selector);
-        }
+        config = match &select {
+            Select::All => config,
+            Select::Labels(labels) => config.labels(labels),
+            Select::Name(name) => config.fields(&format!("metadata.name={name}")),
+        };
         let mut events = watch(api.clone(), config).default_backoff().boxed();
         loop {
             match events.try_next().await {

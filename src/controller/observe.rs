@@ -1,17 +1,18 @@
-//! Caches to one snapshot. Reads nothing from the API server, decides nothing.
+//! Caches to one snapshot. Decides nothing, and asks the API server nothing but to watch what a Rollout names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::Shell;
+use super::cache::Select;
 use crate::api::istio::full_host;
 use crate::api::names;
 use crate::api::provider::MetricProviderSpec;
 use crate::api::watched::{
     DestinationRule, MetricProvider, ReplicaSet, Rollout, RolloutAction, Service, VirtualService,
 };
-use crate::plan::observed::{Observed, Template};
+use crate::plan::observed::{Observed, Template, Workload};
 
 /// Words under which each kind is found, and by which its changes reach the Rollouts that read it.
 pub mod words {
@@ -113,6 +114,7 @@ pub fn observe(shell: &Shell, rollout: &Rollout) -> (Observed, BTreeSet<String>)
         edits_postponed: shell.edits_postponed(&format!("{namespace}/{name}")),
         ..Observed::default()
     };
+    observed.workload = workload(shell, &format!("{namespace}/{name}"), &spec);
     read_route(shell, &namespace, &name, &spec, &mut observed, &mut read);
     read_templates(shell, &namespace, &spec, &mut observed, &mut read);
     if spec.pointer("/strategy/canary/analysis").is_some() || !observed.templates.is_empty() {
@@ -120,6 +122,20 @@ pub fn observe(shell: &Shell, rollout: &Rollout) -> (Observed, BTreeSet<String>)
         read.insert("metricprovider".to_owned());
     }
     (observed, read)
+}
+
+/// The Deployment that the Rollout names, which is watched from now on.
+fn workload(shell: &Shell, rollout: &str, spec: &Value) -> Workload {
+    let Some(name) = spec.pointer("/workloadRef/name").and_then(Value::as_str) else {
+        shell.workloads.end(rollout);
+        return Workload::Unlisted;
+    };
+    shell.workloads.begin(&shell.client, rollout, Select::Name(name.to_owned()), &shell.queue);
+    match shell.workloads.of(rollout).map(|found| found.into_iter().next()) {
+        None => Workload::Unlisted,
+        Some(None) => Workload::Missing,
+        Some(Some(deployment)) => Workload::Found(Box::new(deployment)),
+    }
 }
 
 fn read_route(

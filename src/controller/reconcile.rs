@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use super::cache::Select;
 use super::error::{Class, Error};
 use super::{Shell, apply, clock, measure, observe};
 use crate::api::names;
@@ -22,6 +23,8 @@ use crate::plan::{self, Plan};
 const PASSES_MOST: usize = 4;
 /// Plans in one pass, before the status is written and the next pass begins.
 const ROUNDS_MOST: usize = 10;
+/// How long a pass waits for the first list of the Deployment that a Rollout names. After it, the status says so.
+const LIST_WAIT: Duration = Duration::from_secs(1);
 /// No wait at all: the next pass begins once others have had their turn.
 const AT_ONCE: Duration = Duration::from_millis(1);
 /// The first wait after a failure, and the longest.
@@ -84,9 +87,14 @@ async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<
     let mut pass = Pass { shell, name, stored: rollout.status.clone(), measured: Vec::new(), notes: Vec::new() };
     let mut status = rollout.status.clone();
     let mut rollout = rollout.clone();
-    for _ in 0..ROUNDS_MOST {
+    for round in 0..ROUNDS_MOST {
         let now = (shell.clock)();
         let (mut observed, read) = observe::observe(shell, &rollout);
+        if let Some(left) = shell.workloads.awaited_since(name).and_then(|since| LIST_WAIT.checked_sub(since.elapsed()))
+            && round == 0
+        {
+            return Ok(Some(left));
+        }
         observed.rollout.status = status;
         shell.refer(name, read);
         pass.measured = shell.inbox.answers(name);
@@ -138,7 +146,9 @@ impl Pass<'_> {
             return recorded;
         }
         if plan.watches_pods {
-            self.shell.pods.begin(&self.shell.client, self.name, &self.shell.queue);
+            let rollout = self.name.split_once('/').map_or("", |(_, name)| name);
+            let pods = Select::Labels(format!("{}={rollout}", names::ROLLOUT));
+            self.shell.pods.begin(&self.shell.client, self.name, pods, &self.shell.queue);
         } else {
             self.shell.pods.end(self.name);
         }

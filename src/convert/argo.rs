@@ -303,5 +303,5 @@ fn say_defaults(work: &mut Work<'_>, root: &mut Map) {
 pub const TAKEOVER: [&str; 3] = [
     "First commit, while no release is under way: add the converted manifests beside the old ones, with spec.replicas as many as run now, and write `strategy: {canary: {}}` into the Rollout of argoproj.io: it lets go of the route and keeps its pods. Autoscalers go over to the new Rollout here.",
     "Wait until the Rollout of serin.dev is Healthy: kubectl serin status NAME --watch. Both serve behind the same Service until then.",
-    "Second commit: remove the Rollout of argoproj.io, its analysis templates and, with workloadRef, its Deployment; with an autoscaler remove spec.replicas too.",
+    "Second commit: remove the Rollout of argoproj.io and its analysis templates; with an autoscaler remove spec.replicas too. A Deployment that workloadRef names stays, with replicas: 0 or without replicas.",
 ];

@@ -12,11 +12,10 @@ use serde_json::json;
 
 use super::argo::{Argo, Providers};
 use super::report::{Decision, Line};
-use super::table::{Row, Work, refusal};
+use super::table::{Row, Work};
 use super::yaml::{Entry, Map, Node, Scalar};
 use super::{Fate, Manifests, group};
 use crate::api::names::API_VERSION;
-use crate::api::schema::ROLLOUT_REFUSED;
 
 /// The API group.
 pub const GROUP: &str = "flagger.app";
@@ -28,7 +27,6 @@ pub struct Flagger {
     workloads: BTreeMap<(String, String), Node>,
     /// Kind and name of what is in the input besides.
     others: BTreeSet<(String, String)>,
-    taken: BTreeSet<(String, String)>,
     targets: BTreeSet<(String, String)>,
     providers: Providers,
 }
@@ -102,12 +100,7 @@ impl Flagger {
         flagger
     }
 
-    /// Whether a Rollout has taken this workload's place: its autoscaler scales the Rollout.
-    pub fn has_taken(&self, kind: &str, name: &str) -> bool {
-        self.taken.contains(&(kind.to_owned(), name.to_owned()))
-    }
-
-    /// Whether a Rollout stands in for this workload, taken over or named.
+    /// Whether a Rollout stands in for this workload.
     pub fn is_target(&self, kind: &str, name: &str) -> bool {
         self.targets.contains(&(kind.to_owned(), name.to_owned()))
     }
@@ -153,7 +146,6 @@ impl Flagger {
         let apex = node.text_at(&["spec", "service", "name"]).unwrap_or(&target).to_owned();
         let key = (kind.clone(), target.clone());
         let deployment = self.workloads.get(&key).cloned();
-        let refers = refusal(ROLLOUT_REFUSED, "spec.workloadRef").is_none();
         let mut canary = Canary {
             node,
             name,
@@ -164,21 +156,14 @@ impl Flagger {
             of_steps: Vec::new(),
             has_service: false,
         };
-        if kind != "Deployment" || canary.deployment.is_none() && !refers {
-            let why = if kind == "Deployment" {
-                format!("the Rollout needs its pod template: give the manifest of Deployment {} with -f", canary.target)
-            } else {
-                format!("a Rollout takes the place of a Deployment, and of no {kind}")
-            };
+        if kind != "Deployment" {
+            let why = format!("a Rollout takes the place of a Deployment, and of no {kind}");
             canary.lose("spec.targetRef", &why);
             return Fate { becomes: None, words: format!("the same: {why}"), lines: lines(node, &rows, canary.told) };
         }
-        self.targets.insert(key.clone());
-        if !refers {
-            self.taken.insert(key);
-        }
+        self.targets.insert(key);
         tell_plain(&mut canary);
-        let mut objects = self.objects(&mut canary, refers);
+        let mut objects = self.objects(&mut canary);
         let mut becomes = self.providers.take_fresh();
         becomes.append(&mut objects);
         let kinds: Vec<&str> = becomes.iter().filter_map(|node| node.text_at(&["kind"])).collect();
@@ -186,18 +171,12 @@ impl Flagger {
         Fate { becomes: Some(becomes), words, lines: lines(node, &rows, canary.told) }
     }
 
-    fn objects(&mut self, canary: &mut Canary<'_>, refers: bool) -> Vec<Node> {
+    fn objects(&mut self, canary: &mut Canary<'_>) -> Vec<Node> {
         let has = |kind: &str, name: &str| self.others.contains(&(kind.to_owned(), name.to_owned()));
         let mut objects = route::objects(canary, &has);
         let analysed = analysis::analyse(canary, &self.templates, &mut self.providers);
         objects.extend(analysed.templates);
-        let mut spec = Vec::new();
-        if let Some(deployment) = &canary.deployment {
-            spec.extend(workload(canary, deployment, refers));
-        } else {
-            let reference = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": canary.target});
-            spec.push(Entry::new("workloadRef", Node::from(reference)));
-        }
+        let mut spec = workload(canary);
         spec.extend(canary.entry(&["progressDeadlineSeconds"]));
         if let Some(suspend) = canary.entry(&["suspend"]) {
             spec.push(suspend.named("paused"));
@@ -276,8 +255,8 @@ fn rollout(canary: &Canary<'_>, spec: Vec<Entry>) -> Node {
         .into()
 }
 
-/// What the Deployment says of the pods.
-fn workload(canary: &Canary<'_>, deployment: &Node, refers: bool) -> Vec<Entry> {
+/// What the Deployment says of its pods besides their template, and the Deployment's name.
+fn workload(canary: &Canary<'_>) -> Vec<Entry> {
     let mut wanted = vec!["minReadySeconds", "revisionHistoryLimit"];
     if canary.at(&["autoscalerRef"]).is_none() {
         wanted.push("replicas");
@@ -285,14 +264,12 @@ fn workload(canary: &Canary<'_>, deployment: &Node, refers: bool) -> Vec<Entry> 
     if canary.at(&["progressDeadlineSeconds"]).is_none() {
         wanted.push("progressDeadlineSeconds");
     }
-    wanted.extend(["selector", "template"].iter().filter(|_| !refers));
-    let spec = deployment.at(&["spec"]).map_or(&[][..], Node::entries);
+    let spec =
+        canary.deployment.as_ref().and_then(|deployment| deployment.at(&["spec"])).map_or(&[][..], Node::entries);
     let mut entries: Vec<Entry> =
         spec.iter().filter(|entry| wanted.contains(&entry.key.text.as_str())).cloned().collect();
-    if refers {
-        let reference = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": canary.target});
-        entries.push(Entry::new("workloadRef", Node::from(reference)));
-    }
+    let reference = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": canary.target});
+    entries.push(Entry::new("workloadRef", Node::from(reference)));
     if let Some(first) = entries.first_mut() {
         first.above.retain(|line| !line.is_empty());
     }
@@ -361,6 +338,6 @@ fn number(value: i64) -> Scalar {
 pub const TAKEOVER: [&str; 4] = [
     "First commit, while no release is under way: write `suspend: true` and `revertOnDeletion: false` into the Canary, and add the converted manifests beside it, without the Service and with `trafficRouting` taken out of the Rollout. Its pods come up beside those of the primary; Flagger's Service still selects the primary's.",
     "Wait until the Rollout is Healthy: kubectl serin status NAME --watch.",
-    "Second commit: remove the Canary, its MetricTemplates and the Deployment, and add the Service and `trafficRouting`. Have the tool that applies Git leave the Canary alone meanwhile, and delete it with `kubectl delete canary NAME --cascade=orphan`, so that nothing that serves goes with it.",
+    "Second commit: remove the Canary and its MetricTemplates, and add the Service and `trafficRouting`. The Deployment stays, with replicas: 0 or without replicas. Have the tool that applies Git leave the Canary alone meanwhile, and delete it with `kubectl delete canary NAME --cascade=orphan`, so that nothing that serves goes with it.",
     "Then delete what Flagger wrote: the VirtualService first, on which the Rollout waits with RouteTaken; then the DestinationRules, the Services and the Deployment that end in -primary and -canary.",
 ];

@@ -13,8 +13,8 @@ pub(super) fn convert(node: &Node, argo: &Argo, flagger: &Flagger) -> Option<Fat
     let name = node.text_at(&["metadata", "name"])?.to_owned();
     match kind {
         "HorizontalPodAutoscaler" | "ScaledObject" => autoscaler(node, flagger),
-        "Deployment" | "ReplicaSet" | "PodTemplate" => {
-            let is_taken = argo.taken.contains(&(kind.to_owned(), name.clone())) || flagger.has_taken(kind, &name);
+        "ReplicaSet" | "PodTemplate" => {
+            let is_taken = argo.taken.contains(&(kind.to_owned(), name));
             is_taken.then(|| Fate {
                 becomes: Some(Vec::new()),
                 words: "nothing: its pod template is the Rollout's now; it stays in Git until the second commit"

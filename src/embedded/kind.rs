@@ -84,6 +84,12 @@ pub const KINDS: &[Kind] = &[
         is_unconditional: true,
         ..kind("apps", "v1", "replicasets", "ReplicaSet")
     },
+    Kind {
+        has_status: true,
+        has_generation: true,
+        is_unconditional: true,
+        ..kind("apps", "v1", "deployments", "Deployment")
+    },
     kind("coordination.k8s.io", "v1", "leases", "Lease"),
     Kind { is_unconditional: true, ..kind("events.k8s.io", "v1", "events", "Event") },
     istio("virtualservices", "VirtualService"),

@@ -127,7 +127,7 @@ impl State {
             object.remove("status");
         }
         owners::update(None, &mut object, writer);
-        schema::fill_in(kind.plural, &mut object);
+        fill_in(kind.plural, &mut object);
         presume_valid(kind, &object, None)?;
         Ok(self.put(kind, object, writer.manager))
     }
@@ -211,7 +211,7 @@ impl State {
         }
         let mut object = owners::apply(&before, &applied, writer);
         presume_finalizers(kind, &object, &before)?;
-        schema::fill_in(kind.plural, &mut object);
+        fill_in(kind.plural, &mut object);
         presume_valid(kind, &object, Some(&before))?;
         grow(kind, &mut object, &before);
         Ok(self.store(kind, object, &before, writer.manager))
@@ -321,7 +321,7 @@ fn with_status(kind: &Kind, status: Value, before: &Value) -> Value {
     let mut written = json!({"metadata": {}});
     written["status"] = status;
     tidy(kind, &mut written);
-    schema::fill_in(kind.plural, &mut written);
+    fill_in(kind.plural, &mut written);
     let kept = fields(before).filter(|(key, _)| *key != "status").map(|(key, value)| (key.clone(), value.clone()));
     let status = written.as_object_mut().and_then(|written| written.remove_entry("status"));
     Value::Object(kept.chain(status).collect())
@@ -336,7 +336,7 @@ fn with_own(kind: &Kind, mut object: Value, before: &Value) -> Value {
         object["metadata"][key] = before["metadata"][key].clone();
     }
     tidy(kind, &mut object);
-    schema::fill_in(kind.plural, &mut object);
+    fill_in(kind.plural, &mut object);
     if let Some(status) = before.get("status").filter(|_| kind.has_status) {
         object["status"] = status.clone();
     }
@@ -368,6 +368,14 @@ fn presume_valid(kind: &Kind, object: &Value, before: Option<&Value>) -> Result<
         problems.extend(["spec", "status"].iter().filter_map(|part| scale_problem(part, &object[part]["replicas"])));
     }
     if problems.is_empty() { Ok(()) } else { Err(Refusal::all_invalid(kind, &key_of(object).1, &problems)) }
+}
+
+/// What the API server fills in: by the definitions of custom kinds, and of Deployments what others read.
+fn fill_in(plural: &str, object: &mut Value) {
+    schema::fill_in(plural, object);
+    if plural == "deployments" && object["spec"]["replicas"].is_null() {
+        object["spec"]["replicas"] = json!(1);
+    }
 }
 
 /// Beside the schema, the scale subresource has a word on the fields that it stands for.

@@ -67,7 +67,7 @@ pub fn pod(set: &Value, name: &str) -> Value {
             "name": name, "namespace": metadata["namespace"],
             "labels": of_pods["labels"], "annotations": of_pods["annotations"],
             "ownerReferences": [{
-                "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": metadata["name"], "uid": metadata["uid"], "controller": true,
+                "apiVersion": "apps/v1", "kind": set["kind"], "name": metadata["name"], "uid": metadata["uid"], "controller": true,
             }],
         },
     })

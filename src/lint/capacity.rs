@@ -28,7 +28,7 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Found) {
 
 /// Pods need their probes' delays and `minReadySeconds` before they count.
 fn check_deadline(subject: &Subject<'_>, found: &mut Found) {
-    let containers = subject.spec.template.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
+    let containers = subject.in_template("/spec/containers").iter();
     let delay = |container: &Value, probe: &str| {
         container.pointer(&format!("/{probe}/initialDelaySeconds")).and_then(Value::as_i64).unwrap_or(0)
     };

@@ -16,6 +16,7 @@ pub(super) const TEMPLATE: Kind = ("serin.dev", "AnalysisTemplate");
 pub(super) const CLUSTER_TEMPLATE: Kind = ("serin.dev", "ClusterAnalysisTemplate");
 pub(super) const PROVIDER: Kind = ("serin.dev", "MetricProvider");
 pub(super) const SERVICE: Kind = ("", "Service");
+pub(super) const DEPLOYMENT: Kind = ("apps", "Deployment");
 pub(super) const VIRTUAL_SERVICE: Kind = ("networking.istio.io", "VirtualService");
 pub(super) const DESTINATION_RULE: Kind = ("networking.istio.io", "DestinationRule");
 

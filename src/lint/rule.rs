@@ -83,6 +83,7 @@ rules! {
     SERVICE_PORT = "service-port", Error, "A Service's targetPort names no port of the containers.", "name a port of a container, or write its number";
     SELECTORS_OVERLAP = "selectors-overlap", Error, "Two Rollouts select the same pods.", "add a label to both selectors that tells them apart";
     DEPLOYMENT_OVERLAPS = "deployment-overlaps", Warning, "A Deployment runs pods that the Rollout selects, too.", "remove the Deployment once the Rollout serves";
+    WORKLOAD_REPLICAS = "workload-replicas", Warning, "The Deployment of workloadRef keeps its pods.", "once the Rollout serves, write replicas: 0; or leave replicas out, and Serin scales it to 0 by then";
     MUTABLE_SELECTOR = "mutable-selector", Warning, "The selector holds a label that changes with releases; it cannot be changed later.", "remove the label from the selector";
     AUTOSCALER_TARGET = "autoscaler-target", Error, "An autoscaler scales something else than the Rollout.", "write scaleTargetRef: {apiVersion: serin.dev/v1alpha1, kind: Rollout, name: …}";
     REPLICAS_AND_AUTOSCALER = "replicas-and-autoscaler", Warning, "Git and an autoscaler both set the replicas.", "remove spec.replicas; Serin writes what the autoscaler reads";

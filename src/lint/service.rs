@@ -101,9 +101,9 @@ pub(super) fn changes(key: &str) -> bool {
 }
 
 fn check_ports(subject: &Subject<'_>, service: &Object, found: &mut Found) {
-    let of = |list: &str| subject.spec.template.pointer(list).and_then(Value::as_array).into_iter().flatten();
-    let ports = of("/spec/containers")
-        .chain(of("/spec/initContainers"))
+    let ports = ["/spec/containers", "/spec/initContainers"]
+        .into_iter()
+        .flat_map(|list| subject.in_template(list))
         .filter_map(|one| one.get("ports")?.as_array())
         .flatten();
     let known: Vec<&str> = ports.filter_map(|port| port.get("name")?.as_str()).collect();

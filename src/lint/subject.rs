@@ -7,12 +7,13 @@ use serde_json::Value;
 use serde_path_to_error::Path;
 
 use super::input::{
-    CLUSTER_TEMPLATE, DESTINATION_RULE, Input, Kind, Object, PROVIDER, ROLLOUT, SERVICE, TEMPLATE, VIRTUAL_SERVICE,
+    CLUSTER_TEMPLATE, DEPLOYMENT, DESTINATION_RULE, Input, Kind, Object, PROVIDER, ROLLOUT, SERVICE, TEMPLATE,
+    VIRTUAL_SERVICE,
 };
 use crate::api::provider::MetricProviderSpec;
 use crate::api::rollout::RolloutSpec;
 use crate::api::watched::{DestinationRule, Service, VirtualService};
-use crate::plan::observed::{Observed, Template};
+use crate::plan::observed::{Observed, Template, Workload};
 use crate::plan::strategy::{self, Gate, Step, Strategy};
 
 /// A Rollout that can be read.
@@ -23,8 +24,10 @@ pub(super) struct Subject<'a> {
     pub object: &'a Object,
     /// Its spec as written.
     pub spec: RolloutSpec,
-    /// Its spec, understood.
+    /// Its spec, understood, with the template of the Deployment that it names.
     pub strategy: Strategy,
+    /// What holds the pod template in `spec.template`: the Rollout, or the Deployment that it names.
+    pub holder: &'a Object,
 }
 
 impl<'a> Subject<'a> {
@@ -35,8 +38,18 @@ impl<'a> Subject<'a> {
         }
         let written = object.value.get("spec")?;
         let spec: RolloutSpec = serde_json::from_value(written.clone()).ok()?;
-        let strategy = strategy::parse(&object.namespace, written);
-        Some(Self { input, object, spec, strategy })
+        let name = spec.workload_ref.as_ref().map(|reference| reference.name.as_str());
+        let deployment = name.and_then(|name| input.find(DEPLOYMENT, &object.namespace, name));
+        let read = deployment.and_then(|deployment| typed(deployment).ok());
+        let workload = read.map_or(Workload::Unlisted, |read| Workload::Found(Box::new(read)));
+        let strategy = strategy::of(&object.namespace, written, &workload);
+        Some(Self { input, object, spec, strategy, holder: deployment.unwrap_or(object) })
+    }
+
+    /// Items of a list in its pod template, at a JSON pointer.
+    pub(super) fn in_template(&self, pointer: &str) -> &[Value] {
+        let template = self.strategy.template.as_ref();
+        template.and_then(|template| template.pointer(pointer)?.as_array()).map_or(&[], Vec::as_slice)
     }
 
     /// Whether it names its VirtualService in `virtualService`, and not in `virtualServices`.
@@ -51,7 +64,7 @@ impl<'a> Subject<'a> {
 
     /// The labels of its pods.
     pub(super) fn labels(&self) -> BTreeMap<String, String> {
-        super::input::texts(self.spec.template.pointer("/metadata/labels"))
+        super::input::texts(self.strategy.template.as_ref().and_then(|template| template.pointer("/metadata/labels")))
     }
 
     /// Its gates, each with its path: of the steps, then of the background.

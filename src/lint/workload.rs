@@ -5,21 +5,21 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::find::{Found, Mark};
-use super::input::{Input, Kind, Object, ROLLOUT};
-use super::name::nearest;
+use super::input::{DEPLOYMENT, Input, Kind, Object, ROLLOUT};
+use super::name::{Missing, Target, follow, nearest};
 use super::rule;
 use super::service::{changes, covers};
 use super::subject::Subject;
 use crate::api::names;
+use crate::plan::strategy;
 
-const DEPLOYMENT: Kind = ("apps", "Deployment");
 const AUTOSCALERS: [Kind; 2] = [("autoscaling", "HorizontalPodAutoscaler"), ("keda.sh", "ScaledObject")];
 
 /// Looks at the template and the selector of one Rollout.
-pub(super) fn check(subject: &Subject<'_>, found: &mut Found) {
-    let object = subject.object;
-    let containers = subject.spec.template.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
-    for (index, container) in containers.enumerate() {
+pub(super) fn check(subject: &Subject<'_>, missing: &mut Vec<Missing>, found: &mut Found) {
+    check_reference(subject, missing, found);
+    let object = subject.holder;
+    for (index, container) in subject.in_template("/spec/containers").iter().enumerate() {
         let path = format!("spec.template.spec.containers[{index}]");
         let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
         if container.get("readinessProbe").is_none() {
@@ -39,7 +39,29 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Found) {
     for key in subject.strategy.selector.keys().filter(|key| changes(key)) {
         let path = format!("spec.selector.matchLabels.{key}");
         let message = "changes with releases, and the selector cannot be changed: the next value is refused".to_owned();
-        found.add_with(&rule::MUTABLE_SELECTOR, (object, &path, Mark::Key), message, "");
+        found.add_with(&rule::MUTABLE_SELECTOR, (subject.object, &path, Mark::Key), message, "");
+    }
+}
+
+/// Looks at the Deployment that brings the template.
+fn check_reference(subject: &Subject<'_>, missing: &mut Vec<Missing>, found: &mut Found) {
+    let Some(name) = &subject.strategy.workload else { return };
+    let place = (DEPLOYMENT, name.as_str(), "spec.workloadRef.name");
+    let Target::Found(deployment) = follow(subject, place, missing, found) else { return };
+    let written = subject.object.value.get("spec").unwrap_or(&Value::Null);
+    let alone = strategy::parse(&subject.object.namespace, written).faults;
+    for fault in subject.strategy.faults.iter().filter(|fault| !alone.contains(fault)) {
+        let told = fault.to_string();
+        let told = told.strip_prefix("spec.workloadRef: ").unwrap_or(&told);
+        found.told(&rule::INVALID_STRATEGY, subject.object, "spec.workloadRef", told);
+    }
+    let held = deployment.value.pointer("/spec/replicas").and_then(Value::as_i64).filter(|replicas| *replicas > 0);
+    if let Some(replicas) = held {
+        let message = format!(
+            "{replicas} pods stay beside those of {}, and get no requests once it serves",
+            subject.object.title()
+        );
+        found.add(&rule::WORKLOAD_REPLICAS, deployment, "spec.replicas", message);
     }
 }
 
@@ -70,7 +92,8 @@ pub(super) fn check_all(input: &Input, subjects: &[Subject<'_>], found: &mut Fou
         for deployment in input.of_in(DEPLOYMENT, &subject.object.namespace) {
             let labels = deployment.map("/spec/template/metadata/labels");
             let is_stopped = deployment.value.pointer("/spec/replicas").and_then(Value::as_i64) == Some(0);
-            if !is_stopped && covers(&subject.strategy.selector, &labels) {
+            let is_named = subject.strategy.workload.as_ref() == Some(&deployment.name);
+            if !is_stopped && !is_named && covers(&subject.strategy.selector, &labels) {
                 let message = format!(
                     "runs pods that {} selects, too: they get its traffic without any weight",
                     subject.object.title()

@@ -122,6 +122,15 @@ pub enum Action {
         /// The hash; none removes the key.
         hash: Option<String>,
     },
+    /// Scales a Deployment to 0 that is taken over.
+    ScaleWorkload {
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+        /// The pods that it wants in the snapshot.
+        replicas: i32,
+    },
     /// Evicts a pod that is to be restarted; disruption budgets may refuse it for now.
     EvictPod {
         /// Its name.
@@ -265,6 +274,7 @@ impl Action {
             | Self::CreateReplicaSet { .. }
             | Self::ScaleReplicaSet { .. }
             | Self::DeleteReplicaSet { .. }
+            | Self::ScaleWorkload { .. }
             | Self::EvictPod { .. }
             | Self::EditPodTemplate { .. }
             | Self::EditPod { .. }
@@ -325,6 +335,7 @@ impl fmt::Display for Action {
             Self::CreateService { name, .. } => write!(f, "create Service {name}"),
             Self::EditService { name, hash: Some(hash), .. } => write!(f, "select revision {hash} in Service {name}"),
             Self::EditService { name, hash: None, .. } => write!(f, "select all revisions in Service {name}"),
+            Self::ScaleWorkload { name, replicas, .. } => write!(f, "scale Deployment {name} from {replicas} to 0"),
             Self::EvictPod { name, .. } => write!(f, "evict pod {name}"),
             Self::EditPodTemplate { name, edit, .. } => write!(f, "set {edit} for new pods of ReplicaSet {name}"),
             Self::EditPod { name, edit, .. } => write!(f, "set {edit} on pod {name}"),

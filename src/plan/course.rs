@@ -12,8 +12,9 @@ use super::revision::{self, Pods};
 use super::route::{self, Problem, Route};
 use super::strategy::{Managed, Routing, Scale, Step, Strategy};
 use super::weight::pods_for;
+use super::workload;
 use crate::api::names;
-use crate::api::status::{Decision, Draining, OutcomeKind, RevisionStatus, RolloutStatus, RouteStatus};
+use crate::api::status::{Decision, Draining, OutcomeKind, RevisionStatus, RolloutStatus, RouteStatus, WorkloadStatus};
 use crate::api::watched::wrote_last;
 
 /// Outcomes and decisions kept in the status.
@@ -30,6 +31,8 @@ pub struct Facts<'a> {
     pub now: Timestamp,
     /// Hash of the template, where there is one.
     pub target: Option<String>,
+    /// The Deployment that the template is read from.
+    pub workload: Option<WorkloadStatus>,
     /// Pods by revision.
     pub pods: BTreeMap<String, Pods>,
     /// The route.
@@ -46,12 +49,20 @@ impl<'a> Facts<'a> {
     /// Reads a snapshot.
     pub fn of(observed: &'a Observed, strategy: &'a Strategy, now: Timestamp) -> Self {
         let (route, problems) = route::observe(observed, strategy);
-        let remembered = observed.rollout.status.stable.as_ref().map_or(1, |stable| stable.replicas.max(1));
+        let status = &observed.rollout.status;
+        let remembered = match (&status.stable, observed.workload.found().filter(|_| strategy.workload.is_some())) {
+            (Some(stable), _) => stable.replicas.max(1),
+            (None, Some(deployment)) => deployment.wanted().max(1),
+            (None, None) => 1,
+        };
+        let workload = workload::read(observed, strategy);
+        let own = strategy.template.as_ref().filter(|_| strategy.workload.is_none()).map(revision::hash);
         Self {
             observed,
             strategy,
             now,
-            target: strategy.template.as_ref().map(revision::hash),
+            target: own.or_else(|| workload.as_ref().map(|workload| workload.revision_hash.clone())),
+            workload,
             pods: revision::pods(&observed.replica_sets),
             route,
             problems,
@@ -89,9 +100,12 @@ impl<'a> Facts<'a> {
         self.observed.rollout.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == names::FINALIZER)
     }
 
-    /// An annotation of the Rollout.
+    /// An annotation of the Deployment that brings the template, else of the Rollout.
     pub fn annotation(&self, key: &str) -> Option<String> {
-        self.observed.rollout.metadata.annotations.as_ref()?.get(key).filter(|value| !value.is_empty()).cloned()
+        let workload = self.observed.workload.found().filter(|_| self.strategy.workload.is_some());
+        let objects = workload.map(|one| &one.metadata).into_iter().chain([&self.observed.rollout.metadata]);
+        let mut values = objects.filter_map(|metadata| metadata.annotations.as_ref()?.get(key));
+        values.find(|value| !value.is_empty()).cloned()
     }
 }
 

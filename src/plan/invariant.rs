@@ -4,6 +4,8 @@ mod front;
 
 use std::fmt;
 
+use jiff::Timestamp;
+
 use super::Plan;
 use super::action::Action;
 use super::analysis::later;
@@ -11,6 +13,7 @@ use super::course::Facts;
 use super::route::Leg;
 use super::strategy::{Scale, Step};
 use super::weight::{Split, carried_at_most, pods_for};
+use super::workload;
 use crate::api::status::{OutcomeKind, RolloutStatus, Verdict};
 
 /// A broken invariant.
@@ -36,6 +39,7 @@ pub fn check(facts: &Facts<'_>, plan: &Plan) -> Vec<Violation> {
     violations.extend(checks.weight_has_pods());
     violations.extend(checks.weight_is_permitted());
     violations.extend(checks.selected_pods_stay());
+    violations.extend(checks.workload_is_idle());
     violations.extend(checks.fronts_are_own());
     violations.extend(checks.fronts_are_permitted());
     violations.extend(checks.led_pods_stay());
@@ -60,6 +64,15 @@ fn broken(invariant: &'static str, message: String) -> Violation {
 impl Checks<'_> {
     fn ready(&self, hash: Option<&str>) -> i32 {
         hash.map_or(0, |hash| self.facts.pods_of(hash).ready)
+    }
+
+    /// S4: a Deployment that is taken over keeps its pods until stable has all of its own and the route leads to no others.
+    fn workload_is_idle(&self) -> Option<Violation> {
+        let scaled = self.plan.actions.iter().find(|action| matches!(action, Action::ScaleWorkload { .. }))?;
+        let stable = self.plan.status.stable.as_ref().map(|stable| stable.hash.as_str());
+        let is_in_force = self.facts.strategy.ratio.is_some() || self.in_force_at() <= self.facts.now;
+        let is_idle = workload::is_served_without(self.facts, stable) && is_in_force;
+        (!is_idle).then(|| broken("S4", format!("{scaled} while requests may reach its pods")))
     }
 
     /// The weights of each leg after the plan, and whether the plan writes them.
@@ -92,6 +105,7 @@ impl Checks<'_> {
                 | Action::EditDestinationRule { .. }
                 | Action::CreateService { .. }
                 | Action::EditService { .. }
+                | Action::ScaleWorkload { .. }
                 | Action::EvictPod { .. }
                 | Action::EditPodTemplate { .. }
                 | Action::EditPod { .. }
@@ -323,11 +337,16 @@ impl Checks<'_> {
         (!is_retried).then(|| broken("S7", format!("{} is tried again, and nobody asked", failed.hash)))
     }
 
+    /// When every proxy has the route as observed.
+    fn in_force_at(&self) -> Timestamp {
+        let since = self.plan.status.route.as_ref().and_then(|route| route.since);
+        later(since.unwrap_or(self.facts.now), self.facts.observed.settings.route_wait())
+    }
+
     /// S8: an analysis begins when its weight is in force, and counts nothing from before.
     fn measured_in_force(&self) -> Vec<Violation> {
         let mut violations = Vec::new();
-        let since = self.plan.status.route.as_ref().and_then(|route| route.since);
-        let in_force = later(since.unwrap_or(self.facts.now), self.facts.observed.settings.route_wait());
+        let in_force = self.in_force_at();
         for analysis in &self.plan.status.analysis {
             // A clock that was set back has moved what is known to now.
             let is_new = !self.before.analysis.iter().any(|known| {

@@ -29,6 +29,7 @@ pub const REASONS: &[(&str, &str)] = &[
     ("Aborted", "the canary failed or was stopped; traffic goes to stable"),
     ("Superseded", "a newer revision came"),
     ("Reverted", "the template went back to stable"),
+    ("WorkloadScaledDown", "the Deployment that `workloadRef` names has no pods any more"),
     ("Restarted", "all pods were restarted, as `restartAt` or an action asked"),
     ("Stalled", "the rollout cannot go on; the message says what to do"),
     ("RouteContested", "somebody else changes the weights"),
@@ -60,6 +61,12 @@ pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
             !handled.accepted,
             handled.message.clone(),
         );
+    }
+    if let (Some(had), Some(has)) = (&before.workload, &after.workload)
+        && had.replicas > 0
+        && has.replicas == 0
+    {
+        note("WorkloadScaledDown", false, format!("its Deployment is scaled from {} to 0", had.replicas));
     }
     if before.restarted_at != after.restarted_at
         && let Some(at) = after.restarted_at

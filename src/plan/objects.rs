@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::action::{Action, FrontEdit, MetadataEdit, SubsetEdit, WeightEdit};
 use super::observed::Observed;
-use super::strategy::{self, Managed, PodMetadata, Routing};
+use super::strategy::{Managed, PodMetadata, Routing};
 use super::weight::Split;
 use crate::api::names;
 use crate::api::watched::{Rollout, ServicePort, VirtualService};
@@ -23,11 +23,13 @@ pub fn owner(rollout: &Rollout, controls: bool) -> Value {
 }
 
 /// The ReplicaSet of the template's revision; its pods carry what their role asks for, besides.
-pub fn replica_set(rollout: &Rollout, hash: &str, (replicas, revision): (i32, i64), metadata: &PodMetadata) -> Value {
-    let spec = rollout.spec.value();
+pub fn replica_set(observed: &Observed, hash: &str, (replicas, revision): (i32, i64), metadata: &PodMetadata) -> Value {
+    let rollout = &observed.rollout;
+    let strategy = super::strategy_of(observed);
     let name = rollout.metadata.name.as_deref().unwrap_or_default();
-    let selector = spec.pointer("/selector/matchLabels").and_then(Value::as_object).cloned().unwrap_or_default();
-    let mut template = spec.get("template").cloned().unwrap_or_else(|| json!({}));
+    let selector: Map<String, Value> =
+        strategy.selector.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+    let mut template = strategy.template.unwrap_or_else(|| json!({}));
     label_pods(&mut template, name, hash);
     let mut labels: Map<String, Value> =
         template.pointer("/metadata/labels").and_then(Value::as_object).cloned().unwrap_or_default();
@@ -52,7 +54,7 @@ pub fn replica_set(rollout: &Rollout, hash: &str, (replicas, revision): (i32, i6
         },
         "spec": {
             "replicas": replicas,
-            "minReadySeconds": spec.get("minReadySeconds").and_then(Value::as_i64).unwrap_or(0),
+            "minReadySeconds": strategy.min_ready_seconds,
             "selector": {"matchLabels": match_labels},
             "template": template,
         },
@@ -92,8 +94,7 @@ pub fn virtual_service(
     (split, front): (Option<Split>, &[Managed]),
 ) -> Value {
     let rollout = observed.rollout.metadata.name.as_deref().unwrap_or_default();
-    let namespace = observed.rollout.metadata.namespace.as_deref().unwrap_or_default();
-    let routing = strategy::parse(namespace, &observed.rollout.spec.value()).routing;
+    let routing = super::strategy_of(observed).routing;
     let (host, hosts, gateways) = match routing {
         Some(Routing::Owned { host, hosts, gateways }) => (host, hosts, gateways),
         Some(Routing::InPlace { .. } | Routing::Hosts { .. }) | None => Default::default(),
@@ -177,13 +178,12 @@ fn owned_metadata(rollout: &Rollout, name: &str, version: Option<&str>) -> Value
 }
 
 /// A Service that Serin owns, of a canary between hosts; it selects all revisions until it is told one.
-pub fn service(rollout: &Rollout, name: &str, ports: &[ServicePort]) -> Value {
-    let spec = rollout.spec.value();
+pub fn service(observed: &Observed, name: &str, ports: &[ServicePort]) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": owned_metadata(rollout, name, None),
-        "spec": {"selector": spec.pointer("/selector/matchLabels"), "ports": ports},
+        "metadata": owned_metadata(&observed.rollout, name, None),
+        "spec": {"selector": super::strategy_of(observed).selector, "ports": ports},
     })
 }
 
@@ -224,6 +224,15 @@ pub fn pod_patch(version: &str, edit: &MetadataEdit) -> Value {
 /// Merge patch for a ReplicaSet whose pods all have what its template says.
 pub fn end_of_pod_edits(version: &str) -> Value {
     json!({"metadata": {"resourceVersion": version, "annotations": {names::POD_METADATA_PENDING: null}}})
+}
+
+/// JSON patch of a Deployment's scale, to 0: tests that it is the one, and wants as many pods as in the snapshot.
+pub fn workload_patch(uid: &str, replicas: i32) -> Value {
+    json!([
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "test", "path": "/spec/replicas", "value": replicas},
+        {"op": "replace", "path": "/spec/replicas", "value": 0},
+    ])
 }
 
 /// Merge patch for the revision key of a Service's selector.

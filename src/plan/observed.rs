@@ -6,7 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::api::json::Json;
-use crate::api::watched::{DestinationRule, Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
+use crate::api::watched::{
+    Deployment, DestinationRule, Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService,
+};
 
 /// All that `plan` may know besides measurements and the time. A support dump of it is a test case.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -14,6 +16,9 @@ use crate::api::watched::{DestinationRule, Pod, ReplicaSet, Rollout, RolloutActi
 pub struct Observed {
     /// The Rollout itself.
     pub rollout: Rollout,
+    /// The Deployment that it names in `workloadRef`.
+    #[serde(skip_serializing_if = "Workload::is_unlisted")]
+    pub workload: Workload,
     /// ReplicaSets that it owns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replica_sets: Vec<ReplicaSet>,
@@ -49,6 +54,32 @@ pub struct Observed {
     pub refusal: Option<String>,
     /// The controller's settings.
     pub settings: Settings,
+}
+
+/// What is known of the Deployment that a Rollout names.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub enum Workload {
+    /// None is named, or it is not read yet.
+    #[default]
+    Unlisted,
+    /// It does not exist.
+    Missing,
+    /// It exists.
+    Found(Box<Deployment>),
+}
+
+impl Workload {
+    /// The Deployment, once it is read.
+    pub fn found(&self) -> Option<&Deployment> {
+        match self {
+            Self::Unlisted | Self::Missing => None,
+            Self::Found(deployment) => Some(deployment),
+        }
+    }
+
+    fn is_unlisted(&self) -> bool {
+        *self == Self::Unlisted
+    }
 }
 
 /// An eviction that a disruption budget refused.

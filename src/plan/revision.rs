@@ -2,7 +2,10 @@
 //!
 //! The hash is ten characters of SHA-256 over a canonical form, which does not move when Serin or Kubernetes is
 //! upgraded: nulls, empty maps and lists, `creationTimestamp`, `protocol: TCP` and annotations `serin.dev/git-*` are
-//! removed, and quantities are normalised.
+//! removed, and quantities are normalised. A template read from a Deployment is first taken back to what was written:
+//! without what an API server fills in.
+
+mod defaults;
 
 use std::collections::BTreeMap;
 
@@ -11,7 +14,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::api::names;
-use crate::api::watched::ReplicaSet;
+use crate::api::watched::{Deployment, ReplicaSet};
 
 /// Characters of a hash: no vowels, so that no words appear.
 const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -23,6 +26,13 @@ const QUANTITIES: [&str; 6] = ["limits", "requests", "overhead", "capacity", "si
 /// Hash of a pod template.
 pub fn hash(template: &Value) -> String {
     hash_text(&canonical(template).to_string())
+}
+
+/// A Deployment's pod template as it may stand in a Rollout: without what an API server has filled in.
+pub fn template_of(deployment: &Deployment) -> Value {
+    let mut template = deployment.spec.template.value();
+    defaults::strip(&mut template);
+    template
 }
 
 /// Hash of any text, in the characters of a revision hash.

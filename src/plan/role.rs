@@ -85,6 +85,7 @@ fn is_written(set: &ReplicaSet, planned: &[Action]) -> bool {
         | Action::EditDestinationRule { .. }
         | Action::CreateService { .. }
         | Action::EditService { .. }
+        | Action::ScaleWorkload { .. }
         | Action::EvictPod { .. }
         | Action::EditPodTemplate { .. }
         | Action::EditPod { .. }

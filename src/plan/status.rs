@@ -9,14 +9,15 @@
 //! | cannot go on | Degraded | False | - | True |
 
 use super::course::{Course, Facts, Waiting};
-use super::ratio;
+use super::{ratio, workload};
 use crate::api::names;
 use crate::api::status::{Condition, Phase, RevisionStatus, RolloutStatus, Wait};
 use crate::api::watched::writer;
 
 /// Waits that nobody but a person can end by changing an object.
-const STALLING: [&str; 9] = [
+const STALLING: [&str; 10] = [
     "InvalidSpec",
+    "WorkloadMissing",
     "RouteMissing",
     "RouteTaken",
     "RouteNotMergeable",
@@ -36,8 +37,12 @@ pub fn finish(facts: &Facts<'_>, course: Course, wanted_weight: i32) -> RolloutS
     let ratio_weight = ratio::weight(facts, &course);
     let mut status = course.status;
     status.observed_generation = facts.observed.rollout.metadata.generation.unwrap_or(0);
-    status.selector =
+    let selector =
         facts.strategy.selector.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+    // While the Deployment that brings it is not there, autoscalers go on by the one before.
+    if !selector.is_empty() {
+        status.selector = selector;
+    }
     let sum = |count: fn(&super::revision::Pods) -> i32| facts.pods.values().map(count).sum();
     status.replicas = sum(|pods| pods.exist);
     status.ready_replicas = sum(|pods| pods.ready);
@@ -140,7 +145,10 @@ fn summary(facts: &Facts<'_>, status: &RolloutStatus, waits: &[Waiting]) -> (Pha
                 format!("{place}, canary {} at {}%{awaited}", canary.hash, canary.observed_weight),
             )
         }
-        None if waits.is_empty() => (Phase::Healthy, "Healthy".into(), format!("stable {stable} serves")),
+        None if waits.iter().all(|wait| wait.reason == workload::HELD) && status.stable.is_some() => {
+            let also = if waits.is_empty() { String::new() } else { format!("; {}", told(waits)) };
+            (Phase::Healthy, "Healthy".into(), format!("stable {stable} serves{also}"))
+        }
         None => (Phase::Progressing, waits.first().map_or("Progressing", |wait| wait.reason).to_owned(), told(waits)),
     }
 }
@@ -181,6 +189,9 @@ fn conditions(
         ));
     } else if status.stable.is_some() {
         list.push(("Promoted", "True", promoted.unwrap_or_else(|| "FirstDeployment".into()), String::new()));
+    }
+    if let Some(held) = status.blocked_by.iter().find(|wait| wait.reason == workload::HELD) {
+        list.push(("WorkloadScaledDown", "False", workload::HELD.to_owned(), held.message.clone()));
     }
     if let Some(contested) = contested(facts, status) {
         list.push(("RouteContested", "True", "WeightsReverted".to_owned(), contested));

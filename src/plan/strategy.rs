@@ -5,6 +5,7 @@ mod managed;
 mod metadata;
 mod routing;
 mod step;
+mod workload;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,8 +17,8 @@ use serde_json::Value;
 
 pub use self::managed::Managed;
 pub use self::metadata::PodMetadata;
+use super::observed::Workload;
 use crate::api::istio::Protocol;
-use crate::api::names;
 use crate::api::rollout::{ArgumentSpec, CanarySpec, RolloutSpec, TemplateRef};
 use crate::api::schema::{NEED_ROUTING, ROLLOUT_REFUSED, Refused};
 
@@ -51,6 +52,8 @@ pub struct Strategy {
     pub selector: BTreeMap<String, String>,
     /// The pod template, where there is one.
     pub template: Option<Value>,
+    /// Name of the Deployment that the template is read from.
+    pub workload: Option<String>,
     /// Seconds until a ready pod is available.
     pub min_ready_seconds: i32,
     /// How long a canary may wait for pods.
@@ -262,24 +265,30 @@ pub struct Background {
     pub starting_step: usize,
 }
 
-/// Understands a Rollout's spec.
+/// Understands a Rollout's spec. A template of a Deployment is not known here: see [`of`].
 pub fn parse(namespace: &str, spec: &Value) -> Strategy {
+    of(namespace, spec, &Workload::Unlisted)
+}
+
+/// Understands a Rollout's spec, with the Deployment that it names.
+pub fn of(namespace: &str, spec: &Value, workload: &Workload) -> Strategy {
     let mut faults = refused("spec", spec, ROLLOUT_REFUSED);
     let typed: Result<RolloutSpec, _> = serde_path_to_error::deserialize(spec);
-    let spec = match typed {
+    let mut spec = match typed {
         Ok(typed) => typed,
         Err(error) => {
             faults.push(Fault::new(format!("spec.{}", error.path()), error.inner().to_string()));
             return Strategy { faults, ..unreadable(spec) };
         }
     };
+    workload::resolve(&mut spec, workload, &mut faults);
     let canary = &spec.strategy.canary;
     let steps_written =
         canary.steps.iter().flatten().map(|step| serde_json::to_string(step).unwrap_or_default()).collect();
     let steps = step::parse(canary.steps.as_deref().unwrap_or_default(), &mut faults);
     let background =
         canary.analysis.as_ref().map(|analysis| step::parse_background(analysis, steps.len(), &mut faults));
-    check_template(&spec, &mut faults);
+    workload::check_template(&spec, workload, &mut faults);
     if spec.progress_deadline_seconds.unwrap_or(600) <= spec.min_ready_seconds.unwrap_or(0) {
         faults.push(Fault::new("spec.progressDeadlineSeconds", "must be greater than minReadySeconds"));
     }
@@ -311,11 +320,12 @@ pub fn parse(namespace: &str, spec: &Value) -> Strategy {
         stable_metadata: PodMetadata::of(canary.stable_metadata.as_ref()),
         steps,
         steps_written,
-        selector: spec.selector.match_labels.clone(),
-        template: Some(spec.template.clone()),
+        selector: spec.selector.map(|selector| selector.match_labels).unwrap_or_default(),
+        template: spec.template,
+        workload: spec.workload_ref.map(|workload| workload.name),
         faults,
     };
-    managed::check(canary, &mut strategy);
+    managed::check(&spec.strategy.canary, &mut strategy);
     metadata::check(&mut strategy);
     strategy
 }
@@ -396,29 +406,6 @@ fn refused_at(value: &Value, path: &str, fields: &[(&str, &str)], place: &dyn Fn
             }
         }
         None => refused_at(inner, rest, fields, &|| format!("{}.{name}", place()), faults),
-    }
-}
-
-fn check_template(spec: &RolloutSpec, faults: &mut Vec<Fault>) {
-    let labels = spec.template.pointer("/metadata/labels");
-    if spec.selector.match_labels.is_empty() {
-        faults.push(Fault::new("spec.selector.matchLabels", "is empty; name at least one label of the template"));
-    }
-    for (key, value) in &spec.selector.match_labels {
-        if key == names::REVISION_HASH {
-            faults.push(Fault::new("spec.selector.matchLabels", format!("{key} is set by Serin; remove it")));
-        } else if labels.and_then(|labels| labels.get(key)).and_then(Value::as_str) != Some(value) {
-            faults.push(Fault::new(
-                "spec.template.metadata.labels",
-                format!("lacks {key}: {value}, which the selector asks for; add it"),
-            ));
-        }
-    }
-    if spec.template.pointer("/spec/containers").and_then(Value::as_array).is_none_or(Vec::is_empty) {
-        faults.push(Fault::new("spec.template.spec.containers", "is empty; add a container"));
-    }
-    if spec.template.pointer("/spec/restartPolicy").and_then(Value::as_str).is_some_and(|policy| policy != "Always") {
-        faults.push(Fault::new("spec.template.spec.restartPolicy", "must be Always; remove it"));
     }
 }
 

@@ -19,7 +19,7 @@ pub const SETTLING: &str = "the last change of the route is on its way to the pr
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone)]
 pub struct Wanted<'a> {
-    /// The revision that serves: stable, or at the first deployment the only one, once it has ready pods.
+    /// The revision that serves: stable, once it has ready pods; at a first deployment none, until it has enough of them.
     pub anchor: Option<&'a str>,
     /// The canary in progress; none at rest, after an abort and after a revert.
     pub canary: Option<&'a str>,

@@ -61,6 +61,9 @@ pub fn story(seed: u64) -> Story {
     }
     draw.events.append(&mut other.events);
     draw.events.append(&mut roles.events);
+    if seed % 8 == 5 && routing != "inPlaceAlone" {
+        objects.push(take_over(&mut spec, routing != "ratio" && seed % 16 == 5));
+    }
     objects.push(json!({
         "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec,
     }));
@@ -422,6 +425,26 @@ fn image(number: u8) -> String {
 
 fn template(image: &str) -> Value {
     json!({"metadata": {"labels": {"app": "checkout"}}, "spec": {"containers": [{"name": "app", "image": image}]}})
+}
+
+/// The Deployment that a Rollout takes over, with the Rollout's template; Git holds its replicas or leaves them out.
+fn take_over(spec: &mut Value, holds_replicas: bool) -> Value {
+    let mut deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "checkout", "namespace": "shop"},
+        "spec": {"selector": {"matchLabels": {"app": "checkout"}}},
+    });
+    if let Some(fields) = spec.as_object_mut() {
+        let template = fields.remove("template").unwrap_or_default();
+        fields.insert("workloadRef".into(), json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "checkout"}));
+        let own = deployment.get_mut("spec").and_then(Value::as_object_mut);
+        own.into_iter().for_each(|own| {
+            own.insert("template".into(), template.clone());
+            if holds_replicas {
+                own.insert("replicas".into(), json!(2));
+            }
+        });
+    }
+    deployment
 }
 
 fn templates(interval: &str) -> Vec<Value> {

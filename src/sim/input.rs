@@ -10,9 +10,11 @@ use super::story::{At, Event, Story};
 use crate::api::duration::DurationText;
 use crate::api::istio::{full_host, service_of};
 use crate::api::provider::MetricProviderSpec;
+use crate::api::watched::Deployment;
 use crate::embedded::kind::plural_of;
 use crate::embedded::store::key_of;
 use crate::plan::observed::Settings;
+use crate::plan::revision;
 
 /// When the release is committed, in milliseconds, once the previous one has been available for so long.
 const COMMIT_AT: u64 = 60_000;
@@ -79,6 +81,7 @@ pub fn read_any(texts: &[(String, String)], namespace: &str) -> anyhow::Result<I
             }
         }
     }
+    input.read_workloads();
     if ignored > 0 {
         input.notes.push(format!("{ignored} objects of other kinds play no part"));
     }
@@ -86,9 +89,36 @@ pub fn read_any(texts: &[(String, String)], namespace: &str) -> anyhow::Result<I
 }
 
 impl Input {
+    /// Gives each Rollout the template of the Deployment that it names, as it stands in the input. The Deployment's own pods
+    /// play no part.
+    fn read_workloads(&mut self) {
+        for rollout in &mut self.rollouts {
+            let (namespace, name) = key_of(rollout);
+            let Some(workload) = rollout["spec"]["workloadRef"]["name"].as_str().map(str::to_owned) else { continue };
+            let is_named = |object: &&Value| {
+                object["kind"] == "Deployment" && key_of(object) == (namespace.clone(), workload.clone())
+            };
+            if let Some(deployment) = self.others.iter().find(is_named) {
+                inline(rollout, deployment);
+                self.notes.push(format!("Rollout {name} has the pod template of Deployment {workload}"));
+            }
+        }
+        self.others.retain(|object| object["kind"] != "Deployment");
+    }
+
+    /// A Rollout with its pod template.
+    pub fn whole(&self, at: usize) -> anyhow::Result<&Value> {
+        let rollout = self.rollouts.get(at).context("no such Rollout")?;
+        if let Some(workload) = rollout["spec"]["workloadRef"]["name"].as_str() {
+            let (_, name) = key_of(rollout);
+            bail!("Rollout {name} has the pod template of Deployment {workload}; give that manifest, too");
+        }
+        Ok(rollout)
+    }
+
     /// The story of one of the Rollouts under a scenario; the release before has the image's tag `previous`.
     pub fn story(&mut self, at: usize, scenario: &Scenario, seed: u64) -> anyhow::Result<Story> {
-        let rollout = self.rollouts.get(at).context("no such Rollout")?;
+        let rollout = self.whole(at)?;
         let template = &rollout["spec"]["template"];
         let before = with_image(template, &previous(&image_of(template)));
         if before == *template {
@@ -99,7 +129,7 @@ impl Input {
 
     /// The same, where the release before has this template.
     pub fn story_after(&mut self, at: usize, before: Value, scenario: &Scenario, seed: u64) -> anyhow::Result<Story> {
-        let rollout = self.rollouts.get(at).cloned().context("no such Rollout")?;
+        let rollout = self.whole(at)?.clone();
         let (namespace, _) = key_of(&rollout);
         self.assume(&rollout, &namespace);
         let template = rollout["spec"]["template"].clone();
@@ -206,6 +236,18 @@ impl Input {
                 }));
             }
         }
+    }
+}
+
+/// Gives a Rollout the template of the Deployment that it names, as the controller reads it.
+pub fn inline(rollout: &mut Value, deployment: &Value) {
+    let read: Deployment = serde_json::from_value(deployment.clone()).unwrap_or_default();
+    let Some(spec) = rollout["spec"].as_object_mut() else { return };
+    spec.remove("workloadRef");
+    spec.insert("template".into(), revision::template_of(&read));
+    spec.entry("selector").or_insert_with(|| json!({"matchLabels": read.spec.selector.match_labels}));
+    if let Some(replicas) = read.spec.replicas.filter(|replicas| *replicas > 0) {
+        spec.entry("replicas").or_insert(json!(replicas));
     }
 }
 

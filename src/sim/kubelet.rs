@@ -1,4 +1,5 @@
-//! What kube-controller-manager and kubelets do for ReplicaSets: pods come, become ready, go, as the story says.
+//! What kube-controller-manager and kubelets do for ReplicaSets: pods come, become ready, go, as the story says. A Deployment is
+//! played as one set of pods: how it replaces them is not looked at.
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 use std::collections::BTreeMap;
@@ -21,6 +22,11 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Labels of a pod.
 pub type Labels = BTreeMap<String, String>;
 
+/// Namespace and name.
+type Key = (String, String);
+/// A change that is not seen yet: when it is, the plural, the key and the object.
+type Coming = (Instant, &'static str, Key, Value);
+
 /// All pods.
 pub struct Kubelet {
     began: Instant,
@@ -31,10 +37,12 @@ pub struct Kubelet {
     /// How late changes of ReplicaSets are seen.
     lag: Duration,
     /// Changes of ReplicaSets that are not seen yet, and when they are.
-    coming: Vec<(Instant, (String, String), Value)>,
+    coming: Vec<Coming>,
 }
 
 struct Set {
+    /// What it is: a ReplicaSet, or a Deployment.
+    plural: &'static str,
     image: String,
     labels: Labels,
     /// A pod of its template, without a name.
@@ -84,13 +92,13 @@ impl Kubelet {
     pub fn see(&mut self, change: &Change) {
         let key = key_of(&change.object);
         match change.plural {
-            "replicasets" if change.is_removal() => {
-                self.coming.retain(|(_, coming, _)| *coming != key);
+            "replicasets" | "deployments" if change.is_removal() => {
+                self.coming.retain(|(_, _, coming, _)| *coming != key);
                 let gone = self.sets.remove(&key);
                 let leaves = Instant::now() + GRACE;
                 self.leaving.extend(gone.into_iter().flat_map(|set| set.pods).map(|pod| (pod.name, leaves)));
             }
-            "replicasets" => self.hear_of(key, &change.object),
+            "replicasets" | "deployments" => self.hear_of(change.plural, key, &change.object),
             "pods" if change.is_removal() => {
                 for set in self.sets.values_mut() {
                     set.pods.retain(|pod| pod.name != key.1);
@@ -102,30 +110,31 @@ impl Kubelet {
     }
 
     /// A ReplicaSet has changed: that is seen at once, or once all is seen that came before.
-    fn hear_of(&mut self, key: (String, String), object: &Value) {
-        let before = self.coming.iter().filter(|(_, coming, _)| *coming == key).map(|(at, ..)| *at).max();
+    fn hear_of(&mut self, plural: &'static str, key: Key, object: &Value) {
+        let before = self.coming.iter().filter(|(_, _, coming, _)| *coming == key).map(|(at, ..)| *at).max();
         if self.lag.is_zero() && before.is_none() {
-            self.take_set(key, object);
+            self.take_set(plural, key, object);
         } else {
             let at = before.into_iter().chain([Instant::now() + self.lag]).max();
-            self.coming.extend(at.map(|at| (at, key, object.clone())));
+            self.coming.extend(at.map(|at| (at, plural, key, object.clone())));
         }
     }
 
     /// Takes in what is seen by now.
     fn catch_up(&mut self, now: Instant) {
-        let (seen, coming) = std::mem::take(&mut self.coming).into_iter().partition(|(at, ..)| *at <= now);
+        let (seen, coming): (Vec<Coming>, Vec<Coming>) =
+            std::mem::take(&mut self.coming).into_iter().partition(|(at, ..)| *at <= now);
         self.coming = coming;
-        let seen: Vec<(Instant, (String, String), Value)> = seen;
-        seen.into_iter().for_each(|(_, key, object)| self.take_set(key, &object));
+        seen.into_iter().for_each(|(_, plural, key, object)| self.take_set(plural, key, &object));
     }
 
-    fn take_set(&mut self, key: (String, String), object: &Value) {
+    fn take_set(&mut self, plural: &'static str, key: Key, object: &Value) {
         let labels = object.pointer("/spec/template/metadata/labels").and_then(Value::as_object);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let number = |value: &Value| value.as_u64().unwrap_or(0);
         let pods = self.sets.remove(&key).map(|set| set.pods).unwrap_or_default();
         let set = Set {
+            plural,
             image: text(object.pointer("/spec/template/spec/containers/0/image").unwrap_or(&Value::Null)),
             labels: labels.into_iter().flatten().map(|(key, value)| (key.clone(), text(value))).collect(),
             born: world::pod(object, ""),
@@ -175,7 +184,7 @@ impl Kubelet {
                 set.pods.push(Pod { name, created: now, ready_since: None });
             }
             set.turn(now, self.began, behaviour);
-            writes.push(Write::Status(key.clone(), set.status(now)));
+            writes.push(Write::Status(set.plural, key.clone(), set.status(now)));
             next = next.into_iter().chain(set.next(now, self.began, behaviour)).min();
         }
         writes.into_iter().for_each(|write| carry_out(cluster, write));
@@ -206,7 +215,7 @@ impl Kubelet {
 enum Write {
     Create(Value),
     Delete(String, String),
-    Status((String, String), Counts),
+    Status(&'static str, (String, String), Counts),
 }
 
 /// What the status of a ReplicaSet counts.
@@ -241,13 +250,13 @@ fn carry_out(cluster: &Cluster, write: Write) {
         Write::Delete(namespace, name) => {
             let _ = cluster.delete("pods", &namespace, &name);
         }
-        Write::Status((namespace, name), status) => {
-            if let Some(set) = cluster.get("replicasets", &namespace, &name)
+        Write::Status(plural, (namespace, name), status) => {
+            if let Some(set) = cluster.get(plural, &namespace, &name)
                 && !status.is_in(&set["status"])
             {
                 let mut set = Value::clone(&set);
                 set["status"] = status.write();
-                let _ = cluster.write_status("replicasets", set);
+                let _ = cluster.write_status(plural, set);
             }
         }
     }

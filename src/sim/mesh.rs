@@ -288,7 +288,7 @@ impl Traffic {
 fn routes(cluster: &Cluster) -> Routes {
     let mut routes = Routes::new();
     let (rollouts, services) = (cluster.list("rollouts"), cluster.list("services"));
-    let foreign = foreign(&rollouts, &services);
+    let foreign = foreign(&rollouts, &services, &cluster.list("deployments"));
     let managed: Vec<&Value> =
         rollouts.iter().filter_map(|one| one["status"]["route"]["managed"].as_array()).flatten().collect();
     for virtual_service in cluster.list("virtualservices") {
@@ -327,9 +327,11 @@ fn routes(cluster: &Cluster) -> Routes {
 }
 
 /// Names of the Services that select no pods of the Rollout, whatever their revision.
-fn foreign(rollouts: &[Object], services: &[Object]) -> BTreeSet<String> {
+fn foreign(rollouts: &[Object], services: &[Object], deployments: &[Object]) -> BTreeSet<String> {
     let Some(rollout) = rollouts.first() else { return BTreeSet::new() };
-    let own = labels(&rollout["spec"]["template"]["metadata"]["labels"]);
+    let workload = &rollout["spec"]["workloadRef"]["name"];
+    let holder = deployments.iter().find(|one| one["metadata"]["name"] == *workload).unwrap_or(rollout);
+    let own = labels(&holder["spec"]["template"]["metadata"]["labels"]);
     let selects = |service: &Value| {
         let selector = labels(&service["spec"]["selector"]);
         selector.iter().all(|(key, value)| key == names::REVISION_HASH || own.get(key) == Some(value))

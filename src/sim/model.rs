@@ -208,6 +208,12 @@ impl Model {
             .collect()
     }
 
+    /// Whether Git says how many pods a Deployment has.
+    pub fn holds_replicas(&self) -> bool {
+        let mut deployments = self.git.iter().filter(|((plural, _), _)| plural == "deployments");
+        deployments.any(|(_, git)| !git["spec"]["replicas"].is_null())
+    }
+
     /// The hash that Git asks for.
     pub fn wanted(&self) -> Option<&str> {
         self.specs.last().map(|spec| spec.hash.as_str())
@@ -235,6 +241,7 @@ impl Model {
                 self.check_born(change);
                 self.check_scale(change, mesh, !cluster.list("virtualservices").is_empty());
             }
+            "deployments" if is_own => self.check_workload(change, mesh),
             "pods" => self.take_pod(change),
             "rollouts" => {
                 self.take_canary(&change.object);

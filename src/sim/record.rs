@@ -201,7 +201,7 @@ impl Record {
 fn detail(change: &Change) -> String {
     let object = &change.object;
     match change.plural {
-        "replicasets" => format!(": {} pods", object["spec"]["replicas"].as_i64().unwrap_or(1)),
+        "replicasets" | "deployments" => format!(": {} pods", object["spec"]["replicas"].as_i64().unwrap_or(1)),
         "virtualservices" => {
             let routes = ["http", "tls", "tcp"].iter().filter_map(|key| object["spec"][key].as_array()).flatten();
             let weights = routes.filter_map(|route| route["route"].as_array()).map(|destinations| {

@@ -234,6 +234,10 @@ impl<'a> Stage<'a> {
             self.see(&change);
             next = self.kubelet.act(&self.cluster);
         }
+        if self.opens.is_none() && self.kubelet.ready().any(|(_, labels)| !labels.contains_key(names::REVISION_HASH)) {
+            // The pods of a Deployment that is taken over serve already.
+            self.opens = Some(Instant::now() + self.settles);
+        }
         if self.opens.is_some_and(|opens| opens <= Instant::now()) {
             self.mesh.open();
         }
@@ -262,8 +266,16 @@ impl<'a> Stage<'a> {
         if ["virtualservices", "destinationrules", "services"].contains(&change.plural) {
             self.mesh.changed();
         }
-        let is_watched =
-            ["rollouts", "virtualservices", "destinationrules", "services", "replicasets", "pods", "rolloutactions"];
+        let is_watched = [
+            "rollouts",
+            "virtualservices",
+            "destinationrules",
+            "services",
+            "replicasets",
+            "deployments",
+            "pods",
+            "rolloutactions",
+        ];
         if is_watched.contains(&change.plural) {
             let name = change.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
             if let Some(sent) = self.faults.sent_late(change.plural, name) {
@@ -382,18 +394,48 @@ impl<'a> Stage<'a> {
         let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
         let Some(plural) = plural_of(kind) else { return };
         if let Ok(applied) = self.cluster.apply(plural, object) {
-            self.model.committed(plural, &applied);
+            let committed = if plural == "deployments" { object } else { &*applied };
+            self.model.committed(plural, &self.with_template(plural, committed));
         }
+    }
+
+    /// A Rollout with the template of the Deployment that it names.
+    fn with_template(&self, plural: &str, object: &Value) -> Value {
+        let mut object = object.clone();
+        let name = object.pointer("/spec/workloadRef/name").and_then(Value::as_str).filter(|_| plural == "rollouts");
+        if let Some(deployment) = name.and_then(|name| self.cluster.get("deployments", &self.namespace, name))
+            && let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
+        {
+            spec.insert("template".into(), deployment.pointer("/spec/template").cloned().unwrap_or_default());
+        }
+        object
+    }
+
+    /// A commit's template is the Deployment's, where the Rollout names one; the rest of it is the Rollout's.
+    fn commit_workload(&self, rollout: &Value, spec: &Value) -> Value {
+        let mut rest = spec.clone();
+        let name = rollout.pointer("/spec/workloadRef/name").and_then(Value::as_str);
+        let template = rest.as_object_mut().filter(|_| name.is_some()).and_then(|rest| rest.remove("template"));
+        if let (Some(name), Some(template)) = (name, template)
+            && let Some(deployment) = self.cluster.get("deployments", &self.namespace, name)
+        {
+            let mut deployment = Value::clone(&deployment);
+            if let Some(own) = deployment.pointer_mut("/spec/template") {
+                *own = template;
+            }
+            let _ = self.cluster.replace("deployments", deployment);
+        }
+        rest
     }
 
     /// A merge patch of the Rollout's spec, as a commit brings it.
     fn commit(&mut self, spec: &Value) {
         let Some(rollout) = self.cluster.get("rollouts", &self.namespace, &self.name) else { return };
         let mut rollout = Value::clone(&rollout);
-        let body = json!({"spec": spec});
+        let body = json!({"spec": self.commit_workload(&rollout, spec)});
         json_patch::merge(&mut rollout, &body);
         if let Ok(committed) = self.cluster.replace("rollouts", rollout) {
-            self.model.committed("rollouts", &committed);
+            self.model.committed("rollouts", &self.with_template("rollouts", &committed));
         }
     }
 

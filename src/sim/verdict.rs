@@ -142,6 +142,11 @@ fn check_rest(left: &mut Left, rollout: &Value, stable: Option<&str>) {
             left.model.breaks("rest", format!("the pods of {own} are watched for ever"));
         }
     }
+    for deployment in left.cluster.list("deployments") {
+        if !left.model.holds_replicas() && deployment["spec"]["replicas"].as_i64() != Some(0) {
+            left.model.breaks("rest", "the Deployment keeps pods for nothing".to_owned());
+        }
+    }
     let is_routed = rollout["spec"]["strategy"]["canary"].get("trafficRouting").is_some();
     for (revision, weight) in left.mesh.weights() {
         if is_routed && Some(revision.as_str()) != stable && *weight > 0.0 {

@@ -93,11 +93,15 @@ async fn every_example_runs() {
             cluster.apply(plural(&object), &object).unwrap();
         }
         running.wait("checkout", "Healthy", |rollout| rollout.status.phase == Some(Phase::Healthy)).await;
-        let mut next = documents(&dir).into_iter().find(|one| one["kind"] == "Rollout").unwrap();
+        let of_kind = |kind: &str| documents(&dir).into_iter().find(|one| one["kind"] == kind);
+        let mut next = of_kind("Deployment").or_else(|| of_kind("Rollout")).unwrap();
         next["metadata"]["namespace"] = json!("shop");
         next["spec"]["template"]["spec"]["containers"][0]["image"] = json!("registry.example/checkout:2");
-        cluster.apply("rollouts", &next).unwrap();
+        cluster.apply(plural(&next), &next).unwrap();
         assert_eq!(told(&running).await, expected.trim(), "{name}");
+        for deployment in cluster.list("deployments") {
+            assert_eq!(deployment["spec"]["replicas"], 0, "{name}");
+        }
         running.end().await;
     }
 }

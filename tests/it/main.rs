@@ -30,3 +30,4 @@ mod support;
 mod tidy;
 mod timelines;
 mod traffic;
+mod workload;

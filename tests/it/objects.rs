@@ -41,7 +41,7 @@ fn a_scale_patch_tests_the_generation_and_the_number_that_it_knows() {
 fn pods_are_labelled_and_tracking_is_left_behind() {
     let set = |template: &Value| {
         let observed = observed(&rollout(template, &json!({"owned": {"host": "checkout"}})), &json!([]));
-        let mut set = objects::replica_set(&observed.rollout, "abc", (2, 4), &PodMetadata::default());
+        let mut set = objects::replica_set(&observed, "abc", (2, 4), &PodMetadata::default());
         (set["spec"]["template"].take(), set["metadata"].take(), set["spec"]["selector"].take())
     };
     let own = json!({"serin.dev/revision-hash": "abc", "serin.dev/rollout": "checkout", "service.istio.io/canonical-revision": "abc"});
@@ -70,7 +70,7 @@ fn pods_are_born_with_what_their_role_asks() {
     let observed = observed(&rollout(&template, &json!({"owned": {"host": "checkout"}})), &json!([]));
     let metadata = json!({"labels": {"role": "canary"}, "annotations": {"why": "a"}});
     let metadata: PodMetadata = serde_json::from_value(metadata).unwrap();
-    let set = objects::replica_set(&observed.rollout, "abc", (2, 4), &metadata);
+    let set = objects::replica_set(&observed, "abc", (2, 4), &metadata);
     let record = r#"{"labels":{"role":"canary"},"annotations":{"why":"a"}}"#;
     let of_pods = &set["spec"]["template"]["metadata"];
     assert_eq!((&of_pods["labels"]["role"], &of_pods["labels"]["app"]), (&json!("canary"), &json!("checkout")));

@@ -43,6 +43,8 @@ struct Event {
 enum Happening {
     Commit(String),
     Spec(Value),
+    /// A merge patch of the Deployment; null takes it away.
+    Deployment(Value),
     Act(String),
     /// An action at another revision, by its image.
     ActOn(String, String),
@@ -94,6 +96,7 @@ fn happen(world: &mut World, happening: &Happening) {
     match happening {
         Happening::Commit(image) => world.edit(|spec| spec["template"] = template(image)),
         Happening::Spec(patch) => world.edit(|spec| json_patch::merge(spec, patch)),
+        Happening::Deployment(patch) => world.patch_deployment(patch),
         Happening::Act(action) => world.act(action),
         Happening::ActOn(action, image) => world.act_on(action, &hash(image)),
         Happening::Answers(answers) => {

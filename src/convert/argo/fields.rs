@@ -44,7 +44,7 @@ pub const ROLLOUT: &[Row] = &[
         Leave(Protection, "Serin selects by matchLabels; name the pods by labels alone"),
     ),
     row("spec.template", Keep),
-    row("spec.workloadRef", Turn("kept where Serin has it, else spec.template from the Deployment", rollout::workload)),
+    row("spec.workloadRef", Turn("kept for a Deployment, else spec.template of what it names", rollout::workload)),
     row("spec.minReadySeconds", Keep),
     row("spec.revisionHistoryLimit", Keep),
     row("spec.paused", Keep),

@@ -4,22 +4,29 @@ use super::super::report::Decision;
 use super::super::table::{Loss, Work};
 use super::super::yaml::{Entry, Node, Scalar};
 
-/// `workloadRef`: kept where Serin has it, else the Deployment's template.
-pub(super) fn workload(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entry> {
-    if work.refusal("spec.workloadRef").is_none() {
+/// `workloadRef`: kept for a Deployment; the template of another kind is written out.
+pub(super) fn workload(work: &mut Work<'_>, path: &str, mut entry: Entry) -> Vec<Entry> {
+    if entry.value.text_at(&["kind"]) == Some("Deployment") {
         work.tell(path, Decision::Kept, "");
+        if let Node::Map(map) = &mut entry.value
+            && map.get("scaleDown").is_some()
+        {
+            map.entries.retain(|one| one.key.text != "scaleDown");
+            let how = "nothing: once stable serves, Serin scales the Deployment to 0 where Git leaves its replicas out";
+            work.tell(&format!("{path}.scaleDown"), Decision::Translated, how);
+        }
         return vec![entry];
     }
     let (kind, name) =
         (entry.value.text_at(&["kind"]).unwrap_or_default(), entry.value.text_at(&["name"]).unwrap_or_default());
     let Some(found) = work.argo.workload(kind, name).cloned() else {
         let why = format!(
-            "Serin has the pod template in spec.template; give the manifest of {kind} {name} with -f, or write the template"
+            "Serin takes the template of a Deployment and of no {kind}; give the manifest of {kind} {name} with -f, or write the template"
         );
         work.leave_out(path, &entry, (Loss::Protection, &why));
         return Vec::new();
     };
-    let how = format!("spec.template is that of {kind} {name}; scaleDown is done by the takeover");
+    let how = format!("spec.template is that of {kind} {name}");
     work.tell(path, Decision::Translated, &how);
     work.argo.taken.insert((kind.to_owned(), name.to_owned()));
     let mut entries = Vec::new();

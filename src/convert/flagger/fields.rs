@@ -33,7 +33,7 @@ pub const CANARY: &[Row] = &[
     row("spec", Enter),
     row("spec.provider", Become("istio, which is the only one")),
     row("spec.metricsServer", Become("a MetricProvider")),
-    row("spec.targetRef", Become("spec.template of the Rollout, from the Deployment")),
+    row("spec.targetRef", Become("workloadRef of the Rollout")),
     row("spec.autoscalerRef", Become("the autoscaler scales the Rollout itself; there is no copy for stable")),
     row("spec.progressDeadlineSeconds", Keep),
     row("spec.skipAnalysis", Become("no steps: promoted as soon as the pods are available")),

@@ -72,7 +72,8 @@ fn key_fault(strategy: &Strategy, map: &str, key: &str) -> Option<String> {
     }
     let of_template = |template: &Value| template.get("metadata")?.get(map)?.get(key).map(|_| ());
     if strategy.template.as_ref().and_then(of_template).is_some() {
-        return Some(format!("{key} is in spec.template.metadata.{map}, too; remove it from one of the two"));
+        let whose = strategy.workload.as_ref().map(|name| format!("Deployment {name}'s ")).unwrap_or_default();
+        return Some(format!("{key} is in {whose}spec.template.metadata.{map}, too; remove it from one of the two"));
     }
     let why = "is not a key; write at most 63 letters, digits, '-', '_' and '.', or example.com/ before them";
     (!is_key(key)).then(|| format!("{key:?} {why}"))

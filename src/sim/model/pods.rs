@@ -214,6 +214,28 @@ impl Model {
         sent.is_some_and(|sent| before.is_none_or(|before| before <= sent))
     }
 
+    /// S4: a Deployment that is taken over keeps its pods while a proxy may still send requests to them; without a route, until
+    /// stable has all of its own.
+    pub(super) fn check_workload(&mut self, change: &Change, mesh: &Mesh) {
+        let stable = self.stable.clone().unwrap_or_default();
+        // Its pods carry no revision.
+        let weight = mesh.weights().get("").copied().unwrap_or(0.0);
+        let last = mesh.last_weight_at("").filter(|last| last.elapsed() < self.drain);
+        let late = self.late.is_some_and(|(version, _)| version == change.version);
+        if !self.is_routed() {
+            let ready = self.ready_since(&stable, Instant::now().checked_sub(STALE).unwrap_or(self.began));
+            let least = usize::try_from(self.least_replicas()).unwrap_or(0);
+            if ready < least {
+                self.breaks("S4", format!("the Deployment loses its pods, and stable has {ready} of {least}"));
+            }
+        } else if (weight > 0.0 || last.is_some()) && !late {
+            self.breaks(
+                "S4",
+                format!("the Deployment loses its pods, and a proxy gives them {weight:.0}%, or did just now"),
+            );
+        }
+    }
+
     /// S4: no revision that a proxy may still send requests to loses its last pod. Without a route the Service sends
     /// requests to every pod: then only scaling down keeps them from a revision.
     pub(super) fn check_scale(&mut self, change: &Change, mesh: &Mesh, has_routes: bool) {

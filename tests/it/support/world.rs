@@ -8,7 +8,7 @@ use serin::api::json::Json;
 use serin::api::watched::{DestinationRule, Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
 use serin::plan::action::Action;
 use serin::plan::measurement::{Measurement, Sample};
-use serin::plan::observed::{Observed, Settings, Template};
+use serin::plan::observed::{Observed, Settings, Template, Workload};
 use serin::plan::{Plan, checked, objects, plan, revision};
 
 /// Passes after which nothing may be left to do at one moment.
@@ -223,6 +223,25 @@ impl World {
         metadata.resource_version = Some(version);
     }
 
+    /// Patches the Deployment that the Rollout names; null takes it away.
+    pub fn patch_deployment(&mut self, patch: &Value) {
+        self.wake = Some(self.now);
+        if patch.is_null() {
+            self.observed.workload = Workload::Missing;
+            return;
+        }
+        let known = self.observed.workload.found().map(|known| serde_json::to_value(known).unwrap());
+        let mut body = known.unwrap_or_else(|| {
+            json!({
+                "metadata": {"name": "checkout", "namespace": "shop", "uid": "deployment", "generation": 1},
+                "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "checkout"}}},
+            })
+        });
+        json_patch::merge(&mut body, patch);
+        body["metadata"]["resourceVersion"] = json!(self.next_version());
+        self.observed.workload = Workload::Found(Box::new(from(body)));
+    }
+
     /// Asks for something by RolloutAction, at the revision and step that are current.
     pub fn act(&mut self, action: &str) {
         let status = &self.observed.rollout.status;
@@ -430,16 +449,7 @@ impl World {
             Action::RemoveFinalizer => self.observed.rollout.metadata.finalizers = None,
             Action::CreateReplicaSet { .. } => self.create_set(action, &version),
             Action::ScaleReplicaSet { name, replicas, revision, .. } => {
-                let replica_set = self.replica_set(name);
-                replica_set.spec.replicas = Some(*replicas);
-                replica_set.metadata.resource_version = Some(version);
-                if let Some(revision) = revision {
-                    replica_set
-                        .metadata
-                        .annotations
-                        .get_or_insert_default()
-                        .insert("serin.dev/revision".into(), revision.to_string());
-                }
+                self.scale_set(name, version, (*replicas, *revision));
             }
             Action::DeleteReplicaSet { name, .. } => {
                 self.observed.replica_sets.retain(|one| one.metadata.name.as_ref() != Some(name));
@@ -466,7 +476,10 @@ impl World {
                 let next: DestinationRule = from(patched(body, objects::subset_patch(known, edits)));
                 self.observed.destination_rules[0] = next;
             }
-            Action::CreateService { .. } | Action::EditService { .. } | Action::EvictPod { .. } => {
+            Action::CreateService { .. }
+            | Action::EditService { .. }
+            | Action::EvictPod { .. }
+            | Action::ScaleWorkload { .. } => {
                 self.act_on_pods_and_services(action, &version);
             }
             Action::EditPod { name, version: known, edit } => {
@@ -500,9 +513,19 @@ impl World {
         }
     }
 
+    fn scale_set(&mut self, name: &str, version: String, (replicas, revision): (i32, Option<i64>)) {
+        let replica_set = self.replica_set(name);
+        replica_set.spec.replicas = Some(replicas);
+        replica_set.metadata.resource_version = Some(version);
+        if let Some(revision) = revision {
+            let annotations = replica_set.metadata.annotations.get_or_insert_default();
+            annotations.insert("serin.dev/revision".into(), revision.to_string());
+        }
+    }
+
     fn act_on_pods_and_services(&mut self, action: &Action, version: &str) {
         if let Action::CreateService { name, ports } = action {
-            let mut body = objects::service(&self.observed.rollout, name, ports);
+            let mut body = objects::service(&self.observed, name, ports);
             body["metadata"]["resourceVersion"] = json!(version);
             self.observed.services.push(from(body));
         }
@@ -511,6 +534,14 @@ impl World {
             let mut body = serde_json::to_value(&*known).unwrap();
             json_patch::merge(&mut body, &objects::selector_patch(version, hash.as_deref()));
             *known = from(body);
+        }
+        if let Action::ScaleWorkload { replicas, .. } = action {
+            let Workload::Found(deployment) = &mut self.observed.workload else { panic!("there is no Deployment") };
+            assert_eq!(deployment.spec.replicas, Some(*replicas));
+            deployment.spec.replicas = Some(0);
+            deployment.status.replicas = 0;
+            deployment.metadata.generation = deployment.metadata.generation.map(|generation| generation + 1);
+            deployment.metadata.resource_version = Some(version.to_owned());
         }
         if let Action::EvictPod { name, .. } = action {
             let (set, index) = name.rsplit_once('.').unwrap();
@@ -523,7 +554,7 @@ impl World {
 
     fn create_set(&mut self, action: &Action, version: &str) {
         let Action::CreateReplicaSet { hash, replicas, revision, metadata, name } = action else { return };
-        let mut body = objects::replica_set(&self.observed.rollout, hash, (*replicas, *revision), metadata);
+        let mut body = objects::replica_set(&self.observed, hash, (*replicas, *revision), metadata);
         self.templates.insert(name.clone(), body["spec"]["template"]["metadata"].clone());
         body["metadata"]["resourceVersion"] = json!(version);
         body["metadata"]["creationTimestamp"] = json!(self.now);

@@ -10,6 +10,7 @@ mod plugin;
 mod promote;
 mod rest;
 mod restart;
+mod role;
 mod route;
 mod scale;
 mod spec;
@@ -53,6 +54,7 @@ pub fn all() -> Vec<(&'static str, Story)> {
         "ratio-of-pods" => scale::ratio_of_pods,
         "autoscaled" => autoscale::autoscaled,
         "restarted" => restart::restarted,
+        "metadata-by-role" => role::told_by_pods,
         "pause-and-promote-by-action" => people::pause_and_promote,
         "abort-and-retry-by-action" => people::abort_and_retry,
         "plugin-watched" => plugin::watched,

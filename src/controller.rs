@@ -31,7 +31,7 @@ use tokio::time::{Instant, timeout};
 use self::apply::WRITE_TIMEOUT;
 use self::cache::{Cache, OnChange, Select, version_of};
 use self::clock::Clock;
-use self::error::Error;
+use self::error::{Class, Error};
 use self::lease::Leadership;
 use self::measure::{Inbox, Meter};
 use self::observe::words;
@@ -47,7 +47,7 @@ use crate::api::watched::{
     RolloutAction, Service, VirtualService,
 };
 use crate::plan::analysis::later;
-use crate::plan::observed::{EvictionRefused, Settings};
+use crate::plan::observed::{EditsPostponed, EvictionRefused, Settings};
 
 /// Passes at once.
 const CONCURRENCY: usize = 64;
@@ -55,6 +55,9 @@ const CONCURRENCY: usize = 64;
 const COUNTS_WAIT: Duration = Duration::from_secs(1);
 /// How long nothing is evicted after a disruption budget refused.
 const EVICTION_WAIT: SignedDuration = SignedDuration::from_secs(5);
+/// How long no metadata of pods is edited after an edit failed, and after one whose snapshot was old.
+const EDIT_WAIT: SignedDuration = SignedDuration::from_secs(10);
+const OLD_WAIT: SignedDuration = SignedDuration::from_secs(1);
 /// Kinds that must be listed before the first pass.
 const KINDS: [&str; 9] = [
     "rollouts",
@@ -116,7 +119,7 @@ pub struct Shell {
     pub readiness: Readiness,
     /// Which Rollouts wait for a pass.
     pub queue: Queue,
-    /// Pods of the Rollouts that are being restarted.
+    /// Pods of the Rollouts that are being restarted, or whose pods' metadata is edited.
     pub pods: Watches<Pod>,
     /// Deployments that Rollouts name in `workloadRef`.
     pub workloads: Watches<Deployment>,
@@ -144,6 +147,8 @@ struct Memory {
     deferred: BTreeSet<String>,
     /// Evictions that a disruption budget refused.
     evictions: BTreeMap<String, EvictionRefused>,
+    /// Edits of pods' metadata that failed.
+    edits: BTreeMap<String, EditsPostponed>,
 }
 
 struct Refusal {
@@ -419,6 +424,7 @@ impl Shell {
         memory.stored.remove(name);
         memory.deferred.remove(name);
         memory.evictions.remove(name);
+        memory.edits.remove(name);
         let phase = memory.phases.remove(name);
         drop(memory);
         self.pods.end(name);
@@ -462,6 +468,22 @@ impl Shell {
     /// The last refusal of an eviction.
     pub fn eviction_refused(&self, name: &str) -> Option<EvictionRefused> {
         self.memory().evictions.get(name).cloned()
+    }
+
+    /// Remembers that an edit of pods' metadata failed; where the snapshot was old, the watch has told more in a moment.
+    pub fn postpone_edits(&self, rollout: &Rollout, error: &Error) {
+        let (message, wait) = match error.class() {
+            Class::Conflict => (None, OLD_WAIT),
+            Class::Refused | Class::Transient | Class::NotLeading => (Some(error.to_string()), EDIT_WAIT),
+        };
+        let postponed = EditsPostponed { message, until: later((self.clock)(), wait) };
+        self.memory().edits.insert(self.name_of(rollout), postponed);
+    }
+
+    /// What became of the last edit of pods' metadata that failed; were the clock set back, the wait would be longer by as much.
+    pub fn edits_postponed(&self, name: &str) -> Option<EditsPostponed> {
+        let longest = later((self.clock)(), EDIT_WAIT);
+        self.memory().edits.get(name).filter(|one| one.until <= longest).cloned()
     }
 
     /// Counts a failure; the failures before it.

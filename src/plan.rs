@@ -18,6 +18,7 @@ pub mod observed;
 pub mod ratio;
 pub mod restart;
 pub mod revision;
+pub mod role;
 pub mod route;
 pub mod scale;
 pub mod status;
@@ -62,7 +63,7 @@ pub struct Plan {
     pub notes: Vec<Note>,
     /// When to look again if nothing changes, and why.
     pub wake: Option<Wake>,
-    /// Whether the pods themselves are to be watched, because they are being restarted.
+    /// Whether the pods themselves are to be watched, because they are being restarted or their metadata is edited.
     pub watches_pods: bool,
 }
 
@@ -134,6 +135,7 @@ fn decide(facts: &Facts<'_>, measured: &[Measurement]) -> Plan {
         actions.push(Action::RemoveFinalizer);
     }
     actions.extend(command::answers(facts, &mut course));
+    actions.extend(role::actions(facts, &mut course, &actions));
     settle(facts, &mut course, is_restored);
     complete(facts, course, actions)
 }
@@ -425,7 +427,7 @@ fn complete(facts: &Facts<'_>, course: Course, actions: Vec<Action>) -> Plan {
         .min()
         .map(|(at, reason)| Wake { at: *at, reason: reason.clone() });
     let wanted_weight = course.permitted(facts);
-    let watches_pods = restart::under_way(facts, &course).is_some();
+    let watches_pods = restart::under_way(facts, &course).is_some() || role::is_under_way(facts, &course);
     let status = status::finish(facts, course, wanted_weight);
     let notes = narrate::narrate(before, &status);
     Plan { actions, status, is_status_first, withdraws_canary, queries, notes, wake, watches_pods }

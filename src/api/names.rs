@@ -11,6 +11,10 @@ pub const API_VERSION: &str = "serin.dev/v1alpha1";
 pub const REVISION_HASH: &str = "serin.dev/revision-hash";
 /// Annotation on ReplicaSets: the revision's number, counting from 1.
 pub const REVISION: &str = "serin.dev/revision";
+/// Annotation on ReplicaSets and pods: the labels and annotations that Serin put on the pods for their role, as JSON.
+pub const POD_METADATA: &str = "serin.dev/pod-metadata";
+/// Annotation on ReplicaSets whose pods do not all carry yet what the template says for their role.
+pub const POD_METADATA_PENDING: &str = "serin.dev/pod-metadata-pending";
 /// Label on every child: the Rollout's name.
 pub const ROLLOUT: &str = "serin.dev/rollout";
 /// Label on pods that Istio's own metrics carry as `destination_canonical_revision`.

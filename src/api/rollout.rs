@@ -113,10 +113,23 @@ pub struct CanarySpec {
     /// Seconds that an aborted canary's pods are kept; 0 keeps them until the next revision. Absent: 30.
     #[schemars(range(min = 0))]
     pub abort_scale_down_delay_seconds: Option<i32>,
+    /// What the canary's pods carry while it is one. Its pods are not restarted when it changes, nor does it start a canary.
+    pub canary_metadata: Option<PodMetadataSpec>,
+    /// What stable's pods carry; after a promotion those of the new stable, in place of `canaryMetadata`.
+    pub stable_metadata: Option<PodMetadataSpec>,
     /// Analysis in the background of the steps.
     pub analysis: Option<BackgroundAnalysisSpec>,
     /// The steps, in order. Without steps a new revision is promoted as soon as its pods are available.
     pub steps: Option<Vec<StepSpec>>,
+}
+
+/// Metadata of pods. Keys that the pod template has, that select the pods, or that Serin sets are refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PodMetadataSpec {
+    /// Labels.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Annotations.
+    pub annotations: Option<BTreeMap<String, String>>,
 }
 
 /// Where the weights are.

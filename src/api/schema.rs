@@ -50,8 +50,6 @@ pub const ROLLOUT_REFUSED: &[Refused] = &[
     Refused {
         path: "strategy.canary",
         fields: &[
-            ("canaryMetadata", NOT_YET),
-            ("stableMetadata", NOT_YET),
             ("pingPong", "is not supported; use stableService and canaryService, or subsets of one Service"),
             ("antiAffinity", "is not supported; write the affinity in the pod template"),
             ("scaleDownDelayRevisionLimit", "is not supported; use scaleDownDelaySeconds"),
@@ -217,6 +215,9 @@ fn rollout_rules(spec: &mut Value) {
         rule(tls, "has(self.port) || has(self.sniHosts)", "port or sniHosts is required: what the route matches");
     }
     managed_rules(at(spec, "strategy.canary.steps[]"));
+    for role in ROLE_MEMBERS {
+        metadata_rules(at(spec, &format!("strategy.canary.{role}")));
+    }
     canary_rules(at(spec, "strategy.canary"));
     for args in ["strategy.canary.steps[].analysis.args[]", "strategy.canary.analysis.args[]"] {
         one_of(at(spec, args), &["value", "valueFrom"]);
@@ -239,6 +240,20 @@ fn managed_rules(step: &mut Value) {
         "has(self.method) || has(self.path) || has(self.headers)",
         "at least one of method, path, headers is required",
     );
+}
+
+/// Metadata of pods: so many keys, and none of Serin's.
+fn metadata_rules(metadata: &mut Value) {
+    for (map, longest) in [("labels", 63), ("annotations", 2048)] {
+        let map = at(metadata, map);
+        set(map, "maxProperties", json!(32));
+        set(at(map, "{}"), "maxLength", json!(longest));
+        rule(
+            map,
+            "self.all(key, !key.startsWith('serin.dev/'))",
+            "keys that begin with serin.dev/ are set by Serin; remove them",
+        );
+    }
 }
 
 /// What belongs to which kind of canary: weights between subsets, weights between Services, or pods alone.
@@ -282,6 +297,9 @@ fn canary_rules(canary: &mut Value) {
 /// Fields of the canary that mean nothing without a route.
 pub const NEED_ROUTING: &[&str] =
     &["dynamicStableScale", "minPodsPerReplicaSet", "scaleDownDelaySeconds", "abortScaleDownDelaySeconds"];
+
+/// The fields that say what pods carry for their role.
+pub const ROLE_MEMBERS: &[&str] = &["canaryMetadata", "stableMetadata"];
 
 /// Where the pod template is.
 pub const TEMPLATE_MEMBERS: &[&str] = &["template", "workloadRef"];

@@ -167,9 +167,36 @@ watched!(
 );
 
 watched!(
-    /// A pod, by its metadata alone; watched only while a restart is under way.
-    Pod, "", "v1", "Pod", "pods", NamespaceResourceScope, "children", {}
+    /// A pod, almost by its metadata alone; watched only while pods are restarted or edited.
+    Pod, "", "v1", "Pod", "pods", NamespaceResourceScope, "children",
+    {
+        /// How far it is.
+        #[serde(skip_serializing_if = "PodStatus::is_empty")]
+        status: PodStatus,
+    }
 );
+
+/// The part of a pod's status that a pass reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodStatus {
+    /// `Pending`, `Running`, `Succeeded`, `Failed`.
+    pub phase: Option<String>,
+}
+
+impl PodStatus {
+    fn is_empty(&self) -> bool {
+        self.phase.is_none()
+    }
+}
+
+impl Pod {
+    /// Whether its ReplicaSet counts it: it is not deleted, and has not come to its end, as one that a node evicted has.
+    pub fn is_active(&self) -> bool {
+        let has_ended = ["Succeeded", "Failed"].iter().any(|phase| self.status.phase.as_deref() == Some(*phase));
+        self.metadata.deletion_timestamp.is_none() && !has_ended
+    }
+}
 
 /// The parts of a ReplicaSet's spec that a pass reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,6 +14,7 @@ use super::cluster::Cluster;
 use super::outcome::Outcome;
 use super::screen::print_yaml;
 use crate::api::names;
+use crate::plan::strategy::PodMetadata;
 
 /// Field managers of the tools that apply from Git, by the beginning of their names.
 const FROM_GIT: &[&str] = &["argocd", "kustomize-controller", "helm-controller", "flux", "gitlab", "fleet"];
@@ -38,7 +39,15 @@ pub fn without_own(replica_set: &Value) -> Value {
         keys.iter().filter_map(|key| map.remove(*key)).last()
     };
     own("labels", &[names::REVISION_HASH, names::ROLLOUT, names::CANONICAL_REVISION], &mut template);
+    let record = template.pointer("/metadata/annotations").and_then(|map| map.get(names::POD_METADATA)?.as_str());
+    let of_role = PodMetadata::of_record(record);
+    own("labels", &of_role.labels.keys().map(String::as_str).collect::<Vec<_>>(), &mut template);
+    own("annotations", &of_role.annotations.keys().map(String::as_str).collect::<Vec<_>>(), &mut template);
+    own("annotations", &[names::POD_METADATA], &mut template);
     let users = own("annotations", &[names::USER_CANONICAL_REVISION], &mut template);
+    if let Some(metadata) = template.pointer_mut("/metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|key, value| key != "annotations" || value.as_object().is_none_or(|map| !map.is_empty()));
+    }
     let labels = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut);
     if let (Some(labels), Some(users)) = (labels, users) {
         labels.insert(names::CANONICAL_REVISION.to_owned(), users);
@@ -151,7 +160,17 @@ mod tests {
             json!({"app": "a", names::REVISION_HASH: "h", names::ROLLOUT: "a", names::CANONICAL_REVISION: "h"});
         let annotations = json!({names::USER_CANONICAL_REVISION: "v1"});
         let set = json!({"spec": {"template": {"metadata": {"labels": labels, "annotations": annotations}}}});
-        let own = json!({"metadata": {"labels": {"app": "a", names::CANONICAL_REVISION: "v1"}, "annotations": {}}});
+        let own = json!({"metadata": {"labels": {"app": "a", names::CANONICAL_REVISION: "v1"}}});
         assert_eq!(without_own(&set), own);
+    }
+
+    #[test]
+    fn what_a_role_gave_is_not_the_users() {
+        let metadata: PodMetadata =
+            serde_json::from_value(json!({"labels": {"role": "stable"}, "annotations": {"why": "a"}})).unwrap();
+        let annotations = json!({"why": "a", names::POD_METADATA: metadata.record()});
+        let template = json!({"metadata": {"labels": {"app": "a", "role": "stable"}, "annotations": annotations}});
+        let own = json!({"metadata": {"labels": {"app": "a"}}});
+        assert_eq!(without_own(&json!({"spec": {"template": template}})), own);
     }
 }

@@ -38,7 +38,7 @@ pub const PERMISSIONS: &[(&str, &str, &[&str])] = &[
     ("serin.dev", "metricproviders", &["list", "watch"]),
     ("serin.dev", "rolloutactions", &["list", "watch", "patch", "delete"]),
     ("serin.dev", "rolloutactions/status", &["patch"]),
-    ("", "pods", &["list", "watch"]),
+    ("", "pods", &["list", "watch", "patch"]),
     ("", "pods/eviction", &["create"]),
     ("apps", "replicasets", &["get", "list", "watch", "create", "patch", "delete"]),
     ("apps", "deployments", &["get", "list", "watch"]),
@@ -93,8 +93,8 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
     match action {
         Action::SetReplicas { replicas } => set_replicas(shell, observed, action, *replicas).await,
         Action::AddFinalizer | Action::RemoveFinalizer => set_finalizer(shell, observed, action).await,
-        Action::CreateReplicaSet { hash, replicas, revision, .. } => {
-            let body = objects::replica_set(observed, hash, *replicas, *revision);
+        Action::CreateReplicaSet { hash, replicas, revision, metadata, .. } => {
+            let body = objects::replica_set(observed, hash, (*replicas, *revision), metadata);
             let created = create(shell, observed, action, "replicasets", &body).await;
             let created = told_if_taken(shell, observed, created, &format!("{}-{hash}", name_of(observed))).await?;
             shell.caches.replica_sets.put(created);
@@ -148,6 +148,9 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
             scale_workload(shell, observed, action, (name, uid, *replicas)).await
         }
         Action::EvictPod { name, uid } => evict(shell, observed, action, (name, uid)).await,
+        Action::EditPodTemplate { .. } | Action::EditPod { .. } | Action::EndPodEdits { .. } => {
+            edit_pods(shell, observed, action).await
+        }
         Action::Answer { .. } | Action::OwnAction { .. } | Action::DeleteAction { .. } => {
             answer(shell, observed, action).await
         }
@@ -218,6 +221,68 @@ async fn evict(shell: &Shell, observed: &Observed, action: &Action, (name, uid):
         Err(error) if error.code() == Some(404) => Ok(()),
         result => result.map(|_| ()),
     }
+}
+
+/// Edits metadata of pods. Nothing else waits for it: what fails is tried again later, and the others meanwhile left alone.
+async fn edit_pods(shell: &Shell, observed: &Observed, action: &Action) -> Result<(), Error> {
+    if shell.edits_postponed(&shell.name_of(&observed.rollout)).is_some_and(|one| one.until > (shell.clock)()) {
+        return Ok(());
+    }
+    let edited = match action {
+        Action::EditPodTemplate { name, version, edit } => {
+            let body = objects::pod_template_patch(version, edit);
+            edit_replica_set(shell, observed, action, (name, &body)).await
+        }
+        Action::EndPodEdits { name, version } => {
+            let body = objects::end_of_pod_edits(version);
+            edit_replica_set(shell, observed, action, (name, &body)).await
+        }
+        Action::EditPod { name, version, edit } => {
+            let api: Api<Pod> = api(shell, observed);
+            let patch = Patch::Merge(objects::pod_patch(version, edit));
+            let written = shell.write("pods", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
+            written.map(|written| shell.pods.put(&shell.name_of(&observed.rollout), written))
+        }
+        Action::SetReplicas { .. }
+        | Action::AddFinalizer
+        | Action::RemoveFinalizer
+        | Action::CreateReplicaSet { .. }
+        | Action::ScaleReplicaSet { .. }
+        | Action::DeleteReplicaSet { .. }
+        | Action::WriteVirtualService { .. }
+        | Action::WriteDestinationRule { .. }
+        | Action::EditVirtualService { .. }
+        | Action::EditDestinationRule { .. }
+        | Action::CreateService { .. }
+        | Action::EditService { .. }
+        | Action::ScaleWorkload { .. }
+        | Action::EvictPod { .. }
+        | Action::Answer { .. }
+        | Action::OwnAction { .. }
+        | Action::DeleteAction { .. } => Ok(()),
+    };
+    match edited {
+        Err(Error::NotLeading) => Err(Error::NotLeading),
+        Err(error) => {
+            shell.postpone_edits(&observed.rollout, &error);
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+async fn edit_replica_set(
+    shell: &Shell,
+    observed: &Observed,
+    action: &Action,
+    (name, body): (&str, &Value),
+) -> Result<(), Error> {
+    let api: Api<ReplicaSet> = api(shell, observed);
+    let patch = Patch::Merge(body);
+    let written = shell.write("replicasets", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
+    let written = reread_on_conflict(shell, &api, name, &shell.caches.replica_sets, written).await?;
+    shell.caches.replica_sets.put(written);
+    Ok(())
 }
 
 /// After a conflict the cache is old: reads the object, so that the next plan is made from it.
@@ -427,7 +492,10 @@ async fn answer(shell: &Shell, observed: &Observed, action: &Action) -> Result<(
         | Action::CreateService { .. }
         | Action::EditService { .. }
         | Action::ScaleWorkload { .. }
-        | Action::EvictPod { .. } => {}
+        | Action::EvictPod { .. }
+        | Action::EditPodTemplate { .. }
+        | Action::EditPod { .. }
+        | Action::EndPodEdits { .. } => {}
     }
     Ok(())
 }

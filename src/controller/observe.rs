@@ -111,6 +111,7 @@ pub fn observe(shell: &Shell, rollout: &Rollout) -> (Observed, BTreeSet<String>)
         refusal: shell.refusal(&namespace, &name),
         pods: shell.pods.of(&format!("{namespace}/{name}")),
         eviction_refused: shell.eviction_refused(&format!("{namespace}/{name}")),
+        edits_postponed: shell.edits_postponed(&format!("{namespace}/{name}")),
         ..Observed::default()
     };
     observed.workload = workload(shell, &format!("{namespace}/{name}"), &spec);

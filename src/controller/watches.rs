@@ -1,5 +1,5 @@
 //! Objects that few Rollouts need, and these not always: a watch a Rollout, from when it is wanted until it is not. The pods
-//! of a Rollout whose pods are being restarted; the Deployment that a Rollout names.
+//! of a Rollout whose pods are being restarted or edited; the Deployment that a Rollout names.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

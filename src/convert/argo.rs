@@ -254,9 +254,8 @@ fn blue_green_advice(field: &str) -> &'static str {
             "the same field of strategy.canary"
         }
         "antiAffinity" => "podAntiAffinity in the pod template",
-        "activeMetadata" | "previewMetadata" => {
-            "stableMetadata and canaryMetadata of strategy.canary, once Serin has them"
-        }
+        "activeMetadata" => "stableMetadata of strategy.canary",
+        "previewMetadata" => "canaryMetadata of strategy.canary",
         _ => "has no equal",
     }
 }

@@ -16,12 +16,12 @@ const PERIOD: Duration = Duration::from_millis(20);
 
 /// Plays pods for ever: each is ready `ready_after` its ReplicaSet wanted it.
 pub async fn run(cluster: Cluster, ready_after: SignedDuration) {
-    let mut pods: BTreeMap<String, Vec<Timestamp>> = BTreeMap::new();
+    let mut pods: BTreeMap<String, Vec<Pod>> = BTreeMap::new();
     let (mut seen, mut played) = (0, Timestamp::MIN);
     loop {
         let now = (cluster.clock)();
         let version = cluster.state().log.version();
-        let awaits_pods = pods.values().flatten().any(|at| *at > played);
+        let awaits_pods = pods.values().flatten().any(|pod| pod.ready_at > played);
         if version != seen || awaits_pods {
             play(&cluster, ready_after, &mut pods);
             collect_garbage(&cluster);
@@ -31,16 +31,67 @@ pub async fn run(cluster: Cluster, ready_after: SignedDuration) {
     }
 }
 
+/// One pod.
+struct Pod {
+    name: String,
+    ready_at: Timestamp,
+    /// Whether its status says that it is ready; nothing while it says nothing.
+    told: Option<bool>,
+}
+
+impl Pod {
+    /// Writes its status where that changes.
+    fn tell(&mut self, cluster: &Cluster, namespace: &str, now: Timestamp) {
+        let is_ready = self.ready_at <= now;
+        if self.told == Some(is_ready) {
+            return;
+        }
+        let Some(pod) = cluster.get("pods", namespace, &self.name) else { return };
+        let mut pod = Value::clone(&pod);
+        pod["status"] = json!({
+            "phase": if is_ready { "Running" } else { "Pending" },
+            "conditions": [{"type": "Ready", "status": if is_ready { "True" } else { "False" }}],
+            "containerStatuses": [{"name": "app", "image": "", "imageID": "", "ready": is_ready, "restartCount": 0}],
+        });
+        let _ = cluster.write_status("pods", pod);
+        self.told = Some(is_ready);
+    }
+}
+
+/// A pod of a ReplicaSet's template.
+pub fn pod(set: &Value, name: &str) -> Value {
+    let (metadata, of_pods) = (&set["metadata"], &set["spec"]["template"]["metadata"]);
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": name, "namespace": metadata["namespace"],
+            "labels": of_pods["labels"], "annotations": of_pods["annotations"],
+            "ownerReferences": [{
+                "apiVersion": "apps/v1", "kind": set["kind"], "name": metadata["name"], "uid": metadata["uid"], "controller": true,
+            }],
+        },
+    })
+}
+
 /// One look at every ReplicaSet: creates and removes pods, counts the ready ones.
-fn play(cluster: &Cluster, ready_after: SignedDuration, pods: &mut BTreeMap<String, Vec<Timestamp>>) {
+fn play(cluster: &Cluster, ready_after: SignedDuration, pods: &mut BTreeMap<String, Vec<Pod>>) {
     let now = (cluster.clock)();
     for replica_set in cluster.list("replicasets") {
         let uid = replica_set["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        let (namespace, set) = key_of(&replica_set);
         let wanted = usize::try_from(replica_set["spec"]["replicas"].as_i64().unwrap_or(1)).unwrap_or(0);
         let own = pods.entry(uid).or_default();
-        own.truncate(wanted);
-        own.resize(wanted, now.checked_add(ready_after).unwrap_or(now));
-        let ready = own.iter().filter(|at| **at <= now).count();
+        own.retain(|pod| cluster.get("pods", &namespace, &pod.name).is_some());
+        for gone in own.drain(wanted.min(own.len())..) {
+            let _ = cluster.delete("pods", &namespace, &gone.name);
+        }
+        while own.len() < wanted {
+            let name = format!("{set}-{}", cluster.state().log.version());
+            let _ = cluster.create("pods", pod(&replica_set, &name));
+            own.push(Pod { name, ready_at: now.checked_add(ready_after).unwrap_or(now), told: None });
+        }
+        own.iter_mut().for_each(|pod| pod.tell(cluster, &namespace, now));
+        let ready = own.iter().filter(|pod| pod.ready_at <= now).count();
         let status = json!({
             "replicas": wanted, "fullyLabeledReplicas": wanted, "readyReplicas": ready, "availableReplicas": ready,
             "observedGeneration": replica_set["metadata"]["generation"],

@@ -46,7 +46,10 @@ fn tell_lacking(subject: &Subject<'_>, service: &Object, (key, value): (&String,
         None => format!("the pods of {} have no label {key}", subject.object.title()),
     };
     let is_of_kustomize = subject.object.map("/metadata/labels").get(key) == Some(value);
-    let fix = if is_of_kustomize {
+    let roles = [&subject.strategy.canary_metadata, &subject.strategy.stable_metadata];
+    let fix = if roles.iter().any(|role| role.labels.contains_key(key)) {
+        "remove it from the selector: pods get the labels of their role after the route has moved".to_owned()
+    } else if is_of_kustomize {
         format!(
             "kustomize put {key} into the Service's selector and not into the Rollout's template: use `labels` with includeSelectors: false instead of commonLabels, or list spec/template/metadata/labels of Rollout under `configurations:`"
         )

@@ -1,13 +1,15 @@
 //! Everything that Serin can do to the cluster, each one API request.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::strategy::Managed;
+use super::strategy::{Managed, PodMetadata};
 use super::weight::Split;
 use crate::api::istio::Protocol;
+use crate::api::names;
 use crate::api::watched::ServicePort;
 
 /// One write. Names are in the Rollout's namespace; versions are those of the snapshot.
@@ -32,6 +34,9 @@ pub enum Action {
         replicas: i32,
         /// Revision number.
         revision: i64,
+        /// What its pods carry for their role.
+        #[serde(default, skip_serializing_if = "PodMetadata::is_empty")]
+        metadata: PodMetadata,
     },
     /// Changes how many pods a revision has.
     ScaleReplicaSet {
@@ -133,6 +138,31 @@ pub enum Action {
         /// Its UID.
         uid: String,
     },
+    /// Edits what the pod template of a ReplicaSet says for the role of its revision.
+    EditPodTemplate {
+        /// The ReplicaSet's name.
+        name: String,
+        /// Its version in the snapshot.
+        version: String,
+        /// What changes.
+        edit: MetadataEdit,
+    },
+    /// Edits what a pod carries for the role of its revision.
+    EditPod {
+        /// Its name.
+        name: String,
+        /// Its version in the snapshot.
+        version: String,
+        /// What changes.
+        edit: MetadataEdit,
+    },
+    /// Records that all pods of a ReplicaSet carry what its template says.
+    EndPodEdits {
+        /// The ReplicaSet's name.
+        name: String,
+        /// Its version in the snapshot.
+        version: String,
+    },
     /// Answers a `RolloutAction`.
     Answer {
         /// Its name.
@@ -160,6 +190,27 @@ pub enum Action {
         /// Its UID.
         uid: String,
     },
+}
+
+/// Labels and annotations to set; those without a value are taken away.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetadataEdit {
+    /// Labels.
+    pub labels: BTreeMap<String, Option<String>>,
+    /// Annotations; the record of what Serin has put there is among them.
+    pub annotations: BTreeMap<String, Option<String>>,
+}
+
+impl fmt::Display for MetadataEdit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = self.labels.iter().chain(&self.annotations);
+        let mut separator = "";
+        for (key, value) in all.filter(|(key, _)| *key != names::POD_METADATA) {
+            write!(f, "{separator}{key}={}", value.as_deref().unwrap_or("(none)"))?;
+            separator = ", ";
+        }
+        Ok(())
+    }
 }
 
 /// New weights of one route.
@@ -225,6 +276,9 @@ impl Action {
             | Self::DeleteReplicaSet { .. }
             | Self::ScaleWorkload { .. }
             | Self::EvictPod { .. }
+            | Self::EditPodTemplate { .. }
+            | Self::EditPod { .. }
+            | Self::EndPodEdits { .. }
             | Self::Answer { .. }
             | Self::OwnAction { .. }
             | Self::DeleteAction { .. } => false,
@@ -283,6 +337,9 @@ impl fmt::Display for Action {
             Self::EditService { name, hash: None, .. } => write!(f, "select all revisions in Service {name}"),
             Self::ScaleWorkload { name, replicas, .. } => write!(f, "scale Deployment {name} from {replicas} to 0"),
             Self::EvictPod { name, .. } => write!(f, "evict pod {name}"),
+            Self::EditPodTemplate { name, edit, .. } => write!(f, "set {edit} for new pods of ReplicaSet {name}"),
+            Self::EditPod { name, edit, .. } => write!(f, "set {edit} on pod {name}"),
+            Self::EndPodEdits { name, .. } => write!(f, "record that all pods of ReplicaSet {name} are edited"),
             Self::Answer { name, accepted: true, .. } => write!(f, "accept RolloutAction {name}"),
             Self::Answer { name, accepted: false, .. } => write!(f, "refuse RolloutAction {name}"),
             Self::OwnAction { name, .. } => write!(f, "own RolloutAction {name}"),

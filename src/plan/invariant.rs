@@ -107,6 +107,9 @@ impl Checks<'_> {
                 | Action::EditService { .. }
                 | Action::ScaleWorkload { .. }
                 | Action::EvictPod { .. }
+                | Action::EditPodTemplate { .. }
+                | Action::EditPod { .. }
+                | Action::EndPodEdits { .. }
                 | Action::Answer { .. }
                 | Action::OwnAction { .. }
                 | Action::DeleteAction { .. } => {}

@@ -3,9 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::action::{Action, FrontEdit, SubsetEdit, WeightEdit};
+use super::action::{Action, FrontEdit, MetadataEdit, SubsetEdit, WeightEdit};
 use super::observed::Observed;
-use super::strategy::{Managed, Routing};
+use super::strategy::{Managed, PodMetadata, Routing};
 use super::weight::Split;
 use crate::api::names;
 use crate::api::watched::{Rollout, ServicePort, VirtualService};
@@ -22,8 +22,8 @@ pub fn owner(rollout: &Rollout, controls: bool) -> Value {
     })
 }
 
-/// The ReplicaSet of the template's revision.
-pub fn replica_set(observed: &Observed, hash: &str, replicas: i32, revision: i64) -> Value {
+/// The ReplicaSet of the template's revision; its pods carry what their role asks for, besides.
+pub fn replica_set(observed: &Observed, hash: &str, (replicas, revision): (i32, i64), metadata: &PodMetadata) -> Value {
     let rollout = &observed.rollout;
     let strategy = super::strategy_of(observed);
     let name = rollout.metadata.name.as_deref().unwrap_or_default();
@@ -34,6 +34,12 @@ pub fn replica_set(observed: &Observed, hash: &str, replicas: i32, revision: i64
     let mut labels: Map<String, Value> =
         template.pointer("/metadata/labels").and_then(Value::as_object).cloned().unwrap_or_default();
     labels.retain(|key, _| !names::is_tracking_key(key) || selector.contains_key(key));
+    let mut annotations = json!({names::REVISION: revision.to_string()});
+    if let Some(record) = metadata.record() {
+        annotations[names::POD_METADATA] = json!(record);
+        json_patch::merge(&mut template["metadata"], &json!(metadata));
+        json_patch::merge(&mut template["metadata"], &json!({"annotations": {names::POD_METADATA: record}}));
+    }
     let mut match_labels = selector;
     match_labels.insert(names::REVISION_HASH.into(), json!(hash));
     json!({
@@ -43,7 +49,7 @@ pub fn replica_set(observed: &Observed, hash: &str, replicas: i32, revision: i64
             "name": format!("{name}-{hash}"),
             "namespace": rollout.metadata.namespace,
             "labels": labels,
-            "annotations": {names::REVISION: revision.to_string()},
+            "annotations": annotations,
             "ownerReferences": [owner(rollout, true)],
         },
         "spec": {
@@ -196,6 +202,28 @@ pub fn scale_patch((generation, number): (i64, i64), replicas: i32, revision: Op
         operations.push(json!({"op": "add", "path": path, "value": revision.to_string()}));
     }
     Value::Array(operations)
+}
+
+/// Merge patch for what the pod template of a ReplicaSet says for a role: its pods do not all have it yet.
+pub fn pod_template_patch(version: &str, edit: &MetadataEdit) -> Value {
+    let record = edit.annotations.get(names::POD_METADATA);
+    json!({
+        "metadata": {
+            "resourceVersion": version,
+            "annotations": {names::POD_METADATA: record, names::POD_METADATA_PENDING: "true"},
+        },
+        "spec": {"template": {"metadata": edit}},
+    })
+}
+
+/// Merge patch for what a pod carries for a role.
+pub fn pod_patch(version: &str, edit: &MetadataEdit) -> Value {
+    json!({"metadata": {"resourceVersion": version, "labels": edit.labels, "annotations": edit.annotations}})
+}
+
+/// Merge patch for a ReplicaSet whose pods all have what its template says.
+pub fn end_of_pod_edits(version: &str) -> Value {
+    json!({"metadata": {"resourceVersion": version, "annotations": {names::POD_METADATA_PENDING: null}}})
 }
 
 /// JSON patch of a Deployment's scale, to 0: tests that it is the one, and wants as many pods as in the snapshot.

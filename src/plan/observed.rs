@@ -37,12 +37,15 @@ pub struct Observed {
     /// Metric providers by name: what is wrong with each for this namespace, or nothing.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub providers: BTreeMap<String, Option<String>>,
-    /// Its pods, while a restart is under way and once they are listed.
+    /// Its pods, while they are restarted or their metadata is edited, and once they are listed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods: Option<Vec<Pod>>,
     /// The disruption budget's refusal of the last eviction, and until when nothing else is evicted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eviction_refused: Option<EvictionRefused>,
+    /// What became of the last edit of pods' metadata, and until when no other is tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edits_postponed: Option<EditsPostponed>,
     /// Actions that name it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<RolloutAction>,
@@ -84,6 +87,15 @@ impl Workload {
 pub struct EvictionRefused {
     /// What the API server said.
     pub message: String,
+    /// Until when nothing is tried.
+    pub until: Timestamp,
+}
+
+/// An edit of pods' metadata that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EditsPostponed {
+    /// What the API server said; none where the snapshot was old.
+    pub message: Option<String>,
     /// Until when nothing is tried.
     pub until: Timestamp,
 }

@@ -6,6 +6,7 @@ use super::action::Action;
 use super::analysis::later;
 use super::course::{Course, Facts};
 use super::ratio;
+use super::role;
 use super::weight::pods_for;
 use crate::api::status::{Draining, OutcomeKind};
 
@@ -133,6 +134,7 @@ pub fn set(facts: &Facts<'_>, course: &Course, hash: &str, replicas: i32) -> Opt
                 hash: hash.to_owned(),
                 replicas,
                 revision,
+                metadata: role::wanted(facts, course, hash).cloned().unwrap_or_default(),
             })
         }
         None => None,

@@ -2,6 +2,7 @@
 //! A faulty spec still gives what could be read, so that scaling, an abort and the drain go on.
 
 mod managed;
+mod metadata;
 mod routing;
 mod step;
 mod workload;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::managed::Managed;
+pub use self::metadata::PodMetadata;
 use super::observed::Workload;
 use crate::api::istio::Protocol;
 use crate::api::rollout::{ArgumentSpec, CanarySpec, RolloutSpec, TemplateRef};
@@ -84,6 +86,10 @@ pub struct Strategy {
     pub background: Option<Background>,
     /// Names of header and mirror routes in their order.
     pub managed_order: Vec<String>,
+    /// What the canary's pods carry for their role.
+    pub canary_metadata: PodMetadata,
+    /// What stable's pods carry for their role.
+    pub stable_metadata: PodMetadata,
     /// The steps.
     pub steps: Vec<Step>,
     /// The steps as written, for telling whether passed ones were edited.
@@ -310,6 +316,8 @@ pub fn of(namespace: &str, spec: &Value, workload: &Workload) -> Strategy {
             .filter(|delay| !delay.is_zero()),
         background,
         managed_order: managed_order.into_iter().flatten().map(|route| route.name.clone()).collect(),
+        canary_metadata: PodMetadata::of(canary.canary_metadata.as_ref()),
+        stable_metadata: PodMetadata::of(canary.stable_metadata.as_ref()),
         steps,
         steps_written,
         selector: spec.selector.map(|selector| selector.match_labels).unwrap_or_default(),
@@ -318,6 +326,7 @@ pub fn of(namespace: &str, spec: &Value, workload: &Workload) -> Strategy {
         faults,
     };
     managed::check(&spec.strategy.canary, &mut strategy);
+    metadata::check(&mut strategy);
     strategy
 }
 

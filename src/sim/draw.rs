@@ -1,5 +1,6 @@
 //! Stories drawn from a seed: a Rollout of some kind, a few commits, and faults.
 
+mod role;
 mod scene;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,8 @@ pub fn story(seed: u64) -> Story {
     if routing != "ratio" {
         Draw { chance: Rng::with_seed(seed.rotate_left(32) | 1), events: Vec::new() }.lead(&mut spec);
     }
+    let mut roles = Draw { chance: Rng::with_seed(seed.rotate_left(16) | 1), events: Vec::new() };
+    roles.dress(&mut spec);
     let last = match wildness {
         Wildness::Silent => draw.silent(spec.pointer("/strategy/canary/analysis").is_some()),
         Wildness::Wild => {
@@ -53,7 +56,11 @@ pub fn story(seed: u64) -> Story {
             if other.is_so(0.5) { other.scene(&objects, last) } else { last }
         }
     };
+    if wildness == Wildness::Wild && spec.pointer("/strategy/canary/stableMetadata").is_some() {
+        roles.redress(last);
+    }
     draw.events.append(&mut other.events);
+    draw.events.append(&mut roles.events);
     if seed % 8 == 5 && routing != "inPlaceAlone" {
         objects.push(take_over(&mut spec, routing != "ratio" && seed % 16 == 5));
     }

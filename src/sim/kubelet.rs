@@ -12,6 +12,7 @@ use super::story::Pods;
 use crate::embedded::Cluster;
 use crate::embedded::log::Change;
 use crate::embedded::store::key_of;
+use crate::embedded::world;
 
 /// After what time a pod is ready where the story says nothing else.
 const READY_AFTER: Duration = Duration::from_secs(3);
@@ -21,6 +22,11 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Labels of a pod.
 pub type Labels = BTreeMap<String, String>;
 
+/// Namespace and name.
+type Key = (String, String);
+/// A change that is not seen yet: when it is, the plural, the key and the object.
+type Coming = (Instant, &'static str, Key, Value);
+
 /// All pods.
 pub struct Kubelet {
     began: Instant,
@@ -28,6 +34,10 @@ pub struct Kubelet {
     behaviours: BTreeMap<String, Pods>,
     leaving: BTreeMap<String, Instant>,
     created: u64,
+    /// How late changes of ReplicaSets are seen.
+    lag: Duration,
+    /// Changes of ReplicaSets that are not seen yet, and when they are.
+    coming: Vec<Coming>,
 }
 
 struct Set {
@@ -35,7 +45,8 @@ struct Set {
     plural: &'static str,
     image: String,
     labels: Labels,
-    uid: String,
+    /// A pod of its template, without a name.
+    born: Value,
     generation: i64,
     wanted: usize,
     least_ready: Duration,
@@ -51,12 +62,25 @@ struct Pod {
 impl Kubelet {
     /// No pods.
     pub fn new(began: Instant) -> Self {
-        Self { began, sets: BTreeMap::new(), behaviours: BTreeMap::new(), leaving: BTreeMap::new(), created: 0 }
+        Self {
+            began,
+            sets: BTreeMap::new(),
+            behaviours: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            created: 0,
+            lag: Duration::ZERO,
+            coming: Vec::new(),
+        }
     }
 
     /// Pods of an image behave so from now on.
     pub fn behave(&mut self, image: &str, pods: Pods) {
         self.behaviours.insert(image.to_owned(), pods);
+    }
+
+    /// Changes of ReplicaSets are seen so late from now on.
+    pub fn set_lag(&mut self, lag: Duration) {
+        self.lag = lag;
     }
 
     /// Every pod behaves well from now on.
@@ -69,11 +93,12 @@ impl Kubelet {
         let key = key_of(&change.object);
         match change.plural {
             "replicasets" | "deployments" if change.is_removal() => {
+                self.coming.retain(|(_, _, coming, _)| *coming != key);
                 let gone = self.sets.remove(&key);
                 let leaves = Instant::now() + GRACE;
                 self.leaving.extend(gone.into_iter().flat_map(|set| set.pods).map(|pod| (pod.name, leaves)));
             }
-            "replicasets" | "deployments" => self.take_set(change.plural, key, &change.object),
+            "replicasets" | "deployments" => self.hear_of(change.plural, key, &change.object),
             "pods" if change.is_removal() => {
                 for set in self.sets.values_mut() {
                     set.pods.retain(|pod| pod.name != key.1);
@@ -84,7 +109,26 @@ impl Kubelet {
         }
     }
 
-    fn take_set(&mut self, plural: &'static str, key: (String, String), object: &Value) {
+    /// A ReplicaSet has changed: that is seen at once, or once all is seen that came before.
+    fn hear_of(&mut self, plural: &'static str, key: Key, object: &Value) {
+        let before = self.coming.iter().filter(|(_, _, coming, _)| *coming == key).map(|(at, ..)| *at).max();
+        if self.lag.is_zero() && before.is_none() {
+            self.take_set(plural, key, object);
+        } else {
+            let at = before.into_iter().chain([Instant::now() + self.lag]).max();
+            self.coming.extend(at.map(|at| (at, plural, key, object.clone())));
+        }
+    }
+
+    /// Takes in what is seen by now.
+    fn catch_up(&mut self, now: Instant) {
+        let (seen, coming): (Vec<Coming>, Vec<Coming>) =
+            std::mem::take(&mut self.coming).into_iter().partition(|(at, ..)| *at <= now);
+        self.coming = coming;
+        seen.into_iter().for_each(|(_, plural, key, object)| self.take_set(plural, key, &object));
+    }
+
+    fn take_set(&mut self, plural: &'static str, key: Key, object: &Value) {
         let labels = object.pointer("/spec/template/metadata/labels").and_then(Value::as_object);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let number = |value: &Value| value.as_u64().unwrap_or(0);
@@ -93,7 +137,7 @@ impl Kubelet {
             plural,
             image: text(object.pointer("/spec/template/spec/containers/0/image").unwrap_or(&Value::Null)),
             labels: labels.into_iter().flatten().map(|(key, value)| (key.clone(), text(value))).collect(),
-            uid: text(&object["metadata"]["uid"]),
+            born: world::pod(object, ""),
             generation: object["metadata"]["generation"].as_i64().unwrap_or(0),
             wanted: usize::try_from(object["spec"]["replicas"].as_u64().unwrap_or(1)).unwrap_or(0),
             least_ready: Duration::from_secs(number(&object["spec"]["minReadySeconds"])),
@@ -118,8 +162,10 @@ impl Kubelet {
     /// Does what is due: pods come and go, the counts are written. When to look again.
     pub fn act(&mut self, cluster: &Cluster) -> Option<Instant> {
         let now = Instant::now();
+        self.catch_up(now);
         self.leaving.retain(|_, leaves| *leaves > now);
-        let mut next: Option<Instant> = self.leaving.values().min().copied();
+        let coming = self.coming.iter().map(|(at, ..)| *at);
+        let mut next: Option<Instant> = self.leaving.values().copied().chain(coming).min();
         let mut writes = Vec::new();
         for (key, set) in &mut self.sets {
             let behaviour = self.behaviours.get(&set.image).copied().unwrap_or(Pods::ReadyAfter(millis(READY_AFTER)));
@@ -132,7 +178,9 @@ impl Kubelet {
             while set.pods.len() < set.wanted {
                 self.created += 1;
                 let name = format!("{}-{:05}", key.1, self.created);
-                writes.push(Write::Create(set.pod(key, &name)));
+                let mut born = set.born.clone();
+                born["metadata"]["name"] = json!(name);
+                writes.push(Write::Create(born));
                 set.pods.push(Pod { name, created: now, ready_since: None });
             }
             set.turn(now, self.began, behaviour);
@@ -242,16 +290,6 @@ impl Set {
     fn dispensable(&self) -> usize {
         let rank = |(at, pod): &(usize, &Pod)| (pod.ready_since.is_some(), std::cmp::Reverse((pod.created, *at)));
         self.pods.iter().enumerate().min_by_key(rank).map_or(0, |(at, _)| at)
-    }
-
-    fn pod(&self, (namespace, name): &(String, String), pod: &str) -> Value {
-        json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {
-                "name": pod, "namespace": namespace, "labels": self.labels,
-                "ownerReferences": [{"apiVersion": "apps/v1", "kind": if self.plural == "deployments" { "Deployment" } else { "ReplicaSet" }, "name": name, "uid": self.uid, "controller": true}],
-            },
-        })
     }
 
     fn status(&self, now: Instant) -> Counts {

@@ -9,6 +9,7 @@ mod foreign;
 mod front;
 mod metric;
 mod pods;
+mod role;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use self::act::Act;
+use self::role::Roles;
 use super::mesh::Mesh;
 use super::prometheus::Answered;
 use crate::api::names;
@@ -39,7 +41,7 @@ const LATE: Duration = Duration::from_mins(2);
 pub struct Broken {
     /// When, in milliseconds since the beginning.
     pub at: u64,
-    /// Which rule: `S1` to `S8`, `plan` for one of these on a plan, `lost`, `liveness`, `rest`, `end`, `once`, `lease`.
+    /// Which rule: `S1` to `S8`, `plan` for one of these on a plan, `role`, `lost`, `liveness`, `rest`, `end`, `once`, `lease`.
     pub rule: &'static str,
     /// What.
     pub message: String,
@@ -68,6 +70,8 @@ pub struct Model {
     pub managed: BTreeSet<String>,
     /// Since when header and mirror routes lead to revisions.
     led: BTreeMap<String, Instant>,
+    /// Header and mirror routes with the revision that they led to, and since when they do no more.
+    fronts: BTreeMap<(String, String), Option<Instant>>,
     forced_at: Option<Instant>,
     /// When the routes last left open which revision gets what.
     open_at: Instant,
@@ -86,6 +90,7 @@ pub struct Model {
     missed_at: Option<Instant>,
     stable_lacked: Option<Instant>,
     ready: BTreeMap<String, Vec<(Instant, usize)>>,
+    roles: Roles,
     /// When the sets were last written, by name.
     written: BTreeMap<String, Instant>,
     /// The last change that arrived late: its version, and when it was sent.
@@ -116,6 +121,7 @@ impl Model {
             in_force: BTreeMap::new(),
             managed: BTreeSet::new(),
             led: BTreeMap::new(),
+            fronts: BTreeMap::new(),
             forced_at: None,
             open_at: began,
             stable: None,
@@ -131,6 +137,7 @@ impl Model {
             missed_at: None,
             stable_lacked: None,
             ready: BTreeMap::new(),
+            roles: Roles::default(),
             written: BTreeMap::new(),
             late: None,
             is_late_for_the_end: false,
@@ -185,6 +192,7 @@ impl Model {
         if plural == "rollouts" {
             let value = object["spec"].clone();
             self.managed.extend(front::names(&value));
+            self.roles.extend(&value);
             self.specs.push(Spec { at: Instant::now(), hash: revision::hash(&value["template"]), value });
         }
         self.git.insert(key, object.clone());
@@ -229,9 +237,16 @@ impl Model {
                 }
                 self.take_weights(&assigned(cluster, &labelled, &self.managed), is_own, answered);
             }
-            "replicasets" if is_own => self.check_scale(change, mesh, !cluster.list("virtualservices").is_empty()),
+            "replicasets" if is_own => {
+                self.check_born(change);
+                self.check_scale(change, mesh, !cluster.list("virtualservices").is_empty());
+            }
             "deployments" if is_own => self.check_workload(change, mesh),
-            "rollouts" => self.take_status(&change.object["status"], answered),
+            "pods" => self.take_pod(change),
+            "rollouts" => {
+                self.take_canary(&change.object);
+                self.take_status(&change.object["status"], answered);
+            }
             "rolloutactions" => self.see_answer(&change.object),
             _ => {}
         }
@@ -489,22 +504,9 @@ impl Model {
             self.breaks("S5", format!("step {} is passed, and step {step} comes again", self.attempt.1));
         }
         if self.attempt.0 == attempt && step > self.attempt.1 && self.aborted.is_none() {
-            self.check_pass(answered);
+            self.check_pass(step, answered);
         }
         self.attempt = (attempt, step);
-    }
-
-    /// S5: no step is passed while a person holds the rollout, or while the background analysis says nothing.
-    fn check_pass(&mut self, answered: &[Answered]) {
-        let (revision, step) = (self.attempt.0.0.clone(), self.attempt.1);
-        let Some(began) = self.began_at(&revision, Duration::ZERO) else { return };
-        if self.is_held(began) {
-            self.breaks("S5", format!("step {step} is passed while a person holds the rollout"));
-        }
-        let is_promoted = self.has_acted(&["promote", "promoteFull"], began);
-        if !is_promoted && self.jumped_at.is_none() && self.is_silent(&revision, began, answered) {
-            self.breaks("S5", format!("step {step} is passed while the background analysis has no answers"));
-        }
     }
 
     /// S5, S7: stable changes only to a revision that has passed everything.

@@ -273,6 +273,7 @@ impl<'a> Stage<'a> {
             "services",
             "replicasets",
             "deployments",
+            "pods",
             "rolloutactions",
         ];
         if is_watched.contains(&change.plural) {
@@ -330,6 +331,9 @@ impl<'a> Stage<'a> {
                     let lag = Duration::from_millis(*lag);
                     self.cluster.set_lag(kind.plural, lag);
                     self.model.lags(kind.plural, lag);
+                    if kind.plural == "pods" {
+                        self.kubelet.set_lag(lag);
+                    }
                 }
             }
             Event::DropWatches => self.cluster.drop_watches(),
@@ -361,6 +365,7 @@ impl<'a> Stage<'a> {
             self.cluster.set_lag(kind.plural, Duration::ZERO);
             self.model.lags(kind.plural, Duration::ZERO);
         }
+        self.kubelet.set_lag(Duration::ZERO);
         self.last_write = Instant::now();
         if self.story.heals {
             self.heal();

@@ -72,7 +72,7 @@ pub enum Event {
     Prometheus(Health),
     /// A GitOps tool writes the routes as Git has them.
     RevertRoutes,
-    /// Watches of a kind lag so many milliseconds behind from now on.
+    /// Watches of a kind lag so many milliseconds behind from now on; of pods: whoever makes them lags, too.
     Lag(String, u64),
     /// Every watch ends.
     DropWatches,

@@ -137,6 +137,10 @@ fn check_rest(left: &mut Left, rollout: &Value, stable: Option<&str>) {
         if Some(own.as_str()) != stable && set["spec"]["replicas"].as_i64() != Some(0) {
             left.model.breaks("rest", format!("{own} keeps pods for nothing"));
         }
+        let is_pending = !set["metadata"]["annotations"][names::POD_METADATA_PENDING].is_null();
+        if Some(own.as_str()) == stable && is_pending {
+            left.model.breaks("rest", format!("the pods of {own} are watched for ever"));
+        }
     }
     for deployment in left.cluster.list("deployments") {
         if !left.model.holds_replicas() && deployment["spec"]["replicas"].as_i64() != Some(0) {

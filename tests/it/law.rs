@@ -29,6 +29,7 @@ enum Event {
     LeastPods(i32),
     Scale(Option<i32>),
     Window(i32),
+    Metadata(&'static str, Option<u8>),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -52,6 +53,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1_i32..4).prop_map(Event::LeastPods),
         1 => prop::option::of(1_i32..10).prop_map(Event::Scale),
         1 => (0_i32..4).prop_map(Event::Window),
+        2 => (prop_oneof![Just("canaryMetadata"), Just("stableMetadata")], prop::option::of(0_u8..3))
+            .prop_map(|(role, value)| Event::Metadata(role, value)),
     ]
 }
 
@@ -109,6 +112,10 @@ fn happen(world: &mut World, event: &Event) {
             let steps = spec["strategy"]["canary"]["steps"].as_array_mut().unwrap();
             steps.retain(|step| step.get("setCanaryScale").is_none());
             steps.insert(2, json!({"setCanaryScale": scale}));
+        }),
+        Event::Metadata(role, value) => world.edit(|spec| {
+            let labels = |value: &u8| json!({"labels": {"role": format!("{role}-{value}"), format!("of-{value}"): ""}});
+            spec["strategy"]["canary"][role] = value.as_ref().map_or(json!({}), labels);
         }),
         Event::Window(revisions) => world.edit(|spec| spec["rollbackWindow"] = json!({"revisions": revisions})),
     }
@@ -173,13 +180,25 @@ fn check_end(world: &World) {
             .as_str()
             .unwrap()
             .to_owned();
-        assert_eq!((world.phase().as_str(), stable), ("Healthy", Some(hash(&wanted))), "{}", status.message);
+        assert_eq!((world.phase().as_str(), &stable), ("Healthy", &Some(hash(&wanted))), "{}", status.message);
     }
     for replica_set in &world.observed.replica_sets {
         let own = serin::plan::revision::hash_of(replica_set).unwrap();
         let serves = status.stable.as_ref().is_some_and(|stable| stable.hash == own);
         assert!(serves || replica_set.spec.replicas == Some(0), "{own} keeps pods for nothing: {}", status.message);
     }
+    let labels = world.observed.rollout.spec.value()["strategy"]["canary"]["stableMetadata"]["labels"].clone();
+    let mut carried: Vec<String> = labels.as_object().into_iter().flatten().map(pair).collect();
+    carried.extend(["app=checkout".to_owned()]);
+    carried.sort();
+    let stable = (1..4).map(image).find(|image| Some(hash(image)) == stable);
+    for pod in stable.iter().flat_map(|image| world.carried(image)) {
+        assert_eq!(pod, carried.join(","), "pods carry what stable's should: {}", status.message);
+    }
+}
+
+fn pair((key, value): (&String, &serde_json::Value)) -> String {
+    format!("{key}={}", value.as_str().unwrap())
 }
 
 /// Stories a property: the same few in every run, and as many new ones as `PROPTEST_CASES` says in a long one.

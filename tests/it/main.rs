@@ -20,6 +20,7 @@ mod pressing;
 mod ratio;
 mod reading;
 mod requests;
+mod roles;
 mod scale;
 mod screens;
 mod shell;

@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use serin::api::istio::Protocol;
 use serin::api::watched::VirtualService;
-use serin::plan::action::{Action, FrontEdit, SubsetEdit, WeightEdit};
+use serin::plan::action::{Action, FrontEdit, MetadataEdit, SubsetEdit, WeightEdit};
 use serin::plan::objects;
 use serin::plan::observed::Observed;
-use serin::plan::strategy::Managed;
+use serin::plan::strategy::{Managed, PodMetadata};
 use serin::plan::weight::Split;
 
 fn observed(rollout: &Value, virtual_services: &Value) -> Observed {
@@ -41,7 +41,7 @@ fn a_scale_patch_tests_the_generation_and_the_number_that_it_knows() {
 fn pods_are_labelled_and_tracking_is_left_behind() {
     let set = |template: &Value| {
         let observed = observed(&rollout(template, &json!({"owned": {"host": "checkout"}})), &json!([]));
-        let mut set = objects::replica_set(&observed, "abc", 2, 4);
+        let mut set = objects::replica_set(&observed, "abc", (2, 4), &PodMetadata::default());
         (set["spec"]["template"].take(), set["metadata"].take(), set["spec"]["selector"].take())
     };
     let own = json!({"serin.dev/revision-hash": "abc", "serin.dev/rollout": "checkout", "service.istio.io/canonical-revision": "abc"});
@@ -62,6 +62,47 @@ fn pods_are_labelled_and_tracking_is_left_behind() {
     assert_eq!(metadata["labels"].get("app.kubernetes.io/instance"), None);
     let (template, ..) = set(&json!({"metadata": {"labels": {"service.istio.io/canonical-revision": "v3"}}}));
     assert_eq!(template["metadata"]["annotations"], json!({"serin.dev/canonical-revision": "v3"}));
+}
+
+#[test]
+fn pods_are_born_with_what_their_role_asks() {
+    let template = json!({"metadata": {"labels": {"app": "checkout"}}});
+    let observed = observed(&rollout(&template, &json!({"owned": {"host": "checkout"}})), &json!([]));
+    let metadata = json!({"labels": {"role": "canary"}, "annotations": {"why": "a"}});
+    let metadata: PodMetadata = serde_json::from_value(metadata).unwrap();
+    let set = objects::replica_set(&observed, "abc", (2, 4), &metadata);
+    let record = r#"{"labels":{"role":"canary"},"annotations":{"why":"a"}}"#;
+    let of_pods = &set["spec"]["template"]["metadata"];
+    assert_eq!((&of_pods["labels"]["role"], &of_pods["labels"]["app"]), (&json!("canary"), &json!("checkout")));
+    assert_eq!(of_pods["annotations"], json!({"why": "a", "serin.dev/pod-metadata": record}));
+    assert_eq!(set["metadata"]["annotations"], json!({"serin.dev/revision": "4", "serin.dev/pod-metadata": record}));
+    assert_eq!(set["metadata"]["labels"].get("role"), None, "the ReplicaSet itself has no role");
+    assert_eq!(set["spec"]["selector"]["matchLabels"].get("role"), None);
+}
+
+#[test]
+fn edits_of_pods_carry_the_version_and_take_away_what_is_not_wanted() {
+    let edit = MetadataEdit {
+        labels: [("role".to_owned(), Some("stable".to_owned())), ("shadow".to_owned(), None)].into(),
+        annotations: [("serin.dev/pod-metadata".to_owned(), Some("{}".to_owned()))].into(),
+    };
+    let labels = json!({"role": "stable", "shadow": null});
+    let annotations = json!({"serin.dev/pod-metadata": "{}"});
+    assert_eq!(
+        objects::pod_patch("7", &edit),
+        json!({"metadata": {"resourceVersion": "7", "labels": labels, "annotations": annotations}})
+    );
+    assert_eq!(
+        objects::pod_template_patch("7", &edit),
+        json!({
+            "metadata": {"resourceVersion": "7", "annotations": {"serin.dev/pod-metadata": "{}", "serin.dev/pod-metadata-pending": "true"}},
+            "spec": {"template": {"metadata": {"labels": labels, "annotations": annotations}}},
+        })
+    );
+    assert_eq!(
+        objects::end_of_pod_edits("7"),
+        json!({"metadata": {"resourceVersion": "7", "annotations": {"serin.dev/pod-metadata-pending": null}}})
+    );
 }
 
 #[test]
@@ -173,10 +214,19 @@ fn routes_and_services_move_traffic() {
         Action::SetReplicas { replicas: 1 },
         Action::AddFinalizer,
         Action::RemoveFinalizer,
-        Action::CreateReplicaSet { name: name(), hash: name(), replicas: 1, revision: 1 },
+        Action::CreateReplicaSet {
+            name: name(),
+            hash: name(),
+            replicas: 1,
+            revision: 1,
+            metadata: PodMetadata::default(),
+        },
         Action::ScaleReplicaSet { name: name(), generation: 1, number: 1, replicas: 1, revision: None },
         Action::DeleteReplicaSet { name: name(), version: version() },
         Action::EvictPod { name: name(), uid: name() },
+        Action::EditPodTemplate { name: name(), version: version(), edit: MetadataEdit::default() },
+        Action::EditPod { name: name(), version: version(), edit: MetadataEdit::default() },
+        Action::EndPodEdits { name: name(), version: version() },
         Action::OwnAction { name: name(), version: version() },
         Action::DeleteAction { name: name(), uid: name() },
     ];

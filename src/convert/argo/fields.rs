@@ -80,8 +80,8 @@ pub const ROLLOUT: &[Row] = &[
         "spec.strategy.canary.antiAffinity",
         Leave(Harmless, "Serin does not write affinities; write podAntiAffinity into the pod template"),
     ),
-    row("spec.strategy.canary.canaryMetadata", Ask(Harmless)),
-    row("spec.strategy.canary.stableMetadata", Ask(Harmless)),
+    row("spec.strategy.canary.canaryMetadata", Keep),
+    row("spec.strategy.canary.stableMetadata", Keep),
     row("spec.strategy.canary.scaleDownDelaySeconds", Turn("kept with a route", rollout::needs_route)),
     row(
         "spec.strategy.canary.scaleDownDelayRevisionLimit",

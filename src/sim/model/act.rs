@@ -1,11 +1,14 @@
 //! What people asked by actions, and whether it was refused.
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Model, STALE};
 use crate::embedded::store::key_of;
+use crate::sim::prometheus::Answered;
 
 /// Something that a person asked.
 pub(super) struct Act {
@@ -54,5 +57,21 @@ impl Model {
     pub(super) fn is_held(&self, began: Instant) -> bool {
         let last = self.valid(began).rfind(|act| act.action != "restart" && act.action != "abort");
         last.is_some_and(|act| act.action == "pause" && act.at.elapsed() > STALE)
+    }
+
+    /// S5: no step is passed while a person holds the rollout, or while the background analysis says nothing.
+    pub(super) fn check_pass(&mut self, next: i64, answered: &[Answered]) {
+        let (revision, step) = (self.attempt.0.0.clone(), self.attempt.1);
+        let Some(began) = self.began_at(&revision, Duration::ZERO) else { return };
+        if self.is_held(began) {
+            self.breaks("S5", format!("step {step} is passed while a person holds the rollout"));
+        }
+        let is_promoted = self.has_acted(&["promote", "promoteFull"], began);
+        if !is_promoted {
+            self.check_led_by_passed(&revision, step..next);
+        }
+        if !is_promoted && self.jumped_at.is_none() && self.is_silent(&revision, began, answered) {
+            self.breaks("S5", format!("step {step} is passed while the background analysis has no answers"));
+        }
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -69,11 +70,34 @@ impl Model {
     pub(super) fn take_led(&mut self, cluster: &Cluster, labelled: &Labelled) {
         let now = Instant::now();
         let services = cluster.list("virtualservices");
-        let led: BTreeSet<String> =
-            services.iter().flat_map(|one| self.led_in(one, labelled)).map(|(_, revision)| revision).collect();
+        let fronts: BTreeSet<(String, String)> = services.iter().flat_map(|one| self.led_in(one, labelled)).collect();
+        for (_, gone) in self.fronts.iter_mut().filter(|(front, _)| !fronts.contains(*front)) {
+            gone.get_or_insert(now);
+        }
+        let led: BTreeSet<String> = fronts.iter().map(|(_, revision)| revision.clone()).collect();
+        self.fronts.extend(fronts.into_iter().map(|front| (front, None)));
         self.led.retain(|revision, _| led.contains(revision));
         for revision in led {
             self.led.entry(revision).or_insert(now);
+        }
+    }
+
+    /// S5: the header or mirror route of a step that is passed leads to the canary, or did of late.
+    pub(super) fn check_led_by_passed(&mut self, revision: &str, passed: Range<i64>) {
+        let mut of_revision = self.specs.iter().filter(|spec| spec.hash == revision);
+        let Some(last) = of_revision.next_back() else { return };
+        let is_edited = of_revision.any(|spec| !steps(&spec.value).eq(steps(&last.value)));
+        let goes_back = !last.value["rollbackWindow"].is_null() && self.was_stable.contains(revision);
+        if is_edited || goes_back {
+            return;
+        }
+        let at = |step: i64| steps(&last.value).nth(usize::try_from(step).ok()?);
+        let sets = passed.filter_map(at).filter_map(route_of).filter(|route| !route["match"].is_null());
+        let is_recent = |gone: &Option<Instant>| gone.is_none_or(|gone| gone.elapsed() < STALE);
+        let led = |name: &str| self.fronts.get(&(name.to_owned(), revision.to_owned())).is_some_and(is_recent);
+        let lacking = sets.filter_map(|route| route["name"].as_str()).find(|name| !led(name)).map(str::to_owned);
+        if let Some(name) = lacking {
+            self.breaks("S5", format!("the step of {name} is passed, and it has not led to {revision}"));
         }
     }
 

@@ -38,6 +38,7 @@ impl Model {
             self.check_aborted();
             self.check_withdrawn();
             self.check_still_led();
+            self.check_roles();
         }
     }
 
@@ -200,7 +201,15 @@ impl Model {
     /// What it breaks, the next pass mends.
     fn is_overtaken(&mut self, change: &Change) -> bool {
         let name = change.object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let before = self.written.insert(name, Instant::now());
+        let number = |set: &Value| set["metadata"]["annotations"][names::REVISION].clone();
+        let generation = |set: &Value| set["metadata"]["generation"].clone();
+        let before = self.written.get(&name).copied();
+        let is_scaled = change.before.as_deref().is_none_or(|before| {
+            generation(before) != generation(&change.object) || number(before) != number(&change.object)
+        });
+        if is_scaled {
+            self.written.insert(name, Instant::now());
+        }
         let sent = self.late.filter(|(version, _)| *version == change.version).map(|(_, sent)| sent);
         sent.is_some_and(|sent| before.is_none_or(|before| before <= sent))
     }

@@ -42,6 +42,9 @@ pub struct World {
     /// What was asked and is not recorded.
     measured: Vec<Measurement>,
     ready_at: BTreeMap<String, Vec<Timestamp>>,
+    /// What the templates of ReplicaSets say for a role, and what each pod carries, by name.
+    templates: BTreeMap<String, Value>,
+    carried: BTreeMap<String, Vec<Value>>,
     version: u64,
     /// When the last plan wanted to look again.
     wake: Option<Timestamp>,
@@ -154,6 +157,8 @@ impl World {
             log: Vec::new(),
             measured: Vec::new(),
             ready_at: BTreeMap::new(),
+            templates: BTreeMap::new(),
+            carried: BTreeMap::new(),
             version: 10,
             wake: None,
             watches_pods: false,
@@ -316,7 +321,7 @@ impl World {
         for _ in 0..PASSES_MOST {
             self.play_pods();
             let plan = self.plan();
-            if plan.is_idle(&self.observed.rollout.status) {
+            if plan.is_idle(&self.observed.rollout.status) && plan.watches_pods == self.watches_pods {
                 self.wake = plan.wake.map(|wake| wake.at);
                 return;
             }
@@ -325,11 +330,23 @@ impl World {
         panic!("no fixpoint after {PASSES_MOST} passes: {}", self.observed.rollout.status.message);
     }
 
+    /// Carries one plan out.
+    pub fn step(&mut self) {
+        self.play_pods();
+        let plan = self.plan();
+        self.carry_out(&plan);
+        self.play_pods();
+    }
+
     /// One plan, checked.
     pub fn plan(&self) -> Plan {
         let (decided, violations) = checked(&self.observed, &self.measured, self.now);
         assert_eq!(decided, plan(&self.observed, &self.measured, self.now), "the same input gives the same plan");
-
+        // Law 4: metadata delays nothing.
+        let is_edit = |action: &Action| {
+            matches!(action, Action::EditPodTemplate { .. } | Action::EditPod { .. } | Action::EndPodEdits { .. })
+        };
+        assert!(decided.actions.is_sorted_by_key(is_edit), "metadata comes last: {:?}", decided.actions);
         assert!(
             violations.is_empty(),
             "{}\n{:#?}\n{}",
@@ -430,12 +447,7 @@ impl World {
             Action::SetReplicas { replicas } => self.edit(|spec| spec["replicas"] = json!(replicas)),
             Action::AddFinalizer => self.observed.rollout.metadata.finalizers = Some(vec!["serin.dev/route".into()]),
             Action::RemoveFinalizer => self.observed.rollout.metadata.finalizers = None,
-            Action::CreateReplicaSet { hash, replicas, revision, .. } => {
-                let mut body = objects::replica_set(&self.observed, hash, *replicas, *revision);
-                body["metadata"]["resourceVersion"] = json!(version);
-                body["metadata"]["creationTimestamp"] = json!(self.now);
-                self.observed.replica_sets.push(from(body));
-            }
+            Action::CreateReplicaSet { .. } => self.create_set(action, &version),
             Action::ScaleReplicaSet { name, replicas, revision, .. } => {
                 self.scale_set(name, version, (*replicas, *revision));
             }
@@ -470,18 +482,34 @@ impl World {
             | Action::ScaleWorkload { .. } => {
                 self.act_on_pods_and_services(action, &version);
             }
-            Action::Answer { uid, accepted, message, at, .. } => {
-                let own = self.observed.actions.iter_mut().find(|one| one.metadata.uid.as_ref() == Some(uid)).unwrap();
-                own.status = from(json!({"accepted": accepted, "message": message, "at": at}));
+            Action::EditPod { name, version: known, edit } => {
+                let (set, index) = name.rsplit_once('.').unwrap();
+                let carried = &mut self.carried.get_mut(set).unwrap()[index.parse::<usize>().unwrap()];
+                json_patch::merge(carried, &objects::pod_patch(known, edit)["metadata"]);
             }
-            Action::OwnAction { name, .. } => {
-                let own =
-                    self.observed.actions.iter_mut().find(|one| one.metadata.name.as_ref() == Some(name)).unwrap();
-                own.metadata.owner_references = Some(vec![from(objects::owner(&self.observed.rollout, false))]);
+            Action::EditPodTemplate { name, version: known, edit } => {
+                self.edit_set(name, objects::pod_template_patch(known, edit), &version);
             }
-            Action::DeleteAction { uid, .. } => {
-                self.observed.actions.retain(|one| one.metadata.uid.as_ref() != Some(uid));
+            Action::EndPodEdits { name, version: known } => {
+                self.edit_set(name, objects::end_of_pod_edits(known), &version);
             }
+            Action::Answer { .. } | Action::OwnAction { .. } | Action::DeleteAction { .. } => self.answer(action),
+        }
+    }
+
+    fn answer(&mut self, action: &Action) {
+        let owner = objects::owner(&self.observed.rollout, false);
+        let actions = &mut self.observed.actions;
+        if let Action::Answer { uid, accepted, message, at, .. } = action {
+            let own = actions.iter_mut().find(|one| one.metadata.uid.as_ref() == Some(uid)).unwrap();
+            own.status = from(json!({"accepted": accepted, "message": message, "at": at}));
+        }
+        if let Action::OwnAction { name, .. } = action {
+            let own = actions.iter_mut().find(|one| one.metadata.name.as_ref() == Some(name)).unwrap();
+            own.metadata.owner_references = Some(vec![from(owner)]);
+        }
+        if let Action::DeleteAction { uid, .. } = action {
+            actions.retain(|one| one.metadata.uid.as_ref() != Some(uid));
         }
     }
 
@@ -518,8 +546,49 @@ impl World {
         if let Action::EvictPod { name, .. } = action {
             let (set, index) = name.rsplit_once('.').unwrap();
             let ready_at = self.ready_at.get_mut(set).unwrap();
-            ready_at[index.parse::<usize>().unwrap()] = self.now.checked_add(READY_AFTER).unwrap();
+            let index: usize = index.parse().unwrap();
+            ready_at[index] = self.now.checked_add(READY_AFTER).unwrap();
+            self.carried.get_mut(set).unwrap()[index] = self.templates.get(set).cloned().unwrap_or_default();
         }
+    }
+
+    fn create_set(&mut self, action: &Action, version: &str) {
+        let Action::CreateReplicaSet { hash, replicas, revision, metadata, name } = action else { return };
+        let mut body = objects::replica_set(&self.observed, hash, (*replicas, *revision), metadata);
+        self.templates.insert(name.clone(), body["spec"]["template"]["metadata"].clone());
+        body["metadata"]["resourceVersion"] = json!(version);
+        body["metadata"]["creationTimestamp"] = json!(self.now);
+        self.observed.replica_sets.push(from(body));
+    }
+
+    /// A merge patch of a ReplicaSet and of what its pods are born with.
+    fn edit_set(&mut self, set: &str, mut patch: Value, version: &str) {
+        let known = &patch["metadata"]["resourceVersion"];
+        assert_eq!(*known, json!(self.replica_set(set).metadata.resource_version), "a stale write lands");
+        if let Some(of_pods) = patch.pointer("/spec/template/metadata") {
+            json_patch::merge(self.templates.entry(set.to_owned()).or_default(), of_pods);
+        }
+        patch["metadata"]["resourceVersion"] = json!(version);
+        let set = self.replica_set(set);
+        let mut body = serde_json::to_value(&*set).unwrap();
+        json_patch::merge(&mut body, &json!({"metadata": patch["metadata"]}));
+        *set = from(body);
+    }
+
+    /// What the pods of an image carry besides what Serin tells revisions apart by, each as `key=value` by commas.
+    pub fn carried(&self, image: &str) -> Vec<String> {
+        self.carried_of(&hash(image))
+    }
+
+    /// The same of a revision.
+    pub fn carried_of(&self, revision: &str) -> Vec<String> {
+        let told = |metadata: &Value| {
+            let maps = [&metadata["labels"], &metadata["annotations"]].into_iter().filter_map(Value::as_object);
+            let pairs = maps.flatten().filter(|(key, _)| !key.contains("serin.dev/") && !key.contains("istio.io/"));
+            pairs.map(|(key, value)| format!("{key}={}", value.as_str().unwrap())).collect::<Vec<_>>().join(",")
+        };
+        let pods = self.carried.get(&format!("checkout-{revision}")).into_iter().flatten();
+        pods.map(told).collect()
     }
 
     /// The VirtualService that Git holds for the Rollout.
@@ -539,6 +608,8 @@ impl World {
         for replica_set in &mut self.observed.replica_sets {
             let wanted = usize::try_from(replica_set.spec.replicas.unwrap_or(1)).unwrap();
             let name = replica_set.metadata.name.clone().unwrap();
+            let born = self.templates.get(&name).cloned().unwrap_or_default();
+            self.carried.entry(name.clone()).or_default().resize(wanted, born);
             let ready_at = self.ready_at.entry(name).or_default();
             ready_at.resize(wanted, now.checked_add(READY_AFTER).unwrap());
             let image = replica_set.spec.template.spec.containers[0].image.clone();
@@ -559,6 +630,7 @@ impl World {
             pods.map(|(index, ready_at)| {
                 from(json!({"metadata": {
                     "name": format!("{name}.{index}"), "uid": format!("{name}.{index}.{ready_at}"), "labels": set.metadata.labels,
+                    "annotations": self.carried[&name][index]["annotations"],
                     "creationTimestamp": ready_at.checked_sub(READY_AFTER).unwrap(),
                 }}))
             })

@@ -161,7 +161,11 @@ pub fn promote(facts: &Facts<'_>, course: &mut Course) {
     let steps = if skips {
         "the steps were skipped".into()
     } else {
-        format!("all {} steps passed", facts.strategy.steps.len())
+        match facts.strategy.steps.len() {
+            0 => "there are no steps".into(),
+            1 => "the only step is passed".into(),
+            steps => format!("all {steps} steps passed"),
+        }
     };
     let why = format!("{steps} and the canary is fully available");
     course.decide(Decision { at: facts.now, by: SERIN.into(), what: "Promote".into(), why });

@@ -215,9 +215,7 @@ fn rollout_rules(spec: &mut Value) {
         rule(tls, "has(self.port) || has(self.sniHosts)", "port or sniHosts is required: what the route matches");
     }
     managed_rules(at(spec, "strategy.canary.steps[]"));
-    for role in ROLE_MEMBERS {
-        metadata_rules(at(spec, &format!("strategy.canary.{role}")));
-    }
+    ROLE_MEMBERS.iter().for_each(|role| metadata_rules(at(spec, &format!("strategy.canary.{role}"))));
     canary_rules(at(spec, "strategy.canary"));
     for args in ["strategy.canary.steps[].analysis.args[]", "strategy.canary.analysis.args[]"] {
         one_of(at(spec, args), &["value", "valueFrom"]);
@@ -248,11 +246,8 @@ fn metadata_rules(metadata: &mut Value) {
         let map = at(metadata, map);
         set(map, "maxProperties", json!(32));
         set(at(map, "{}"), "maxLength", json!(longest));
-        rule(
-            map,
-            "self.all(key, !key.startsWith('serin.dev/'))",
-            "keys that begin with serin.dev/ are set by Serin; remove them",
-        );
+        let says = "keys that begin with serin.dev/ are set by Serin; remove them";
+        rule(map, "self.all(key, !key.startsWith('serin.dev/'))", says);
     }
 }
 

@@ -228,38 +228,19 @@ async fn edit_pods(shell: &Shell, observed: &Observed, action: &Action) -> Resul
     if shell.edits_postponed(&shell.name_of(&observed.rollout)).is_some_and(|one| one.until > (shell.clock)()) {
         return Ok(());
     }
-    let edited = match action {
-        Action::EditPodTemplate { name, version, edit } => {
-            let body = objects::pod_template_patch(version, edit);
-            edit_replica_set(shell, observed, action, (name, &body)).await
-        }
-        Action::EndPodEdits { name, version } => {
-            let body = objects::end_of_pod_edits(version);
-            edit_replica_set(shell, observed, action, (name, &body)).await
-        }
-        Action::EditPod { name, version, edit } => {
-            let api: Api<Pod> = api(shell, observed);
-            let patch = Patch::Merge(objects::pod_patch(version, edit));
-            let written = shell.write("pods", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
-            written.map(|written| shell.pods.put(&shell.name_of(&observed.rollout), written))
-        }
-        Action::SetReplicas { .. }
-        | Action::AddFinalizer
-        | Action::RemoveFinalizer
-        | Action::CreateReplicaSet { .. }
-        | Action::ScaleReplicaSet { .. }
-        | Action::DeleteReplicaSet { .. }
-        | Action::WriteVirtualService { .. }
-        | Action::WriteDestinationRule { .. }
-        | Action::EditVirtualService { .. }
-        | Action::EditDestinationRule { .. }
-        | Action::CreateService { .. }
-        | Action::EditService { .. }
-        | Action::ScaleWorkload { .. }
-        | Action::EvictPod { .. }
-        | Action::Answer { .. }
-        | Action::OwnAction { .. }
-        | Action::DeleteAction { .. } => Ok(()),
+    let edited = if let Action::EditPodTemplate { name, version, edit } = action {
+        let body = objects::pod_template_patch(version, edit);
+        edit_replica_set(shell, observed, action, (name, &body)).await
+    } else if let Action::EndPodEdits { name, version } = action {
+        let body = objects::end_of_pod_edits(version);
+        edit_replica_set(shell, observed, action, (name, &body)).await
+    } else if let Action::EditPod { name, version, edit } = action {
+        let api: Api<Pod> = api(shell, observed);
+        let patch = Patch::Merge(objects::pod_patch(version, edit));
+        let written = shell.write("pods", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
+        written.map(|written| shell.pods.put(&shell.name_of(&observed.rollout), written))
+    } else {
+        Ok(())
     };
     match edited {
         Err(Error::NotLeading) => Err(Error::NotLeading),
@@ -454,48 +435,27 @@ fn json_patch_of(operations: Value) -> Patch<()> {
 
 async fn answer(shell: &Shell, observed: &Observed, action: &Action) -> Result<(), Error> {
     let api: Api<RolloutAction> = api(shell, observed);
-    match action {
-        Action::Answer { name, accepted, message, at, .. } => {
-            let body = json!({"status": {"accepted": accepted, "message": message, "at": at}});
-            let patch = Patch::Merge(&body);
-            let written = shell
-                .write("rolloutactions/status", "patch", &action.to_string(), api.patch_status(name, &params(), &patch))
-                .await;
-            if written.as_ref().is_err_and(|error| error.code() == Some(404)) {
-                return Ok(());
-            }
-            shell.caches.actions.put(written?);
+    if let Action::Answer { name, accepted, message, at, .. } = action {
+        let body = json!({"status": {"accepted": accepted, "message": message, "at": at}});
+        let patch = Patch::Merge(&body);
+        let written = shell
+            .write("rolloutactions/status", "patch", &action.to_string(), api.patch_status(name, &params(), &patch))
+            .await;
+        if written.as_ref().is_err_and(|error| error.code() == Some(404)) {
+            return Ok(());
         }
-        Action::OwnAction { name, version } => {
-            let owner = objects::owner(&observed.rollout, false);
-            let body = json!({"metadata": {"resourceVersion": version, "ownerReferences": [owner]}});
-            let patch = Patch::Merge(&body);
-            let written =
-                shell.write("rolloutactions", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await?;
-            shell.caches.actions.put(written);
-        }
-        Action::DeleteAction { name, uid } => {
-            let preconditions = Preconditions { resource_version: None, uid: Some(uid.clone()) };
-            let delete = DeleteParams::background().preconditions(preconditions);
-            shell.write("rolloutactions", "delete", &action.to_string(), api.delete(name, &delete)).await?;
-        }
-        Action::SetReplicas { .. }
-        | Action::AddFinalizer
-        | Action::RemoveFinalizer
-        | Action::CreateReplicaSet { .. }
-        | Action::ScaleReplicaSet { .. }
-        | Action::DeleteReplicaSet { .. }
-        | Action::WriteVirtualService { .. }
-        | Action::WriteDestinationRule { .. }
-        | Action::EditVirtualService { .. }
-        | Action::EditDestinationRule { .. }
-        | Action::CreateService { .. }
-        | Action::EditService { .. }
-        | Action::ScaleWorkload { .. }
-        | Action::EvictPod { .. }
-        | Action::EditPodTemplate { .. }
-        | Action::EditPod { .. }
-        | Action::EndPodEdits { .. } => {}
+        shell.caches.actions.put(written?);
+    } else if let Action::OwnAction { name, version } = action {
+        let owner = objects::owner(&observed.rollout, false);
+        let body = json!({"metadata": {"resourceVersion": version, "ownerReferences": [owner]}});
+        let patch = Patch::Merge(&body);
+        let written =
+            shell.write("rolloutactions", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await?;
+        shell.caches.actions.put(written);
+    } else if let Action::DeleteAction { name, uid } = action {
+        let preconditions = Preconditions { resource_version: None, uid: Some(uid.clone()) };
+        let delete = DeleteParams::background().preconditions(preconditions);
+        shell.write("rolloutactions", "delete", &action.to_string(), api.delete(name, &delete)).await?;
     }
     Ok(())
 }

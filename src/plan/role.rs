@@ -71,29 +71,13 @@ pub fn actions(facts: &Facts<'_>, course: &mut Course, planned: &[Action]) -> Ve
 
 /// Whether another write of a ReplicaSet is planned: it comes first, and changes the version.
 fn is_written(set: &ReplicaSet, planned: &[Action]) -> bool {
-    planned.iter().any(|action| match action {
-        Action::ScaleReplicaSet { name, .. } | Action::DeleteReplicaSet { name, .. } => {
-            set.metadata.name.as_ref() == Some(name)
-        }
-        Action::SetReplicas { .. }
-        | Action::AddFinalizer
-        | Action::RemoveFinalizer
-        | Action::CreateReplicaSet { .. }
-        | Action::WriteVirtualService { .. }
-        | Action::WriteDestinationRule { .. }
-        | Action::EditVirtualService { .. }
-        | Action::EditDestinationRule { .. }
-        | Action::CreateService { .. }
-        | Action::EditService { .. }
-        | Action::ScaleWorkload { .. }
-        | Action::EvictPod { .. }
-        | Action::EditPodTemplate { .. }
-        | Action::EditPod { .. }
-        | Action::EndPodEdits { .. }
-        | Action::Answer { .. }
-        | Action::OwnAction { .. }
-        | Action::DeleteAction { .. } => false,
-    })
+    let writes = |action: &Action| {
+        let (Action::ScaleReplicaSet { name, .. } | Action::DeleteReplicaSet { name, .. }) = action else {
+            return false;
+        };
+        set.metadata.name.as_ref() == Some(name)
+    };
+    planned.iter().any(writes)
 }
 
 /// Edits of a ReplicaSet's pods, or their end once all of them are known and carry what they should.

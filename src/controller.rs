@@ -53,6 +53,8 @@ use crate::plan::observed::{EditsPostponed, EvictionRefused, Settings};
 const CONCURRENCY: usize = 64;
 /// The least time between two writes of a status that differ in counts and wording alone.
 const COUNTS_WAIT: Duration = Duration::from_secs(1);
+/// How long a pass waits for the first list of the Deployment that a Rollout names. After it, the status says so.
+const LIST_WAIT: Duration = Duration::from_secs(1);
 /// How long nothing is evicted after a disruption budget refused.
 const EVICTION_WAIT: SignedDuration = SignedDuration::from_secs(5);
 /// How long no metadata of pods is edited after an edit failed, and after one whose snapshot was old.
@@ -456,6 +458,12 @@ impl Shell {
     pub fn may_wait(&self, name: &str) -> Option<Duration> {
         let stored = self.memory().stored.get(name).copied()?;
         COUNTS_WAIT.checked_sub(stored.elapsed()).filter(|left| !left.is_zero())
+    }
+
+    /// How long the first list of the Deployment that a Rollout names is still waited for.
+    pub fn list_wait(&self, name: &str) -> Option<Duration> {
+        let since = self.workloads.awaited_since(name)?;
+        LIST_WAIT.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
     }
 
     /// Remembers that a disruption budget refused an eviction.

@@ -23,8 +23,6 @@ use crate::plan::{self, Plan};
 const PASSES_MOST: usize = 4;
 /// Plans in one pass, before the status is written and the next pass begins.
 const ROUNDS_MOST: usize = 10;
-/// How long a pass waits for the first list of the Deployment that a Rollout names. After it, the status says so.
-const LIST_WAIT: Duration = Duration::from_secs(1);
 /// No wait at all: the next pass begins once others have had their turn.
 const AT_ONCE: Duration = Duration::from_millis(1);
 /// The first wait after a failure, and the longest.
@@ -90,9 +88,7 @@ async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<
     for round in 0..ROUNDS_MOST {
         let now = (shell.clock)();
         let (mut observed, read) = observe::observe(shell, &rollout);
-        if let Some(left) = shell.workloads.awaited_since(name).and_then(|since| LIST_WAIT.checked_sub(since.elapsed()))
-            && round == 0
-        {
+        if let Some(left) = shell.list_wait(name).filter(|_| round == 0) {
             return Ok(Some(left));
         }
         observed.rollout.status = status;

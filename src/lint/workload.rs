@@ -131,6 +131,14 @@ fn check_autoscaler(input: &Input, autoscaler: &Object, found: &mut Found) {
     let is_ours = kind == "Rollout" && version == names::API_VERSION;
     let group = version.split_once('/').map_or("", |(group, _)| group);
     let is_leftover = kind == "Deployment" && input.find(DEPLOYMENT, &autoscaler.namespace, name).is_none();
+    let brings = |rollout: &&Object| kind == "Deployment" && rollout.text("/spec/workloadRef/name") == Some(name);
+    if let Some(rollout) = input.of_in(ROLLOUT, &autoscaler.namespace).find(brings) {
+        let message =
+            format!("Deployment {name} brings {} its template and goes to 0: it scales nothing", rollout.title());
+        let fix = format!("write apiVersion: {}, kind: Rollout, name: {}", names::API_VERSION, rollout.name);
+        found.add_with(&rule::AUTOSCALER_TARGET, (autoscaler, &path("kind"), Mark::Value), message, &fix);
+        return;
+    }
     match rollout {
         Some(rollout) if is_ours => {
             if rollout.value.pointer("/spec/replicas").is_some() {

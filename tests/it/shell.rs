@@ -250,6 +250,32 @@ async fn a_lagging_watch_costs_no_conflict() {
     running.end().await;
 }
 
+/// A Deployment whose first list takes long: the first status comes all the same, within two seconds, and says so.
+#[tokio::test(start_paused = true)]
+async fn a_deployment_that_is_listed_late_is_told() {
+    let clock = virtual_clock();
+    let cluster = cluster(&clock);
+    cluster.set_lag("deployments", Duration::from_secs(5));
+    let running = start(&cluster, &clock, Leadership::alone(), 1.0);
+    let mut rollout = rollout("checkout", "checkout:1");
+    let spec = rollout["spec"].as_object_mut().unwrap();
+    let template = spec.remove("template").unwrap();
+    spec.insert("workloadRef".into(), json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "checkout"}));
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "checkout", "namespace": "shop"},
+        "spec": {"selector": {"matchLabels": {"app": "checkout"}}, "template": template},
+    });
+    cluster.apply("services", &service("checkout")).unwrap();
+    cluster.apply("deployments", &deployment).unwrap();
+    let began = Instant::now();
+    cluster.apply("rollouts", &rollout).unwrap();
+    let waits = |rollout: &Rollout| rollout.status.blocked_by.iter().any(|wait| wait.reason == "WorkloadUnlisted");
+    running.wait("checkout", "told what it waits for", waits).await;
+    assert!(began.elapsed() <= Duration::from_secs(2), "{:?}", began.elapsed());
+    running.healthy("checkout", "checkout:1").await;
+    running.end().await;
+}
+
 /// A kind that does not exist delays nothing: the status says what is missing, and the rollout goes on when it is there.
 #[tokio::test(start_paused = true)]
 async fn without_istio_the_status_says_so() {

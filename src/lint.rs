@@ -22,7 +22,7 @@ pub mod yaml;
 use jiff::SignedDuration;
 
 pub use self::find::{Finding, Report};
-use self::input::Input;
+use self::input::{DEPLOYMENT, Input};
 use self::subject::{Subject, Uses, World};
 
 /// A text and the name that findings call it by.
@@ -60,6 +60,10 @@ pub fn lint(sources: &[Source], settings: &Settings) -> Report {
         shape::check(&uses, object, &mut found);
         if input::is_known(object) {
             syntax::check(object, &mut found);
+        }
+        let brings_a_template = |subject: &Subject<'_>| subject.holder.index == object.index;
+        if object.is(DEPLOYMENT) && subjects.iter().any(brings_a_template) {
+            syntax::check_template(object, &mut found);
         }
     }
     for subject in &subjects {

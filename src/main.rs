@@ -11,8 +11,8 @@ use clap::{Parser, Subcommand};
 use kube::Api;
 use serin::api::crd;
 use serin::api::provider::MetricProviderSpec;
+use serin::cli::screen::LookArguments;
 use serin::cli::simulate;
-use serin::cli::view::UNICODE;
 use serin::controller::lease::{self, Candidate, Leadership};
 use serin::controller::measure::prometheus::PrometheusMeter;
 use serin::controller::telemetry::{self, LogFormat, Metrics};
@@ -37,9 +37,17 @@ enum Command {
     /// Shows a good release promoted and a bad one aborted; needs no cluster.
     Demo(DemoArguments),
     /// Shows what a release will do, in virtual time; needs no cluster.
-    Simulate(simulate::Arguments),
+    Simulate(SimulateArguments),
     /// Prints the CustomResourceDefinitions as YAML.
     Crds(CrdsArguments),
+}
+
+#[derive(clap::Args)]
+struct SimulateArguments {
+    #[command(flatten)]
+    own: simulate::Arguments,
+    #[command(flatten)]
+    look: LookArguments,
 }
 
 #[derive(clap::Args)]
@@ -105,7 +113,7 @@ fn main() -> anyhow::Result<ExitCode> {
             let has_color = !arguments.no_color && arguments.no_color_variable.is_empty();
             runtime()?.block_on(demo::run(demo::Options { speed: arguments.speed, has_color }))?;
         }
-        Command::Simulate(arguments) => return simulate::run(&arguments, &UNICODE),
+        Command::Simulate(arguments) => return simulate::run(&arguments.own, arguments.look.look().glyphs),
         Command::Crds(arguments) => print_crds(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)

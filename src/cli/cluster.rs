@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::outcome::{NoCluster, NotFound};
 use crate::api::names;
-use crate::api::watched::{AnalysisTemplate, ClusterAnalysisTemplate, ReplicaSet, Rollout};
+use crate::api::watched::{AnalysisTemplate, ClusterAnalysisTemplate, Deployment, ReplicaSet, Rollout};
 use crate::plan::strategy::{self, Gate, Step, Strategy};
 
 /// Which cluster, as with kubectl.
@@ -145,6 +145,25 @@ impl Cluster {
     /// One Rollout.
     pub async fn rollout(&self, name: &str) -> anyhow::Result<Rollout> {
         self.found(self.api().get_opt(name).await, name)
+    }
+
+    /// The Deployment that brings a Rollout's template, as the API server has it; none where the Rollout has its own.
+    pub async fn deployment_of(&self, rollout: &Rollout) -> anyhow::Result<Option<DynamicObject>> {
+        let spec = rollout.spec.value();
+        let Some(workload) = spec.pointer("/workloadRef/name").and_then(Value::as_str) else { return Ok(None) };
+        let found = self.deployment(workload).await?;
+        let lacking = || {
+            let of = rollout.name_any();
+            NotFound(format!("Deployment {workload}, which brings the pod template of rollout {of}; create it"))
+        };
+        Ok(Some(found.ok_or_else(lacking)?))
+    }
+
+    /// A Deployment of the namespace as the API server has it; none where there is none.
+    pub async fn deployment(&self, name: &str) -> anyhow::Result<Option<DynamicObject>> {
+        let resource = ApiResource::erase::<Deployment>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+        api.get_opt(name).await.with_context(|| format!("get deployment {name}, which brings a pod template"))
     }
 
     fn found<K>(&self, answer: kube::Result<Option<K>>, name: &str) -> anyhow::Result<K> {

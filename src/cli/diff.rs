@@ -1,7 +1,9 @@
 //! `kubectl serin diff`: what a commit will do: whether it starts a rollout, by which steps, gates and people, how long it takes.
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
+mod before;
 mod show;
+mod source;
 mod templates;
 
 use std::collections::BTreeSet;
@@ -9,12 +11,11 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use anyhow::Context as _;
-use kube::Resource;
-use kube::api::{Api, DynamicObject, ListParams};
-use kube::core::ApiResource;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use self::before::Before;
+use self::before::Known;
 pub use self::templates::{TemplateDifference, TemplateEffect, template_difference};
 use super::cluster::{Cluster, Connection};
 use super::outcome::Outcome;
@@ -24,8 +25,8 @@ use super::view::step_text;
 use super::{files, plugin};
 use crate::api::duration::DurationText;
 use crate::api::status::{OutcomeKind, RolloutStatus};
-use crate::api::watched::{AnalysisTemplate, ClusterAnalysisTemplate, Rollout};
 use crate::embedded::store::key_of;
+use crate::plan::observed::Workload;
 use crate::plan::revision;
 use crate::plan::strategy::{self, Gate, Step, Strategy};
 use crate::sim::input::{self, Input};
@@ -91,6 +92,12 @@ pub struct Difference {
     pub revert: Option<String>,
     /// What is wrong with the spec.
     pub faults: Vec<String>,
+    /// What brings the template, where that changes, or where it is a Deployment whose template changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// What must not be merged like this, and what to do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How long a rollout takes, in milliseconds.
@@ -145,16 +152,6 @@ pub struct Change {
     pub to: Value,
 }
 
-/// What there is before the commit.
-struct Before {
-    /// Rollouts.
-    rollouts: Vec<Value>,
-    /// Analysis templates.
-    templates: Vec<Value>,
-    /// Whether what is not here is not there.
-    is_all: bool,
-}
-
 /// What a commit does to one object.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -172,9 +169,7 @@ pub fn run(connection: &Connection, arguments: &Arguments) -> anyhow::Result<Out
         plugin::runtime()?.block_on(async { from_cluster(&connection.connect().await?, &texts).await })?
     } else {
         let namespace = connection.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
-        let known = input::read_any(&files::texts(&arguments.from)?, namespace)?;
-        let templates = known.others.into_iter().filter(templates::is_template).collect();
-        let before = Before { rollouts: known.rollouts, templates, is_all: true };
+        let before = Before::of_files(input::read_any(&files::texts(&arguments.from)?, namespace)?)?;
         items(&mut input::read_any(&texts, namespace)?, &before)?
     };
     if items.is_empty() {
@@ -199,8 +194,7 @@ pub fn run(connection: &Connection, arguments: &Arguments) -> anyhow::Result<Out
 /// What the commit does to every Rollout, then to every analysis template that changes.
 fn items(input: &mut Input, before: &Before) -> anyhow::Result<Vec<Item>> {
     let mut differences = Vec::new();
-    for (at, rollout) in input.rollouts.clone().iter().enumerate() {
-        let before = before.rollouts.iter().find(|one| key_of(one) == key_of(rollout));
+    for at in 0..input.rollouts.len() {
         differences.push(difference(input, at, before)?);
     }
     let is_gone = |one: &&Value| !input.rollouts.iter().any(|rollout| key_of(rollout) == key_of(one));
@@ -231,58 +225,12 @@ fn items(input: &mut Input, before: &Before) -> anyhow::Result<Vec<Item>> {
 /// What manifests do to what the cluster has.
 pub async fn from_cluster(cluster: &Cluster, texts: &[(String, String)]) -> anyhow::Result<Vec<Item>> {
     let mut input = input::read_any(texts, &cluster.namespace)?;
-    let after: Vec<&Value> = input.others.iter().filter(|object| templates::is_template(object)).collect();
-    if after.is_empty() && input.rollouts.is_empty() {
+    if input.rollouts.is_empty() && !input.others.iter().any(templates::is_template) {
         // It says so.
         input::read(texts, &cluster.namespace)?;
     }
-    let mut before = Before { rollouts: Vec::new(), templates: Vec::new(), is_all: false };
-    for rollout in &input.rollouts {
-        before.rollouts.extend(live_object::<Rollout>(cluster, rollout).await?);
-    }
-    let mut changed = BTreeSet::new();
-    for template in after {
-        let known = if template["kind"] == "AnalysisTemplate" {
-            live_object::<AnalysisTemplate>(cluster, template).await?
-        } else {
-            live_object::<ClusterAnalysisTemplate>(cluster, template).await?
-        };
-        if templates::is_changed(template, known.as_ref()) {
-            let (namespace, _) = key_of(template);
-            changed.insert(if namespace.is_empty() { cluster.namespace.clone() } else { namespace });
-        }
-        before.templates.extend(known);
-    }
-    for namespace in changed {
-        let near = Cluster { namespace, ..cluster.clone() };
-        for object in near.objects(false).list(&ListParams::default()).await.context("list rollouts")?.items {
-            let rollout = serde_json::to_value(object)?;
-            if !before.rollouts.iter().any(|known| key_of(known) == key_of(&rollout)) {
-                before.rollouts.push(rollout);
-            }
-        }
-    }
+    let before = Before::of_cluster(cluster, &input).await?;
     items(&mut input, &before)
-}
-
-/// An object as the cluster has it.
-async fn live_object<K: Resource<DynamicType = ()>>(
-    cluster: &Cluster,
-    object: &Value,
-) -> anyhow::Result<Option<Value>> {
-    let (namespace, name) = key_of(object);
-    let resource = ApiResource::erase::<K>(&());
-    let api: Api<DynamicObject> = if namespace.is_empty() {
-        Api::all_with(cluster.client.clone(), &resource)
-    } else {
-        Api::namespaced_with(cluster.client.clone(), &namespace, &resource)
-    };
-    let found = api.get_opt(&name).await.with_context(|| format!("get {} {name}", resource.kind.to_lowercase()))?;
-    let mut value = found.map(serde_json::to_value).transpose()?;
-    if let Some(value) = &mut value {
-        value["kind"] = object["kind"].clone();
-    }
-    Ok(value)
 }
 
 /// A Rollout that the commit takes away.
@@ -303,39 +251,54 @@ fn removed(rollout: &Value) -> Difference {
         time: None,
         revert: None,
         faults: Vec::new(),
+        source: None,
+        warnings: Vec::new(),
     }
 }
 
 /// What the commit does to one of the Rollouts of the input.
-pub fn difference(input: &mut Input, at: usize, before: Option<&Value>) -> anyhow::Result<Difference> {
-    let after = input.rollouts.get(at).cloned().context("no such Rollout")?;
+pub fn difference(input: &mut Input, at: usize, before: &Before) -> anyhow::Result<Difference> {
+    let after = input.whole(at)?.clone();
+    let written = input.written.get(at).cloned().context("no such Rollout")?;
+    let deployment = input::deployment_of(&written, &input.deployments).cloned();
     let (namespace, name) = key_of(&after);
-    let strategy = strategy::parse(&namespace, &after["spec"]);
-    let now = before.map_or(&Value::Null, |before| &before["spec"]);
-    let status: RolloutStatus =
-        before.and_then(|before| serde_json::from_value(before["status"].clone()).ok()).unwrap_or_default();
+    let workload = deployment.as_ref().and_then(before::read);
+    let workload = workload.map_or(Workload::Unlisted, |read| Workload::Found(Box::new(read)));
+    let strategy = strategy::of(&namespace, &written["spec"], &workload);
+    let known = before.find(&after);
+    let now = known.as_ref().map_or(&Value::Null, |known| known.spec);
+    let status = known.as_ref().map_or_else(RolloutStatus::default, |known| known.status.clone());
     let template = changes(&now["template"], &after["spec"]["template"], "spec.template");
-    let spec = changes(&rest(now, &after["spec"]), &rest(&after["spec"], &after["spec"]), "spec");
-    let from_revision = before.map(|_| revision::hash(&now["template"]));
-    let to_revision = revision::hash(&after["spec"]["template"]);
+    let spec = known.as_ref().map_or_else(Vec::new, |known| {
+        let rest = |spec: (&Value, &Value)| rest(spec, &written["spec"]);
+        changes(&rest((known.written, known.spec)), &rest((&written["spec"], &after["spec"])), "spec")
+    });
+    let from_revision = known.as_ref().map(Known::revision);
+    let to_revision = before::revision_after(&after["spec"]["template"], deployment.as_ref(), &status);
     let effect = effect(&strategy, from_revision.as_deref(), &to_revision, (&status, !spec.is_empty()));
     let runs = matches!(effect, Effect::Rollout);
     let steps: Vec<&Step> = strategy.steps.iter().filter(|_| runs).collect();
+    let warning = source::takeover(before, &status, &written, deployment.as_ref());
     let mut difference = Difference {
         rollout: format!("{namespace}/{name}"),
         effect,
         summary: summary(effect, &status),
+        source: source::told(known.as_ref(), deployment.as_ref(), !template.is_empty()),
         from_revision,
         to_revision,
-        template: if before.is_some() { template } else { Vec::new() },
-        spec: if before.is_some() { spec } else { Vec::new() },
+        template: if known.is_some() { template } else { Vec::new() },
+        spec,
         steps: steps.iter().map(|step| step_text(step)).collect(),
         gates: if runs { gates(input, &strategy, &namespace) } else { Vec::new() },
         people: steps.iter().filter(|step| matches!(step, Step::Pause(None))).count(),
         time: None,
         revert: runs.then(|| revert(&strategy)),
         faults: strategy.faults.iter().map(ToString::to_string).collect(),
+        warnings: warning.into_iter().collect(),
     };
+    if !difference.warnings.is_empty() {
+        difference.summary += "; WARNING: nobody answers until they are ready";
+    }
     if runs {
         difference.time = time(input, at, &now["template"], &mut difference.summary)?;
     }
@@ -381,11 +344,13 @@ fn summary(effect: Effect, status: &RolloutStatus) -> String {
     format!("{told}{superseded}")
 }
 
-/// What of a spec is not the template. What Serin writes itself is left out where the commit leaves it out.
-fn rest(spec: &Value, after: &Value) -> Value {
-    let mut rest = spec.clone();
+/// What of a spec as it is written is not the template; a selector that the Deployment gives is in `whole`. What Serin writes
+/// itself is left out where the commit leaves it out.
+fn rest((written, whole): (&Value, &Value), after: &Value) -> Value {
+    let mut rest = written.clone();
     if let Some(fields) = rest.as_object_mut() {
         fields.remove("template");
+        fields.insert("selector".to_owned(), whole["selector"].clone());
         if after["replicas"].is_null() {
             fields.remove("replicas");
         }

@@ -4,6 +4,7 @@ mod cluster;
 mod controller;
 mod gitops;
 mod metrics;
+mod workload;
 
 use ratatui::style::{Color, Style};
 use ratatui::text::{Line, Span};
@@ -108,6 +109,7 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, look: Look) -> anyhow
     checks.extend(controller::running(&patient).await);
     checks.push(controller::permissions(&patient).await);
     checks.extend(cluster::istio(&patient).await);
+    checks.extend(workload::deployments(&patient).await);
     checks.extend(metrics::providers(&patient).await);
     checks.extend(gitops::routes(&patient).await);
     match arguments.output {

@@ -1,7 +1,7 @@
 //! The template of an earlier revision as the user wrote it, from its ReplicaSet: what API servers fill in stays out. Nothing is
 //! believed that does not have the revision's hash.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::origin::without_own;
@@ -41,7 +41,9 @@ pub fn template(
     set_of_other: &Value,
 ) -> Result<Value, Lost> {
     let mut walk = Walk::default();
-    let template = walk.value(Some(now), &without_own(set_of_now), &without_own(set_of_other), "");
+    let other = without_own(set_of_other);
+    let plain = revision::without_defaults(&other);
+    let template = walk.value((Some(now), &without_own(set_of_now)), (&other, &plain), "");
     let doubtful = walk.doubtful;
     let is_it = |one: &Value| revision::hash(one) == hash;
     let without = |chosen: &dyn Fn(usize) -> bool| {
@@ -78,30 +80,35 @@ struct Walk {
 }
 
 impl Walk {
-    /// The other's value as the user would have written it; `now` is how the user writes it now, `filled` what became of that.
-    fn value(&mut self, now: Option<&Value>, filled: &Value, other: &Value, place: &str) -> Value {
-        match (now, filled, other) {
-            (Some(now), _, _) if filled == other => now.clone(),
-            (_, _, Value::Object(fields)) => {
+    /// The other's value as the user would have written it; `now` is how the user writes it now, `filled` what became of that,
+    /// `plain` the other without defaults.
+    fn value(
+        &mut self,
+        (now, filled): (Option<&Value>, &Value),
+        (other, plain): (&Value, &Value),
+        place: &str,
+    ) -> Value {
+        match (now, other) {
+            (Some(now), _) if filled == other => now.clone(),
+            (_, Value::Object(fields)) => {
                 let empty = Map::new();
+                let of = |value: &'_ Value| value.as_object().cloned().unwrap_or_default();
                 let now = now.and_then(Value::as_object).unwrap_or(&empty);
-                let filled = filled.as_object().unwrap_or(&empty);
-                Value::Object(self.fields(now, filled, fields, place))
+                Value::Object(self.fields((now, &of(filled)), (fields, &of(plain)), place))
             }
-            (_, _, Value::Array(items)) => {
+            (_, Value::Array(items)) => {
                 let now = now.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-                let filled = filled.as_array().map_or(&[][..], Vec::as_slice);
-                self.items(now, filled, items, place)
+                let list = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
+                self.items((now, &list(filled)), (items, &list(plain)), place)
             }
-            (_, _, Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => other.clone(),
+            (_, Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => other.clone(),
         }
     }
 
     fn fields(
         &mut self,
-        now: &Map<String, Value>,
-        filled: &Map<String, Value>,
-        other: &Map<String, Value>,
+        (now, filled): (&Map<String, Value>, &Map<String, Value>),
+        (other, plain): (&Map<String, Value>, &Map<String, Value>),
         place: &str,
     ) -> Map<String, Value> {
         let mut fields = Map::new();
@@ -112,20 +119,26 @@ impl Walk {
                 continue;
             }
             let place = format!("{place}/{}", key.replace('~', "~0").replace('/', "~1"));
-            if was != Some(value) && is_default(key, value, other) {
+            let is_default = !plain.contains_key(key);
+            if is_default && value.as_object().is_some_and(Map::is_empty) {
+                continue;
+            }
+            if is_default && was != Some(value) {
                 self.doubtful.push(place.clone());
             }
-            // An empty map of another name may mean something, such as that of an emptyDir.
-            let is_nothing = EMPTY.contains(&key.as_str()) && value.as_object().is_some_and(Map::is_empty);
-            if !is_nothing {
-                fields.insert(key.clone(), self.value(own, was.unwrap_or(&Value::Null), value, &place));
-            }
+            let plain = plain.get(key).unwrap_or(&Value::Null);
+            fields.insert(key.clone(), self.value((own, was.unwrap_or(&Value::Null)), (value, plain), &place));
         }
         fields
     }
 
     /// Items are paired by their names, else by their places.
-    fn items(&mut self, now: &[Value], filled: &[Value], other: &[Value], place: &str) -> Value {
+    fn items(
+        &mut self,
+        (now, filled): (&[Value], &[Value]),
+        (other, plain): (&[Value], &[Value]),
+        place: &str,
+    ) -> Value {
         let name = |item: &Value| item.get("name").and_then(Value::as_str).map(str::to_owned);
         let pair = |at: usize, item: &Value| match name(item) {
             Some(name_of) => filled.iter().position(|one| name(one).as_ref() == Some(&name_of)),
@@ -136,68 +149,16 @@ impl Walk {
             let was = pair.and_then(|at| filled.get(at)).unwrap_or(&Value::Null);
             // API servers keep the order of lists.
             let own = pair.and_then(|at| now.get(at)).filter(|own| name(own) == name(was));
-            self.value(own, was, item, &format!("{place}/{at}"))
+            self.value((own, was), (item, plain.get(at).unwrap_or(&Value::Null)), &format!("{place}/{at}"))
         });
         Value::Array(items.collect())
     }
 }
 
-/// Whether API servers fill this value into a pod template that lacks it.
-fn is_default(key: &str, value: &Value, siblings: &Map<String, Value>) -> bool {
-    match key {
-        "serviceAccount" => siblings.get("serviceAccountName") == Some(value),
-        "imagePullPolicy" => [json!("Always"), json!("IfNotPresent")].contains(value),
-        _ => DEFAULTS.iter().any(|(name, default)| *name == key && default.is(value)),
-    }
-}
-
-/// Maps that Kubernetes fills in empty.
-const EMPTY: [&str; 2] = ["resources", "securityContext"];
-
-/// A value that is filled in.
-enum Filled {
-    Text(&'static str),
-    Number(i64),
-    True,
-}
-
-impl Filled {
-    fn is(&self, value: &Value) -> bool {
-        match self {
-            Self::Text(text) => value.as_str() == Some(text),
-            Self::Number(number) => value.as_i64() == Some(*number),
-            Self::True => value.as_bool() == Some(true),
-        }
-    }
-}
-
-/// What Kubernetes fills into pod templates, by the field's name.
-const DEFAULTS: [(&str, Filled); 21] = [
-    ("apiVersion", Filled::Text("v1")),
-    ("defaultMode", Filled::Number(420)),
-    ("dnsPolicy", Filled::Text("ClusterFirst")),
-    ("enableServiceLinks", Filled::True),
-    ("expirationSeconds", Filled::Number(3600)),
-    ("failureThreshold", Filled::Number(3)),
-    ("fsType", Filled::Text("ext4")),
-    ("periodSeconds", Filled::Number(10)),
-    ("protocol", Filled::Text("TCP")),
-    ("restartPolicy", Filled::Text("Always")),
-    ("schedulerName", Filled::Text("default-scheduler")),
-    ("scheme", Filled::Text("HTTP")),
-    ("service", Filled::Text("")),
-    ("successThreshold", Filled::Number(1)),
-    ("terminationGracePeriodSeconds", Filled::Number(30)),
-    ("terminationMessagePath", Filled::Text("/dev/termination-log")),
-    ("terminationMessagePolicy", Filled::Text("File")),
-    ("timeoutSeconds", Filled::Number(1)),
-    ("type", Filled::Text("")),
-    ("volumeMode", Filled::Text("Filesystem")),
-    ("divisor", Filled::Text("0")),
-];
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn template_with(image: &str, container: &Value, pod: &Value) -> Value {

@@ -45,6 +45,18 @@ const NEXT: &[(&str, &str)] = &[
     ("ProgressDeadlineExceeded", "repair the pods, or kubectl serin abort {name}"),
     ("Restarting", "nothing: pods are replaced a few at a time"),
     ("EvictionRefused", "nothing; or look at the PodDisruptionBudget, which may allow none"),
+    (
+        "WorkloadUnlisted",
+        "wait a few seconds; if it lasts, let the controller list Deployments: deploy/rbac.yaml, and kubectl serin doctor {name}",
+    ),
+    (
+        "WorkloadMissing",
+        "bring the Deployment back in Git, or correct its name in spec.workloadRef; stable serves meanwhile",
+    ),
+    (
+        "WorkloadScale",
+        "write replicas: 0 into the Deployment in Git, or leave replicas out; the Rollout serves without its pods",
+    ),
     ("WriteRefused", "read the message: quota, admission policy, permissions"),
 ];
 
@@ -115,6 +127,13 @@ impl Told {
         if let Some(last) = status.history.last() {
             self.show(format!("{}: {}", last.outcome, last.reason));
         }
+        for wait in &status.blocked_by {
+            self.say(format!("It has waited {} for {}: {}.", age(wait.since, now), wait.reason, wait.message));
+            self.next_of(wait);
+        }
+        if !status.blocked_by.is_empty() {
+            return;
+        }
         self.next("nothing; a new template in Git begins the next rollout");
     }
 
@@ -178,6 +197,11 @@ impl Told {
             }
             _ => {}
         }
+        self.next_of(wait);
+    }
+
+    /// What a person can do about a wait.
+    fn next_of(&mut self, wait: &Wait) {
         if let Some((_, next)) = NEXT.iter().find(|(reason, _)| *reason == wait.reason) {
             self.next(next);
         }

@@ -1,20 +1,24 @@
-//! Where a Rollout's template comes from: the tool that applies it from Git, the template of a revision, and its change.
+//! Where a Rollout's template comes from: the object that holds it, the tool that applies it from Git, and its change.
 
 use std::io::{Write as _, stdout};
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::Api;
 use kube::ResourceExt as _;
 use kube::api::{DynamicObject, PostParams};
+use kube::core::ApiResource;
 use serde_json::{Value, json};
 
 use super::act;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, parsed};
 use super::outcome::Outcome;
 use super::screen::print_yaml;
 use crate::api::names;
+use crate::api::watched::{Deployment, Rollout};
 use crate::plan::strategy::PodMetadata;
+use crate::plan::{revision, workload};
 
 /// Field managers of the tools that apply from Git, by the beginning of their names.
 const FROM_GIT: &[&str] = &["argocd", "kustomize-controller", "helm-controller", "flux", "gitlab", "fleet"];
@@ -66,11 +70,82 @@ pub struct How {
     pub yes: bool,
 }
 
+/// The object that holds a Rollout's pod template: the Rollout itself, or the Deployment that it names.
+pub struct Held {
+    /// The Rollout.
+    pub rollout: Rollout,
+    /// The object with the template.
+    pub object: DynamicObject,
+    resource: ApiResource,
+}
+
+impl Held {
+    /// Reads a Rollout, and the Deployment that it names.
+    pub async fn of(cluster: &Cluster, name: &str) -> anyhow::Result<Self> {
+        let object = cluster.object(name).await?;
+        let rollout = parsed(object.clone())?;
+        let (object, resource) = match cluster.deployment_of(&rollout).await? {
+            Some(deployment) => (deployment, ApiResource::erase::<Deployment>(&())),
+            None => (object, ApiResource::erase::<Rollout>(&())),
+        };
+        Ok(Self { rollout, object, resource })
+    }
+
+    /// The Deployment that brings the template.
+    pub fn deployment(&self) -> anyhow::Result<Option<Deployment>> {
+        let is_deployment = self.resource.kind == "Deployment";
+        is_deployment.then(|| read_deployment(&self.object)).transpose()
+    }
+
+    /// The template as it may stand in Git, and its revision hash.
+    pub fn template(&self) -> anyhow::Result<(Value, String)> {
+        if let Some(deployment) = self.deployment()? {
+            let template = revision::template_of(&deployment);
+            let read = workload::read_as(&deployment, &template, self.rollout.status.workload.as_ref());
+            return Ok((template, read.revision_hash));
+        }
+        let written =
+            self.object.data.pointer("/spec/template").cloned().context("the Rollout has no spec.template")?;
+        let hash = revision::hash(&written);
+        Ok((written, hash))
+    }
+
+    /// An annotation, as the controller reads it: the Deployment's before the Rollout's.
+    pub fn annotation(&self, key: &str) -> Option<String> {
+        let objects = [&self.object.metadata, &self.rollout.metadata];
+        let mut values = objects.into_iter().filter_map(|metadata| metadata.annotations.as_ref()?.get(key));
+        values.find(|value| !value.is_empty()).cloned()
+    }
+
+    /// `rollout checkout`, or `deployment checkout`.
+    pub fn title(&self) -> String {
+        format!("{} {}", self.resource.kind.to_lowercase(), self.object.name_any())
+    }
+
+    /// Prints a change of its template, for Git.
+    fn emit(&self, cluster: &Cluster, template: Value) -> anyhow::Result<()> {
+        let (now, _) = self.template()?;
+        let kind = (self.resource.api_version.as_str(), self.resource.kind.as_str());
+        print_change(cluster, kind, &self.object.name_any(), &json!({"template": patch(&now, template)}))
+    }
+}
+
+/// A Deployment as the API server has it, as one that is read.
+pub fn read_deployment(object: &DynamicObject) -> anyhow::Result<Deployment> {
+    let read = serde_json::to_value(object).and_then(serde_json::from_value);
+    read.with_context(|| format!("read deployment {}", object.name_any()))
+}
+
 /// Prints a change of a Rollout's spec, for Git.
 pub fn emit(cluster: &Cluster, name: &str, spec: &Value) -> anyhow::Result<()> {
+    print_change(cluster, (names::API_VERSION, "Rollout"), name, spec)
+}
+
+fn print_change(cluster: &Cluster, (version, kind): (&str, &str), name: &str, spec: &Value) -> anyhow::Result<()> {
     let metadata = json!({"name": name, "namespace": cluster.namespace});
-    let change = json!({"apiVersion": names::API_VERSION, "kind": "Rollout", "metadata": metadata, "spec": spec});
-    writeln!(stdout(), "# For Git; by hand: kubectl patch rollout {name} --type merge --patch-file THIS")?;
+    let change = json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec});
+    let lower = kind.to_lowercase();
+    writeln!(stdout(), "# For Git; by hand: kubectl patch {lower} {name} --type merge --patch-file THIS")?;
     if removes(spec) {
         writeln!(
             stdout(),
@@ -100,37 +175,32 @@ fn removes(patch: &Value) -> bool {
 }
 
 /// Writes another template, or prints it. `what` is told when it is done.
-pub async fn change(
-    cluster: &Cluster,
-    mut object: DynamicObject,
-    template: Value,
-    what: &str,
-    how: &How,
-) -> anyhow::Result<Outcome> {
-    let name = object.name_any();
+pub async fn change(cluster: &Cluster, held: Held, template: Value, what: &str, how: &How) -> anyhow::Result<Outcome> {
     if how.emit {
-        let now = object.data.pointer("/spec/template").context("the Rollout has no spec.template")?;
-        emit(cluster, &name, &json!({"template": patch(now, template)}))?;
+        held.emit(cluster, template)?;
         return Ok(Outcome::Reached);
     }
+    let title = held.title();
     if !how.yes {
-        let tool = holder(&object);
+        let tool = holder(&held.object);
         let warning = tool.as_ref().map_or_else(String::new, |tool| {
-            format!(" {tool} applies {name} from Git and will take it back; --emit prints the change to commit.")
+            format!(" {tool} applies {title} from Git and will take it back; --emit prints the change to commit.")
         });
         if !act::confirmed(&format!("{what}?{warning}"), tool.is_none())? {
             bail!("nothing was changed.{warning} With --yes it is done all the same");
         }
     }
-    *object.data.pointer_mut("/spec/template").context("the Rollout has no spec.template")? = template;
+    let Held { rollout, mut object, resource } = held;
+    *object.data.pointer_mut("/spec/template").with_context(|| format!("{title} has no spec.template"))? = template;
     object.metadata.managed_fields = None;
     // The commit that they name has not brought this.
     if let Some(annotations) = &mut object.metadata.annotations {
         annotations.retain(|key, _| !key.starts_with(names::GIT_PREFIX));
     }
     let by = PostParams { field_manager: Some("kubectl-serin".to_owned()), ..PostParams::default() };
-    cluster.objects(false).replace(&name, &by, &object).await.with_context(|| format!("change rollout {name}"))?;
-    writeln!(stdout(), "{what}: done. kubectl serin get {name} -w shows the rollout.")?;
+    let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
+    api.replace(&object.name_any(), &by, &object).await.with_context(|| format!("change {title}"))?;
+    writeln!(stdout(), "{what}: done. kubectl serin get {} -w shows the rollout.", rollout.name_any())?;
     Ok(Outcome::Reached)
 }
 

@@ -83,7 +83,10 @@ pub struct NoCluster(pub String);
 
 /// The next step for a person, where the error tells it.
 pub fn hint(error: &anyhow::Error) -> Option<String> {
-    if error.downcast_ref::<NotFound>().is_some() {
+    if let Some(NotFound(what)) = error.downcast_ref::<NotFound>() {
+        if what.starts_with("Deployment") {
+            return Some("kubectl get deployments shows which there are".to_owned());
+        }
         return Some("kubectl serin list -A shows the rollouts there are".to_owned());
     }
     if error.downcast_ref::<NoCluster>().is_some() {

@@ -1,10 +1,10 @@
 //! `kubectl serin set image`: another image, for Rollouts that no tool applies from Git; for the others the change to commit.
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
-use super::origin::{self, How};
+use super::origin::{self, Held, How};
 use super::outcome::Outcome;
 
 /// What to set.
@@ -43,19 +43,19 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 /// Sets images.
 pub async fn run(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<Outcome> {
     let Command::Image(arguments) = &arguments.command;
-    let object = cluster.object(&arguments.name).await?;
-    let before = object.data.pointer("/spec/template").cloned().context("the Rollout has no spec.template")?;
+    let held = Held::of(cluster, &arguments.name).await?;
+    let (before, _) = held.template()?;
     let mut template = before.clone();
     for (container, image) in &arguments.images {
         set(&mut template, container, image)?;
     }
     if template == before {
-        bail!("rollout {} has these images already; nothing was changed", arguments.name);
+        bail!("{} has these images already; nothing was changed", held.title());
     }
     let images: Vec<String> =
         arguments.images.iter().map(|(container, image)| format!("{container}={image}")).collect();
     let what = format!("Set {} of {}", images.join(" "), arguments.name);
-    origin::change(cluster, object, template, &what, &arguments.how).await
+    origin::change(cluster, held, template, &what, &arguments.how).await
 }
 
 fn set(template: &mut Value, container: &str, image: &str) -> anyhow::Result<()> {

@@ -10,40 +10,43 @@ use kube::ResourceExt as _;
 use kube::api::ListParams;
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
+use serde_json::Value;
 
 use super::branch::{self, Branch};
 use super::clock;
 use super::cluster::{Cluster, Tree};
+use super::origin::read_deployment;
 use super::outcome::{NotFound, Outcome};
 use super::screen::Look;
-use super::view::{self, Glyphs, age, short};
+use super::view::{self, Glyphs, age, counted, short};
 use crate::api::names;
 use crate::api::status::{RevisionStatus, RolloutStatus};
 use crate::api::watched::{DestinationRule, ReplicaSet, Rollout, Service, VirtualService};
-use crate::plan::observed::Observed;
-use crate::plan::revision::Pods;
+use crate::plan::observed::{Observed, Workload};
+use crate::plan::revision::{self, Pods};
 use crate::plan::route::{self, Leg, Route, Sides};
-use crate::plan::{revision, strategy};
+use crate::plan::strategy::{self, Strategy};
 
 /// What to trace.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  kubectl serin trace checkout\n  kubectl serin trace pod/checkout-s5d8sblfl7-x2k4j\n  kubectl serin trace image/checkout:2\n  kubectl serin trace commit/4f2a91c"
+    after_help = "Examples:\n  kubectl serin trace checkout\n  kubectl serin trace pod/checkout-s5d8sblfl7-x2k4j\n  kubectl serin trace deployment/checkout\n  kubectl serin trace image/checkout:2\n  kubectl serin trace commit/4f2a91c"
 )]
 pub struct Arguments {
-    /// The name of a Rollout, or `pod/NAME`, `image/IMAGE`, `commit/SHA`.
+    /// The name of a Rollout, or `pod/NAME`, `deployment/NAME`, `image/IMAGE`, `commit/SHA`.
     #[arg(add = super::completion::rollouts())]
     target: Target,
 }
 
 /// What a trace may begin with.
-const FORMS: &str = "NAME, pod/NAME, image/IMAGE, commit/SHA";
+const FORMS: &str = "NAME, pod/NAME, deployment/NAME, image/IMAGE, commit/SHA";
 
 /// Where a trace begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Target {
     Rollout(String),
     Pod(String),
+    Deployment(String),
     Image(String),
     Commit(String),
 }
@@ -59,6 +62,9 @@ impl FromStr for Target {
             None => Self::Rollout(text.to_owned()),
             Some(("rollout" | "sro" | "rollout.serin.dev", name)) => Self::Rollout(name.to_owned()),
             Some(("pod" | "pods" | "po", name)) => Self::Pod(name.to_owned()),
+            Some(("deployment" | "deployments" | "deployment.apps" | "deploy", name)) => {
+                Self::Deployment(name.to_owned())
+            }
             Some(("image", image)) => Self::Image(image.to_owned()),
             Some(("commit", commit)) => Self::Commit(commit.to_owned()),
             Some((kind, _)) => {
@@ -74,6 +80,7 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments, look: Look) -> anyhow
     let (names, told) = match &arguments.target {
         Target::Rollout(name) => (vec![name.clone()], Vec::new()),
         Target::Pod(pod) => (vec![rollout_of(cluster, pod).await?], Vec::new()),
+        Target::Deployment(deployment) => (rollouts_of(cluster, deployment).await?, Vec::new()),
         Target::Image(image) => {
             search(cluster, &arguments.target, &|images, _| names_image(images, image), now).await?
         }
@@ -105,6 +112,19 @@ async fn rollout_of(cluster: &Cluster, pod: &str) -> anyhow::Result<String> {
     Ok(rollout.ok_or_else(|| NotFound(format!("Rollout of pod {pod}: it lacks the label {}", names::ROLLOUT)))?)
 }
 
+/// The Rollouts whose template a Deployment brings.
+async fn rollouts_of(cluster: &Cluster, deployment: &str) -> anyhow::Result<Vec<String>> {
+    let rollouts = cluster.api::<Rollout>().list(&ListParams::default()).await.context("list rollouts")?.items;
+    let names_it = |rollout: &&Rollout| workload_of(rollout).as_deref() == Some(deployment);
+    let names: Vec<String> = rollouts.iter().filter(names_it).map(Rollout::name_any).collect();
+    if names.is_empty() {
+        let namespace = &cluster.namespace;
+        let what = format!("rollout in namespace {namespace} that names Deployment {deployment} in spec.workloadRef");
+        return Err(NotFound(what).into());
+    }
+    Ok(names)
+}
+
 /// Whether a revision is the one that is asked for, by its images and its commit.
 type Matches<'a> = dyn Fn(&str, Option<&String>) -> bool + 'a;
 
@@ -122,7 +142,7 @@ async fn search(
             let own = ListParams::default().labels(names::ROLLOUT);
             cluster.api::<ReplicaSet>().list(&own).await.context("list ReplicaSets")?.items
         }
-        Target::Rollout(_) | Target::Pod(_) | Target::Commit(_) => Vec::new(),
+        Target::Rollout(_) | Target::Pod(_) | Target::Deployment(_) | Target::Commit(_) => Vec::new(),
     };
     let (mut names, mut told) = (Vec::new(), Vec::new());
     for rollout in rollouts {
@@ -134,7 +154,7 @@ async fn search(
     }
     if names.is_empty() && told.is_empty() {
         let what = match target {
-            Target::Rollout(name) | Target::Pod(name) => name.clone(),
+            Target::Rollout(name) | Target::Pod(name) | Target::Deployment(name) => name.clone(),
             Target::Image(image) => format!("image {image}, nor a ReplicaSet kept of it,"),
             Target::Commit(commit) => format!("commit {commit}"),
         };
@@ -190,8 +210,16 @@ impl Chain {
         let (services, routes, rules) =
             (cluster.api::<Service>(), cluster.api::<VirtualService>(), cluster.api::<DestinationRule>());
         let (services, routes, rules) = tokio::join!(services.list(&all), routes.list(&all), rules.list(&all));
+        let workload = match workload_of(&tree.rollout) {
+            Some(name) => match cluster.deployment(&name).await? {
+                Some(found) => Workload::Found(Box::new(read_deployment(&found)?)),
+                None => Workload::Missing,
+            },
+            None => Workload::Unlisted,
+        };
         let observed = Observed {
             rollout: tree.rollout.clone(),
+            workload,
             replica_sets: tree.replica_sets.clone(),
             services: services.context("list Services")?.items,
             virtual_services: routes.context("list VirtualServices")?.items,
@@ -202,23 +230,55 @@ impl Chain {
     }
 }
 
-/// The lines of a chain.
+impl Chain {
+    fn strategy(&self) -> Strategy {
+        let rollout = &self.tree.rollout;
+        let namespace = rollout.metadata.namespace.as_deref().unwrap_or_default();
+        strategy::of(namespace, &rollout.spec.value(), &self.observed.workload)
+    }
+}
+
+/// The lines of a chain: the Deployment that brings the template is before the Rollout.
 pub fn lines(chain: &Chain, glyphs: &Glyphs, now: Timestamp) -> Vec<Line<'static>> {
     let rollout = &chain.tree.rollout;
-    let mut branches = Vec::new();
+    let strategy = chain.strategy();
+    let mut below = Vec::new();
     for (name, side) in sides(&rollout.status) {
-        branches.push(revision_branch(chain, name, side, now));
+        below.push(revision_branch(chain, name, side, now));
     }
-    branches.extend(service_branches(chain));
-    branches.extend(route_branches(chain));
+    below.extend(service_branches(chain, &strategy));
+    below.extend(route_branches(chain, &strategy));
     let phase = rollout.status.phase.map_or_else(String::new, |phase| phase.to_string());
-    let mut lines = vec![Line::from(vec![
+    let line = Line::from(vec![
         Span::raw("Rollout "),
         Span::styled(rollout.name_any(), Style::new().add_modifier(Modifier::BOLD)),
         Span::raw(format!("  {phase}  {}", rollout.status.message)),
-    ])];
-    lines.extend(branch::lines(&branches, glyphs, ""));
+    ]);
+    let Some(deployment) = deployment_line(chain) else {
+        let mut lines = vec![line];
+        lines.extend(branch::lines(&below, glyphs, ""));
+        return lines;
+    };
+    let mut lines = vec![deployment];
+    lines.extend(branch::lines(&[Branch { line, below }], glyphs, ""));
     lines
+}
+
+/// The Deployment that a Rollout names.
+fn workload_of(rollout: &Rollout) -> Option<String> {
+    rollout.spec.value().pointer("/workloadRef/name").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// `Deployment checkout  brings the template, 0 pods, commit 4f2a91c`
+fn deployment_line(chain: &Chain) -> Option<Line<'static>> {
+    let name = workload_of(&chain.tree.rollout)?;
+    let Some(deployment) = chain.observed.workload.found() else {
+        let text = format!("Deployment {name}  does not exist; it brings the template");
+        return Some(Line::styled(text, Style::new().fg(Color::Red)));
+    };
+    let commit = deployment.metadata.annotations.as_ref().and_then(|annotations| annotations.get(names::GIT_COMMIT));
+    let commit = commit.map_or_else(String::new, |commit| format!(", commit {}", short(commit)));
+    Some(Line::from(format!("Deployment {name}  brings the template, {}{commit}", counted(deployment.pods()))))
 }
 
 /// `stable r1, 80% of traffic` with the commit, the ReplicaSet and the pods below it.
@@ -243,8 +303,9 @@ fn revision_branch(chain: &Chain, name: &str, side: &RevisionStatus, now: Timest
 }
 
 /// The Services whose selector takes the Rollout's pods.
-fn service_branches(chain: &Chain) -> Vec<Branch> {
-    let template = chain.tree.rollout.spec.value().pointer("/template/metadata/labels").cloned().unwrap_or_default();
+fn service_branches(chain: &Chain, strategy: &Strategy) -> Vec<Branch> {
+    let template = strategy.template.as_ref().and_then(|template| template.pointer("/metadata/labels"));
+    let template = template.cloned().unwrap_or_default();
     let selects = |selector: &BTreeMap<String, String>| {
         let mut wanted = selector.iter().filter(|(key, _)| *key != names::REVISION_HASH);
         !selector.is_empty()
@@ -261,12 +322,10 @@ fn service_branches(chain: &Chain) -> Vec<Branch> {
 }
 
 /// The VirtualServices with each route's weights, the DestinationRule, and what is wrong with them.
-fn route_branches(chain: &Chain) -> Vec<Branch> {
+fn route_branches(chain: &Chain, strategy: &Strategy) -> Vec<Branch> {
     let rollout = &chain.tree.rollout;
-    let namespace = rollout.metadata.namespace.as_deref().unwrap_or_default();
-    let strategy = strategy::parse(namespace, &rollout.spec.value());
     let Some(routing) = &strategy.routing else { return Vec::new() };
-    let (route, problems) = route::observe(&chain.observed, &strategy);
+    let (route, problems) = route::observe(&chain.observed, strategy);
     let sides = route::names_of(&rollout.name_any(), routing).sides;
     let mut branches: BTreeMap<String, Branch> = BTreeMap::new();
     for leg in &route.legs {
@@ -353,7 +412,7 @@ mod tests {
 
     #[test]
     fn nothing_after_the_slash_is_no_target() {
-        for text in ["image/", "commit/", "pod/", "rollout/"] {
+        for text in ["image/", "commit/", "pod/", "rollout/", "deploy/"] {
             assert!(text.parse::<Target>().unwrap_err().contains("there is nothing after"), "{text}");
         }
         assert_eq!("image/shop/checkout:1".parse(), Ok(Target::Image("shop/checkout:1".to_owned())));

@@ -7,15 +7,15 @@ use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::ApiResource;
 use serde_json::Value;
 
-use super::cluster::{Cluster, parsed};
+use super::cluster::Cluster;
 use super::earlier;
-use super::origin::{self, How};
+use super::origin::{self, Held, How};
 use super::outcome::{NotFound, Outcome};
 use super::screen::clean;
 use super::view::short;
 use crate::api::names;
 use crate::api::status::{OutcomeKind, RolloutStatus};
-use crate::api::watched::{ReplicaSet, Rollout};
+use crate::api::watched::ReplicaSet;
 use crate::plan::revision;
 
 /// Which Rollout, and how far back.
@@ -30,7 +30,7 @@ pub struct Arguments {
     /// The number of the revision to go back to; absent: stable's, or the one before it.
     #[arg(long)]
     to_revision: Option<i64>,
-    /// Changes the Rollout in the cluster, for those that no tool applies from Git.
+    /// Changes the Rollout, or the Deployment that brings its template, in the cluster, for those that no tool applies from Git.
     #[arg(long)]
     apply: bool,
     #[command(flatten)]
@@ -48,28 +48,26 @@ struct Revision {
 /// Tells how to go back, or does it.
 pub async fn run(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<Outcome> {
     let name = &arguments.name;
-    let object = cluster.object(name).await?;
-    let rollout = parsed(object.clone())?;
-    let template = object.data.pointer("/spec/template").cloned().context("the Rollout has no spec.template")?;
+    let held = Held::of(cluster, name).await?;
+    let (template, now) = held.template()?;
     let revisions = revisions(cluster, name).await?;
-    let now = revision::hash(&template);
     let (Some(current), Some(target)) = (
         revisions.iter().find(|one| one.hash == now),
-        target(&revisions, &now, &rollout.status, arguments.to_revision),
+        target(&revisions, &now, &held.rollout.status, arguments.to_revision),
     ) else {
         let known: Vec<String> = revisions.iter().map(|one| format!("r{}", one.number)).collect();
         let what = format!("revision of {name} to go back to that was promoted before");
         return Err(NotFound(format!("{what}; it has {}; --to-revision names one", known.join(", "))).into());
     };
     if !arguments.how.emit && !arguments.apply {
-        return tell(&object, &rollout, &revisions, (current, target));
+        return tell(&held, &revisions, (current, target));
     }
     let earlier = earlier::template((name, &target.hash), &template, &current.set, &target.set)?;
     let what = format!(
         "Change {name} from r{} ({}) back to r{} ({})",
         current.number, current.image, target.number, target.image
     );
-    origin::change(cluster, object, earlier, &what, &arguments.how).await
+    origin::change(cluster, held, earlier, &what, &arguments.how).await
 }
 
 /// The revisions that there are ReplicaSets of, by number.
@@ -112,12 +110,8 @@ fn target<'a>(
 }
 
 /// Tells the revert, and what follows.
-fn tell(
-    object: &DynamicObject,
-    rollout: &Rollout,
-    revisions: &[Revision],
-    (current, target): (&Revision, &Revision),
-) -> anyhow::Result<Outcome> {
+fn tell(held: &Held, revisions: &[Revision], (current, target): (&Revision, &Revision)) -> anyhow::Result<Outcome> {
+    let rollout = &held.rollout;
     let name = rollout.metadata.name.as_deref().unwrap_or_default();
     let mut out = std::io::stdout().lock();
     writeln!(
@@ -128,18 +122,22 @@ fn tell(
         target.number,
         clean(&target.image)
     )?;
-    let holder = origin::holder(object).map_or_else(String::new, |tool| format!(", from where {tool} applies it"));
-    writeln!(out, "Revert it in Git{holder}:\n")?;
+    let holder =
+        origin::holder(&held.object).map_or_else(String::new, |tool| format!(", from where {tool} applies it"));
+    let is_brought = held.deployment()?.is_some();
+    let brings = if is_brought { format!(", in the manifest of {}", held.title()) } else { String::new() };
+    writeln!(out, "Revert it in Git{holder}{brings}:\n")?;
     let between: Vec<&Revision> =
         revisions.iter().rev().filter(|one| target.number < one.number && one.number <= current.number).collect();
-    let commits: Option<Vec<String>> = between.iter().map(|one| commit(rollout, &one.hash, &current.hash)).collect();
-    match (commits, commit(rollout, &target.hash, &current.hash)) {
+    let commits: Option<Vec<String>> = between.iter().map(|one| commit(held, &one.hash, &current.hash)).collect();
+    match (commits, commit(held, &target.hash, &current.hash)) {
         (Some(commits), _) if !commits.is_empty() => {
             let commits: Vec<&str> = commits.iter().map(|commit| short(commit)).collect();
             writeln!(out, "  git revert --no-edit {}", commits.join(" "))?;
         }
         (_, Some(target)) => {
-            writeln!(out, "  git restore --source {} -- FILE   # the Rollout's; then commit", short(&target))?
+            let of = if is_brought { "Deployment" } else { "Rollout" };
+            writeln!(out, "  git restore --source {} -- FILE   # the {of}'s; then commit", short(&target))?
         }
         _ => writeln!(out, "  git revert COMMIT   # annotation {} names none", names::GIT_COMMIT)?,
     }
@@ -161,14 +159,13 @@ fn tell(
 }
 
 /// The commit that brought a revision, as far as it is known.
-fn commit(rollout: &Rollout, hash: &str, now: &str) -> Option<String> {
-    let status = &rollout.status;
+fn commit(held: &Held, hash: &str, now: &str) -> Option<String> {
+    let status = &held.rollout.status;
     let mut sides = [&status.canary, &status.stable].into_iter().flatten();
     let of_side = sides.find(|side| side.hash == hash).and_then(|side| side.commit.clone());
     let mut ended = status.history.iter().rev().filter(|outcome| outcome.hash == hash);
     let of_history = || ended.find_map(|outcome| outcome.commit.clone());
-    let annotations = rollout.metadata.annotations.as_ref().filter(|_| hash == now);
-    let of_now = || annotations.and_then(|annotations| annotations.get(names::GIT_COMMIT).cloned());
+    let of_now = || held.annotation(names::GIT_COMMIT).filter(|_| hash == now);
     of_side.or_else(of_history).or_else(of_now)
 }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
+use serde_json::Value;
 
 use super::branch::{self, Branch};
 use super::cluster::Tree;
@@ -102,6 +103,7 @@ pub fn lines(tree: &Tree, glyphs: &Glyphs, now: Timestamp) -> Vec<Line<'static>>
         lines.extend(metrics);
     }
     lines.push(Line::default());
+    lines.extend(deployment(tree));
     lines.extend(revisions(tree, glyphs, now));
     if !status.decisions.is_empty() {
         lines.push(title("DECISIONS"));
@@ -240,6 +242,22 @@ fn revisions(tree: &Tree, glyphs: &Glyphs, now: Timestamp) -> Vec<Line<'static>>
         lines.extend(branch::lines(&[set_branch(tree, set, hash, now)], glyphs, "  "));
     }
     lines
+}
+
+/// `Deployment checkout  3 pods, brings the template`, while it has pods.
+fn deployment(tree: &Tree) -> Option<Line<'static>> {
+    let spec = tree.rollout.spec.value();
+    let name = spec.pointer("/workloadRef/name").and_then(Value::as_str)?.to_owned();
+    let replicas = tree.rollout.status.workload.as_ref()?.replicas;
+    (replicas > 0).then(|| {
+        let pods = Span::styled(format!("  {}", counted(replicas)), Style::new().fg(Color::Yellow));
+        Line::from(vec![Span::raw("Deployment "), bold(name), pods, Span::raw(", brings the template")])
+    })
+}
+
+/// A number of pods.
+pub fn counted(pods: i32) -> String {
+    if pods == 1 { "1 pod".to_owned() } else { format!("{pods} pods") }
 }
 
 /// A ReplicaSet and its pods.

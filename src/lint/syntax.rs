@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::find::{Found, Mark};
-use super::input::{Object, ROLLOUT, SERVICE};
+use super::input::{DEPLOYMENT, Object, ROLLOUT, SERVICE};
 use super::rule::{self, Rule};
 
 /// What a text may be.
@@ -101,11 +101,16 @@ pub(super) fn check(object: &Object, found: &mut Found) {
         check_service_ports(object, found);
     }
     if object.is(ROLLOUT) {
-        check_labels(object, "spec.selector.matchLabels", found);
-        check_maps(object, "spec.template.metadata", found);
-        check_labels(object, "spec.template.spec.nodeSelector", found);
-        check_containers(object, found);
+        check_template(object, found);
     }
+}
+
+/// Looks at the pods of a Rollout, in an object that holds their template: the Rollout, or the Deployment that it names.
+pub(super) fn check_template(object: &Object, found: &mut Found) {
+    check_labels(object, "spec.selector.matchLabels", found);
+    check_maps(object, "spec.template.metadata", found);
+    check_labels(object, "spec.template.spec.nodeSelector", found);
+    check_containers(object, found);
 }
 
 /// The value at a path without lists.
@@ -156,9 +161,10 @@ fn check_maps(object: &Object, path: &str, found: &mut Found) {
 fn check_labels(object: &Object, path: &str, found: &mut Found) {
     for (key, value) in at(object, path).and_then(Value::as_object).into_iter().flatten() {
         check_key(object, path, (key, key), found);
-        // A selector's length is the schema's.
-        let is_told =
-            path.ends_with("matchLabels") && value.as_str().is_some_and(|value| value.len() > LABEL_VALUE.most);
+        // A selector's length is the schema's, which is there for Serin's kinds.
+        let is_told = object.is(ROLLOUT)
+            && path.ends_with("matchLabels")
+            && value.as_str().is_some_and(|value| value.len() > LABEL_VALUE.most);
         if let Some(value) = value.as_str().filter(|_| !is_told)
             && let Some(fault) = LABEL_VALUE.fault(value)
         {
@@ -197,8 +203,8 @@ fn check_containers(object: &Object, found: &mut Found) {
                 told(&LABEL, (&rule::CONTAINER, object, &own, name), found);
             }
             match known.get(name) {
-                // Two in one list are the schema's.
-                Some(other) if *other != list => {
+                // Two in one list are the schema's, which is there for Serin's kinds.
+                Some(other) if *other != list || object.is(DEPLOYMENT) => {
                     let message = format!("{name} is the name of one of the {other}, too");
                     found.add_with(&rule::CONTAINER, (object, &own, Mark::Value), message, "rename one of them");
                 }

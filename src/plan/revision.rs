@@ -30,7 +30,12 @@ pub fn hash(template: &Value) -> String {
 
 /// A Deployment's pod template as it may stand in a Rollout: without what an API server has filled in.
 pub fn template_of(deployment: &Deployment) -> Value {
-    let mut template = deployment.spec.template.value();
+    without_defaults(&deployment.spec.template.value())
+}
+
+/// A pod template without what an API server has filled in.
+pub fn without_defaults(template: &Value) -> Value {
+    let mut template = template.clone();
     defaults::strip(&mut template);
     template
 }

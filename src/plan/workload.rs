@@ -1,5 +1,7 @@
 //! The Deployment that a Rollout names in `workloadRef`: which revision its template is, and when its pods may go.
 
+use serde_json::Value;
+
 use super::action::Action;
 use super::analysis::later;
 use super::course::{Course, Facts};
@@ -18,15 +20,18 @@ pub const HELD: &str = "WorkloadScale";
 pub fn read(observed: &Observed, strategy: &Strategy) -> Option<WorkloadStatus> {
     strategy.workload.as_ref()?;
     let deployment = observed.workload.found()?;
+    Some(read_as(deployment, strategy.template.as_ref()?, observed.rollout.status.workload.as_ref()))
+}
+
+/// The same for one template, where this is known from before.
+pub fn read_as(deployment: &Deployment, template: &Value, known: Option<&WorkloadStatus>) -> WorkloadStatus {
     let metadata = &deployment.metadata;
-    let template_hash = revision::hash(strategy.template.as_ref()?);
+    let template_hash = revision::hash(template);
     let (uid, generation) = (metadata.uid.clone().unwrap_or_default(), metadata.generation.unwrap_or(0));
-    let known =
-        observed.rollout.status.workload.as_ref().filter(|known| {
-            known.template_hash == template_hash || (known.uid == uid && known.generation == generation)
-        });
+    let known = known
+        .filter(|known| known.template_hash == template_hash || (known.uid == uid && known.generation == generation));
     let revision_hash = known.map_or_else(|| template_hash.clone(), |known| known.revision_hash.clone());
-    Some(WorkloadStatus { uid, generation, replicas: deployment.wanted(), template_hash, revision_hash })
+    WorkloadStatus { uid, generation, replicas: deployment.wanted(), template_hash, revision_hash }
 }
 
 /// Takes what was read into the status, and names what is in the way of it.

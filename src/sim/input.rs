@@ -26,8 +26,12 @@ const PATIENCE: u64 = 60 * 60 * 1000;
 /// What manifests hold.
 #[derive(Debug, Default)]
 pub struct Input {
-    /// Rollouts.
+    /// Rollouts, each with the template of the Deployment that it names.
     pub rollouts: Vec<Value>,
+    /// The same as they are written.
+    pub written: Vec<Value>,
+    /// Deployments, whose own pods play no part.
+    pub deployments: Vec<Value>,
     /// Everything else that a simulation reads.
     pub others: Vec<Value>,
     /// `HorizontalPodAutoscalers`, which say how many pods a Rollout without `spec.replicas` has at least.
@@ -92,21 +96,17 @@ pub fn read_any(texts: &[(String, String)], namespace: &str) -> anyhow::Result<I
 }
 
 impl Input {
-    /// Gives each Rollout the template of the Deployment that it names, as it stands in the input. The Deployment's own pods
-    /// play no part.
+    /// Gives each Rollout the template of the Deployment that it names, as it stands in the input.
     fn read_workloads(&mut self) {
+        self.written.clone_from(&self.rollouts);
+        self.deployments = self.others.extract_if(.., |object| object["kind"] == "Deployment").collect();
         for rollout in &mut self.rollouts {
-            let (namespace, name) = key_of(rollout);
-            let Some(workload) = rollout["spec"]["workloadRef"]["name"].as_str().map(str::to_owned) else { continue };
-            let is_named = |object: &&Value| {
-                object["kind"] == "Deployment" && key_of(object) == (namespace.clone(), workload.clone())
-            };
-            if let Some(deployment) = self.others.iter().find(is_named) {
+            if let Some(deployment) = deployment_of(rollout, &self.deployments) {
+                let told = (key_of(rollout).1, key_of(deployment).1);
                 inline(rollout, deployment);
-                self.notes.push(format!("Rollout {name} has the pod template of Deployment {workload}"));
+                self.notes.push(format!("Rollout {} has the pod template of Deployment {}", told.0, told.1));
             }
         }
-        self.others.retain(|object| object["kind"] != "Deployment");
     }
 
     /// A Rollout with its pod template.
@@ -263,6 +263,13 @@ impl Input {
             }
         }
     }
+}
+
+/// The Deployment that a Rollout names, among some.
+pub fn deployment_of<'a>(rollout: &Value, deployments: &'a [Value]) -> Option<&'a Value> {
+    let (namespace, _) = key_of(rollout);
+    let name = rollout["spec"]["workloadRef"]["name"].as_str()?;
+    deployments.iter().find(|deployment| key_of(deployment) == (namespace.clone(), name.to_owned()))
 }
 
 /// Gives a Rollout the template of the Deployment that it names, as the controller reads it.

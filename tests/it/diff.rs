@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use serin::cli::cluster::Cluster;
 use serin::cli::diff::{
-    Difference, Effect, Item, TemplateDifference, TemplateEffect, difference, from_cluster, template_difference,
+    Before, Difference, Effect, Item, TemplateDifference, TemplateEffect, difference, from_cluster, template_difference,
 };
 use serin::controller::lease::Leadership;
 use serin::plan::revision;
@@ -34,7 +34,11 @@ fn running(status: &Value) -> Value {
 
 fn told(after: &Value, before: Option<&Value>) -> Difference {
     let mut input: Input = input::read(&[("git".to_owned(), after.to_string())], "shop").unwrap();
-    difference(&mut input, 0, before).unwrap()
+    difference(&mut input, 0, &before_of(before)).unwrap()
+}
+
+fn before_of(before: Option<&Value>) -> Before {
+    Before::of(before.cloned().into_iter().collect(), Vec::new())
 }
 
 fn check(after: &Value, before: Option<&Value>, effect: Effect, summary: &str) {
@@ -143,7 +147,7 @@ fn an_autoscaler_says_how_many_pods_there_are_before() {
     let time = |scaler: Value| {
         let texts = [("git".to_owned(), format!("{after}\n---\n{scaler}"))];
         let mut input: Input = input::read(&texts, "shop").unwrap();
-        let time = difference(&mut input, 0, Some(&before)).unwrap().time.unwrap();
+        let time = difference(&mut input, 0, &before_of(Some(&before))).unwrap().time.unwrap();
         (time.pods_before, time.pods_before_from, input.notes)
     };
     let (pods, from, notes) = time(scaler("checkout"));
@@ -216,7 +220,7 @@ fn templates_come_go_and_may_be_faulty() {
     assert!(told.faults[0].starts_with("spec.metrics[0].successCondition"), "{:?}", told.faults);
     // A commit that brings another revision ends the canary under way.
     let mut input: Input = input::read(&[("git".to_owned(), rollout("checkout:3").to_string())], "shop").unwrap();
-    let next = difference(&mut input, 0, Some(&measured())).unwrap();
+    let next = difference(&mut input, 0, &before_of(Some(&measured()))).unwrap();
     let told = template_difference(Some(&template), Some(&faulty), &[measured()], &[next]).unwrap();
     assert_eq!(told.canaries, Vec::<String>::new());
     assert_eq!(told.summary, "no rollout starts by it: what is measured is no part of a revision");

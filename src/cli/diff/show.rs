@@ -110,7 +110,9 @@ fn parts(difference: &Difference) -> Vec<(&'static str, Vec<String>)> {
         more => Some(format!("{more} steps wait until somebody promotes them")),
     };
     vec![
+        ("WARNING", difference.warnings.clone()),
         ("revision", revision.into_iter().collect()),
+        ("source", difference.source.iter().cloned().collect()),
         ("template", difference.template.iter().map(change).collect()),
         ("spec", difference.spec.iter().map(change).collect()),
         ("faults", difference.faults.clone()),

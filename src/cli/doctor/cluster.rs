@@ -21,6 +21,7 @@ const PERSON: &[(&str, &str, &str)] = &[
     (names::GROUP, "rolloutactions", "create"),
     (names::GROUP, "rolloutactions", "watch"),
     ("apps", "replicasets", "list"),
+    ("apps", "deployments", "get"),
     ("", "pods", "list"),
     ("", "services", "list"),
     ("networking.istio.io", "virtualservices", "list"),

@@ -67,10 +67,14 @@ const CLAIM: Defaults = &[("volumeMode", &[Text("Filesystem")])];
 
 /// Takes out of a pod template what an API server fills in.
 pub(super) fn strip(template: &mut Value) {
+    if let Some(metadata) = template.pointer_mut("/metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|field, value| field != "creationTimestamp" || !value.is_null());
+    }
     let Some(pod) = template.pointer_mut("/spec").and_then(Value::as_object_mut) else {
         return;
     };
     strip_account(pod);
+    without_empty(pod, "securityContext");
     let is_on_host = pod.get("hostNetwork") == Some(&Value::Bool(true));
     without(pod, POD);
     for list in ["containers", "initContainers"] {
@@ -92,6 +96,13 @@ fn is_default(value: &Value, default: Filled) -> bool {
         Text(text) => value.as_str() == Some(text),
         Number(number) => value.as_i64() == Some(number),
         False => value.as_bool() == Some(false),
+    }
+}
+
+/// Leaves a map out that is empty.
+fn without_empty(fields: &mut Map<String, Value>, field: &str) {
+    if fields.get(field).and_then(Value::as_object).is_some_and(Map::is_empty) {
+        fields.remove(field);
     }
 }
 
@@ -118,6 +129,9 @@ fn strip_account(pod: &mut Map<String, Value>) {
 
 fn strip_container(container: &mut Map<String, Value>, is_on_host: bool) {
     without(container, CONTAINER);
+    for field in ["resources", "securityContext"] {
+        without_empty(container, field);
+    }
     let pulled = container.get("image").and_then(Value::as_str).map(pull_policy);
     if pulled.is_some() && container.get("imagePullPolicy").and_then(Value::as_str) == pulled {
         container.remove("imagePullPolicy");

@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use super::act;
 use super::cluster::{Cluster, parsed};
 use super::outcome::Outcome;
-use super::screen::print_yaml;
 use crate::api::names;
 use crate::api::watched::{Deployment, Rollout};
 use crate::plan::strategy::PodMetadata;
@@ -122,11 +121,11 @@ impl Held {
         format!("{} {}", self.resource.kind.to_lowercase(), self.object.name_any())
     }
 
-    /// Prints a change of its template, for Git.
-    fn emit(&self, cluster: &Cluster, template: Value) -> anyhow::Result<()> {
+    /// A change of its template, for Git.
+    fn change_to(&self, template: Value, namespace: &str) -> anyhow::Result<String> {
         let (now, _) = self.template()?;
         let kind = (self.resource.api_version.as_str(), self.resource.kind.as_str());
-        print_change(cluster, kind, &self.object.name_any(), &json!({"template": patch(&now, template)}))
+        change_text(namespace, kind, &self.object.name_any(), &json!({"template": patch(&now, template)}))
     }
 }
 
@@ -138,21 +137,21 @@ pub fn read_deployment(object: &DynamicObject) -> anyhow::Result<Deployment> {
 
 /// Prints a change of a Rollout's spec, for Git.
 pub fn emit(cluster: &Cluster, name: &str, spec: &Value) -> anyhow::Result<()> {
-    print_change(cluster, (names::API_VERSION, "Rollout"), name, spec)
+    let text = change_text(&cluster.namespace, (names::API_VERSION, "Rollout"), name, spec)?;
+    Ok(write!(stdout(), "{text}")?)
 }
 
-fn print_change(cluster: &Cluster, (version, kind): (&str, &str), name: &str, spec: &Value) -> anyhow::Result<()> {
-    let metadata = json!({"name": name, "namespace": cluster.namespace});
+fn change_text(namespace: &str, (version, kind): (&str, &str), name: &str, spec: &Value) -> anyhow::Result<String> {
+    let metadata = json!({"name": name, "namespace": namespace});
     let change = json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec});
     let lower = kind.to_lowercase();
-    writeln!(stdout(), "# For Git; by hand: kubectl patch {lower} {name} --type merge --patch-file THIS")?;
-    if removes(spec) {
-        writeln!(
-            stdout(),
-            "# null takes a field away, in kustomize's patches too; in a whole manifest, delete its line."
-        )?;
-    }
-    print_yaml(&change)
+    let null = if removes(spec) {
+        "# null takes a field away, in kustomize's patches too; in a whole manifest, delete its line.\n"
+    } else {
+        ""
+    };
+    let by_hand = format!("# For Git; by hand: kubectl patch {lower} {name} --type merge --patch-file THIS\n");
+    Ok(format!("{by_hand}{null}{}", serde_yaml::to_string(&change)?))
 }
 
 /// A value as a merge patch of another: fields that it lacks are null. Lists are replaced whole.
@@ -177,7 +176,7 @@ fn removes(patch: &Value) -> bool {
 /// Writes another template, or prints it. `what` is told when it is done.
 pub async fn change(cluster: &Cluster, held: Held, template: Value, what: &str, how: &How) -> anyhow::Result<Outcome> {
     if how.emit {
-        held.emit(cluster, template)?;
+        write!(stdout(), "{}", held.change_to(template, &cluster.namespace)?)?;
         return Ok(Outcome::Reached);
     }
     let title = held.title();
@@ -222,6 +221,42 @@ mod tests {
         json_patch::merge(&mut patched, &patch);
         assert_eq!(patched, wanted);
         assert!(removes(&patch) && !removes(&super::patch(&now, now.clone())));
+    }
+
+    #[test]
+    fn a_change_of_a_deployment_names_it_and_leaves_defaults_out() {
+        let container = json!({"name": "app", "image": "a:1", "imagePullPolicy": "IfNotPresent", "resources": {}});
+        let pod = json!({"containers": [container], "dnsPolicy": "ClusterFirst", "hostname": "a"});
+        let object = serde_json::from_value(json!({
+            "metadata": {"name": "checkout"},
+            "spec": {"template": {"metadata": {"labels": {"app": "a"}, "creationTimestamp": null}, "spec": pod}},
+        }));
+        let resource = ApiResource::erase::<Deployment>(&());
+        let held = Held { rollout: Rollout::default(), object: object.unwrap(), resource };
+        let (mut template, hash) = held.template().unwrap();
+        assert_eq!(hash, revision::hash(&template), "no status says otherwise");
+        *template.pointer_mut("/spec").unwrap() = json!({"containers": [{"name": "app", "image": "a:2"}]});
+        let text = held.change_to(template, "shop").unwrap();
+        let wanted = "\
+# For Git; by hand: kubectl patch deployment checkout --type merge --patch-file THIS
+# null takes a field away, in kustomize's patches too; in a whole manifest, delete its line.
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: checkout
+  namespace: shop
+spec:
+  template:
+    metadata:
+      labels:
+        app: a
+    spec:
+      containers:
+      - image: a:2
+        name: app
+      hostname: null
+";
+        assert_eq!(text, wanted);
     }
 
     #[test]

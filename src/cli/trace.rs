@@ -204,7 +204,8 @@ pub struct Chain {
 }
 
 impl Chain {
-    async fn of(cluster: &Cluster, name: &str) -> anyhow::Result<Self> {
+    /// Reads a chain.
+    pub async fn of(cluster: &Cluster, name: &str) -> anyhow::Result<Self> {
         let tree = cluster.tree(name).await?;
         let all = ListParams::default();
         let (services, routes, rules) =

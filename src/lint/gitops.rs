@@ -30,7 +30,7 @@ const OTHERS: [Kind; 6] = [
 /// Looks at what deployment tools do to one Rollout.
 pub(super) fn check(subject: &Subject<'_>, found: &mut Found) {
     let object = subject.object;
-    if object.annotation(names::GIT_COMMIT).is_none() {
+    if [object, subject.holder].iter().all(|one| one.annotation(names::GIT_COMMIT).is_none()) {
         let message = format!("has no annotation {}, so that statuses and events name no commit", names::GIT_COMMIT);
         found.add_with(&rule::NO_GIT_COMMIT, (object, "metadata", Mark::Key), message, "");
     }

@@ -29,11 +29,11 @@ fn a_reader_that_goes_is_no_error() {
 
 #[test]
 fn simulate_draws_in_ascii_where_it_is_asked_to() {
-    let plugin = env!("CARGO_BIN_EXE_kubectl-serin");
+    let (plugin, serin) = (env!("CARGO_BIN_EXE_kubectl-serin"), env!("CARGO_BIN_EXE_serin"));
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/01-first-rollout");
-    for output in ["text", "markdown"] {
+    for (binary, output) in [(plugin, "text"), (plugin, "markdown"), (serin, "text"), (serin, "markdown")] {
         let of = |more: &[&str]| {
-            let mut command = std::process::Command::new(plugin);
+            let mut command = std::process::Command::new(binary);
             command.args(["simulate", "-f", folder, "-o", output]).args(more).env("LC_ALL", "C.UTF-8");
             String::from_utf8(command.output().unwrap().stdout).unwrap()
         };

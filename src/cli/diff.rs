@@ -300,6 +300,7 @@ pub fn difference(input: &mut Input, at: usize, before: &Before) -> anyhow::Resu
         difference.summary += "; WARNING: nobody answers until they are ready";
     }
     if runs {
+        count_as_before(input, at, now);
         difference.time = time(input, at, &now["template"], &mut difference.summary)?;
     }
     Ok(difference)
@@ -422,6 +423,15 @@ fn revert(strategy: &Strategy) -> String {
         None => "by the steps, as any release; rollbackWindow would skip them".to_owned(),
     };
     format!("under way: all traffic to stable at once; after the promotion: {later}")
+}
+
+/// Where neither the commit nor an autoscaler says how many pods there are, there are as many as before.
+fn count_as_before(input: &mut Input, at: usize, now: &Value) {
+    let Some(rollout) = input.rollouts.get(at) else { return };
+    let is_said = !rollout["spec"]["replicas"].is_null() || input.least_replicas(rollout).is_some();
+    if let Some(rollout) = input.rollouts.get_mut(at).filter(|_| !is_said) {
+        rollout["spec"]["replicas"] = now["replicas"].clone();
+    }
 }
 
 /// How long the rollout takes, simulated twice; the summary says where it does not end in a promotion.

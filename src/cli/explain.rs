@@ -51,7 +51,7 @@ const NEXT: &[(&str, &str)] = &[
     ),
     (
         "WorkloadMissing",
-        "bring the Deployment back in Git, or correct its name in spec.workloadRef; stable serves meanwhile",
+        "bring the Deployment back in Git, or correct its name in spec.workloadRef; a stable revision serves meanwhile",
     ),
     (
         "WorkloadScale",

@@ -183,10 +183,16 @@ async fn a_commit_to_the_deployment_starts_a_rollout() {
 fn what_runs_is_what_the_status_says_of_the_template() {
     // An earlier version of Serin called this template otherwise.
     let before = Before::of(vec![running("checkout:1", "earlier")], vec![filled("checkout:1")]);
+    let rollout = || {
+        let mut unscaled = rollout();
+        unscaled["spec"].as_object_mut().unwrap().remove("replicas");
+        unscaled
+    };
     let same = told(&[rollout(), deployment("checkout:1")], &before).unwrap();
     assert_eq!((same.effect, same.to_revision.as_str()), (Effect::Nothing, "earlier"));
     let next = told(&[rollout(), deployment("checkout:2")], &before).unwrap();
     assert_eq!((next.effect, next.from_revision.as_deref()), (Effect::Rollout, Some("earlier")));
+    assert_eq!(next.time.map(|time| (time.pods_before, time.pods_most)), Some((3, 6)));
     // What was exported from the cluster and edited is no longer what it was.
     let mut exported = deployment("checkout:2");
     exported["metadata"]["uid"] = json!("a");

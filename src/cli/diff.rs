@@ -270,19 +270,23 @@ pub fn difference(input: &mut Input, at: usize, before: &Before) -> anyhow::Resu
     let status = known.as_ref().map_or_else(RolloutStatus::default, |known| known.status.clone());
     let template = changes(&now["template"], &after["spec"]["template"], "spec.template");
     let spec = known.as_ref().map_or_else(Vec::new, |known| {
-        let rest = |spec: (&Value, &Value)| rest(spec, &written["spec"]);
-        changes(&rest((known.written, known.spec)), &rest((&written["spec"], &after["spec"])), "spec")
+        let rest = |spec: &Value| rest(spec, &written["spec"]);
+        changes(&rest(known.written), &rest(&written["spec"]), "spec")
     });
     let from_revision = known.as_ref().map(Known::revision);
     let to_revision = before::revision_after(&after["spec"]["template"], deployment.as_ref(), &status);
     let effect = effect(&strategy, from_revision.as_deref(), &to_revision, (&status, !spec.is_empty()));
     let runs = matches!(effect, Effect::Rollout);
     let steps: Vec<&Step> = strategy.steps.iter().filter(|_| runs).collect();
-    let warning = source::takeover(before, &status, &written, deployment.as_ref());
+    let takeover = source::takeover(before, &status, &written, deployment.as_ref());
+    let refused = known.as_ref().and_then(|known| source::refused(known.written, &written["spec"]));
+    let mut summary = summary(effect, &status);
+    summary += if refused.is_some() { "; WARNING: API servers refuse the commit" } else { "" };
+    summary += if takeover.is_some() { "; WARNING: nobody answers until they are ready" } else { "" };
     let mut difference = Difference {
         rollout: format!("{namespace}/{name}"),
         effect,
-        summary: summary(effect, &status),
+        summary,
         source: source::told(known.as_ref(), deployment.as_ref(), !template.is_empty()),
         from_revision,
         to_revision,
@@ -294,11 +298,8 @@ pub fn difference(input: &mut Input, at: usize, before: &Before) -> anyhow::Resu
         time: None,
         revert: runs.then(|| revert(&strategy)),
         faults: strategy.faults.iter().map(ToString::to_string).collect(),
-        warnings: warning.into_iter().collect(),
+        warnings: refused.into_iter().chain(takeover).collect(),
     };
-    if !difference.warnings.is_empty() {
-        difference.summary += "; WARNING: nobody answers until they are ready";
-    }
     if runs {
         count_as_before(input, at, now);
         difference.time = time(input, at, &now["template"], &mut difference.summary)?;
@@ -345,13 +346,11 @@ fn summary(effect: Effect, status: &RolloutStatus) -> String {
     format!("{told}{superseded}")
 }
 
-/// What of a spec as it is written is not the template; a selector that the Deployment gives is in `whole`. What Serin writes
-/// itself is left out where the commit leaves it out.
-fn rest((written, whole): (&Value, &Value), after: &Value) -> Value {
+/// What of a spec is not the template. What Serin writes itself is left out where the commit leaves it out.
+fn rest(written: &Value, after: &Value) -> Value {
     let mut rest = written.clone();
     if let Some(fields) = rest.as_object_mut() {
         fields.remove("template");
-        fields.insert("selector".to_owned(), whole["selector"].clone());
         if after["replicas"].is_null() {
             fields.remove("replicas");
         }

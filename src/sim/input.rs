@@ -114,6 +114,9 @@ impl Input {
         let rollout = self.rollouts.get(at).context("no such Rollout")?;
         if let Some(workload) = rollout["spec"]["workloadRef"]["name"].as_str() {
             let (_, name) = key_of(rollout);
+            if rollout["spec"]["workloadRef"]["kind"] != "Deployment" {
+                bail!("Rollout {name} has the pod template of {workload} in spec.workloadRef, which is no Deployment");
+            }
             bail!("Rollout {name} has the pod template of Deployment {workload}; give that manifest, too");
         }
         Ok(rollout)

@@ -96,7 +96,8 @@ async fn taken_over() -> (Running, Cluster) {
     let api = shell::cluster(&clock);
     let running = shell::start(&api, &clock, Leadership::alone(), 1.0);
     api.apply("deployments", &filled("checkout:1")).unwrap();
-    running.given("checkout", "checkout:1");
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": {"selector": {"app": "checkout"}}});
+    api.apply("services", &service).unwrap();
     api.apply("rollouts", &rollout()).unwrap();
     running.healthy("checkout", "checkout:1").await;
     running.wait("checkout", "has the Deployment's", |rollout| rollout.status.workload.is_some()).await;
@@ -205,15 +206,21 @@ fn what_brings_the_template_may_change() {
     let mut own = inline("checkout:1");
     own["status"] = json!({"stable": {"hash": hash("checkout:1"), "revision": 1}});
     let before = Before::of(vec![own], Vec::new());
-    let to = told(&[rollout(), deployment("checkout:1")], &before).unwrap();
+    let mut kept = rollout();
+    kept["spec"]["selector"] = json!({"matchLabels": {"app": "checkout"}});
+    let to = told(&[kept.clone(), deployment("checkout:1")], &before).unwrap();
     assert_eq!((to.effect, paths(&to)), (Effect::NoRollout, vec!["spec.workloadRef"]));
+    assert_eq!(to.warnings, Vec::<String>::new());
+    let refused = told(&[rollout(), deployment("checkout:1")], &before).unwrap();
+    assert!(refused.summary.ends_with("WARNING: API servers refuse the commit"), "{}", refused.summary);
+    assert!(refused.warnings[0].contains("the selector cannot be removed; keep spec.selector"), "{refused:?}");
     let wanted = "Deployment checkout brings the template from now on; the Rollout itself did before";
     assert_eq!(to.source.as_deref(), Some(wanted));
-    let also = told(&[rollout(), deployment("checkout:2")], &before).unwrap();
+    let also = told(&[kept, deployment("checkout:2")], &before).unwrap();
     assert_eq!(also.effect, Effect::Rollout);
     let before = Before::of(vec![running("checkout:1", &hash("checkout:1"))], vec![filled("checkout:1")]);
     let back = told(&[inline("checkout:1")], &before).unwrap();
-    assert_eq!((back.effect, paths(&back)), (Effect::NoRollout, vec!["spec.workloadRef"]));
+    assert_eq!((back.effect, paths(&back)), (Effect::NoRollout, vec!["spec.selector", "spec.workloadRef"]));
     assert_eq!(
         back.source.as_deref(),
         Some("the Rollout itself brings the template from now on; Deployment checkout did before")

@@ -22,6 +22,18 @@ pub(super) fn told(known: Option<&Known<'_>>, after: Option<&Value>, is_changed:
     }
 }
 
+/// What API servers say of a selector that there was and is not any more.
+pub(super) fn refused(before: &Value, after: &Value) -> Option<String> {
+    let selector = |spec: &Value| spec.get("selector").filter(|selector| !selector.is_null()).cloned();
+    let (before, after) = (selector(before)?, selector(after));
+    let told = |what: &str, how: &str| format!("API servers refuse it: the selector cannot be {what}; {how}");
+    match after {
+        None => Some(told("removed", "keep spec.selector beside workloadRef, or create another Rollout")),
+        Some(after) if after != before => Some(told("changed", "keep it, or create another Rollout")),
+        Some(_) => None,
+    }
+}
+
 /// What is lost where a commit takes the Deployment's pods away before the Rollout has any, and what to do.
 pub(super) fn takeover(
     before: &Before,

@@ -28,7 +28,10 @@ pub async fn invalid(environment: Arc<Environment>, name: String) {
     let world = World::start(environment, &name).await;
     let good = Given::default();
     world.healthy(&good).await;
-    let refused: [(&str, Value, &str); 16] = [
+    let workload = |kind: &str| json!({"apiVersion": "apps/v1", "kind": kind, "name": "checkout"});
+    let mut chosen = workload("Deployment");
+    chosen["scaleDown"] = json!("onsuccess");
+    let refused: [(&str, Value, &str); 19] = [
         ("a misspelt step, pruned to nothing", step(json!({"setWieght": 20})), "spec.strategy.canary.steps[0]"),
         ("an empty step", step(json!({})), "exactly one of setWeight"),
         ("two members", step(json!({"setWeight": 5, "pause": {}})), "exactly one of setWeight"),
@@ -55,7 +58,18 @@ pub async fn invalid(environment: Arc<Environment>, name: String) {
             "stableService and canaryService belong together",
         ),
         ("a surge with a route", with("/spec/strategy/canary/maxSurge", json!("25%")), "maxSurge has no meaning"),
-        ("a workloadRef", with("/spec/workloadRef", json!({"kind": "Deployment"})), "workloadRef is not supported yet"),
+        (
+            "a template and a Deployment",
+            with("/spec/workloadRef", workload("Deployment")),
+            "exactly one of template, workloadRef is required",
+        ),
+        ("another workload", with("/spec/workloadRef", workload("ReplicaSet")), "only a Deployment of apps/v1"),
+        ("a choice of when it goes", with("/spec/workloadRef", chosen), "scaleDown is not supported"),
+        (
+            "a label of Serin's own",
+            with("/spec/strategy/canary/canaryMetadata", json!({"labels": {"serin.dev/revision-hash": "x"}})),
+            "keys that begin with serin.dev/ are set by Serin",
+        ),
         ("another selector", with("/spec/selector/matchLabels/app", json!("cart")), "the selector cannot be changed"),
     ];
     for (what, mut object, told) in refused {

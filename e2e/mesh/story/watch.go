@@ -26,15 +26,6 @@ var watched = []kind{
 // follow says a line whenever it differs from the last one of that object.
 func (k kind) follow(ctx context.Context, client *kube.Client, say func(string)) {
 	last := map[string]string{}
-	k.watch(ctx, client, func(name, line string) {
-		if line != "" && last[name] != line {
-			last[name] = line
-			say(line)
-		}
-	})
-}
-
-func (k kind) watch(ctx context.Context, client *kube.Client, see func(name, line string)) {
 	client.Watch(ctx, k.path, func(event kube.Event) {
 		if event.Type == kube.Synced {
 			return
@@ -43,7 +34,10 @@ func (k kind) watch(ctx context.Context, client *kube.Client, see func(name, lin
 		if event.Type == "DELETED" && line != "" {
 			line = name + " is gone"
 		}
-		see(name, line)
+		if line != "" && last[name] != line {
+			last[name] = line
+			say(line)
+		}
 	})
 }
 

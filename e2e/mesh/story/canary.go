@@ -4,208 +4,82 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
-
-	"serin.dev/e2e/mesh/load"
+	"syscall"
 )
 
-const (
-	storyMost = 3 * time.Minute
-	// quiet is how long the load runs before a story begins and after it ends.
-	quiet = 3 * time.Second
-)
-
-// rollout is what is read of a Rollout.
-type rollout struct {
-	Metadata struct {
-		Generation int64 `json:"generation"`
-	} `json:"metadata"`
-	Spec struct {
-		Template struct {
-			Spec struct {
-				Containers []map[string]any `json:"containers"`
-			} `json:"spec"`
-		} `json:"template"`
-	} `json:"spec"`
-	Status struct {
-		Observed int64    `json:"observedGeneration"`
-		Phase    string   `json:"phase"`
-		Step     string   `json:"step"`
-		Message  string   `json:"message"`
-		Stable   revision `json:"stable"`
-		Canary   revision `json:"canary"`
-	} `json:"status"`
-}
-
-type revision struct {
-	Hash     string `json:"hash"`
-	Weight   int    `json:"weight"`
-	Observed int    `json:"observedWeight"`
-}
-
-func (w *world) rollout(ctx context.Context) (*rollout, error) {
-	var r rollout
-	err := w.client.Get(ctx, rolloutPath, &r)
-	return &r, err
-}
-
-// sees waits until the Rollout is as wanted, by a status of its present generation.
-func (w *world) sees(ctx context.Context, what string, is func(*rollout) bool) error {
-	return w.until(ctx, what, storyMost, func() (bool, string) {
-		r, err := w.rollout(ctx)
-		if err != nil {
-			return false, err.Error()
-		}
-		return r.Status.Observed == r.Metadata.Generation && is(r), fmt.Sprintf("%s %s %s", r.Status.Phase, r.Status.Step, r.Status.Message)
-	})
-}
-
-// podsOf are the revisions that the pods of checkout have, with how many.
-func (w *world) podsOf(ctx context.Context) (map[string]int, error) {
-	var list struct {
-		Items []struct {
-			Metadata struct {
-				Labels map[string]string `json:"labels"`
-			} `json:"metadata"`
-		} `json:"items"`
-	}
-	if err := w.client.Get(ctx, "/api/v1/namespaces/shop/pods?labelSelector=app%3Dcheckout", &list); err != nil {
-		return nil, err
-	}
-	found := map[string]int{}
-	for _, item := range list.Items {
-		found[item.Metadata.Labels["serin.dev/revision-hash"]]++
-	}
-	return found, nil
-}
-
-// alone waits until no pod of another revision is left.
-func (w *world) alone(ctx context.Context, hash string) error {
-	return w.until(ctx, "the pods of "+hash+" alone", storyMost, func() (bool, string) {
-		found, err := w.podsOf(ctx)
-		if err != nil {
-			return false, err.Error()
-		}
-		return len(found) == 1 && found[hash] > 0, fmt.Sprint(found)
-	})
-}
-
-// healthy waits until the Rollout serves one revision, its pods alone, at every proxy.
-func (w *world) healthy(ctx context.Context) (*rollout, error) {
-	if err := w.sees(ctx, "Healthy", func(r *rollout) bool { return r.Status.Phase == "Healthy" }); err != nil {
-		return nil, err
-	}
-	r, err := w.rollout(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := w.alone(ctx, r.Status.Stable.Hash); err != nil {
-		return nil, err
-	}
-	return r, w.answered(ctx, checkoutHost)
-}
-
-// commit changes the steps of the Rollout, and its image to the one that so many commits later has, as Git does.
-func (w *world) commit(ctx context.Context, r *rollout, later int, steps ...any) error {
-	container := maps.Clone(r.Spec.Template.Spec.Containers[0])
-	image := fmt.Sprint(container["image"])
-	number, err := strconv.Atoi(image[strings.LastIndex(image, ":")+1:])
-	if err != nil {
-		return err
-	}
-	container["image"] = fmt.Sprintf("checkout:%d", number+later)
-	w.say("commit: %s", container["image"])
-	return w.client.Patch(ctx, rolloutPath, map[string]any{"spec": map[string]any{
-		"template": map[string]any{"spec": map[string]any{"containers": []any{container}}},
-		"strategy": map[string]any{"canary": map[string]any{"steps": steps}},
-	}})
-}
+// steps are those of every story's commit; a story that stops at 50 has a pause there.
+var steps, stepsToHalf = []any{setWeight(20), setWeight(50), setWeight(80)},
+	[]any{setWeight(20), setWeight(50), map[string]any{"pause": map[string]any{}}}
 
 func setWeight(weight int) any { return map[string]any{"setWeight": weight} }
 
-// loaded tells a part of a story under load, with every change of the objects and the answers of each second.
-func (w *world) loaded(ctx context.Context, tell func(context.Context) error) (*load.Report, error) {
-	running, stop := context.WithCancel(ctx)
-	defer stop()
-	var said sync.Mutex
-	say := func(line string) {
-		said.Lock()
-		defer said.Unlock()
-		w.say("%s", line)
-	}
-	for _, kind := range watched {
-		go kind.follow(running, w.client, say)
-	}
-	var report *load.Report
-	ended := make(chan error, 1)
-	go func() {
-		var err error
-		report, err = load.Watched(running, w.load(checkoutHost, storyMost), func(line string) { say("answered: " + line) })
-		ended <- err
-	}()
-	told := pause(ctx, quiet)
-	if told == nil {
-		told = tell(ctx)
-	}
-	if told == nil {
-		told = pause(ctx, quiet)
-	}
-	stop()
-	if err := <-ended; told == nil {
-		told = err
-	}
-	return report, told
-}
-
-// canary releases an image through 20, 50 and 80 percent.
-func canary(ctx context.Context, w *world) error {
+// release begins with a revision that is Healthy, tells a story under load, and keeps its account.
+func (w *world) release(ctx context.Context, tell func(context.Context, *rollout) error) error {
 	before, err := w.healthy(ctx)
 	if err != nil {
 		return err
 	}
-	old := before.Status.Stable.Hash
-	report, err := w.loaded(ctx, func(ctx context.Context) error {
-		if err := w.commit(ctx, before, 1, setWeight(20), setWeight(50), setWeight(80)); err != nil {
-			return err
-		}
-		if err := w.sees(ctx, "Healthy", func(r *rollout) bool { return r.Status.Phase == "Healthy" && r.Status.Stable.Hash != old }); err != nil {
-			return err
-		}
-		w.say("Healthy")
-		after, err := w.rollout(ctx)
-		if err != nil {
-			return err
-		}
-		return w.alone(ctx, after.Status.Stable.Hash)
-	})
+	report, err := w.loaded(ctx, func(ctx context.Context) error { return tell(ctx, before) })
 	if report != nil {
 		err = errors.Join(err, w.keep(report, nil))
 	}
 	return err
 }
 
-// abort releases an image up to 50 percent, and aborts it there.
-func abort(ctx context.Context, w *world) error {
-	before, err := w.healthy(ctx)
+// promoted waits until a revision other than these is stable, and its pods are alone.
+func (w *world) promoted(ctx context.Context, others ...string) error {
+	var stable string
+	err := w.sees(ctx, "Healthy", func(r *rollout) bool {
+		stable = r.Status.Stable.Hash
+		for _, other := range others {
+			if stable == other {
+				return false
+			}
+		}
+		return r.Status.Phase == "Healthy"
+	})
 	if err != nil {
 		return err
 	}
-	report, err := w.loaded(ctx, func(ctx context.Context) error {
-		if err := w.commit(ctx, before, 1, setWeight(20), setWeight(50), map[string]any{"pause": map[string]any{}}); err != nil {
+	w.say("Healthy")
+	return w.alone(ctx, stable)
+}
+
+// paused commits an image that stays at 50, and waits for that.
+func (w *world) paused(ctx context.Context, before *rollout) (*rollout, error) {
+	if err := w.commit(ctx, before, 1, stepsToHalf...); err != nil {
+		return nil, err
+	}
+	isAtHalf := func(r *rollout) bool { return r.Status.Phase == "Paused" && r.Status.Canary.Observed == 50 }
+	if err := w.sees(ctx, "the pause at 50", isAtHalf); err != nil {
+		return nil, err
+	}
+	if err := pause(ctx, quiet); err != nil {
+		return nil, err
+	}
+	return w.rollout(ctx)
+}
+
+// canary releases an image through 20, 50 and 80 percent.
+func canary(ctx context.Context, w *world) error {
+	return w.release(ctx, func(ctx context.Context, before *rollout) error {
+		if err := w.commit(ctx, before, 1, steps...); err != nil {
 			return err
 		}
-		isAtHalf := func(r *rollout) bool { return r.Status.Phase == "Paused" && r.Status.Canary.Observed == 50 }
-		if err := w.sees(ctx, "the pause at 50", isAtHalf); err != nil {
-			return err
-		}
-		if err := pause(ctx, quiet); err != nil {
-			return err
-		}
-		at, err := w.rollout(ctx)
+		return w.promoted(ctx, before.Status.Stable.Hash)
+	})
+}
+
+// abort releases an image up to 50 percent, and aborts it there.
+func abort(ctx context.Context, w *world) error {
+	var before *rollout
+	err := w.release(ctx, func(ctx context.Context, first *rollout) error {
+		before = first
+		at, err := w.paused(ctx, before)
 		if err != nil {
 			return err
 		}
@@ -220,12 +94,57 @@ func abort(ctx context.Context, w *world) error {
 		}
 		return w.alone(ctx, before.Status.Stable.Hash)
 	})
-	if report != nil {
-		err = errors.Join(err, w.keep(report, nil))
-	}
 	if err != nil {
 		return err
 	}
 	// The next story begins from a revision that is Healthy.
-	return w.commit(ctx, before, 0, setWeight(20), setWeight(50), setWeight(80))
+	return w.commit(ctx, before, 0, steps...)
+}
+
+// supersede releases an image up to 50 percent, and then the next one.
+func supersede(ctx context.Context, w *world) error {
+	return w.release(ctx, func(ctx context.Context, before *rollout) error {
+		at, err := w.paused(ctx, before)
+		if err != nil {
+			return err
+		}
+		if err := w.commit(ctx, before, 2, steps...); err != nil {
+			return err
+		}
+		return w.promoted(ctx, before.Status.Stable.Hash, at.Status.Canary.Hash)
+	})
+}
+
+// istiodStopped releases an image while istiod is stopped from 50 percent on, until the old pods are gone and a little longer.
+func istiodStopped(ctx context.Context, w *world) error {
+	text, err := os.ReadFile(filepath.Join(w.dir, "istiod.pid"))
+	if err != nil {
+		return err
+	}
+	istiod, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return fmt.Errorf("istiod.pid: %w", err)
+	}
+	return w.release(ctx, func(ctx context.Context, before *rollout) error {
+		if err := w.commit(ctx, before, 1, steps...); err != nil {
+			return err
+		}
+		isAtHalf := func(r *rollout) bool { return r.Status.Canary.Observed == 50 }
+		if err := w.sees(ctx, "50", isAtHalf); err != nil {
+			return err
+		}
+		if err := pause(ctx, quiet/3); err != nil {
+			return err
+		}
+		w.say("istiod is stopped")
+		if err := syscall.Kill(istiod, syscall.SIGSTOP); err != nil {
+			return err
+		}
+		told := w.promoted(ctx, before.Status.Stable.Hash)
+		if told == nil {
+			told = pause(ctx, quiet)
+		}
+		w.say("istiod goes on")
+		return errors.Join(told, syscall.Kill(istiod, syscall.SIGCONT))
+	})
 }

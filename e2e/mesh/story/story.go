@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"serin.dev/e2e/mesh/kube"
@@ -36,30 +37,45 @@ var proxies = []proxy{
 
 // world is what every story has.
 type world struct {
-	client  *kube.Client
-	dir     string
-	name    string
-	rate    int
-	started time.Time
+	client *kube.Client
+	dir    string
+	name   string
+	rate   int
+	// canary are fields of strategy.canary, and annotations those of the pod template, that every commit has.
+	canary      map[string]any
+	annotations map[string]any
+	started     time.Time
 }
 
 // Command tells one story.
 func Command(ctx context.Context, arguments []string) error {
 	stories := map[string]func(context.Context, *world) error{
-		"first": first, "split": split, "flips": flips, "canary": canary, "abort": abort,
+		"first": first, "split": split, "flips": flips, "canary": canary, "abort": abort, "supersede": supersede,
+		"istiod-stopped": istiodStopped,
 	}
 	if len(arguments) == 0 || stories[arguments[0]] == nil {
-		return errors.New("usage: mesh story first|split|flips|canary|abort [FLAGS]")
+		return errors.New("usage: mesh story first|split|flips|canary|abort|supersede|istiod-stopped [FLAGS]")
 	}
+	w := &world{name: arguments[0], canary: map[string]any{}, annotations: map[string]any{}, started: time.Now()}
 	flags := flag.NewFlagSet("story", flag.ExitOnError)
-	dir := flags.String("dir", ".", "folder for NAME.json and NAME.lost.jsonl")
-	rate := flags.Int("rate", 300, "requests a second, over all proxies")
+	flags.StringVar(&w.dir, "dir", ".", "folder for NAME.json and NAME.lost.jsonl, with the process ids of e2e/mesh/run")
+	flags.IntVar(&w.rate, "rate", 300, "requests a second, over all proxies")
+	flags.Func("canary", "fields of strategy.canary, as JSON", func(text string) error {
+		return json.Unmarshal([]byte(text), &w.canary)
+	})
+	flags.Func("annotate", "NAME=VALUE, an annotation of the pods; repeatable", func(text string) error {
+		name, value, found := strings.Cut(text, "=")
+		if !found {
+			return errors.New("NAME=VALUE is expected")
+		}
+		w.annotations[name] = value
+		return nil
+	})
 	_ = flags.Parse(arguments[1:])
-	client, err := kube.FromEnvironment()
-	if err != nil {
+	var err error
+	if w.client, err = kube.FromEnvironment(); err != nil {
 		return err
 	}
-	w := &world{client: client, dir: *dir, name: arguments[0], rate: *rate, started: time.Now()}
 	return stories[w.name](ctx, w)
 }
 
@@ -95,7 +111,7 @@ func (w *world) keep(report *load.Report, facts map[string]any) error {
 	return load.WriteLost(filepath.Join(w.dir, w.name+".lost.jsonl"), report.Lost())
 }
 
-// until waits until something is so, and says every two seconds what it waits for.
+// until waits until something is so, and says every ten seconds what it waits for.
 func (w *world) until(ctx context.Context, what string, atMost time.Duration, is func() (bool, string)) error {
 	begun, said := time.Now(), time.Now()
 	for {
@@ -105,7 +121,7 @@ func (w *world) until(ctx context.Context, what string, atMost time.Duration, is
 			return nil
 		case time.Since(begun) > atMost:
 			return fmt.Errorf("%s did not come within %s: %s", what, atMost, seen)
-		case time.Since(said) > 2*time.Second:
+		case time.Since(said) > 10*time.Second:
 			said = time.Now()
 			w.say("waits for %s: %s", what, seen)
 		}

@@ -142,6 +142,7 @@ func (w *world) loaded(ctx context.Context, tell func(context.Context) error) (*
 	for _, kind := range watched {
 		go kind.follow(running, w.client, say)
 	}
+	go w.writeForeign(running)
 	var report *load.Report
 	ended := make(chan error, 1)
 	go func() {
@@ -161,4 +162,16 @@ func (w *world) loaded(ctx context.Context, tell func(context.Context) error) (*
 		told = err
 	}
 	return report, told
+}
+
+// writeForeign writes the route of web again and again, as a busy cluster does: istiod waits for a pause between writes.
+func (w *world) writeForeign(ctx context.Context) {
+	for n := 0; w.churn > 0; n++ {
+		if pause(ctx, w.churn) != nil {
+			return
+		}
+		if err := w.setWeights(ctx, 99+n%2, 1-n%2); err != nil && ctx.Err() == nil {
+			w.say("the foreign route is not written: %v", err)
+		}
+	}
 }

@@ -44,7 +44,9 @@ type world struct {
 	// canary are fields of strategy.canary, and annotations those of the pod template, that every commit has.
 	canary      map[string]any
 	annotations map[string]any
-	started     time.Time
+	// churn is the time between two writes of a foreign route during the load; 0 for none.
+	churn   time.Duration
+	started time.Time
 }
 
 // Command tells one story.
@@ -56,10 +58,13 @@ func Command(ctx context.Context, arguments []string) error {
 	if len(arguments) == 0 || stories[arguments[0]] == nil {
 		return errors.New("usage: mesh story first|split|flips|canary|abort|supersede|istiod-stopped [FLAGS]")
 	}
+	tell := stories[arguments[0]]
 	w := &world{name: arguments[0], canary: map[string]any{}, annotations: map[string]any{}, started: time.Now()}
 	flags := flag.NewFlagSet("story", flag.ExitOnError)
-	flags.StringVar(&w.dir, "dir", ".", "folder for NAME.json and NAME.lost.jsonl, with the process ids of e2e/mesh/run")
+	flags.StringVar(&w.dir, "dir", ".", "folder for the account and the lost requests, with the process ids of e2e/mesh/run")
 	flags.IntVar(&w.rate, "rate", 300, "requests a second, over all proxies")
+	flags.StringVar(&w.name, "name", w.name, "name of the files")
+	flags.DurationVar(&w.churn, "churn", 0, "time between two writes of a foreign route, which delay istiod's pushes; 0 for none")
 	flags.Func("canary", "fields of strategy.canary, as JSON", func(text string) error {
 		return json.Unmarshal([]byte(text), &w.canary)
 	})
@@ -76,7 +81,7 @@ func Command(ctx context.Context, arguments []string) error {
 	if w.client, err = kube.FromEnvironment(); err != nil {
 		return err
 	}
-	return stories[w.name](ctx, w)
+	return tell(ctx, w)
 }
 
 // say prints a line with the time since the story began.
@@ -97,7 +102,7 @@ func (w *world) load(host string, atMost time.Duration) load.Config {
 func (w *world) keep(report *load.Report, facts map[string]any) error {
 	summary := report.Summary()
 	summary.Write(os.Stdout)
-	all := map[string]any{"story": w.name, "summary": summary}
+	all := map[string]any{"story": os.Args[2:], "summary": summary}
 	for name, fact := range facts {
 		all[name] = fact
 	}

@@ -52,11 +52,11 @@ type world struct {
 // Command tells one story.
 func Command(ctx context.Context, arguments []string) error {
 	stories := map[string]func(context.Context, *world) error{
-		"first": first, "split": split, "flips": flips, "canary": canary, "abort": abort, "supersede": supersede,
+		"first": first, "ready": ready, "split": split, "flips": flips, "canary": canary, "abort": abort, "supersede": supersede,
 		"istiod-stopped": istiodStopped,
 	}
 	if len(arguments) == 0 || stories[arguments[0]] == nil {
-		return errors.New("usage: mesh story first|split|flips|canary|abort|supersede|istiod-stopped [FLAGS]")
+		return errors.New("usage: mesh story first|ready|split|flips|canary|abort|supersede|istiod-stopped [FLAGS]")
 	}
 	tell := stories[arguments[0]]
 	w := &world{name: arguments[0], canary: map[string]any{}, annotations: map[string]any{}, started: time.Now()}
@@ -172,3 +172,9 @@ func (w *world) answered(ctx context.Context, host string) error {
 
 // first waits for the first 200 of every proxy.
 func first(ctx context.Context, w *world) error { return w.answered(ctx, webHost) }
+
+// ready waits for the same of what Serin releases.
+func ready(ctx context.Context, w *world) error {
+	_, err := w.healthy(ctx)
+	return err
+}

@@ -13,6 +13,7 @@ func TestDescriptions(t *testing.T) {
 		{describeVirtualService, `{"metadata":{"name":"v"},"spec":{"http":[{"route":[
 			{"destination":{"subset":"stable"},"weight":80},{"destination":{"subset":"canary"},"weight":20}]}]}}`,
 			"VirtualService v: stable 80, canary 20"},
+		{describeVirtualService, `{"metadata":{"name":"web"}}`, ""},
 		{describeDestinationRule, `{"metadata":{"name":"d"},"spec":{"subsets":[{"name":"stable","labels":{"hash":"1"}}]}}`,
 			"DestinationRule d: stable = 1"},
 		{describeReplicaSet, `{"metadata":{"labels":{"serin.dev/revision-hash":"1"}},"spec":{"replicas":4},"status":{"readyReplicas":3}}`,

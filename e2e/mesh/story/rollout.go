@@ -25,10 +25,16 @@ type rollout struct {
 	} `json:"metadata"`
 	Spec struct {
 		Template struct {
+			Metadata struct {
+				Annotations map[string]any `json:"annotations"`
+			} `json:"metadata"`
 			Spec struct {
 				Containers []map[string]any `json:"containers"`
 			} `json:"spec"`
 		} `json:"template"`
+		Strategy struct {
+			Canary map[string]any `json:"canary"`
+		} `json:"strategy"`
 	} `json:"spec"`
 	Status struct {
 		Observed int64    `json:"observedGeneration"`
@@ -118,15 +124,26 @@ func (w *world) commit(ctx context.Context, r *rollout, later int, steps ...any)
 	}
 	container["image"] = fmt.Sprintf("checkout:%d", number+later)
 	w.say("commit: %s", container["image"])
-	canary := maps.Clone(w.canary)
+	canary := replacing(r.Spec.Strategy.Canary, w.canary)
+	delete(canary, "trafficRouting")
 	canary["steps"] = steps
 	return w.client.Patch(ctx, rolloutPath, map[string]any{"spec": map[string]any{
 		"template": map[string]any{
-			"metadata": map[string]any{"annotations": w.annotations},
+			"metadata": map[string]any{"annotations": replacing(r.Spec.Template.Metadata.Annotations, w.annotations)},
 			"spec":     map[string]any{"containers": []any{container}},
 		},
 		"strategy": map[string]any{"canary": canary},
 	}})
+}
+
+// replacing is the merge patch that makes one map of another: what an earlier story left goes.
+func replacing(before, after map[string]any) map[string]any {
+	patch := map[string]any{}
+	for name := range before {
+		patch[name] = nil
+	}
+	maps.Copy(patch, after)
+	return patch
 }
 
 // loaded tells a part of a story under load, with every change of the objects and the answers of each second.

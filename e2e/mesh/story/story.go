@@ -147,7 +147,7 @@ func pause(ctx context.Context, duration time.Duration) error {
 
 // answered waits until every proxy answers by 200 for a host.
 func (w *world) answered(ctx context.Context, host string) error {
-	client := http.Client{Timeout: time.Second}
+	client := http.Client{Timeout: 10 * time.Second}
 	for _, proxy := range proxies {
 		err := w.until(ctx, "the first 200 of "+proxy.name, time.Minute, func() (bool, string) {
 			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+proxy.address+"/", nil)

@@ -52,11 +52,11 @@ func terminate(t *testing.T, s Settings) (inFlight, later error) {
 }
 
 func TestTermination(t *testing.T) {
-	inFlight, later := terminate(t, Settings{Delay: 150 * time.Millisecond})
+	inFlight, later := terminate(t, Settings{Delay: 300 * time.Millisecond})
 	if inFlight == nil || later == nil {
 		t.Errorf("exit at once: %v, %v", inFlight, later)
 	}
-	inFlight, later = terminate(t, Settings{Delay: 150 * time.Millisecond, Drain: 100 * time.Millisecond})
+	inFlight, later = terminate(t, Settings{Delay: 300 * time.Millisecond, Drain: time.Second})
 	if inFlight != nil || later != nil {
 		t.Errorf("drain: %v, %v", inFlight, later)
 	}

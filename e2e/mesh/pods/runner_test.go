@@ -61,7 +61,7 @@ func event(kind string, port int, annotations, deletion string) kube.Event {
 		"spec": {"containers": [{"ports": [{"containerPort": %d}]}]}, "status": {"podIP": "127.0.0.1"}}`, annotations, deletion, port))}
 }
 
-const deleted = `, "deletionTimestamp": "2030-01-01T00:00:00Z", "deletionGracePeriodSeconds": 1`
+const deleted = `, "deletionTimestamp": "2030-01-01T00:00:00Z", "deletionGracePeriodSeconds": 2`
 
 func freePort(t *testing.T) int {
 	t.Helper()
@@ -95,7 +95,7 @@ func TestPodIsRunAndRemoved(t *testing.T) {
 	listens(t, port, true)
 	asked := time.Now()
 	r.see(event("MODIFIED", port, "", deleted))
-	if got := <-removed; got != "DELETE /api/v1/namespaces/n/pods/a" || time.Since(asked) > 900*time.Millisecond {
+	if got := <-removed; got != "DELETE /api/v1/namespaces/n/pods/a" || time.Since(asked) > 1900*time.Millisecond {
 		t.Errorf("%s after %s", got, time.Since(asked))
 	}
 	listens(t, port, false)
@@ -114,7 +114,7 @@ func TestGraceEnds(t *testing.T) {
 	r.see(event("MODIFIED", port, "", deleted))
 	listens(t, port, true)
 	<-removed
-	if waited := time.Since(asked); waited < time.Second {
+	if waited := time.Since(asked); waited < 2*time.Second {
 		t.Errorf("killed after %s", waited)
 	}
 	listens(t, port, false)

@@ -79,6 +79,8 @@ func startAPIServer(ctx context.Context, dir string, port int, etcd string, fail
 			"--etcd-servers=" + etcd,
 			"--cert-dir=" + certificates,
 			"--bind-address=127.0.0.1",
+			// Without it the default route's interface is asked, which a network namespace need not have.
+			"--advertise-address=127.0.0.1",
 			fmt.Sprintf("--secure-port=%d", port),
 			"--permit-port-sharing=true",
 			"--authorization-mode=RBAC",

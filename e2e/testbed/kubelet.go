@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -29,18 +30,22 @@ const (
 const (
 	nodeName          = "node-1"
 	readyAfterDefault = 200 * time.Millisecond
+	// How often a port is tried until something listens, and afterwards.
+	probeUnready = 50 * time.Millisecond
+	probeReady   = time.Second
 )
 
-// kubelet schedules every pod to one node and plays its containers.
+// kubelet schedules every pod to one node and plays its containers. With a runtime, something else runs them.
 type kubelet struct {
 	client  kubernetes.Interface
 	pods    cache.SharedIndexInformer
 	queue   workqueue.TypedRateLimitingInterface[string]
 	address atomic.Int32
+	runtime bool
 }
 
 // startKubelet creates the node and begins to play pods.
-func startKubelet(ctx context.Context, config *rest.Config) error {
+func startKubelet(ctx context.Context, config *rest.Config, runtime bool) error {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return err
@@ -61,8 +66,9 @@ func startKubelet(ctx context.Context, config *rest.Config) error {
 	}
 	factory := informers.NewSharedInformerFactory(client, 0)
 	k := &kubelet{
-		client: client,
-		pods:   factory.Core().V1().Pods().Informer(),
+		client:  client,
+		runtime: runtime,
+		pods:    factory.Core().V1().Pods().Informer(),
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[string](5*time.Millisecond, time.Second)),
 	}
@@ -130,7 +136,12 @@ func (k *kubelet) play(ctx context.Context, key string) (time.Duration, error) {
 		n := k.address.Add(1)
 		address = fmt.Sprintf("10.244.%d.%d", (n/250)%250, n%250+1)
 	}
-	status, again := nextStatus(pod, address, time.Now())
+	port := probedPort(pod)
+	probed := k.runtime && port != 0
+	status, again := nextStatus(pod, address, time.Now(), !probed || listens(address, port))
+	if probed && again == 0 {
+		again = probeReady
+	}
 	if status == nil {
 		return again, nil
 	}
@@ -140,6 +151,10 @@ func (k *kubelet) play(ctx context.Context, key string) (time.Duration, error) {
 // terminate makes a deleted pod unready, and removes it when its time is over.
 func (k *kubelet) terminate(ctx context.Context, pod *corev1.Pod) (time.Duration, error) {
 	delay, _ := time.ParseDuration(pod.Annotations[terminateAfter])
+	if k.runtime && pod.DeletionGracePeriodSeconds != nil {
+		// The runtime removes the pod when its process is gone, at the latest when the grace period is over.
+		delay = time.Duration(*pod.DeletionGracePeriodSeconds)*time.Second + time.Second
+	}
 	// The deletion timestamp lies the grace period in the future.
 	asked := pod.DeletionTimestamp.Time
 	if pod.DeletionGracePeriodSeconds != nil {
@@ -166,8 +181,29 @@ func (k *kubelet) write(ctx context.Context, pod *corev1.Pod, status *corev1.Pod
 	return err
 }
 
-// nextStatus is the status that a pod should have now, nil where it has it, and when to look again.
-func nextStatus(pod *corev1.Pod, address string, now time.Time) (*corev1.PodStatus, time.Duration) {
+// probedPort is the first port that a pod's containers declare, 0 for none.
+func probedPort(pod *corev1.Pod) int32 {
+	for _, container := range pod.Spec.Containers {
+		for _, port := range container.Ports {
+			return port.ContainerPort
+		}
+	}
+	return 0
+}
+
+// listens says whether something accepts connections there.
+func listens(address string, port int32) bool {
+	connection, err := net.DialTimeout("tcp", net.JoinHostPort(address, strconv.Itoa(int(port))), time.Second)
+	if err != nil {
+		return false
+	}
+	_ = connection.Close()
+	return true
+}
+
+// nextStatus is the status that a pod should have now, nil where it has it, and when to look again. A pod that does not
+// listen is not ready.
+func nextStatus(pod *corev1.Pod, address string, now time.Time, listens bool) (*corev1.PodStatus, time.Duration) {
 	delay := readyAfterDefault
 	if parsed, err := time.ParseDuration(pod.Annotations[readyAfter]); err == nil {
 		delay = parsed
@@ -185,6 +221,9 @@ func nextStatus(pod *corev1.Pod, address string, now time.Time) (*corev1.PodStat
 	again := time.Duration(0)
 	if left > 0 && pod.Annotations[neverReady] != "true" && reason == "" {
 		again = left
+	}
+	if runs && !listens {
+		runs, again = false, probeUnready
 	}
 	ready := runs
 	for _, gate := range pod.Spec.ReadinessGates {

@@ -13,7 +13,7 @@ const gate = corev1.PodConditionType("example.dev/gate")
 // played is a pod after its first status was written at the given time.
 func played(t *testing.T, pod *corev1.Pod, at time.Time) *corev1.Pod {
 	t.Helper()
-	status, _ := nextStatus(pod, "10.244.0.1", at)
+	status, _ := nextStatus(pod, "10.244.0.1", at, true)
 	if status == nil {
 		t.Fatal("a new pod has no status to write")
 	}
@@ -45,7 +45,7 @@ func TestReadiness(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := played(t, want.pod, start)
-			status, again := nextStatus(pod, "10.244.0.1", start.Add(want.after))
+			status, again := nextStatus(pod, "10.244.0.1", start.Add(want.after), true)
 			if status != nil {
 				pod.Status = *status
 			}
@@ -63,7 +63,7 @@ func TestGateOpensAndForeignConditionsStay(t *testing.T) {
 	start := time.Unix(1000, 0)
 	pod := played(t, newPod(nil, corev1.PodReadinessGate{ConditionType: gate}), start)
 	pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: gate, Status: corev1.ConditionTrue})
-	status, _ := nextStatus(pod, "10.244.0.1", start.Add(time.Second))
+	status, _ := nextStatus(pod, "10.244.0.1", start.Add(time.Second), true)
 	pod.Status = *status
 	if !isTrue(pod, corev1.PodReady) || !isTrue(pod, gate) {
 		t.Errorf("conditions are %v", pod.Status.Conditions)
@@ -73,9 +73,39 @@ func TestGateOpensAndForeignConditionsStay(t *testing.T) {
 func TestNothingToWriteTwice(t *testing.T) {
 	start := time.Unix(1000, 0)
 	pod := played(t, newPod(nil), start)
-	status, _ := nextStatus(pod, "10.244.0.1", start.Add(time.Second))
+	status, _ := nextStatus(pod, "10.244.0.1", start.Add(time.Second), true)
 	pod.Status = *status
-	if again, _ := nextStatus(pod, "10.244.0.1", start.Add(2*time.Second)); again != nil {
+	if again, _ := nextStatus(pod, "10.244.0.1", start.Add(2*time.Second), true); again != nil {
 		t.Errorf("writes again: %v", again)
+	}
+}
+
+func TestPodThatDoesNotListenIsNotReady(t *testing.T) {
+	start := time.Unix(1000, 0)
+	pod := played(t, newPod(nil), start)
+	later := start.Add(time.Second)
+	if _, again := nextStatus(pod, "10.244.0.1", later, false); again != probeUnready {
+		t.Errorf("tries again after %v", again)
+	}
+	status, _ := nextStatus(pod, "10.244.0.1", later, true)
+	pod.Status = *status
+	status, _ = nextStatus(pod, "10.244.0.1", later.Add(time.Second), false)
+	if status == nil {
+		t.Fatal("a pod that stopped listening stays ready")
+	}
+	pod.Status = *status
+	if isTrue(pod, corev1.PodReady) {
+		t.Error("a pod that does not listen is ready")
+	}
+}
+
+func TestProbedPortIsTheFirst(t *testing.T) {
+	pod := newPod(nil)
+	if port := probedPort(pod); port != 0 {
+		t.Errorf("a pod without ports is probed at %d", port)
+	}
+	pod.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 8080}, {ContainerPort: 9090}}
+	if port := probedPort(pod); port != 8080 {
+		t.Errorf("probed at %d", port)
 	}
 }

@@ -25,6 +25,8 @@ type settings struct {
 	port   int
 	parent int
 	crds   paths
+	// runtime says that something else runs the pods: see kubelet.
+	runtime bool
 }
 
 // paths is a repeatable flag.
@@ -47,6 +49,7 @@ func main() {
 	flags.StringVar(&s.dir, "dir", "", "folder for all state; required")
 	flags.IntVar(&s.port, "port", 0, "port of the API server on 127.0.0.1; 0 picks a free one")
 	flags.IntVar(&s.parent, "parent", 0, "exit when this process is gone")
+	flags.BoolVar(&s.runtime, "runtime", false, "something else runs the pods: ready when their first port listens, removed by it")
 	flags.Var(&s.crds, "crds", "file or folder with CustomResourceDefinitions to apply first; repeatable")
 	_ = flags.Parse(os.Args[1:])
 	if s.dir == "" {
@@ -105,7 +108,7 @@ func run(s settings) error {
 	}
 	say("metrics.k8s.io is available")
 	startControllers(ctx, server, failed)
-	if err := startKubelet(ctx, patient(server.config)); err != nil {
+	if err := startKubelet(ctx, patient(server.config), s.runtime); err != nil {
 		return fmt.Errorf("start the kubelet: %w", err)
 	}
 	if err := waitServiceAccount(ctx, server.config, failed); err != nil {

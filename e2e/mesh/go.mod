@@ -1,0 +1,3 @@
+module serin.dev/e2e/mesh
+
+go 1.26.0

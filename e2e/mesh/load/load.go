@@ -1,0 +1,185 @@
+// Package load sends a steady number of requests a second to proxies, and accounts for every one of them.
+package load
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"serin.dev/e2e/mesh/echo"
+)
+
+// Bounds of every run, whatever is asked for.
+const (
+	rateMost     = 2000
+	durationMost = 15 * time.Minute
+	inFlightMost = 5000
+)
+
+// Headers that the proxies add to the answers that they give themselves; objects/mesh.yaml says so.
+const (
+	flagsHeader   = "X-Envoy-Flags"
+	detailsHeader = "X-Envoy-Details"
+	clusterHeader = "X-Envoy-Cluster"
+)
+
+// Config is one run.
+type Config struct {
+	// Targets are the addresses that take turns.
+	Targets []string
+	// Host is the host that is asked for.
+	Host string
+	// Rate is requests a second over all targets.
+	Rate int
+	// Count and Duration end the run, whichever comes first; a Count of 0 leaves it to Duration.
+	Count    int
+	Duration time.Duration
+	// Timeout is how long one request may take.
+	Timeout time.Duration
+}
+
+// Flags registers the settings of a run.
+func (c *Config) Flags(flags *flag.FlagSet) {
+	flags.Func("to", "address of a proxy; repeatable", func(address string) error {
+		c.Targets = append(c.Targets, address)
+		return nil
+	})
+	flags.StringVar(&c.Host, "host", "web.shop.svc.cluster.local", "host that is asked for")
+	flags.IntVar(&c.Rate, "rate", 300, "requests a second, over all proxies")
+	flags.IntVar(&c.Count, "count", 0, "requests in all; 0 leaves it to the time")
+	flags.DurationVar(&c.Duration, "for", 30*time.Second, "time")
+	flags.DurationVar(&c.Timeout, "timeout", 10*time.Second, "time that one request may take")
+}
+
+// check refuses runs without bounds, and targets outside loopback.
+func (c *Config) check() error {
+	if c.Rate < 1 || c.Rate > rateMost {
+		return fmt.Errorf("a rate of %d is not between 1 and %d", c.Rate, rateMost)
+	}
+	if c.Duration <= 0 || c.Duration > durationMost {
+		return fmt.Errorf("%s is not between 0 and %s", c.Duration, durationMost)
+	}
+	if len(c.Targets) == 0 {
+		return errors.New("no target")
+	}
+	for _, target := range c.Targets {
+		host, _, err := net.SplitHostPort(target)
+		if err != nil {
+			return err
+		}
+		if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+			return fmt.Errorf("%s is not on loopback", target)
+		}
+	}
+	return nil
+}
+
+// Result is what became of one request.
+type Result struct {
+	At       time.Time     `json:"at"`
+	Target   string        `json:"target"`
+	Status   int           `json:"status"`
+	Revision string        `json:"revision,omitempty"`
+	Pod      string        `json:"pod,omitempty"`
+	Flags    string        `json:"flags,omitempty"`
+	Details  string        `json:"details,omitempty"`
+	Cluster  string        `json:"cluster,omitempty"`
+	Error    string        `json:"error,omitempty"`
+	Duration time.Duration `json:"-"`
+	Millis   float64       `json:"ms"`
+}
+
+// Run sends the requests of a run and reports each result, one at a time, until all are answered.
+func Run(ctx context.Context, config Config, see func(Result)) error {
+	if err := config.check(); err != nil {
+		return err
+	}
+	client := &http.Client{
+		Timeout: config.Timeout,
+		Transport: &http.Transport{
+			MaxIdleConnsPerHost: 1000, IdleConnTimeout: time.Minute, DisableCompression: true,
+		},
+	}
+	defer client.CloseIdleConnections()
+	results, counted := make(chan Result, inFlightMost), make(chan struct{})
+	go func() {
+		defer close(counted)
+		for result := range results {
+			see(result)
+		}
+	}()
+	var open sync.WaitGroup
+	room := make(chan struct{}, inFlightMost)
+	start := time.Now()
+	for n := 0; config.Count == 0 || n < config.Count; n++ {
+		due := start.Add(time.Duration(n) * time.Second / time.Duration(config.Rate))
+		if due.Sub(start) >= config.Duration {
+			break
+		}
+		if !sleepUntil(ctx, due) {
+			break
+		}
+		target := config.Targets[n%len(config.Targets)]
+		room <- struct{}{}
+		open.Go(func() {
+			results <- send(client, target, config.Host)
+			<-room
+		})
+	}
+	open.Wait()
+	close(results)
+	<-counted
+	return nil
+}
+
+// sleepUntil says whether that moment came.
+func sleepUntil(ctx context.Context, due time.Time) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(time.Until(due)):
+		return ctx.Err() == nil
+	}
+}
+
+// send sends one request. It never depends on the context of the run: what was begun is finished.
+func send(client *http.Client, target, host string) Result {
+	result := Result{At: time.Now(), Target: target}
+	result.finish(client, target, host)
+	result.Duration = time.Since(result.At)
+	result.Millis = float64(result.Duration.Microseconds()) / 1000
+	return result
+}
+
+func (r *Result) finish(client *http.Client, target, host string) {
+	request, err := http.NewRequest(http.MethodGet, "http://"+target+"/", nil)
+	if err != nil {
+		r.Error = err.Error()
+		return
+	}
+	request.Host = host
+	answer, err := client.Do(request)
+	if err != nil {
+		// The address is the target's, which the result has.
+		var cause *url.Error
+		if errors.As(err, &cause) {
+			err = cause.Err
+		}
+		r.Error = err.Error()
+		return
+	}
+	defer answer.Body.Close()
+	r.Status = answer.StatusCode
+	r.Revision, r.Pod = answer.Header.Get(echo.RevisionHeader), answer.Header.Get(echo.PodHeader)
+	r.Flags, r.Details, r.Cluster = answer.Header.Get(flagsHeader), answer.Header.Get(detailsHeader), answer.Header.Get(clusterHeader)
+	if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+		r.Error = err.Error()
+	}
+}

@@ -1,0 +1,58 @@
+// Command mesh holds the small programs of the data plane: echo servers in the place of containers, their runner, a load
+// generator, the bootstrap of Envoy, and the stories told on them.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"serin.dev/e2e/mesh/bootstrap"
+	"serin.dev/e2e/mesh/echo"
+	"serin.dev/e2e/mesh/load"
+	"serin.dev/e2e/mesh/pods"
+	"serin.dev/e2e/mesh/story"
+)
+
+const usage = `usage: mesh COMMAND [FLAGS]   (mesh COMMAND -h shows the flags)
+  bootstrap   prints the bootstrap of one Envoy
+  echo        answers with its pod's name and revision
+  pods        runs an echo process for every pod of the API server
+  load        sends a steady number of requests a second, and counts what is lost
+  story       waits or measures: first, ready, split, flips, canary, abort, supersede, istiod-stopped`
+
+func main() {
+	if len(os.Args) < 2 {
+		fmt.Fprintln(os.Stderr, usage)
+		os.Exit(2)
+	}
+	// An echo process decides itself what SIGTERM means.
+	if os.Args[1] == "echo" {
+		end(echo.Command(os.Args[2:]))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	switch os.Args[1] {
+	case "bootstrap":
+		end(bootstrap.Command(os.Args[2:]))
+	case "pods":
+		end(pods.Command(ctx, os.Args[2:]))
+	case "load":
+		end(load.Command(ctx, os.Args[2:]))
+	case "story":
+		end(story.Command(ctx, os.Args[2:]))
+	default:
+		fmt.Fprintln(os.Stderr, usage)
+		os.Exit(2)
+	}
+}
+
+func end(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mesh:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}

@@ -114,7 +114,8 @@ impl Model {
         let wanted = asked(self.specs.last()?);
         let asked_at = self.specs.iter().rev().take_while(|spec| asked(spec) == wanted).last()?.at;
         let is_new = |at: Instant| at.elapsed() <= LATE;
-        if is_new(since) || is_new(asked_at) {
+        // What must be on record first keeps all that comes after it back while no status can be written.
+        if is_new(since) || is_new(asked_at) || self.status_refused_at.is_some_and(is_new) {
             return None;
         }
         let mut own = self.roles.pods.iter().filter(|(_, pod)| pod.revision == revision && !pod.is_late);

@@ -1,12 +1,10 @@
 //! The plugin with Rollouts whose pod template a Deployment brings.
 
-use clap::Parser;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use serin::cli::cluster::Cluster;
 use serin::cli::diff::{Before, Difference, Effect, Item, difference, from_cluster};
 use serin::cli::outcome::{self, NotFound};
-use serin::cli::screen::LookArguments;
 use serin::cli::trace::{self, Chain};
 use serin::cli::view::UNICODE;
 use serin::cli::{set, undo};
@@ -14,19 +12,8 @@ use serin::controller::lease::Leadership;
 use serin::sim::input;
 
 use crate::shell::{self, Running};
+use crate::support::typed;
 use crate::support::world::{hash, owned, spec, template};
-
-#[derive(Parser)]
-struct Typed<A: clap::Args> {
-    #[command(flatten)]
-    look: LookArguments,
-    #[command(flatten)]
-    own: A,
-}
-
-fn typed<A: clap::Args>(words: &[&str]) -> Typed<A> {
-    Typed::parse_from(std::iter::once("serin").chain(words.iter().copied()))
-}
 
 /// A Deployment as Git holds it.
 fn deployment(image: &str) -> Value {

@@ -3,27 +3,14 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use clap::Parser;
 use kube::Client;
 use serin::cli::cluster::Cluster;
 use serin::cli::outcome::Outcome;
-use serin::cli::screen::LookArguments;
 use serin::cli::{get, list, trace};
 use serin::controller::lease::Leadership;
 
 use crate::shell;
-
-#[derive(Parser)]
-struct Typed<A: clap::Args> {
-    #[command(flatten)]
-    look: LookArguments,
-    #[command(flatten)]
-    own: A,
-}
-
-fn typed<A: clap::Args>(words: &[&str]) -> Typed<A> {
-    Typed::parse_from(std::iter::once("serin").chain(words.iter().copied()))
-}
+use crate::support::typed;
 
 /// Fifty Rollouts at rest, and a client whose requests are recorded.
 async fn fleet() -> (Cluster, Arc<Mutex<Vec<String>>>) {

@@ -3,8 +3,24 @@
 pub mod transcript;
 pub mod world;
 
+use clap::Parser;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serin::cli::screen::LookArguments;
+
+/// A command's arguments, and how its screen looks.
+#[derive(Parser)]
+pub struct Typed<A: clap::Args> {
+    #[command(flatten)]
+    pub look: LookArguments,
+    #[command(flatten)]
+    pub own: A,
+}
+
+/// What a person types after the command's name.
+pub fn typed<A: clap::Args>(words: &[&str]) -> Typed<A> {
+    Typed::parse_from(std::iter::once("serin").chain(words.iter().copied()))
+}
 
 /// Every `<name>.in.yaml` of a folder beside the tests, in order, each with the path of its golden file up to the extension.
 pub fn golden_inputs<T: DeserializeOwned>(folder: &str) -> Vec<(T, String)> {

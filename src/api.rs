@@ -12,4 +12,5 @@ pub mod provider;
 pub mod rollout;
 pub mod schema;
 pub mod status;
+pub mod syntax;
 pub mod watched;

@@ -73,6 +73,11 @@ watched!(
 );
 
 impl Rollout {
+    /// Name of the Deployment that brings its pod template; none where it has its own.
+    pub fn workload(&self) -> Option<String> {
+        self.spec.value().pointer("/workloadRef/name")?.as_str().map(str::to_owned)
+    }
+
     /// Whether the controller has not seen the last change of the spec yet, so that the status speaks of the one before.
     pub fn is_behind(&self) -> bool {
         self.metadata.generation.is_some_and(|generation| generation > self.status.observed_generation)

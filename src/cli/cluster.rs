@@ -149,9 +149,8 @@ impl Cluster {
 
     /// The Deployment that brings a Rollout's template, as the API server has it; none where the Rollout has its own.
     pub async fn deployment_of(&self, rollout: &Rollout) -> anyhow::Result<Option<DynamicObject>> {
-        let spec = rollout.spec.value();
-        let Some(workload) = spec.pointer("/workloadRef/name").and_then(Value::as_str) else { return Ok(None) };
-        let found = self.deployment(workload).await?;
+        let Some(workload) = rollout.workload() else { return Ok(None) };
+        let found = self.deployment(&workload).await?;
         let lacking = || {
             let of = rollout.name_any();
             NotFound(format!("Deployment {workload}, which brings the pod template of rollout {of}; create it"))

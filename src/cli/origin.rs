@@ -111,9 +111,7 @@ impl Held {
 
     /// An annotation, as the controller reads it: the Deployment's before the Rollout's.
     pub fn annotation(&self, key: &str) -> Option<String> {
-        let objects = [&self.object.metadata, &self.rollout.metadata];
-        let mut values = objects.into_iter().filter_map(|metadata| metadata.annotations.as_ref()?.get(key));
-        values.find(|value| !value.is_empty()).cloned()
+        workload::annotation([&self.object.metadata, &self.rollout.metadata], key)
     }
 
     /// `rollout checkout`, or `deployment checkout`.

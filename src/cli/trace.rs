@@ -10,7 +10,6 @@ use kube::ResourceExt as _;
 use kube::api::ListParams;
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use serde_json::Value;
 
 use super::branch::{self, Branch};
 use super::clock;
@@ -115,7 +114,7 @@ async fn rollout_of(cluster: &Cluster, pod: &str) -> anyhow::Result<String> {
 /// The Rollouts whose template a Deployment brings.
 async fn rollouts_of(cluster: &Cluster, deployment: &str) -> anyhow::Result<Vec<String>> {
     let rollouts = cluster.api::<Rollout>().list(&ListParams::default()).await.context("list rollouts")?.items;
-    let names_it = |rollout: &&Rollout| workload_of(rollout).as_deref() == Some(deployment);
+    let names_it = |rollout: &&Rollout| rollout.workload().as_deref() == Some(deployment);
     let names: Vec<String> = rollouts.iter().filter(names_it).map(Rollout::name_any).collect();
     if names.is_empty() {
         let namespace = &cluster.namespace;
@@ -211,7 +210,7 @@ impl Chain {
         let (services, routes, rules) =
             (cluster.api::<Service>(), cluster.api::<VirtualService>(), cluster.api::<DestinationRule>());
         let (services, routes, rules) = tokio::join!(services.list(&all), routes.list(&all), rules.list(&all));
-        let workload = match workload_of(&tree.rollout) {
+        let workload = match tree.rollout.workload() {
             Some(name) => match cluster.deployment(&name).await? {
                 Some(found) => Workload::Found(Box::new(read_deployment(&found)?)),
                 None => Workload::Missing,
@@ -265,14 +264,9 @@ pub fn lines(chain: &Chain, glyphs: &Glyphs, now: Timestamp) -> Vec<Line<'static
     lines
 }
 
-/// The Deployment that a Rollout names.
-fn workload_of(rollout: &Rollout) -> Option<String> {
-    rollout.spec.value().pointer("/workloadRef/name").and_then(Value::as_str).map(str::to_owned)
-}
-
 /// `Deployment checkout  brings the template, 0 pods, commit 4f2a91c`
 fn deployment_line(chain: &Chain) -> Option<Line<'static>> {
-    let name = workload_of(&chain.tree.rollout)?;
+    let name = chain.tree.rollout.workload()?;
     let Some(deployment) = chain.observed.workload.found() else {
         let text = format!("Deployment {name}  does not exist; it brings the template");
         return Some(Line::styled(text, Style::new().fg(Color::Red)));

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use serde_json::Value;
 
 use super::branch::{self, Branch};
 use super::cluster::Tree;
@@ -246,8 +245,7 @@ fn revisions(tree: &Tree, glyphs: &Glyphs, now: Timestamp) -> Vec<Line<'static>>
 
 /// `Deployment checkout  3 pods, brings the template`, while it has pods.
 fn deployment(tree: &Tree) -> Option<Line<'static>> {
-    let spec = tree.rollout.spec.value();
-    let name = spec.pointer("/workloadRef/name").and_then(Value::as_str)?.to_owned();
+    let name = tree.rollout.workload()?;
     let replicas = tree.rollout.status.workload.as_ref()?.replicas;
     (replicas > 0).then(|| {
         let pods = Span::styled(format!("  {}", counted(replicas)), Style::new().fg(Color::Yellow));

@@ -182,7 +182,7 @@ pub fn version_of<K: Resource>(object: &K) -> u64 {
 }
 
 /// Which objects of a kind are watched.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Select {
     /// All.
     All,

@@ -25,7 +25,7 @@ pub struct Watches<K> {
 
 struct Watch<K> {
     objects: Arc<Cache<K>>,
-    of: String,
+    select: Select,
     began: Instant,
     readiness: Readiness,
     task: JoinHandle<()>,
@@ -75,9 +75,8 @@ where
         let Some((namespace, _)) = rollout.split_once('/') else {
             return;
         };
-        let of = format!("{select:?}");
         let mut inner = self.inner();
-        if inner.get(rollout).is_some_and(|watch| watch.of == of) {
+        if inner.get(rollout).is_some_and(|watch| watch.select == select) {
             return;
         }
         let objects = Arc::new(Cache::new(|_: &K| vec![ALL.to_owned()]));
@@ -91,11 +90,11 @@ where
         };
         let on_change: OnChange<K> = Arc::new(move |_, _| queue.ask(&name));
         let api = Api::namespaced(client.clone(), namespace);
-        let fed = feed(objects.clone(), api, select, on_change, readiness.clone());
+        let fed = feed(objects.clone(), api, select.clone(), on_change, readiness.clone());
         let task = tokio::spawn(async move {
             tokio::join!(fed, tell);
         });
-        inner.insert(rollout.to_owned(), Watch { objects, of, began: Instant::now(), readiness, task });
+        inner.insert(rollout.to_owned(), Watch { objects, select, began: Instant::now(), readiness, task });
     }
 
     /// Takes the answer to an own write in.

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::find::{Found, Mark};
 use super::input::{DEPLOYMENT, Object, ROLLOUT, SERVICE};
 use super::rule::{self, Rule};
+use crate::api::syntax::{self, LABEL_MOST, SUBDOMAIN_MOST};
 
 /// What a text may be.
 struct Form {
@@ -21,49 +22,35 @@ struct Form {
 /// RFC 1123: most objects.
 const SUBDOMAIN: Form = Form {
     words: "lower case letters, digits, - and ., and each part between dots begins and ends with a letter or a digit",
-    most: 253,
-    fits: |text| text.split('.').all(|part| is_word(part, is_lower, "-")),
+    most: SUBDOMAIN_MOST,
+    fits: syntax::is_subdomain,
 };
 /// RFC 1123: namespaces, containers, ports of Services.
 const LABEL: Form = Form {
     words: "lower case letters, digits and -, and begins and ends with a letter or a digit",
-    most: 63,
-    fits: |text| is_word(text, is_lower, "-"),
+    most: LABEL_MOST,
+    fits: syntax::is_label,
 };
 /// RFC 1035: Services.
 const SERVICE_NAME: Form = Form {
     words: "lower case letters, digits and -, begins with a letter and ends with a letter or a digit",
-    most: 63,
-    fits: |text| is_word(text, is_lower, "-") && text.starts_with(|first: char| first.is_ascii_lowercase()),
+    most: LABEL_MOST,
+    fits: |text| syntax::is_label(text) && text.starts_with(|first: char| first.is_ascii_lowercase()),
 };
 /// Values of labels.
 const LABEL_VALUE: Form = Form {
     words: "letters, digits, -, _ and ., and begins and ends with a letter or a digit",
-    most: 63,
-    fits: |text| text.is_empty() || is_word(text, |one| one.is_ascii_alphanumeric(), "-_."),
+    most: LABEL_MOST,
+    fits: |text| text.is_empty() || syntax::is_name(text),
 };
 /// Keys of labels and annotations, after the slash.
-const KEY: Form =
-    Form { words: LABEL_VALUE.words, most: 63, fits: |text| is_word(text, |one| one.is_ascii_alphanumeric(), "-_.") };
+const KEY: Form = Form { words: LABEL_VALUE.words, most: LABEL_MOST, fits: syntax::is_name };
 /// RFC 6335: ports of containers.
 const PORT: Form = Form {
     words: "lower case letters, digits and single - between them, with one letter at least",
     most: 15,
-    fits: |text| {
-        is_word(text, is_lower, "-") && !text.contains("--") && text.contains(|one: char| one.is_ascii_lowercase())
-    },
+    fits: |text| syntax::is_label(text) && !text.contains("--") && text.contains(|one: char| one.is_ascii_lowercase()),
 };
-
-fn is_lower(one: char) -> bool {
-    one.is_ascii_lowercase() || one.is_ascii_digit()
-}
-
-/// Letters, with others between them only.
-fn is_word(text: &str, is_letter: fn(char) -> bool, between: &str) -> bool {
-    text.starts_with(is_letter)
-        && text.ends_with(is_letter)
-        && text.chars().all(|one| is_letter(one) || between.contains(one))
-}
 
 impl Form {
     /// Why a text is not of this form.
@@ -85,7 +72,13 @@ impl Form {
         let plain: String = text
             .to_lowercase()
             .chars()
-            .map(|one| if is_lower(one) || (one == '.' && self.most == SUBDOMAIN.most) { one } else { '-' })
+            .map(|one| {
+                if one.is_ascii_lowercase() || one.is_ascii_digit() || (one == '.' && self.most == SUBDOMAIN.most) {
+                    one
+                } else {
+                    '-'
+                }
+            })
             .collect();
         let plain = plain.trim_matches(['-', '.']);
         if self.fault(plain).is_none() { format!("write {plain}") } else { String::new() }

@@ -103,9 +103,10 @@ impl<'a> Facts<'a> {
     /// An annotation of the Deployment that brings the template, else of the Rollout.
     pub fn annotation(&self, key: &str) -> Option<String> {
         let workload = self.observed.workload.found().filter(|_| self.strategy.workload.is_some());
-        let objects = workload.map(|one| &one.metadata).into_iter().chain([&self.observed.rollout.metadata]);
-        let mut values = objects.filter_map(|metadata| metadata.annotations.as_ref()?.get(key));
-        values.find(|value| !value.is_empty()).cloned()
+        workload::annotation(
+            workload.map(|one| &one.metadata).into_iter().chain([&self.observed.rollout.metadata]),
+            key,
+        )
     }
 }
 

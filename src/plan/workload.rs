@@ -1,5 +1,6 @@
 //! The Deployment that a Rollout names in `workloadRef`: which revision its template is, and when its pods may go.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use super::action::Action;
@@ -32,6 +33,12 @@ pub fn read_as(deployment: &Deployment, template: &Value, known: Option<&Workloa
         .filter(|known| known.template_hash == template_hash || (known.uid == uid && known.generation == generation));
     let revision_hash = known.map_or_else(|| template_hash.clone(), |known| known.revision_hash.clone());
     WorkloadStatus { uid, generation, replicas: deployment.wanted(), template_hash, revision_hash }
+}
+
+/// An annotation that speaks of a revision: that of the first object which has it, of a Deployment before its Rollout.
+pub fn annotation<'a>(objects: impl IntoIterator<Item = &'a ObjectMeta>, key: &str) -> Option<String> {
+    let mut values = objects.into_iter().filter_map(|metadata| metadata.annotations.as_ref()?.get(key));
+    values.find(|value| !value.is_empty()).cloned()
 }
 
 /// Takes what was read into the status, and names what is in the way of it.

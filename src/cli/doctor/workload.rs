@@ -2,7 +2,6 @@
 
 use kube::ResourceExt as _;
 use kube::api::ListParams;
-use serde_json::Value;
 
 use super::{Check, Patient};
 use crate::api::watched::{Deployment, Rollout};
@@ -21,12 +20,11 @@ pub(super) async fn deployments(patient: &Patient<'_>) -> Vec<Check> {
     };
     let mut checks = Vec::new();
     for rollout in rollouts {
-        let spec = rollout.spec.value();
-        let Some(name) = spec.pointer("/workloadRef/name").and_then(Value::as_str) else { continue };
-        let found = patient.cluster.api::<Deployment>().get_opt(name).await;
+        let Some(name) = rollout.workload() else { continue };
+        let found = patient.cluster.api::<Deployment>().get_opt(&name).await;
         checks.push(match found {
             Err(error) => Check::skipped(NAME, &error),
-            Ok(found) => deployment(&rollout, name, found.as_ref()),
+            Ok(found) => deployment(&rollout, &name, found.as_ref()),
         });
     }
     checks
@@ -55,7 +53,7 @@ fn deployment(rollout: &Rollout, name: &str, found: Option<&Deployment>) -> Chec
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::super::Result;
     use super::*;
@@ -70,12 +68,8 @@ mod tests {
         let rollout: Rollout =
             serde_json::from_value(json!({"metadata": {"name": "shop"}, "spec": {}, "status": {"stable": stable}}))
                 .unwrap();
-        let check = deployment_of(&rollout, &deployment);
+        let check = super::deployment(&rollout, "checkout", Some(&deployment));
         (check.result, check.message)
-    }
-
-    fn deployment_of(rollout: &Rollout, one: &Deployment) -> Check {
-        deployment(rollout, "checkout", Some(one))
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::api::istio::{Match, Protocol, TextMatch};
 use crate::api::names;
 use crate::api::rollout::{CanarySpec, HeaderRouteSpec, MirrorRouteSpec, RequestMatchSpec, TextMatchSpec};
 use crate::api::schema::TEXT_MEMBERS;
+use crate::api::syntax::{self, LABEL_MOST};
 
 /// A header or mirror route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,13 +121,7 @@ fn text(path: &str, spec: &TextMatchSpec, faults: &mut Vec<Fault>) -> TextMatch 
 }
 
 fn check_name(path: &str, name: &str, faults: &mut Vec<Fault>) {
-    let is_plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
-    let is_good = !name.is_empty()
-        && name.len() <= 63
-        && name.chars().all(|letter| is_plain(letter) || letter == '-')
-        && name.starts_with(is_plain)
-        && name.ends_with(is_plain);
-    if !is_good {
+    if name.len() > LABEL_MOST || !syntax::is_label(name) {
         let why =
             format!("{name:?} is not a name; write at most 63 lower-case letters, digits and hyphens between them");
         faults.push(Fault::new(format!("{path}.name"), why));

@@ -9,6 +9,7 @@ use super::{Fault, Strategy};
 use crate::api::names;
 use crate::api::rollout::PodMetadataSpec;
 use crate::api::schema::ROLE_MEMBERS;
+use crate::api::syntax::{self, LABEL_MOST, SUBDOMAIN_MOST};
 
 /// Labels and annotations of pods.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,31 +88,20 @@ fn is_serins(key: &str) -> bool {
 
 fn value_fault(map: &str, key: &str, value: &str) -> Option<String> {
     let why = "is not a label's value; write at most 63 letters, digits, '-', '_' and '.'";
-    (map == "labels" && !value.is_empty() && !is_word(value)).then(|| format!("{key}: {value:?} {why}"))
+    (map == "labels" && !value.is_empty() && !is_name(value)).then(|| format!("{key}: {value:?} {why}"))
 }
 
 /// Whether the API server takes a text as the key of a label or annotation.
 fn is_key(key: &str) -> bool {
     match key.split_once('/') {
-        Some((domain, name)) => is_domain(domain) && is_word(name),
-        None => is_word(key),
+        Some((domain, name)) => domain.len() <= SUBDOMAIN_MOST && syntax::is_subdomain(domain) && is_name(name),
+        None => is_name(key),
     }
 }
 
-fn is_domain(text: &str) -> bool {
-    let is_plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
-    let is_part = |part: &str| {
-        part.starts_with(is_plain) && part.ends_with(is_plain) && part.chars().all(|one| is_plain(one) || one == '-')
-    };
-    text.len() <= 253 && text.split('.').all(is_part)
-}
-
-fn is_word(text: &str) -> bool {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric();
-    text.len() <= 63
-        && text.starts_with(is_plain)
-        && text.ends_with(is_plain)
-        && text.chars().all(|one| is_plain(one) || ['-', '_', '.'].contains(&one))
+/// The name in a key, or the value of a label.
+fn is_name(text: &str) -> bool {
+    text.len() <= LABEL_MOST && syntax::is_name(text)
 }
 
 #[cfg(test)]

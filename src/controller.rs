@@ -8,6 +8,7 @@ pub mod error;
 pub mod lease;
 pub mod measure;
 pub mod observe;
+pub mod proxies;
 pub mod publish;
 pub mod queue;
 pub mod reconcile;
@@ -35,6 +36,7 @@ use self::error::{Class, Error};
 use self::lease::Leadership;
 use self::measure::{Inbox, Meter};
 use self::observe::words;
+use self::proxies::{Inquiries, Proxies};
 use self::publish::Publisher;
 use self::queue::Queue;
 use self::server::Readiness;
@@ -111,6 +113,10 @@ pub struct Shell {
     pub default_provider: Option<MetricProviderSpec>,
     /// Answers and queries under way.
     pub inbox: Arc<Inbox>,
+    /// Knows the proxies; none where written routes are only waited for.
+    pub proxies: Option<Arc<dyn Proxies>>,
+    /// Routes that proxies are asked about.
+    pub inquiries: Arc<Inquiries>,
     /// Settings that plans depend on.
     pub settings: Settings,
     /// Events.
@@ -172,6 +178,8 @@ pub struct Start {
     pub meter: Arc<dyn Meter>,
     /// The provider named `default`.
     pub default_provider: Option<MetricProviderSpec>,
+    /// Knows the proxies; none where written routes are only waited for.
+    pub proxies: Option<Arc<dyn Proxies>>,
     /// Settings that plans depend on.
     pub settings: Settings,
     /// Metrics.
@@ -285,6 +293,8 @@ impl Shell {
             meter: start.meter,
             default_provider: start.default_provider,
             inbox: Arc::default(),
+            proxies: start.proxies,
+            inquiries: Arc::default(),
             settings: start.settings,
             metrics: start.metrics,
             readiness: start.readiness,
@@ -431,6 +441,7 @@ impl Shell {
         drop(memory);
         self.pods.end(name);
         self.workloads.end(name);
+        self.inquiries.end(name);
         self.metrics.phase(phase, None);
     }
 

@@ -71,7 +71,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         clock,
         leadership: Leadership::alone(),
         default_provider: Some(MetricProviderSpec::at(&address)),
-        settings: Settings { route_wait_ms: millis(500, options.speed), drain_ms: millis(500, options.speed) },
+        proxies: None,
+        settings: Settings {
+            route_wait_ms: millis(500, options.speed),
+            drain_ms: millis(500, options.speed),
+            ..Settings::default()
+        },
         metrics: Arc::new(Metrics::default()),
         readiness: controller::readiness(),
     };

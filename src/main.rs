@@ -15,6 +15,8 @@ use serin::cli::screen::LookArguments;
 use serin::cli::simulate;
 use serin::controller::lease::{self, Candidate, Leadership};
 use serin::controller::measure::prometheus::PrometheusMeter;
+use serin::controller::proxies::Proxies;
+use serin::controller::proxies::istiod::{Addresses, Istiod};
 use serin::controller::telemetry::{self, LogFormat, Metrics};
 use serin::controller::{self, Start, clock, server};
 use serin::demo;
@@ -80,9 +82,25 @@ struct RunArguments {
     /// Makes the metric provider named `default`.
     #[arg(long, env = "SERIN_PROMETHEUS_URL")]
     prometheus_url: Option<String>,
-    /// Seconds that a written route takes at most to reach every proxy.
+    /// Who is asked which proxies have a written route: every istiod that is found (`auto`), those at these URLs, all of which
+    /// must answer, or nobody (`off`).
+    #[arg(long, env = "SERIN_ISTIOD", default_value = "auto", value_delimiter = ',')]
+    istiod: Vec<String>,
+    /// Namespace of istiod.
+    #[arg(long, env = "SERIN_ISTIO_NAMESPACE", default_value = "istio-system")]
+    istio_namespace: String,
+    /// File of the token that istiod is shown, where it exists: a service account's, with the audience `istio-ca`.
+    #[arg(long, env = "SERIN_ISTIOD_TOKEN", default_value = "/var/run/secrets/tokens/istio-token")]
+    istiod_token: PathBuf,
+    /// Seconds that a written route takes at most to reach every proxy, where nobody can be asked.
     #[arg(long, env = "SERIN_ROUTE_WAIT", default_value_t = 2.0)]
     route_wait: f64,
+    /// Seconds that proxies have to acknowledge a written route; after them only more canary weight waits on.
+    #[arg(long, env = "SERIN_ROUTE_ACK_TIMEOUT", default_value_t = 30.0)]
+    route_ack_timeout: f64,
+    /// Seconds that subsets and pods are kept for proxies that do not acknowledge.
+    #[arg(long, env = "SERIN_DRAIN_TIMEOUT", default_value_t = 600.0)]
+    drain_timeout: f64,
     /// Seconds that the longest request takes: a revision without traffic is drained after it.
     #[arg(long, env = "SERIN_DRAIN", default_value_t = 5.0)]
     drain: f64,
@@ -158,6 +176,13 @@ async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         clock: clock.clone(),
         leadership: leadership.clone(),
     });
+    let settings = Settings {
+        route_wait_ms: millis(arguments.route_wait),
+        route_ack_timeout_ms: millis(arguments.route_ack_timeout),
+        drain_timeout_ms: millis(arguments.drain_timeout),
+        drain_ms: millis(arguments.drain),
+    };
+    let proxies = proxies(&arguments, &client, &settings)?;
     let start = Start {
         meter: Arc::new(PrometheusMeter::new(Api::namespaced(client.clone(), &arguments.system_namespace))),
         client,
@@ -165,7 +190,8 @@ async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         clock,
         leadership,
         default_provider: arguments.prometheus_url.as_deref().map(MetricProviderSpec::at),
-        settings: Settings { route_wait_ms: millis(arguments.route_wait), drain_ms: millis(arguments.drain) },
+        proxies,
+        settings,
         metrics: metrics.clone(),
         readiness: readiness.clone(),
     };
@@ -185,6 +211,27 @@ async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         elected.await?;
     }
     served.await?.context("serve /healthz, /readyz and /metrics")
+}
+
+/// Who is asked about the proxies.
+fn proxies(
+    arguments: &RunArguments,
+    client: &kube::Client,
+    settings: &Settings,
+) -> anyhow::Result<Option<Arc<dyn Proxies>>> {
+    let addresses = match arguments.istiod.as_slice() {
+        [off] if off == "off" => return Ok(None),
+        [auto] if auto == "auto" => Addresses::Found(Api::namespaced(client.clone(), &arguments.istio_namespace)),
+        urls => {
+            if let Some(wrong) = urls.iter().find(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+                anyhow::bail!("--istiod: {wrong:?} is none of auto, off and URLs such as http://istiod.example:15014");
+            }
+            Addresses::Given(urls.to_vec())
+        }
+    };
+    let route_wait = settings.route_wait().unsigned_abs();
+    let istiod = Istiod::new(addresses, Some(arguments.istiod_token.clone()), route_wait).context("--istiod")?;
+    Ok(Some(Arc::new(istiod)))
 }
 
 /// Seconds in milliseconds, as a setting can hold them.

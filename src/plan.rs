@@ -9,6 +9,7 @@ pub mod attempt;
 pub mod command;
 pub mod condition;
 pub mod course;
+pub mod force;
 pub mod gate;
 pub mod invariant;
 pub mod measurement;
@@ -38,10 +39,10 @@ use self::invariant::Violation;
 use self::measurement::{Measurement, Query};
 use self::narrate::Note;
 use self::observed::Observed;
-use self::route::Change;
+use self::route::{Change, Question};
 use self::strategy::{Managed, Routing, Strategy};
-use self::traffic::Wanted;
-use crate::api::status::{Phase, RolloutStatus};
+use self::traffic::{Reached, Wanted};
+use crate::api::status::{Phase, RevisionStatus, RolloutStatus};
 use crate::api::watched::ServicePort;
 
 /// All there is to do, in order.
@@ -59,6 +60,9 @@ pub struct Plan {
     pub withdraws_canary: bool,
     /// Queries that are due; their answers come with a later pass.
     pub queries: Vec<Query>,
+    /// The route that the proxies have not acknowledged yet, where they can be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<Question>,
     /// What to tell people.
     pub notes: Vec<Note>,
     /// When to look again if nothing changes, and why.
@@ -210,7 +214,7 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
         pods: &facts.pods,
         replicas: facts.replicas,
         stable_lacks: lacks,
-        in_force: course.is_in_force(facts),
+        reached: course.reached(facts),
         drained: is_drained,
         owned: facts.owns_route(),
         resting: route.resting.as_ref(),
@@ -220,12 +224,14 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
         course.wait("StableNotReady", "stable has no ready pod; the canary has all traffic until it has");
     }
     if let Some((reason, message)) = waiting {
-        let at = match reason {
-            "Draining" => course.drained_at(facts),
-            "RouteSettling" => Some(course.in_force_at(facts)),
-            _ => None,
-        };
-        course.wait_towards(facts.now, (reason, message), at);
+        match reason {
+            "RouteSettling" => course.await_route(facts),
+            "Draining" => {
+                let at = course.drained_at(facts);
+                course.wait_towards(facts.now, (reason, message), at);
+            }
+            _ => course.wait(reason, message),
+        }
     }
     change
 }
@@ -319,7 +325,8 @@ fn is_in_flight(facts: &Facts<'_>, course: &Course) -> bool {
         return false;
     }
     // A deletion has no later pass to mend what somebody writes meanwhile: it remembers the weights to the end.
-    let has_come_back = |resting| facts.is_leaving && course.is_in_force(facts) && facts.route.resting() == resting;
+    let has_come_back =
+        |resting| facts.is_leaving && course.reached(facts) >= Reached::Due && facts.route.resting() == resting;
     let is_resting = match course.route().resting {
         _ if facts.owns_route() => !facts.route.carries(),
         resting => resting.is_none_or(has_come_back),
@@ -344,7 +351,7 @@ fn leave(facts: &Facts<'_>, course: &Course, planned: &[Action]) -> Vec<Action> 
     }
     let others =
         facts.pods.iter().any(|(hash, pods)| course.stable() != Some(hash) && (pods.wanted > 0 || pods.exist > 0));
-    if is_in_flight(facts, course) || others || !planned.is_empty() || !course.is_in_force(facts) {
+    if is_in_flight(facts, course) || others || !planned.is_empty() || course.reached(facts) < Reached::Due {
         return Vec::new();
     }
     let unlabel = route::actions(facts.observed, routing, &facts.route, &Change::Unlabel);
@@ -370,7 +377,7 @@ fn leave_together(facts: &Facts<'_>, course: &Course, routing: &Routing) -> Vec<
     if next.is_empty() {
         return vec![Action::RemoveFinalizer];
     }
-    if course.is_in_force(facts) { next } else { Vec::new() }
+    if course.reached(facts) >= Reached::Due { next } else { Vec::new() }
 }
 
 /// Forgets the weights to restore once they are in force. Whether the route has them.
@@ -379,8 +386,8 @@ fn restore(facts: &Facts<'_>, course: &mut Course) -> bool {
     let rests = course.stable().is_some_and(|stable| facts.route.rests_on(stable));
     let has_weights = course.route().resting.is_some_and(|resting| resting == facts.route.resting());
     let is_restored = is_wanted && rests && has_weights && !facts.route.leads();
-    let in_force = course.is_in_force(facts);
-    if let Some(route) = course.status.route.as_mut().filter(|_| is_restored && in_force && !facts.is_leaving) {
+    let is_due = course.reached(facts) >= Reached::Due;
+    if let Some(route) = course.status.route.as_mut().filter(|_| is_restored && is_due && !facts.is_leaving) {
         route.resting = None;
     }
     is_restored
@@ -388,13 +395,21 @@ fn restore(facts: &Facts<'_>, course: &mut Course) -> bool {
 
 /// Names what a rollout at rest still waits for.
 fn settle(facts: &Facts<'_>, course: &mut Course, is_restored: bool) {
-    let in_force = course.is_in_force(facts);
     let stable = course.stable().map(str::to_owned);
     let changes_ratio = facts.strategy.ratio.is_some() && course.canary().is_some();
-    let is_awaited =
-        is_restored || is_in_flight(facts, course) || changes_ratio || facts.route.is_plain || facts.is_leaving;
-    if !in_force && is_awaited {
+    let observed_weight = status::observed_weight(facts, course);
+    let is_told = |canary: &RevisionStatus| canary.weight_in_force == Some(observed_weight);
+    let is_awaited = is_restored
+        || is_in_flight(facts, course)
+        || changes_ratio
+        || facts.route.is_plain
+        || facts.is_leaving
+        || course.status.canary.as_ref().is_some_and(|canary| !is_told(canary));
+    if is_awaited {
         course.wakes.push((course.in_force_at(facts), "the route is due to be in force".into()));
+    }
+    if is_awaited && force::acknowledgement(facts).is_some() {
+        course.wakes.push((course.settled_at(facts), "silent proxies are waited for no longer".into()));
     }
     if let Some(at) = course.drained_at(facts).filter(|at| *at > facts.now && is_in_flight(facts, course)) {
         course.wakes.push((at, "the canary is due to be drained".into()));
@@ -406,7 +421,7 @@ fn settle(facts: &Facts<'_>, course: &mut Course, is_restored: bool) {
             course.wait("PodsNotReady", format!("{available} of {} pods are available", facts.replicas));
         } else if course.stable().is_some()
             && is_in_flight(facts, course)
-            && !course.waits.iter().any(|wait| wait.reason == "RouteSettling")
+            && !course.waits.iter().any(|wait| ["RouteSettling", force::UNACKNOWLEDGED].contains(&wait.reason))
         {
             let at = course.in_force_at(facts);
             course.wait_towards(facts.now, ("RouteSettling", "the route is on its way to rest".into()), Some(at));
@@ -420,6 +435,7 @@ fn complete(facts: &Facts<'_>, course: Course, actions: Vec<Action>) -> Plan {
     let is_status_first = course.has_decided;
     let withdraws_canary = withdraws_canary(before, &course);
     let queries = course.queries.clone();
+    let question = force::question(facts, &course);
     let wake = course
         .wakes
         .iter()
@@ -430,7 +446,7 @@ fn complete(facts: &Facts<'_>, course: Course, actions: Vec<Action>) -> Plan {
     let watches_pods = restart::under_way(facts, &course).is_some() || role::is_under_way(facts, &course);
     let status = status::finish(facts, course, wanted_weight);
     let notes = narrate::narrate(before, &status);
-    Plan { actions, status, is_status_first, withdraws_canary, queries, notes, wake, watches_pods }
+    Plan { actions, status, is_status_first, withdraws_canary, queries, question, notes, wake, watches_pods }
 }
 
 /// Whether a canary was in progress that is no longer, and has not become stable.

@@ -202,6 +202,10 @@ pub struct RevisionStatus {
     pub weight: i32,
     /// Percent of traffic that the route says now.
     pub observed_weight: i32,
+    /// Percent of traffic by the last route that every proxy has, while there is a canary: acknowledged by all of them, or
+    /// where nobody can be asked, assumed after a wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_in_force: Option<i32>,
 }
 
 /// One try of one revision.
@@ -249,6 +253,9 @@ pub struct Aborted {
     pub reason: String,
     /// The evidence.
     pub message: String,
+    /// Since when no proxy sends it requests: acknowledged by all of them, or where nobody can be asked, assumed after a wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_at: Option<Timestamp>,
 }
 
 /// The route as last observed, and since when.
@@ -260,9 +267,15 @@ pub struct RouteStatus {
     /// Since when it is so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+    /// Since when every proxy is known to have it; absent where nobody can be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<Timestamp>,
     /// Since when the canary weight is zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zero_since: Option<Timestamp>,
+    /// Since when every proxy is known to have a route in which it is zero.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zero_acknowledged: Option<Timestamp>,
     /// Canary weights that Git held when the rollout began, by `virtualservice/route`; present while they must be restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resting: Option<BTreeMap<String, i32>>,
@@ -410,9 +423,12 @@ pub struct Draining {
     pub hash: String,
     /// Why: Promoted, Aborted, Superseded or Reverted.
     pub reason: OutcomeKind,
-    /// Since when no route selects it; its delay counts from here.
+    /// Since when no route selects it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+    /// Since when every proxy is known to have a route that does not select it; its delay counts from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<Timestamp>,
 }
 
 /// How a rollout ended.

@@ -12,7 +12,7 @@ use crate::api::provider::MetricProviderSpec;
 use crate::api::watched::{
     DestinationRule, MetricProvider, ReplicaSet, Rollout, RolloutAction, Service, VirtualService,
 };
-use crate::plan::observed::{Observed, Template, Workload};
+use crate::plan::observed::{Observed, Proxies, Template, Workload};
 
 /// Words under which each kind is found, and by which its changes reach the Rollouts that read it.
 pub mod words {
@@ -108,6 +108,7 @@ pub fn observe(shell: &Shell, rollout: &Rollout) -> (Observed, BTreeSet<String>)
         replica_sets: replica_sets.map(|one| (*one).clone()).collect(),
         actions: caches.actions.find(&own).into_iter().map(|one| (*one).clone()).collect(),
         settings: shell.settings.clone(),
+        proxies: proxies(shell, &format!("{namespace}/{name}")),
         refusal: shell.refusal(&namespace, &name),
         pods: shell.pods.of(&format!("{namespace}/{name}")),
         eviction_refused: shell.eviction_refused(&format!("{namespace}/{name}")),
@@ -122,6 +123,11 @@ pub fn observe(shell: &Shell, rollout: &Rollout) -> (Observed, BTreeSet<String>)
         read.insert("metricprovider".to_owned());
     }
     (observed, read)
+}
+
+/// What is known of the proxies.
+fn proxies(shell: &Shell, rollout: &str) -> Proxies {
+    if shell.proxies.is_some() { shell.inquiries.of(rollout) } else { Proxies::Unasked }
 }
 
 /// The Deployment that the Rollout names, which is watched from now on.

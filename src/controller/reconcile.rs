@@ -9,7 +9,7 @@ use tracing::Instrument;
 
 use super::cache::Select;
 use super::error::{Class, Error};
-use super::{Shell, apply, clock, measure, observe};
+use super::{Shell, apply, clock, measure, observe, proxies};
 use crate::api::names;
 use crate::api::status::{Outcome, OutcomeKind, Phase, RolloutStatus};
 use crate::api::watched::Rollout;
@@ -106,6 +106,7 @@ async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<
         ask(shell, &plan, name);
         carried?;
         if plan.actions.is_empty() {
+            inquire(shell, &plan, name);
             return pass.end(&observed, &plan).await;
         }
         status = plan.status;
@@ -189,6 +190,16 @@ fn ask(shell: &Arc<Shell>, plan: &Plan, name: &str) {
             queue.ask(&rollout);
         });
     }
+}
+
+/// Asks the proxies for the route that they have not acknowledged.
+fn inquire(shell: &Arc<Shell>, plan: &Plan, name: &str) {
+    let (Some(proxies), Some(question)) = (&shell.proxies, &plan.question) else {
+        shell.inquiries.end(name);
+        return;
+    };
+    let (queue, rollout) = (shell.queue.clone(), name.to_owned());
+    proxies::begin(&shell.inquiries, proxies.as_ref(), (name, question), move || queue.ask(&rollout));
 }
 
 /// Tells people what a stored status says that the one before did not.

@@ -134,8 +134,13 @@ pub fn abort(facts: &Facts<'_>, course: &mut Course, by: &str, reason: &str, mes
     };
     record(facts, course, &canary, OutcomeKind::Aborted, &format!("{reason}: {message}"));
     drain(course, &canary.hash, OutcomeKind::Aborted);
-    course.status.aborted =
-        Some(Aborted { hash: canary.hash, at: facts.now, reason: reason.into(), message: message.into() });
+    course.status.aborted = Some(Aborted {
+        hash: canary.hash,
+        at: facts.now,
+        reason: reason.into(),
+        message: message.into(),
+        restored_at: None,
+    });
     course.status.paused = None;
     course.decide(Decision { at: facts.now, by: by.into(), what: "Abort".into(), why: format!("{reason}: {message}") });
 }
@@ -206,7 +211,7 @@ fn record(facts: &Facts<'_>, course: &mut Course, canary: &RevisionStatus, outco
 
 fn drain(course: &mut Course, hash: &str, reason: OutcomeKind) {
     course.status.draining.retain(|draining| draining.hash != hash);
-    course.status.draining.push(Draining { hash: hash.into(), reason, since: None });
+    course.status.draining.push(Draining { hash: hash.into(), reason, since: None, acknowledged: None });
 }
 
 fn revision(facts: &Facts<'_>, course: &Course, hash: &str) -> RevisionStatus {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::analysis::later;
+use super::force;
 use super::measurement::Query;
 use super::observed::Observed;
 use super::ratio;
@@ -286,22 +287,6 @@ impl Course {
     pub fn route(&self) -> RouteStatus {
         self.status.route.clone().unwrap_or_default()
     }
-
-    /// When every proxy has the route as observed.
-    pub fn in_force_at(&self, facts: &Facts<'_>) -> Timestamp {
-        later(self.route().since.unwrap_or(facts.now), facts.observed.settings.route_wait())
-    }
-
-    /// Whether every proxy has the route as observed.
-    pub fn is_in_force(&self, facts: &Facts<'_>) -> bool {
-        self.in_force_at(facts) <= facts.now
-    }
-
-    /// When the last request that the canary weight brought is finished; none while there is weight.
-    pub fn drained_at(&self, facts: &Facts<'_>) -> Option<Timestamp> {
-        let settings = &facts.observed.settings;
-        self.route().zero_since.map(|since| later(later(since, settings.route_wait()), settings.drain()))
-    }
 }
 
 /// When a contested route may be raised again: at once at first, then later each time, a minute at most.
@@ -336,9 +321,11 @@ pub fn track(facts: &Facts<'_>) -> Course {
     if route.observed != line {
         course.has_moved = route.since.is_some();
         route.since = Some(facts.now);
+        route.acknowledged = None;
         route.observed = line;
     }
     route.zero_since = if has_weight { None } else { route.zero_since.or(Some(facts.now)) };
+    force::track(facts, &mut route);
     if course.canary().is_some() && route.resting.is_none() && !facts.owns_route() && !facts.route.legs.is_empty() {
         route.resting = Some(facts.route.resting());
     }
@@ -373,14 +360,16 @@ fn begun_by_now(mut status: RolloutStatus, now: Timestamp) -> RolloutStatus {
         attempt.short_of_pods.iter_mut().for_each(|short| clamp(&mut short.since));
     }
     if let Some(route) = &mut status.route {
-        [&mut route.since, &mut route.zero_since, &mut route.contested_at].into_iter().flatten().for_each(clamp);
+        let times = [&mut route.since, &mut route.acknowledged, &mut route.zero_since, &mut route.zero_acknowledged];
+        times.into_iter().chain([&mut route.contested_at]).flatten().for_each(clamp);
     }
     for analysis in &mut status.analysis {
         clamp(&mut analysis.started_at);
         let measurements = analysis.metrics.iter_mut().flat_map(|metric| &mut metric.measurements);
         measurements.for_each(|measurement| clamp(&mut measurement.at));
     }
-    status.draining.iter_mut().filter_map(|draining| draining.since.as_mut()).for_each(clamp);
+    let draining = status.draining.iter_mut().flat_map(|draining| [&mut draining.since, &mut draining.acknowledged]);
+    draining.flatten().for_each(clamp);
     status
 }
 

@@ -4,12 +4,13 @@ mod front;
 
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Plan;
 use super::action::Action;
 use super::analysis::later;
 use super::course::Facts;
+use super::force;
 use super::route::Leg;
 use super::strategy::{Scale, Step};
 use super::weight::{Split, carried_at_most, pods_for};
@@ -70,7 +71,7 @@ impl Checks<'_> {
     fn workload_is_idle(&self) -> Option<Violation> {
         let scaled = self.plan.actions.iter().find(|action| matches!(action, Action::ScaleWorkload { .. }))?;
         let stable = self.plan.status.stable.as_ref().map(|stable| stable.hash.as_str());
-        let is_in_force = self.facts.strategy.ratio.is_some() || self.in_force_at() <= self.facts.now;
+        let is_in_force = self.facts.strategy.ratio.is_some() || self.settled_at() <= self.facts.now;
         let is_idle = workload::is_served_without(self.facts, stable) && is_in_force;
         (!is_idle).then(|| broken("S4", format!("{scaled} while requests may reach its pods")))
     }
@@ -337,16 +338,23 @@ impl Checks<'_> {
         (!is_retried).then(|| broken("S7", format!("{} is tried again, and nobody asked", failed.hash)))
     }
 
-    /// When every proxy has the route as observed.
-    fn in_force_at(&self) -> Timestamp {
-        let since = self.plan.status.route.as_ref().and_then(|route| route.since);
-        later(since.unwrap_or(self.facts.now), self.facts.observed.settings.route_wait())
+    /// When every proxy has the route as observed: as they said, else after a time; a silent one has a longer time.
+    fn reached_at(&self, silent: SignedDuration) -> Timestamp {
+        let route = self.plan.status.route.clone().unwrap_or_default();
+        let is_asked = force::acknowledgement(self.facts).is_some();
+        let wait = if is_asked { silent } else { self.facts.observed.settings.route_wait() };
+        route.acknowledged.unwrap_or_else(|| later(route.since.unwrap_or(self.facts.now), wait))
+    }
+
+    fn settled_at(&self) -> Timestamp {
+        self.reached_at(self.facts.observed.settings.drain_timeout())
     }
 
     /// S8: an analysis begins when its weight is in force, and counts nothing from before.
     fn measured_in_force(&self) -> Vec<Violation> {
         let mut violations = Vec::new();
-        let in_force = self.in_force_at();
+        // Proxies that are silent for ever have it never.
+        let in_force = self.reached_at(SignedDuration::MAX);
         for analysis in &self.plan.status.analysis {
             // A clock that was set back has moved what is known to now.
             let is_new = !self.before.analysis.iter().any(|known| {

@@ -46,6 +46,9 @@ pub struct Observed {
     /// What became of the last edit of pods' metadata, and until when no other is tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edits_postponed: Option<EditsPostponed>,
+    /// Whether the proxies have the route.
+    #[serde(skip_serializing_if = "Proxies::is_unasked")]
+    pub proxies: Proxies,
     /// Actions that name it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<RolloutAction>,
@@ -82,6 +85,31 @@ impl Workload {
     }
 }
 
+/// What is known of the proxies.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Proxies {
+    /// Nobody can be asked: a written route counts as in force after [`Settings::route_wait`].
+    #[default]
+    Unasked,
+    /// istiod is asked.
+    Asked(Acknowledgement),
+}
+
+impl Proxies {
+    fn is_unasked(&self) -> bool {
+        *self == Self::Unasked
+    }
+}
+
+/// What istiod says of a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledgement {
+    /// The route, as one line.
+    pub route: String,
+    /// What is missing, as a sentence; none once every proxy has acknowledged it.
+    pub missing: Option<String>,
+}
+
 /// An eviction that a disruption budget refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvictionRefused {
@@ -115,15 +143,19 @@ pub struct Template {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
-    /// How long a written route takes at most to reach every proxy, in milliseconds.
+    /// How long a written route takes at most to reach every proxy, in milliseconds, where nobody can be asked.
     pub route_wait_ms: i64,
+    /// How long proxies have to acknowledge a written route, in milliseconds: after it, only what makes no canary weight goes on.
+    pub route_ack_timeout_ms: i64,
+    /// How long subsets and pods are kept for proxies that do not acknowledge, in milliseconds.
+    pub drain_timeout_ms: i64,
     /// How long the longest request takes, in milliseconds: a revision without traffic is drained after it.
     pub drain_ms: i64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { route_wait_ms: 2_000, drain_ms: 5_000 }
+        Self { route_wait_ms: 2_000, route_ack_timeout_ms: 30_000, drain_timeout_ms: 600_000, drain_ms: 5_000 }
     }
 }
 
@@ -131,6 +163,16 @@ impl Settings {
     /// [`Settings::route_wait_ms`] as a duration.
     pub fn route_wait(&self) -> SignedDuration {
         SignedDuration::from_millis(self.route_wait_ms)
+    }
+
+    /// [`Settings::route_ack_timeout_ms`] as a duration.
+    pub fn route_ack_timeout(&self) -> SignedDuration {
+        SignedDuration::from_millis(self.route_ack_timeout_ms)
+    }
+
+    /// [`Settings::drain_timeout_ms`] as a duration.
+    pub fn drain_timeout(&self) -> SignedDuration {
+        SignedDuration::from_millis(self.drain_timeout_ms)
     }
 
     /// [`Settings::drain_ms`] as a duration.

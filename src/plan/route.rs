@@ -2,6 +2,7 @@
 //! Two dependent writes are never planned at once: the second waits until the first is in force.
 
 mod front;
+mod question;
 mod read;
 mod write;
 
@@ -9,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 pub use self::front::{Front, Present};
+pub use self::question::{Expected, Question, Side, Split as ExpectedSplit, question};
 pub use self::read::{in_place_host, is_gone, observe};
 pub use self::write::actions;
 use super::strategy::{Managed, Routing};

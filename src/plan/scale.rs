@@ -5,8 +5,10 @@ use std::cmp::Reverse;
 use super::action::Action;
 use super::analysis::later;
 use super::course::{Course, Facts};
+use super::force;
 use super::ratio;
 use super::role;
+use super::traffic::Reached;
 use super::weight::pods_for;
 use crate::api::status::{Draining, OutcomeKind};
 
@@ -16,10 +18,16 @@ pub fn watch_draining(facts: &Facts<'_>, course: &mut Course) {
     for (hash, pods) in &facts.pods {
         let is_known = course.status.draining.iter().any(|draining| draining.hash == *hash);
         if pods.wanted > 0 && !is_known && !serving.contains(hash) && course.stable().is_some() {
-            course.status.draining.push(Draining { hash: hash.clone(), reason: OutcomeKind::Superseded, since: None });
+            course.status.draining.push(Draining {
+                hash: hash.clone(),
+                reason: OutcomeKind::Superseded,
+                since: None,
+                acknowledged: None,
+            });
         }
     }
     let route = &facts.route;
+    let acknowledged = course.route().acknowledged;
     // A subset without its label selects the pods of every revision; so does the Service, to the plain host or without a route.
     let selects_all = route.is_plain
         || route.legs.is_empty()
@@ -36,6 +44,7 @@ pub fn watch_draining(facts: &Facts<'_>, course: &mut Course) {
         let is_routed = facts.replicas > 0 && facts.strategy.ratio.is_none();
         let has_traffic = is_routed && (selects_all || is_in_stable_subset || (is_in_canary_subset && route.carries()));
         draining.since = if has_traffic { None } else { draining.since.or(Some(facts.now)) };
+        draining.acknowledged = if has_traffic { None } else { draining.acknowledged.or(acknowledged) };
     }
 }
 
@@ -81,7 +90,11 @@ fn stable_pods(facts: &Facts<'_>, course: &Course, stable: &str) -> i32 {
     let weight = if is_routed { facts.route.weight().min(course.permitted(facts)) } else { 0 };
     // One pod stays at 100% too: an abort has somewhere to go at once.
     let needed = facts.at_least(pods_for(100 - weight, facts.replicas).max(1.min(facts.replicas)));
-    if course.is_in_force(facts) { needed } else { needed.max(facts.pods_of(stable).wanted.min(facts.replicas)) }
+    if course.reached(facts) >= Reached::Settled {
+        needed
+    } else {
+        needed.max(facts.pods_of(stable).wanted.min(facts.replicas))
+    }
 }
 
 /// The canary's pods: as many as the next weight needs, and never fewer than the weight in force has.
@@ -103,7 +116,10 @@ fn canary_pods(facts: &Facts<'_>, course: &Course, hash: &str) -> Option<Action>
     let is_drained = course.drained_at(facts).is_some_and(|at| at <= facts.now);
     // Who wants no pods at all keeps none: stable will have no ready pod either.
     let may_shrink = facts.replicas == 0
-        || (course.is_in_force(facts) && course.has_ready_stable(facts) && !serves && (wanted > 0 || is_drained));
+        || (course.reached(facts) >= Reached::Settled
+            && course.has_ready_stable(facts)
+            && !serves
+            && (wanted > 0 || is_drained));
     set(facts, course, hash, if may_shrink { wanted } else { wanted.max(current) })
 }
 
@@ -160,7 +176,8 @@ fn drained(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
             }
         };
         let Some(delay) = delay else { continue };
-        let at = later(later(since, settings.route_wait()), delay.max(settings.drain()));
+        let acknowledged = draining.acknowledged.filter(|_| !is_lost);
+        let at = later(force::unused_at(facts, since, acknowledged), delay.max(settings.drain()));
         if facts.now < at {
             course.wakes.push((at, format!("revision {} is due to be scaled down", draining.hash)));
             continue;
@@ -168,8 +185,8 @@ fn drained(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
         if facts.route.selects(&draining.hash) && facts.replicas > 0 && !is_lost {
             continue;
         }
-        if !course.is_in_force(facts) {
-            course.wakes.push((course.in_force_at(facts), "the route is due to be in force".into()));
+        if course.reached(facts) < Reached::Settled {
+            course.wakes.push((course.settled_at(facts), "the route is due to be in force".into()));
             continue;
         }
         actions.push(Action::ScaleReplicaSet {

@@ -9,7 +9,7 @@
 //! | cannot go on | Degraded | False | - | True |
 
 use super::course::{Course, Facts, Waiting};
-use super::{ratio, workload};
+use super::{force, ratio, workload};
 use crate::api::names;
 use crate::api::status::{Condition, Phase, RevisionStatus, RolloutStatus, Wait};
 use crate::api::watched::writer;
@@ -28,13 +28,22 @@ const STALLING: [&str; 10] = [
     "ProviderInvalid",
 ];
 /// Waits for a person, a time or data.
-const PAUSING: [&str; 7] =
-    ["NoReplicas", "PausedByStep", "PausedBySpec", "PausedByAction", "NoData", "ProviderDown", "Inconclusive"];
+const PAUSING: [&str; 8] = [
+    "NoReplicas",
+    "PausedByStep",
+    "PausedBySpec",
+    "PausedByAction",
+    "NoData",
+    "ProviderDown",
+    "Inconclusive",
+    force::UNACKNOWLEDGED,
+];
 
 /// Completes the status of a course.
 pub fn finish(facts: &Facts<'_>, course: Course, wanted_weight: i32) -> RolloutStatus {
     let previous = &facts.observed.rollout.status;
-    let ratio_weight = ratio::weight(facts, &course);
+    let observed_weight = observed_weight(facts, &course);
+    let is_in_force = course.is_in_force(facts);
     let mut status = course.status;
     status.observed_generation = facts.observed.rollout.metadata.generation.unwrap_or(0);
     let selector =
@@ -47,12 +56,23 @@ pub fn finish(facts: &Facts<'_>, course: Course, wanted_weight: i32) -> RolloutS
     status.replicas = sum(|pods| pods.exist);
     status.ready_replicas = sum(|pods| pods.ready);
     status.available_replicas = sum(|pods| pods.available);
-    let observed_weight = if facts.strategy.ratio.is_some() { ratio_weight } else { observed_weight(facts, &status) };
+    let in_force = |hash: &str, weight: i32, at_first: i32| {
+        let known = [&previous.stable, &previous.canary].into_iter().flatten().find(|side| side.hash == hash);
+        if is_in_force { weight } else { known.and_then(|known| known.weight_in_force).unwrap_or(at_first) }
+    };
+    let has_canary = status.canary.is_some();
     if let Some(stable) = &mut status.stable {
         fill(facts, stable, 100 - wanted_weight, 100 - observed_weight);
+        stable.weight_in_force = has_canary.then(|| in_force(&stable.hash, 100 - observed_weight, 100));
     }
     if let Some(canary) = &mut status.canary {
         fill(facts, canary, wanted_weight, observed_weight);
+        canary.weight_in_force = Some(in_force(&canary.hash, observed_weight, 0));
+    }
+    let zero = status.route.as_ref().and_then(|route| route.zero_acknowledged);
+    let is_at_zero = status.canary.as_ref().is_some_and(|canary| canary.observed_weight == 0) && is_in_force;
+    if let Some(aborted) = status.aborted.as_mut().filter(|_| is_at_zero) {
+        aborted.restored_at.get_or_insert(zero.unwrap_or(facts.now).max(aborted.at));
     }
     status.step = step(&status);
     status.blocked_by = course.waits.iter().map(|wait| since(wait, previous, facts)).collect();
@@ -69,9 +89,12 @@ fn step(status: &RolloutStatus) -> Option<String> {
     Some(format!("{}/{steps}", (status.current_step_index.unwrap_or(0) + 1).min(steps)))
 }
 
-/// Percent of traffic that the route gives the canary now.
-fn observed_weight(facts: &Facts<'_>, status: &RolloutStatus) -> i32 {
-    let canary = status.canary.as_ref().map(|canary| canary.hash.as_str());
+/// Percent of traffic that the route gives the canary now, or its pods.
+pub fn observed_weight(facts: &Facts<'_>, course: &Course) -> i32 {
+    if facts.strategy.ratio.is_some() {
+        return ratio::weight(facts, course);
+    }
+    let canary = course.status.canary.as_ref().map(|canary| canary.hash.as_str());
     let is_routed = canary.is_some() && facts.route.canary.as_deref() == canary;
     if is_routed { facts.route.weight() } else { 0 }
 }

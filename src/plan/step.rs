@@ -13,7 +13,6 @@ use super::attempt::{self, SERIN};
 use super::course::{Course, Facts};
 use super::ratio;
 use super::strategy::Step;
-use super::traffic::SETTLING;
 use crate::api::status::{AnalysisKind, Attempt, Decision, ShortOfPods, Verdict};
 
 /// Begins the steps again when passed ones were edited.
@@ -177,7 +176,7 @@ fn has_weight(facts: &Facts<'_>, course: &mut Course, weight: i32) -> bool {
 /// Whether every proxy has the route as observed, or it is waited for.
 fn is_in_force(facts: &Facts<'_>, course: &mut Course) -> bool {
     if !course.is_in_force(facts) {
-        course.wait_until("RouteSettling", SETTLING, course.in_force_at(facts));
+        course.await_route(facts);
         return false;
     }
     true

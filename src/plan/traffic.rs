@@ -43,14 +43,27 @@ pub struct Wanted<'a> {
     pub replicas: i32,
     /// With `dynamicStableScale`, the weight that stable's ready pods cannot carry yet; else zero.
     pub stable_lacks: i32,
-    /// Whether every proxy has the route as observed.
-    pub in_force: bool,
+    /// How far the route as observed has come.
+    pub reached: Reached,
     /// Whether the canary weight has been zero for so long that no request is left.
     pub drained: bool,
     /// Whether Serin owns the VirtualService.
     pub owned: bool,
     /// Weights to restore at rest.
     pub resting: Option<&'a BTreeMap<String, i32>>,
+}
+
+/// How far a written route has come on its way to the proxies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reached {
+    /// It is on its way.
+    Sent,
+    /// The proxies have had their time, and some have not acknowledged it.
+    Due,
+    /// So long ago that no proxy is waited for.
+    Settled,
+    /// Every proxy has it.
+    InForce,
 }
 
 /// What the route waits for: a word from the documented list and a sentence.
@@ -129,7 +142,7 @@ fn owned_start(route: &Route, want: &Wanted<'_>) -> (Option<Change>, Option<Wait
         Some(anchor) if !route.rests_on(anchor) => {
             (Some(Change::Subsets { stable: anchor.to_owned(), canary: anchor.to_owned() }), None)
         }
-        Some(_) if want.in_force => (Some(Change::ToSubsets), None),
+        Some(_) if want.reached == Reached::InForce => (Some(Change::ToSubsets), None),
         Some(_) => settling(),
     }
 }
@@ -166,7 +179,7 @@ fn lower(route: &Route, want: &Wanted<'_>, stay: &[Managed]) -> Option<(Option<C
         if route.is_at(100) {
             return None;
         }
-        return if want.in_force {
+        return if want.reached >= Reached::Due {
             change(Change::Weight { weight: 100, stay: stay.to_vec() })
         } else {
             Some(settling())
@@ -210,7 +223,7 @@ fn anchor_subset(route: &Route, want: &Wanted<'_>, anchor: &str) -> Option<(Opti
             )),
         ));
     }
-    if route.stable.is_some() && !want.in_force {
+    if route.stable.is_some() && want.reached < Reached::Settled {
         return Some(settling());
     }
     let keeps =
@@ -241,7 +254,7 @@ fn canary_subset(route: &Route, want: &Wanted<'_>, anchor: &str) -> Option<(Opti
         // Before it is in force that both subsets hold the anchor, some proxy gives all to the one that was stable.
         return if distinct {
             Some((None, None))
-        } else if route.canary.is_some() && !want.in_force {
+        } else if route.canary.is_some() && want.reached < Reached::Settled {
             Some(settling())
         } else {
             change(Change::Weight { weight: 0, stay: Vec::new() })
@@ -250,7 +263,8 @@ fn canary_subset(route: &Route, want: &Wanted<'_>, anchor: &str) -> Option<(Opti
     if distinct && !want.drained {
         return Some((None, Some(("Draining", "requests of the previous canary are finishing".into()))));
     }
-    if !want.in_force && route.canary.is_some() {
+    let enough = if target == anchor { Reached::Settled } else { Reached::InForce };
+    if want.reached < enough && route.canary.is_some() {
         return Some(settling());
     }
     change(Change::Subsets { stable: anchor.to_owned(), canary: target.to_owned() })
@@ -260,7 +274,11 @@ fn canary_subset(route: &Route, want: &Wanted<'_>, anchor: &str) -> Option<(Opti
 fn raise(route: &Route, want: &Wanted<'_>, canary: &str, stay: Vec<Managed>) -> (Option<Change>, Option<Waiting>) {
     let has_pods = want.pods_wanted > 0 && want.available(canary) >= want.pods_wanted;
     if route.canary.as_deref() == Some(canary) && !route.has_front(want.front) && has_pods && want.may_lead {
-        return if want.in_force { (Some(Change::Front(want.front.to_vec())), None) } else { settling() };
+        return if want.reached == Reached::InForce {
+            (Some(Change::Front(want.front.to_vec())), None)
+        } else {
+            settling()
+        };
     }
     if route.canary.as_deref() != Some(canary) || want.goal == 0 || route.is_at(want.goal) || route.is_at(100) {
         return (None, None);
@@ -269,7 +287,7 @@ fn raise(route: &Route, want: &Wanted<'_>, canary: &str, stay: Vec<Managed>) -> 
     if !has_pods || !want.may_raise {
         return (None, None);
     }
-    if want.in_force { (Some(Change::Weight { weight: want.goal, stay }), None) } else { settling() }
+    if want.reached == Reached::InForce { (Some(Change::Weight { weight: want.goal, stay }), None) } else { settling() }
 }
 
 /// Nothing is in progress: the weights are what they were.
@@ -282,5 +300,5 @@ fn rest(route: &Route, want: &Wanted<'_>, anchor: &str) -> (Option<Change>, Opti
         None if want.owned && route.exceeds(0) => Change::Weight { weight: 0, stay: Vec::new() },
         Some(_) | None => return (None, None),
     };
-    if want.in_force { (Some(wanted), None) } else { settling() }
+    if want.reached >= Reached::Due { (Some(wanted), None) } else { settling() }
 }

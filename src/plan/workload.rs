@@ -80,7 +80,7 @@ pub fn actions(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
     let at = if facts.strategy.ratio.is_some() {
         facts.now
     } else {
-        later(course.in_force_at(facts), facts.observed.settings.drain())
+        later(course.settled_at(facts), facts.observed.settings.drain())
     };
     if at > facts.now {
         course.wait_until("Draining", format!("requests of Deployment {name} are finishing"), at);

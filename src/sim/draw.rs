@@ -76,7 +76,7 @@ pub fn story(seed: u64) -> Story {
     Story {
         seed,
         objects,
-        settings: Settings { route_wait_ms: 2_000, drain_ms: 5_000 },
+        settings: Settings::default(),
         controllers,
         events: draw.events,
         faults,

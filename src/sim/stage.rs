@@ -522,6 +522,7 @@ impl<'a> Stage<'a> {
             leadership,
             meter: Arc::new(Asker { prometheus: self.prometheus.clone(), link: link.clone() }),
             default_provider: Some(MetricProviderSpec::at("http://prometheus.simulated")),
+            proxies: None,
             settings: self.story.settings.clone(),
             metrics,
             readiness: controller::readiness(),

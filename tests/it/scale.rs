@@ -247,7 +247,7 @@ fn with_another(wanted: i32, exist: i32, since: Option<i64>) -> World {
     other["status"] = json!({"replicas": exist, "readyReplicas": exist, "availableReplicas": exist});
     world.observed.replica_sets.push(serde_json::from_value(other).unwrap());
     let since = since.map(|ago| world.now.checked_sub(jiff::SignedDuration::from_secs(ago)).unwrap());
-    let draining = Draining { hash: "other".into(), reason: OutcomeKind::Superseded, since };
+    let draining = Draining { hash: "other".into(), reason: OutcomeKind::Superseded, since, acknowledged: None };
     world.observed.rollout.status.draining.extend(since.map(|_| draining));
     world
 }

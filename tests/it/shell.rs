@@ -59,7 +59,8 @@ pub fn start(cluster: &Cluster, clock: &Clock, leadership: Leadership, success_r
         leadership,
         meter: Arc::new(Always(success_rate)),
         default_provider: Some(MetricProviderSpec::at("http://127.0.0.1:1")),
-        settings: Settings { route_wait_ms: 500, drain_ms: 500 },
+        proxies: None,
+        settings: Settings { route_wait_ms: 500, drain_ms: 500, ..Settings::default() },
         metrics: Arc::new(Metrics::default()),
         readiness: controller::readiness(),
     };

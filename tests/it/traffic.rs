@@ -6,7 +6,7 @@ use serin::api::istio::{Match, Protocol, TextMatch};
 use serin::plan::revision::Pods;
 use serin::plan::route::{Change, Front, Leg, Present, Route};
 use serin::plan::strategy::Managed;
-use serin::plan::traffic::{Wanted, next};
+use serin::plan::traffic::{Reached, Wanted, next};
 
 /// A route in place at a weight. `a` is stable unless a case says otherwise, `b` the canary, `c` another one.
 fn route(stable: &str, canary: &str, weight: i32) -> Route {
@@ -53,11 +53,15 @@ fn want(pods: &BTreeMap<String, Pods>) -> Wanted<'_> {
         pods,
         replicas: 5,
         stable_lacks: 0,
-        in_force: true,
+        reached: Reached::InForce,
         drained: true,
         owned: false,
         resting: None,
     }
+}
+
+fn reached(is_in_force: bool) -> Reached {
+    if is_in_force { Reached::InForce } else { Reached::Sent }
 }
 
 /// The same without a canary.
@@ -97,8 +101,8 @@ fn only_weights_are_remembered() {
 fn an_owned_route_begins_at_the_plain_host() {
     let (five, four, three) = (pods(&[("a", 5), ("b", 5)]), pods(&[("a", 5), ("b", 4)]), pods(&[("a", 5), ("b", 3)]));
     let none = pods(&[("b", 5)]);
-    let is = |pods: &BTreeMap<String, Pods>, route: &Route, anchor: Option<&str>, in_force: bool| {
-        told(route, &Wanted { owned: true, anchor, in_force, ..want(pods) })
+    let is = |pods: &BTreeMap<String, Pods>, route: &Route, anchor: Option<&str>, is_in_force: bool| {
+        told(route, &Wanted { owned: true, anchor, reached: reached(is_in_force), ..want(pods) })
     };
     // Without the VirtualService.
     assert_eq!(is(&five, &Route { has_rule: false, ..missing("a") }, Some("a"), true), "plain");
@@ -124,7 +128,7 @@ fn weight_goes_down_at_once() {
     let (ready, one) = (pods(&[("a", 5), ("b", 2)]), pods(&[("a", 5), ("b", 1)]));
     let (dead, alone, gone) = (pods(&[("a", 5), ("b", 0)]), pods(&[("a", 0), ("b", 2)]), pods(&[]));
     let at = |weight| route("a", "b", weight);
-    let soon = |pods| Wanted { in_force: false, ..want(pods) };
+    let soon = |pods| Wanted { reached: Reached::Sent, ..want(pods) };
     assert_eq!(told(&at(41), &soon(&ready)), "weight 40");
     assert_eq!(told(&at(40), &soon(&ready)), "nothing");
     assert_eq!(told(&at(40), &soon(&one)), "weight 20");
@@ -170,8 +174,8 @@ fn the_stable_subset_holds_what_serves() {
     let five = pods(&[("a", 5), ("b", 5), ("c", 5)]);
     let ready = |a, c| pods(&[("a", a), ("c", c)]);
     assert_eq!(told(&route("c", "c", 0), &rest(&five)), "subsets a a");
-    assert_eq!(told(&route("c", "c", 0), &Wanted { in_force: false, ..rest(&five) }), "waits: RouteSettling");
-    assert_eq!(told(&route("-", "-", 0), &Wanted { in_force: false, ..rest(&five) }), "subsets a a");
+    assert_eq!(told(&route("c", "c", 0), &Wanted { reached: Reached::Sent, ..rest(&five) }), "waits: RouteSettling");
+    assert_eq!(told(&route("-", "-", 0), &Wanted { reached: Reached::Sent, ..rest(&five) }), "subsets a a");
     assert_eq!(told(&route("c", "c", 0), &rest(&ready(4, 5))), "subsets a a");
     assert_eq!(told(&route("c", "c", 0), &rest(&ready(3, 5))), "waits: PodsNotReady");
     assert_eq!(told(&route("c", "c", 0), &rest(&ready(3, 0))), "subsets a a");
@@ -189,8 +193,8 @@ fn the_canary_subset_moves_at_zero() {
     let one = pods(&[("a", 5), ("b", 1)]);
     let resting = || route("a", "a", 0);
     assert_eq!(told(&resting(), &want(&ready)), "subsets a b");
-    assert_eq!(told(&resting(), &Wanted { in_force: false, ..want(&ready) }), "waits: RouteSettling");
-    assert_eq!(told(&route("a", "-", 0), &Wanted { in_force: false, ..want(&ready) }), "subsets a b");
+    assert_eq!(told(&resting(), &Wanted { reached: Reached::Sent, ..want(&ready) }), "waits: RouteSettling");
+    assert_eq!(told(&route("a", "-", 0), &Wanted { reached: Reached::Sent, ..want(&ready) }), "subsets a b");
     assert_eq!(told(&resting(), &want(&one)), "nothing");
     assert_eq!(told(&resting(), &Wanted { may_raise: false, ..want(&ready) }), "nothing");
     assert_eq!(told(&resting(), &Wanted { goal: 0, ..want(&ready) }), "nothing");
@@ -201,9 +205,9 @@ fn the_canary_subset_moves_at_zero() {
     assert_eq!(told(&route("a", "c", 0), &want(&ready)), "subsets a b");
     assert_eq!(told(&route("a", "b", 0), &rest(&ready)), "subsets a a");
     // Both subsets hold the anchor and the weights are not back yet: they wait until the proxies know.
-    assert_eq!(told(&route("a", "a", 40), &Wanted { in_force: false, ..want(&ready) }), "waits: RouteSettling");
+    assert_eq!(told(&route("a", "a", 40), &Wanted { reached: Reached::Sent, ..want(&ready) }), "waits: RouteSettling");
     assert_eq!(told(&route("a", "a", 40), &want(&ready)), "weight 0");
-    assert_eq!(told(&route("a", "-", 40), &Wanted { in_force: false, ..want(&ready) }), "weight 0");
+    assert_eq!(told(&route("a", "-", 40), &Wanted { reached: Reached::Sent, ..want(&ready) }), "weight 0");
 }
 
 #[test]
@@ -211,7 +215,7 @@ fn weight_goes_up_after_pods() {
     let (ready, one) = (pods(&[("a", 5), ("b", 2)]), pods(&[("a", 5), ("b", 1)]));
     assert_eq!(told(&route("a", "b", 0), &want(&ready)), "weight 40");
     assert_eq!(told(&route("a", "b", 20), &want(&ready)), "weight 40");
-    assert_eq!(told(&route("a", "b", 20), &Wanted { in_force: false, ..want(&ready) }), "waits: RouteSettling");
+    assert_eq!(told(&route("a", "b", 20), &Wanted { reached: Reached::Sent, ..want(&ready) }), "waits: RouteSettling");
     assert_eq!(told(&route("a", "b", 20), &Wanted { may_raise: false, ..want(&ready) }), "nothing");
     assert_eq!(told(&route("a", "b", 20), &want(&one)), "nothing");
     assert_eq!(told(&route("a", "b", 0), &Wanted { pods_wanted: 0, ..want(&ready) }), "nothing");
@@ -223,11 +227,11 @@ fn weight_goes_up_after_pods() {
 fn at_rest_the_weights_are_what_they_were() {
     let ready = pods(&[("a", 5), ("c", 5)]);
     let resting = BTreeMap::from([("checkout/0".to_owned(), 10)]);
-    let is = |in_force| Wanted { resting: Some(&resting), in_force, ..rest(&ready) };
+    let is = |is_in_force| Wanted { resting: Some(&resting), reached: reached(is_in_force), ..rest(&ready) };
     assert_eq!(told(&route("a", "a", 40), &is(true)), r#"restore {"checkout/0": 10}"#);
     assert_eq!(told(&route("a", "a", 40), &is(false)), "waits: RouteSettling");
     assert_eq!(told(&route("a", "a", 10), &is(true)), "nothing");
-    let owned = |in_force| Wanted { owned: true, in_force, ..rest(&ready) };
+    let owned = |is_in_force| Wanted { owned: true, reached: reached(is_in_force), ..rest(&ready) };
     assert_eq!(told(&route("a", "a", 40), &owned(true)), "weight 0");
     assert_eq!(told(&route("a", "a", 40), &owned(false)), "waits: RouteSettling");
     assert_eq!(told(&route("a", "a", 0), &owned(true)), "nothing");
@@ -267,7 +271,7 @@ fn a_header_route_comes_after_pods_and_the_subset() {
     let at = |canary| behind(route("a", canary, 0), &[]);
     assert_eq!(told(&at("a"), &wanted(&ready)), "subsets a b");
     assert_eq!(told(&at("b"), &wanted(&ready)), "front testers");
-    assert_eq!(told(&at("b"), &Wanted { in_force: false, ..wanted(&ready) }), "waits: RouteSettling");
+    assert_eq!(told(&at("b"), &Wanted { reached: Reached::Sent, ..wanted(&ready) }), "waits: RouteSettling");
     assert_eq!(told(&at("b"), &Wanted { may_lead: false, ..wanted(&ready) }), "nothing");
     assert_eq!(told(&at("b"), &wanted(&one)), "nothing");
     assert_eq!(told(&behind(route("a", "b", 0), &[&testers[0]]), &wanted(&ready)), "nothing");
@@ -286,7 +290,7 @@ fn a_header_route_that_must_not_be_goes_at_once() {
     let dead = pods(&[("a", 5), ("b", 0)]);
     let testers = [header("testers", "true")];
     let led = |weight| behind(route("a", "b", weight), &[&testers[0]]);
-    let soon = |pods| Wanted { in_force: false, front: &testers, goal: 0, ..want(pods) };
+    let soon = |pods| Wanted { reached: Reached::Sent, front: &testers, goal: 0, ..want(pods) };
     assert_eq!(told(&led(0), &soon(&ready)), "nothing");
     assert_eq!(told(&led(0), &soon(&dead)), "keep ");
     assert_eq!(told(&led(40), &Wanted { goal: 40, ..soon(&dead) }), "weight 0");
@@ -310,7 +314,7 @@ fn a_header_route_is_changed_in_one_write() {
     let led = behind(route("a", "b", 0), &[&old]);
     let wanted = Wanted { goal: 0, front: &front, front_passed: &passed, ..want(&ready) };
     assert_eq!(told(&led, &wanted), "front testers");
-    assert_eq!(told(&led, &Wanted { in_force: false, ..wanted.clone() }), "waits: RouteSettling");
+    assert_eq!(told(&led, &Wanted { reached: Reached::Sent, ..wanted.clone() }), "waits: RouteSettling");
     assert_eq!(told(&led, &Wanted { may_lead: false, ..wanted.clone() }), "nothing");
     // What no step has asked for goes first, and so does what somebody else has written under its name.
     assert_eq!(told(&led, &Wanted { front_passed: &[], ..wanted.clone() }), "keep testers");

@@ -144,7 +144,7 @@ impl Meter for PrometheusMeter {
 }
 
 /// The innermost cause, which says what happened.
-fn root(error: &dyn std::error::Error) -> String {
+pub fn root(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;
@@ -152,7 +152,8 @@ fn root(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-async fn read(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, String> {
+/// The body of an answer, of so many bytes at most.
+pub async fn read(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(|error| root(&error))? {
         body.extend_from_slice(&piece);

@@ -146,7 +146,7 @@ impl World {
                 template("background", Json::from(&background)),
             ],
             providers: BTreeMap::from([("default".to_owned(), None)]),
-            settings: Settings { route_wait_ms: 2_000, drain_ms: 3_000 },
+            settings: Settings { route_wait_ms: 2_000, drain_ms: 3_000, ..Settings::default() },
             ..Observed::default()
         };
         let mut world = Self {

@@ -1,0 +1,299 @@
+//! Asks every istiod of the cluster, by its debug endpoints: `/debug/syncz` and `/debug/config_dump`.
+//!
+//! An istiod answers only who runs on its own machine, or shows a token that it accepts; one of a service account with the
+//! audience `istio-ca` is worth nothing at the API server. Since Istio 1.29 the account's namespace must be istiod's own, or
+//! be named in `DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Api;
+use kube::api::ListParams;
+use serde::de::DeserializeOwned;
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout};
+
+use super::dump::{self, Dump};
+use super::replica::{ProxyStatus, Replica};
+use super::{Answer, Inquiry, Proxies};
+use crate::controller::measure::prometheus::{read, root};
+use crate::plan::route::Question;
+
+/// How long one request takes at most.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one answer about all proxies serves every inquiry.
+const STATUS_KEPT: Duration = Duration::from_millis(50);
+/// How long the list of istiods is kept.
+const ADDRESSES_KEPT: Duration = Duration::from_secs(5);
+/// How long proxies that vanished together with their istiod are waited for: they are about to find another.
+const RECONNECTING: Duration = Duration::from_secs(30);
+/// Bytes of an answer.
+const ANSWER_MOST: usize = 256 << 20;
+/// The port of the debug endpoints, by its name in istiod's Service.
+const PORT: &str = "http-monitoring";
+/// What istiod's Services are labelled with, whatever their revision.
+const LABEL: &str = "app=istiod";
+
+/// Where the istiods are.
+#[derive(Clone)]
+pub enum Addresses {
+    /// As the EndpointSlices of istiod's Services say. Where none can be asked, nobody is.
+    Found(Api<EndpointSlice>),
+    /// At these URLs, each of them one istiod that must answer.
+    Given(Vec<String>),
+}
+
+/// Asks istiod.
+#[derive(Clone)]
+pub struct Istiod {
+    addresses: Addresses,
+    token: Option<PathBuf>,
+    route_wait: Duration,
+    client: reqwest::Client,
+    shared: Arc<Mutex<Shared>>,
+}
+
+/// What all inquiries share.
+#[derive(Default)]
+struct Shared {
+    found: Option<(Vec<String>, Instant)>,
+    statuses: BTreeMap<String, Statuses>,
+    /// Proxies by istiod, as last told.
+    connected: BTreeMap<String, BTreeSet<String>>,
+    /// Proxies that vanished together with their istiod, and when.
+    vanished: BTreeMap<String, Instant>,
+    has_answered: bool,
+}
+
+/// The status of all proxies of one istiod, asked for at a time.
+#[derive(Clone)]
+struct Statuses {
+    at: Instant,
+    told: Arc<OnceCell<Result<Arc<Vec<ProxyStatus>>, Failure>>>,
+}
+
+/// Why an istiod did not answer.
+#[derive(Debug, Clone)]
+struct Failure {
+    message: String,
+    /// It answered, and will not tell.
+    is_refusal: bool,
+}
+
+impl Istiod {
+    /// Asks at these addresses, with the token in a file, where there is one. Within `route_wait` every proxy has a route,
+    /// unless istiod says otherwise.
+    pub fn new(addresses: Addresses, token: Option<PathBuf>, route_wait: Duration) -> reqwest::Result<Self> {
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
+        Ok(Self { addresses, token, route_wait, client, shared: Arc::default() })
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The URL of each istiod.
+    async fn addresses(&self) -> Result<Vec<String>, Failure> {
+        let api = match &self.addresses {
+            Addresses::Given(addresses) => return Ok(addresses.clone()),
+            Addresses::Found(api) => api,
+        };
+        if let Some((found, at)) = self.shared().found.clone()
+            && at.elapsed() < ADDRESSES_KEPT
+        {
+            return Ok(found);
+        }
+        let listed = timeout(TIMEOUT, api.list(&ListParams::default().labels(LABEL))).await;
+        let message = match listed {
+            Ok(Ok(slices)) => {
+                let found: Vec<String> =
+                    slices.items.iter().flat_map(urls).collect::<BTreeSet<_>>().into_iter().collect();
+                self.shared().found = Some((found.clone(), Instant::now()));
+                return Ok(found);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".into(),
+        };
+        Err(Failure { message: format!("the EndpointSlices of istiod cannot be listed: {message}"), is_refusal: true })
+    }
+
+    async fn get<T: DeserializeOwned>(&self, address: &str, path: &str) -> Result<T, Failure> {
+        let failure =
+            |message: String| Failure { message: format!("istiod at {address}: {message}"), is_refusal: false };
+        let mut request = self.client.get(format!("{}{path}", address.trim_end_matches('/')));
+        if let Some(path) = &self.token
+            && let Ok(token) = std::fs::read_to_string(path)
+        {
+            request = request.bearer_auth(token.trim());
+        }
+        let asked = async {
+            let response = request.send().await.map_err(|error| failure(root(&error)))?;
+            let status = response.status();
+            if !status.is_success() {
+                let hint = match status.as_u16() {
+                    401 => "; it accepts tokens with the audience istio-ca",
+                    403 => "; name Serin's namespace in istiod's DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES",
+                    _ => "",
+                };
+                let is_refusal = status.is_client_error();
+                return Err(Failure { is_refusal, ..failure(format!("HTTP {status}{hint}")) });
+            }
+            let body = read(response, ANSWER_MOST).await.map_err(failure)?;
+            serde_json::from_slice(&body).map_err(|error| failure(format!("an answer that is not istiod's: {error}")))
+        };
+        timeout(TIMEOUT, asked).await.unwrap_or_else(|_| Err(failure("no answer in time".into())))
+    }
+
+    /// The status of all proxies of one istiod, a moment old at most.
+    async fn statuses(&self, address: &str) -> (Instant, Result<Arc<Vec<ProxyStatus>>, Failure>) {
+        let statuses = {
+            let mut shared = self.shared();
+            let now = Instant::now();
+            let fresh = shared.statuses.get(address).filter(|one| now.duration_since(one.at) < STATUS_KEPT).cloned();
+            fresh.unwrap_or_else(|| {
+                let new = Statuses { at: now, told: Arc::default() };
+                shared.statuses.insert(address.to_owned(), new.clone());
+                new
+            })
+        };
+        let told =
+            statuses.told.get_or_init(|| async { self.get(address, "/debug/syncz").await.map(Arc::new) }).await.clone();
+        if let Ok(told) = &told {
+            self.connected(address, told);
+        }
+        (statuses.at, told)
+    }
+
+    /// Takes note of who is connected, and of who vanished together with most others of an istiod.
+    fn connected(&self, address: &str, told: &[ProxyStatus]) {
+        let now: BTreeSet<String> = told.iter().map(|one| one.proxy.clone()).collect();
+        let mut shared = self.shared();
+        shared.has_answered = true;
+        let before = shared.connected.insert(address.to_owned(), now.clone()).unwrap_or_default();
+        let gone: Vec<&String> = before.difference(&now).collect();
+        if gone.len() * 2 >= before.len() {
+            shared.vanished.extend(gone.into_iter().map(|proxy| (proxy.clone(), Instant::now())));
+        }
+        shared.vanished.retain(|proxy, at| at.elapsed() < RECONNECTING && !now.contains(proxy));
+    }
+
+    /// Takes note of istiods that are gone, and tells which of their proxies are not back yet.
+    fn vanished(&self, addresses: &[String]) -> Vec<String> {
+        let mut shared = self.shared();
+        let gone: Vec<String> = shared.connected.keys().filter(|one| !addresses.contains(one)).cloned().collect();
+        for address in gone {
+            let proxies = shared.connected.remove(&address).unwrap_or_default();
+            let elsewhere: BTreeSet<String> = shared.connected.values().flatten().cloned().collect();
+            let left = proxies.into_iter().filter(|proxy| !elsewhere.contains(proxy));
+            shared.vanished.extend(left.map(|proxy| (proxy, Instant::now())));
+        }
+        shared.vanished.retain(|_, at| at.elapsed() < RECONNECTING);
+        shared.vanished.keys().cloned().collect()
+    }
+
+    /// What follows from an istiod that does not answer.
+    fn failed(&self, failure: Failure) -> Answer {
+        let is_given = matches!(self.addresses, Addresses::Given(_));
+        if is_given || (self.shared().has_answered && !failure.is_refusal) {
+            Answer::Missing(failure.message)
+        } else {
+            Answer::Unoffered(failure.message)
+        }
+    }
+}
+
+/// The URLs of a slice's endpoints that serve.
+fn urls(slice: &EndpointSlice) -> Vec<String> {
+    let port = slice.ports.iter().flatten().find(|port| port.name.as_deref() == Some(PORT)).and_then(|port| port.port);
+    let Some(port) = port else { return Vec::new() };
+    let serves = |one: &&k8s_openapi::api::discovery::v1::Endpoint| {
+        one.conditions.as_ref().is_none_or(|conditions| conditions.serving.or(conditions.ready).unwrap_or(true))
+    };
+    let addresses = slice.endpoints.iter().flatten().filter(serves).flat_map(|endpoint| &endpoint.addresses);
+    let host = |address: &String| if address.contains(':') { format!("[{address}]") } else { address.clone() };
+    addresses.map(|address| format!("http://{}:{port}", host(address))).collect()
+}
+
+impl Proxies for Istiod {
+    fn inquire(&self, question: Question) -> Box<dyn Inquiry> {
+        Box::new(Search { istiod: self.clone(), question, began: Instant::now(), replicas: BTreeMap::new() })
+    }
+}
+
+/// One route, looked for at every istiod.
+struct Search {
+    istiod: Istiod,
+    question: Question,
+    began: Instant,
+    replicas: BTreeMap<String, Replica>,
+}
+
+impl Inquiry for Search {
+    fn look(&mut self) -> BoxFuture<'_, Answer> {
+        self.look_once().boxed()
+    }
+}
+
+impl Search {
+    async fn look_once(&mut self) -> Answer {
+        let addresses = match self.istiod.addresses().await {
+            Ok(addresses) => addresses,
+            Err(failure) => return self.istiod.failed(failure),
+        };
+        if addresses.is_empty() {
+            let message = "no istiod is ready".to_owned();
+            return self.istiod.failed(Failure { message, is_refusal: false });
+        }
+        let mut missing = Vec::new();
+        let istiod = self.istiod.clone();
+        let told = join_all(addresses.iter().map(|address| istiod.statuses(address))).await;
+        for (address, (at, told)) in addresses.iter().zip(told) {
+            let statuses = match told {
+                Ok(statuses) => statuses,
+                Err(failure) => return self.istiod.failed(failure),
+            };
+            missing.extend(self.look_at(address, &statuses, at).await);
+        }
+        self.replicas.retain(|address, _| addresses.contains(address));
+        let vanished = self.istiod.vanished(&addresses);
+        if let Some(one) = vanished.first() {
+            missing.push(format!("{} proxies are not back at an istiod yet, {one} among them", vanished.len()));
+        }
+        if missing.is_empty() { Answer::Acknowledged } else { Answer::Missing(missing.join("; ")) }
+    }
+
+    /// Looks at the proxies of one istiod; what is missing there.
+    async fn look_at(&mut self, address: &str, statuses: &[ProxyStatus], at: Instant) -> Option<String> {
+        // Those that are most likely to use the route come first.
+        let namespace = self.question.virtual_services.first().map_or("", |one| one.namespace.as_str());
+        let mut statuses = statuses.to_vec();
+        statuses.sort_by_key(|status| (!status.is_of(namespace), !status.is_gateway()));
+        let (began, route_wait) = (self.began, self.istiod.route_wait);
+        let replica = self.replicas.entry(address.to_owned()).or_insert_with(|| Replica::new(began, route_wait));
+        let wanted = replica.look(&statuses, at);
+        // Endpoints, and HTTP or other routes: listeners hold the others.
+        let kinds = if self.question.is_http { "rds,eds" } else { "rds,lds,eds" };
+        let dumps = wanted.iter().map(|proxy| {
+            let path = format!("/debug/config_dump?proxyID={}&types={kinds}", escaped(proxy));
+            let istiod = self.istiod.clone();
+            async move { istiod.get::<Dump>(address, &path).await }
+        });
+        for (proxy, dump) in wanted.iter().zip(join_all(dumps).await) {
+            match dump {
+                Ok(dump) => replica.dumped(proxy, dump::has(&self.question, &dump), Instant::now()),
+                // A proxy that has just gone has no dump.
+                Err(error) => tracing::debug!(%proxy, error = %error.message, "the dump of a proxy is not there"),
+            }
+        }
+        replica.missing(at)
+    }
+}
+
+fn escaped(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}

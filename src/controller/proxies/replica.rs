@@ -1,0 +1,215 @@
+//! What one istiod knows of its proxies: which of them have acknowledged the route that an inquiry is about.
+//!
+//! A dump shows what istiod generates for a proxy from the state that it last began to push to it, and `/debug/syncz` tells the
+//! push that each proxy was last sent, by kind of resource, and whether it acknowledged it. So a proxy has the route when its
+//! dump shows it, and a moment later all that it was sent is acknowledged. Any other has it too once it has acknowledged a push
+//! that is not older; those that have not are asked for their dump, a few at a time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::dump::Has;
+
+/// How long it takes at most from when istiod begins a push to a proxy until all of it is sent.
+const SENDING: Duration = Duration::from_millis(100);
+/// Dumps of one look; more while no proxy is known that uses the route.
+const DUMPS_MOST: usize = 8;
+const SEARCH_MOST: usize = 32;
+/// Names in a message.
+const NAMES_MOST: usize = 3;
+
+/// What `/debug/syncz` tells of one proxy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ProxyStatus {
+    /// `name.namespace`.
+    pub proxy: String,
+    proxy_type: String,
+    cluster_sent: String,
+    cluster_acked: String,
+    listener_sent: String,
+    listener_acked: String,
+    route_sent: String,
+    route_acked: String,
+    endpoint_sent: String,
+    endpoint_acked: String,
+}
+
+/// The pushes that a proxy was last sent: of routes, else listeners, and of endpoints.
+type Pushes = (Option<u64>, Option<u64>);
+
+impl ProxyStatus {
+    /// Whether the proxy is of a namespace.
+    pub fn is_of(&self, namespace: &str) -> bool {
+        self.proxy.rsplit_once('.').is_some_and(|(_, own)| own == namespace)
+    }
+
+    /// Whether it is a gateway.
+    pub fn is_gateway(&self) -> bool {
+        self.proxy_type == "router"
+    }
+
+    fn is_acknowledged(&self) -> bool {
+        self.cluster_sent == self.cluster_acked
+            && self.listener_sent == self.listener_acked
+            && self.route_sent == self.route_acked
+            && self.endpoint_sent == self.endpoint_acked
+    }
+
+    fn pushes(&self) -> Pushes {
+        (number(&self.route_sent).or_else(|| number(&self.listener_sent)), number(&self.endpoint_sent))
+    }
+}
+
+/// The number of a push: a nonce is `TIME/NUMBER` and a UUID of 36 characters.
+fn number(nonce: &str) -> Option<u64> {
+    let version = nonce.get(..nonce.len().checked_sub(36)?)?;
+    version.rsplit_once('/')?.1.parse().ok()
+}
+
+/// What the dump of a proxy showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Known {
+    /// It does not use the route.
+    Unused,
+    /// It has something else.
+    Other(String),
+    /// It has the route since then, sent or about to be.
+    Route(Instant),
+}
+
+/// What is known of one istiod's proxies.
+#[derive(Debug)]
+pub struct Replica {
+    began: Instant,
+    route_wait: Duration,
+    first: BTreeMap<String, Pushes>,
+    known: BTreeMap<String, Known>,
+    /// The push that brought the route.
+    push: Option<Pushes>,
+    missing: Vec<String>,
+    proxies: usize,
+}
+
+impl Replica {
+    /// Begins. Within `route_wait` every proxy has the route, unless istiod says otherwise.
+    pub fn new(now: Instant, route_wait: Duration) -> Self {
+        Self {
+            began: now,
+            route_wait,
+            first: BTreeMap::new(),
+            known: BTreeMap::new(),
+            push: None,
+            missing: Vec::new(),
+            proxies: 0,
+        }
+    }
+
+    /// Takes the status of all proxies as of a time. Which of their dumps are wanted next; those first that come first.
+    pub fn look(&mut self, statuses: &[ProxyStatus], at: Instant) -> Vec<String> {
+        self.proxies = statuses.len();
+        self.known.retain(|proxy, _| statuses.iter().any(|status| status.proxy == *proxy));
+        // One that was shown to have it tells which push brought it.
+        for status in statuses {
+            self.first.entry(status.proxy.clone()).or_insert_with(|| status.pushes());
+            if self.push.is_none() && self.has_by_dump(status, at) {
+                self.push = Some(self.moved(status).unwrap_or_else(|| status.pushes()));
+            }
+        }
+        let has = |status: &&ProxyStatus| {
+            self.known.get(&status.proxy) == Some(&Known::Unused)
+                || self.has_by_dump(status, at)
+                || (status.is_acknowledged() && self.push.is_some_and(|push| is_since(status.pushes(), push)))
+        };
+        let missing: Vec<&ProxyStatus> = statuses.iter().filter(|status| !has(status)).collect();
+        let wanted = self.wanted(statuses, &missing);
+        self.missing = missing.iter().map(|status| status.proxy.clone()).collect();
+        wanted
+    }
+
+    /// Whether its dump showed the route, and all that it was sent since is acknowledged.
+    fn has_by_dump(&self, status: &ProxyStatus, at: Instant) -> bool {
+        let Some(Known::Route(since)) = self.known.get(&status.proxy) else {
+            return false;
+        };
+        let is_sent = self.moved(status).is_some() || at.duration_since(self.began) >= self.route_wait;
+        is_sent && at.duration_since(*since) >= SENDING && status.is_acknowledged()
+    }
+
+    /// The pushes that it was sent since the beginning.
+    fn moved(&self, status: &ProxyStatus) -> Option<Pushes> {
+        let first = self.first.get(&status.proxy)?;
+        let now = status.pushes();
+        let moved = (now.0.filter(|_| now.0 != first.0), now.1.filter(|_| now.1 != first.1));
+        (moved != (None, None)).then_some(moved)
+    }
+
+    fn wanted(&self, statuses: &[ProxyStatus], missing: &[&ProxyStatus]) -> Vec<String> {
+        let is_user =
+            |proxy: &&ProxyStatus| matches!(self.known.get(&proxy.proxy), Some(Known::Other(_) | Known::Route(_)));
+        let is_open = |status: &&ProxyStatus| !matches!(self.known.get(&status.proxy), Some(Known::Route(_)));
+        let names = |found: Vec<&ProxyStatus>| found.into_iter().map(|status| status.proxy.clone()).collect();
+        if !statuses.iter().any(|status| is_user(&status)) {
+            // A new route is nowhere at first: who has been looked at is looked at again, last.
+            let mut all: Vec<&ProxyStatus> = statuses.iter().collect();
+            all.sort_by_key(|status| self.known.contains_key(&status.proxy));
+            all.truncate(SEARCH_MOST);
+            return names(all);
+        }
+        if self.push.is_none() {
+            // Until one has it, the others tell no more than that one does.
+            return names(missing.iter().copied().filter(is_user).filter(is_open).take(1).collect());
+        }
+        let wanted = missing.iter().copied().filter(is_open).filter(|status| status.is_acknowledged());
+        names(wanted.take(DUMPS_MOST).collect())
+    }
+
+    /// Takes what the dump of a proxy showed.
+    pub fn dumped(&mut self, proxy: &str, has: Has, now: Instant) {
+        let is_first = !self.known.values().any(|known| *known != Known::Unused);
+        let known = match (has, self.known.get(proxy)) {
+            (Has::Nothing, _) => Known::Unused,
+            (Has::Other(what), _) => Known::Other(what),
+            (Has::Route, Some(Known::Route(since))) => Known::Route(*since),
+            (Has::Route, Some(_) | None) => Known::Route(now),
+        };
+        if is_first && matches!(known, Known::Route(_)) {
+            // The route may be new: who did not use it a moment ago may use it now.
+            self.known.clear();
+        }
+        self.known.insert(proxy.to_owned(), known);
+    }
+
+    /// What is missing as of a time; none once every proxy has acknowledged the route.
+    pub fn missing(&self, at: Instant) -> Option<String> {
+        let is_used = self.known.values().any(|known| *known != Known::Unused);
+        if !is_used && at.duration_since(self.began) < self.route_wait {
+            return Some("no proxy has the route yet".into());
+        }
+        if self.missing.is_empty() {
+            return None;
+        }
+        let named: Vec<String> = self.missing.iter().take(NAMES_MOST).map(|proxy| self.told(proxy)).collect();
+        let more = self.missing.len().saturating_sub(NAMES_MOST);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let (missing, all) = (self.missing.len(), self.proxies);
+        Some(format!("{missing} of {all} proxies have not acknowledged the route: {}{more}", named.join(", ")))
+    }
+
+    fn told(&self, proxy: &str) -> String {
+        match self.known.get(proxy) {
+            Some(Known::Other(what)) => format!("{proxy} (has {what})"),
+            Some(Known::Unused | Known::Route(_)) | None => proxy.to_owned(),
+        }
+    }
+}
+
+/// Whether these pushes are not older than the one that brought the route.
+fn is_since(pushes: Pushes, push: Pushes) -> bool {
+    let is =
+        |own: Option<u64>, brought: Option<u64>| brought.is_none_or(|brought| own.is_some_and(|own| own >= brought));
+    is(pushes.0, push.0) && is(pushes.1, push.1)
+}

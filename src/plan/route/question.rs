@@ -1,0 +1,130 @@
+//! What a proxy must have, for the route to be in force there. Asked of whoever knows the proxies.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Sides, in_place_host, names_of};
+use crate::api::istio::{self, Protocol, full_host};
+use crate::api::watched::VirtualService;
+use crate::plan::course::Facts;
+
+/// Whether every proxy has this route.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// The route as one line; the answer is for this one alone.
+    pub route: String,
+    /// The VirtualServices that it is made of.
+    pub virtual_services: Vec<Expected>,
+    /// Both sides, or the plain host.
+    pub sides: Vec<Side>,
+    /// Whether all of its routes are HTTP.
+    pub is_http: bool,
+}
+
+/// What a VirtualService becomes at a proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expected {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its routes.
+    pub splits: Vec<Split>,
+}
+
+/// One route of a VirtualService.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// Its name, where it has one.
+    pub route: Option<String>,
+    /// Weights above zero by side, none where it leads elsewhere, and 1 for a side behind `~` that gets copies.
+    pub weights: BTreeMap<String, i64>,
+    /// Whether Serin writes it.
+    pub is_own: bool,
+}
+
+/// A subset, or a host, and the revision that its endpoints are of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Side {
+    /// `subset|host`, as the end of a cluster's name at a proxy.
+    pub cluster: String,
+    /// The revision, where one is selected.
+    pub revision: Option<String>,
+    /// Whether that has ready pods.
+    pub has_pods: bool,
+}
+
+/// The question about the route as observed; none where there is no route.
+pub fn question(facts: &Facts<'_>) -> Option<Question> {
+    let routing = facts.strategy.routing.as_ref()?;
+    if facts.route.legs.is_empty() && !facts.route.is_plain {
+        return None;
+    }
+    let metadata = &facts.observed.rollout.metadata;
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    let names = names_of(metadata.name.as_deref().unwrap_or_default(), routing);
+    let host = in_place_host(facts.observed, routing, &facts.route).map(|host| full_host(&host, namespace));
+    let cluster = |side: &str| match &names.sides {
+        Sides::Subsets { .. } => format!("{side}|{}", host.as_deref().unwrap_or_default()),
+        Sides::Services { .. } => format!("|{}", full_host(side, namespace)),
+    };
+    let (stable, canary) = names.sides.both();
+    let side = |name: &str, revision: &Option<String>| Side {
+        cluster: cluster(name),
+        revision: revision.clone(),
+        has_pods: revision.as_ref().is_some_and(|hash| facts.pods_of(hash).ready > 0),
+    };
+    let mut sides = vec![side(stable, &facts.route.stable), side(canary, &facts.route.canary)];
+    if facts.route.is_plain {
+        let cluster = format!("|{}", host.as_deref().unwrap_or_default());
+        sides.push(Side { cluster, revision: None, has_pods: false });
+    }
+    let mut names_used: Vec<String> = facts.route.legs.iter().map(|leg| leg.virtual_service.clone()).collect();
+    names_used.extend(names.virtual_service.filter(|_| facts.route.is_plain));
+    names_used.dedup();
+    let known = |name: &String| {
+        super::read::virtual_service_named(facts.observed, namespace, name).map(|one| expected(facts, one, &sides))
+    };
+    let virtual_services = names_used.iter().filter_map(known).collect();
+    let is_http = facts.route.legs.iter().all(|leg| leg.protocol == Protocol::Http);
+    Some(Question { route: facts.route.line(), virtual_services, sides, is_http })
+}
+
+fn expected(facts: &Facts<'_>, one: &VirtualService, sides: &[Side]) -> Expected {
+    let name = one.metadata.name.clone().unwrap_or_default();
+    let namespace = one.metadata.namespace.clone().unwrap_or_default();
+    let is_own = |route: &istio::Route| {
+        let is_front = facts.route.fronts.iter().flat_map(|front| &front.present).map(|present| &present.name);
+        let is_leg = |leg: &super::Leg| {
+            leg.virtual_service == name
+                && one.spec.routes(leg.protocol).get(leg.at).is_some_and(|own| std::ptr::eq(own, route))
+        };
+        facts.route.is_plain
+            || route.name.as_ref().is_some_and(|name| is_front.clone().any(|front| front == name))
+            || facts.route.legs.iter().any(is_leg)
+    };
+    let split = |route: &istio::Route| Split {
+        route: route.name.clone(),
+        weights: weights(route, &namespace, sides),
+        is_own: is_own(route),
+    };
+    Expected { splits: one.spec.all().map(split).collect(), namespace, name }
+}
+
+fn weights(route: &istio::Route, namespace: &str, sides: &[Side]) -> BTreeMap<String, i64> {
+    let cluster = |destination: &istio::Destination| {
+        let subset = destination.subset.as_deref().unwrap_or_default();
+        format!("{subset}|{}", full_host(&destination.host, namespace))
+    };
+    let alone = if route.route.len() == 1 { 100 } else { 0 };
+    let mut weights: BTreeMap<String, i64> = BTreeMap::new();
+    for weighted in &route.route {
+        *weights.entry(cluster(&weighted.destination)).or_default() += i64::from(weighted.weight.unwrap_or(alone));
+    }
+    weights.extend(route.mirror.iter().map(|mirror| (format!("~{}", cluster(mirror)), 1)));
+    weights.retain(|cluster, weight| {
+        *weight > 0 && sides.iter().any(|side| side.cluster == cluster.trim_start_matches('~'))
+    });
+    weights
+}

@@ -17,6 +17,7 @@ use serin::controller::lease::{self, Candidate, Leadership};
 use serin::controller::measure::prometheus::PrometheusMeter;
 use serin::controller::proxies::Proxies;
 use serin::controller::proxies::istiod::{Addresses, Istiod};
+use serin::controller::proxies::search::Searches;
 use serin::controller::telemetry::{self, LogFormat, Metrics};
 use serin::controller::{self, Start, clock, server};
 use serin::demo;
@@ -231,7 +232,7 @@ fn proxies(
     };
     let route_wait = settings.route_wait().unsigned_abs();
     let istiod = Istiod::new(addresses, Some(arguments.istiod_token.clone()), route_wait).context("--istiod")?;
-    Ok(Some(Arc::new(istiod)))
+    Ok(Some(Arc::new(Searches(Arc::new(istiod)))))
 }
 
 /// Seconds in milliseconds, as a setting can hold them.

@@ -3,6 +3,7 @@
 
 pub mod draw;
 pub mod input;
+pub mod istiod;
 pub mod kubelet;
 pub mod mesh;
 pub mod model;

@@ -14,6 +14,7 @@ use crate::plan::route::Question;
 pub mod dump;
 pub mod istiod;
 pub mod replica;
+pub mod search;
 
 /// The first wait between two looks, and the longest.
 const FIRST: Duration = Duration::from_millis(50);

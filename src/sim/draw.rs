@@ -71,12 +71,16 @@ pub fn story(seed: u64) -> Story {
     let controllers = if draw.is_so(0.3) { 2 } else { 1 };
     let from = if wildness == Wildness::Silent { 100_000 } else { 0 };
     draw.api_faults(controllers, (from, last));
+    let mut proxies = Draw { chance: Rng::with_seed(seed.rotate_left(8) | 1), events: Vec::new() };
+    let slowest = (seed % 4 == 2 && routing != "ratio").then(|| proxies.proxies(last));
+    draw.events.append(&mut proxies.events);
     draw.events.sort_by_key(|at| at.at);
     let fair_at = last + 60_000;
     Story {
         seed,
         objects,
         settings: Settings::default(),
+        slowest,
         controllers,
         events: draw.events,
         faults,
@@ -131,6 +135,18 @@ impl Draw {
 
     fn seconds(&mut self, from: u64, to: u64) -> u64 {
         self.chance.u64(from * 1000..=to * 1000)
+    }
+
+    /// Proxies that are asked what they have: how slow the slowest is, and when they or istiod do not answer.
+    fn proxies(&mut self, last: u64) -> u64 {
+        for _ in 0..self.chance.u64(0..=2) {
+            let at = self.chance.u64(0..=last);
+            let away = Event::IstiodAway(self.seconds(1, 60));
+            let silent = Event::Silent(self.chance.usize(0..3), self.seconds(1, 120));
+            let event = if self.is_so(0.5) { away } else { silent };
+            self.event(at, event);
+        }
+        self.one_of(&[300, 1500, 6000, 15_000])
     }
 
     fn spec(&mut self, routing: &str, replicas: i64, wildness: Wildness) -> Value {

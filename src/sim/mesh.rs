@@ -9,6 +9,7 @@ use fastrand::Rng;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::istiod::Istiod;
 use super::kubelet::{Kubelet, Labels};
 use crate::api::names;
 use crate::embedded::Cluster;
@@ -16,6 +17,8 @@ use crate::embedded::store::Object;
 
 /// Proxies.
 const PROXIES: usize = 3;
+/// How much of the controllers' wait for a route the slowest proxy needs.
+const SLOWEST: f64 = 0.9;
 /// The shortest time that a change takes to reach a proxy: istiod's debounce.
 const PUSH_LEAST: Duration = Duration::from_millis(100);
 /// Percent of the requests that header routes match: less than what counts as weight, and yet lost where it goes wrong.
@@ -39,9 +42,15 @@ struct Late<T> {
 
 impl<T> Late<T> {
     /// Sends something; nothing overtakes what was sent before.
-    fn send(&mut self, due: Instant, sent: &Arc<T>) {
+    fn send(&mut self, due: Instant, sent: &Arc<T>) -> Instant {
         let due = self.coming.back().map_or(due, |(last, _)| due.max(*last));
         self.coming.push_back((due, sent.clone()));
+        due
+    }
+
+    /// Nothing arrives before a time.
+    fn hold(&mut self, until: Instant) {
+        self.coming.iter_mut().for_each(|(due, _)| *due = (*due).max(until));
     }
 
     /// Takes what has arrived; whether there was something.
@@ -65,11 +74,15 @@ impl<T> Late<T> {
 struct Proxy {
     routes: Late<Routes>,
     endpoints: Late<Endpoints>,
+    /// Until when it takes nothing.
+    silent_until: Option<Instant>,
 }
 
 /// All proxies and their traffic.
 pub struct Mesh {
     began: Instant,
+    istiod: Arc<Istiod>,
+    retries: bool,
     proxies: Vec<Proxy>,
     /// Whether a route, a rule or a Service changed since the last push.
     is_changed: bool,
@@ -100,16 +113,18 @@ pub struct Traffic {
 }
 
 impl Mesh {
-    /// Proxies that take a change in at most `slowest`.
-    pub fn new(seed: u64, slowest: Duration, now: Instant) -> Self {
+    /// Proxies that take a change within the controllers' wait; or in at most `slowest`, and try requests again.
+    pub fn new(seed: u64, (slowest, route_wait): (Option<Duration>, Duration), now: Instant) -> Self {
         Self {
             began: now,
+            istiod: Arc::new(Istiod::new(seed ^ 1, PROXIES, route_wait, now)),
+            retries: slowest.is_some(),
             proxies: std::iter::repeat_with(Proxy::default).take(PROXIES).collect(),
             is_changed: true,
             ready: Vec::new(),
             pushed: Arc::default(),
             pushed_endpoints: Arc::default(),
-            slowest,
+            slowest: slowest.unwrap_or_else(|| route_wait.mul_f64(SLOWEST)),
             chance: Rng::with_seed(seed),
             counted_at: now,
             is_open: false,
@@ -138,25 +153,66 @@ impl Mesh {
         if !self.is_changed && kubelet.ready().eq(self.ready.iter().map(|(pod, labels)| (pod.as_str(), labels))) {
             return;
         }
-        self.is_changed = false;
+        if self.istiod.away_until().is_some() {
+            return;
+        }
+        let is_changed = std::mem::replace(&mut self.is_changed, false);
         self.ready = kubelet.ready().map(|(pod, labels)| (pod.to_owned(), labels.clone())).collect();
         let now = Instant::now();
         let routes = routes(cluster);
         let endpoints = endpoints(cluster, kubelet);
+        let mut arrivals = vec![(now, None, None); self.proxies.len()];
         if *self.pushed != routes {
             self.pushed = Arc::new(routes);
-            for at in 0..self.proxies.len() {
+            for (at, arrival) in arrivals.iter_mut().enumerate() {
                 let due = now + self.delay();
-                self.proxies[at].routes.send(due, &self.pushed);
+                let proxy = &mut self.proxies[at];
+                let taken = proxy.routes.send(proxy.silent_until.map_or(due, |until| due.max(until)), &self.pushed);
+                *arrival = (due, Some(taken), None);
             }
         }
         if *self.pushed_endpoints != endpoints {
             self.pushed_endpoints = Arc::new(endpoints);
-            for at in 0..self.proxies.len() {
+            for (at, arrival) in arrivals.iter_mut().enumerate() {
                 let due = now + self.delay();
-                self.proxies[at].endpoints.send(due, &self.pushed_endpoints);
+                let proxy = &mut self.proxies[at];
+                let sent = &self.pushed_endpoints;
+                let taken = proxy.endpoints.send(proxy.silent_until.map_or(due, |until| due.max(until)), sent);
+                *arrival = (due.max(arrival.0), arrival.1, Some(taken));
             }
         }
+        // What a proxy is sent and has already is acknowledged with the rest.
+        let has_news =
+            |(_, routes, endpoints): &(Instant, Option<Instant>, Option<Instant>)| routes.or(*endpoints).is_some();
+        if is_changed || arrivals.iter().any(has_news) {
+            self.istiod.push(cluster, &self.ready, &arrivals);
+        }
+    }
+
+    /// How long a change takes at most to reach a proxy.
+    pub fn slowest(&self) -> Duration {
+        self.slowest
+    }
+
+    /// What istiod tells.
+    pub fn istiod(&self) -> Arc<Istiod> {
+        self.istiod.clone()
+    }
+
+    /// A proxy takes nothing until then.
+    pub fn silence(&mut self, at: usize, until: Instant) {
+        if let Some(proxy) = self.proxies.get_mut(at) {
+            proxy.silent_until = Some(until);
+            proxy.routes.hold(until);
+            proxy.endpoints.hold(until);
+            self.istiod.silence(at, until);
+        }
+    }
+
+    /// Every proxy, and istiod, does its work from now on.
+    pub fn heal(&mut self) {
+        self.istiod.leave(Instant::now());
+        self.proxies.iter_mut().for_each(|proxy| proxy.silent_until = None);
     }
 
     fn delay(&mut self) -> Duration {
@@ -187,7 +243,7 @@ impl Mesh {
             }
         }
         let coming = |proxy: &Proxy| proxy.routes.next().into_iter().chain(proxy.endpoints.next()).min();
-        self.proxies.iter().filter_map(coming).min()
+        self.proxies.iter().filter_map(coming).chain(self.istiod.away_until()).min()
     }
 
     /// Since when every proxy has the routes that were pushed last; nothing while one has not.
@@ -259,11 +315,15 @@ impl Mesh {
                         }
                         Some(Some(pods)) => pods,
                     };
+                    // A connection that is refused is tried again at another pod, where endpoints may be late.
+                    let answering = pods.iter().filter(|(pod, _)| kubelet.answers(pod)).count();
+                    let (tried, all) =
+                        if self.retries && answering > 0 { (true, answering) } else { (false, pods.len()) };
                     for (pod, revision) in pods {
-                        let own = sent / pods.len() as f64;
+                        let own = sent / all as f64;
                         if kubelet.answers(pod) {
                             *self.traffic.served.entry(revision.clone()).or_default() += own;
-                        } else {
+                        } else if !tried {
                             lose("pod is gone", own);
                         }
                     }

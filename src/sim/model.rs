@@ -30,8 +30,8 @@ use crate::plan::revision;
 /// How old the newest thing that a controller knows may be, faults and all: a pass may still act on it.
 const STALE: Duration = Duration::from_secs(20);
 
-/// How long a change of a route takes to reach every proxy, at most.
-const SETTLES: Duration = Duration::from_secs(3);
+/// How much longer a change of a route may take to reach every proxy than the slowest one takes it.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// How late an abort may be: every controller killed, the longest outage, the longest back-off.
 const LATE: Duration = Duration::from_mins(2);
@@ -61,6 +61,9 @@ type Weights = Vec<(Instant, f64)>;
 pub struct Model {
     began: Instant,
     drain: Duration,
+    /// How long a change of a route takes to reach every proxy, at most, and until when longer.
+    slowest: Duration,
+    slow_until: Instant,
     specs: Vec<Spec>,
     acts: Vec<Act>,
     git: BTreeMap<(String, String), Value>,
@@ -110,10 +113,12 @@ pub struct Model {
 
 impl Model {
     /// A model that has seen nothing.
-    pub fn new(began: Instant, drain: Duration) -> Self {
+    pub fn new(began: Instant, drain: Duration, slowest: Duration) -> Self {
         Self {
             began,
             drain,
+            slowest,
+            slow_until: began,
             specs: Vec::new(),
             acts: Vec::new(),
             git: BTreeMap::new(),
@@ -179,6 +184,17 @@ impl Model {
         } else {
             self.lagging.insert(plural.to_owned());
         }
+    }
+
+    /// A route may reach no proxy before that time.
+    pub fn slows(&mut self, until: Instant) {
+        self.slow_until = self.slow_until.max(until);
+    }
+
+    /// How long a change of a route has taken at most to reach every proxy by now.
+    fn settles(&self) -> Duration {
+        let slow = self.slow_until + self.slowest + MARGIN;
+        if Instant::now() < slow { self.began.elapsed() } else { self.slowest + MARGIN }
     }
 
     /// The Rollout's status cannot be written until then.
@@ -294,7 +310,7 @@ impl Model {
         }
         for (revision, &weight) in mesh.weights() {
             let known = self.assigned.get(revision).map_or(&[][..], Vec::as_slice);
-            let from = known.partition_point(|(at, _)| at.elapsed() > SETTLES).saturating_sub(1);
+            let from = known.partition_point(|(at, _)| at.elapsed() > self.settles()).saturating_sub(1);
             let most = known.iter().skip(from).map(|(_, weight)| *weight).fold(0.0, f64::max);
             // A revision that is rolled back to at once was stable for the slower proxies until now.
             let was_stable = self.stable_before.as_ref() == Some(revision)
@@ -477,7 +493,7 @@ impl Model {
         self.assigned.iter().find_map(|(revision, weights)| {
             let (since, weight) = weights.last()?;
             let is_third = revision != before && revision != after;
-            (is_third && *weight > 0.0 && since.elapsed() > SETTLES).then_some((revision.as_str(), *weight))
+            (is_third && *weight > 0.0 && since.elapsed() > self.settles()).then_some((revision.as_str(), *weight))
         })
     }
 

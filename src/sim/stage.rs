@@ -23,6 +23,8 @@ use crate::api::names;
 use crate::api::provider::MetricProviderSpec;
 use crate::controller::clock::Clock;
 use crate::controller::lease::{Candidate, Leadership};
+use crate::controller::proxies::Proxies;
+use crate::controller::proxies::search::Searches;
 use crate::controller::telemetry::Metrics;
 use crate::controller::{self, Start};
 use crate::embedded::kind::{KINDS, kind_of, plural_of};
@@ -32,8 +34,6 @@ use crate::embedded::{Cluster, world};
 
 /// How long nothing may happen before a run is at its end.
 const REST: Duration = Duration::from_mins(5);
-/// How much of the controllers' longest wait for a route the slowest proxy needs.
-const SLOWEST: f64 = 0.9;
 
 /// One controller.
 struct Controller {
@@ -66,6 +66,7 @@ pub struct Stage<'a> {
     /// When the first requests come: once the first deployment's route has reached every proxy.
     opens: Option<Instant>,
     settles: Duration,
+    slow_until: Instant,
     /// How far the Rollout is, and since when.
     progress: (Progress, Instant),
     /// When a person promotes the pause that has no end.
@@ -119,7 +120,8 @@ impl<'a> Stage<'a> {
         let cluster = Cluster::new(clock.clone());
         let (faults, kills) = Faults::new(story.faults.clone(), story.seed);
         let changes = cluster.follow();
-        let slowest = Duration::try_from(story.settings.route_wait()).unwrap_or_default().mul_f64(SLOWEST);
+        let route_wait = Duration::try_from(story.settings.route_wait()).unwrap_or_default();
+        let mesh = Mesh::new(story.seed ^ 1, (story.slowest.map(Duration::from_millis), route_wait), began);
         let drain = Duration::try_from(story.settings.drain()).unwrap_or_default();
         let rollout = story.objects.iter().find(|object| object.get("kind").is_some_and(|kind| kind == "Rollout"));
         let (namespace, name) = rollout.map(key_of).unwrap_or_default();
@@ -136,14 +138,15 @@ impl<'a> Stage<'a> {
             controllers: BTreeMap::new(),
             starts: (0..story.controllers.max(1)).map(|number| (number, began)).collect(),
             kubelet: Kubelet::new(began),
-            mesh: Mesh::new(story.seed ^ 1, slowest, began),
-            model: Model::new(began, drain),
+            model: Model::new(began, drain, mesh.slowest()),
             record: Record::new(began),
             acts: 0,
             namespace,
             name,
             opens: None,
-            settles: Duration::try_from(story.settings.route_wait()).unwrap_or_default(),
+            slow_until: began,
+            settles: mesh.slowest().max(route_wait),
+            mesh,
             progress: (Progress::default(), began),
             promotes_at: None,
             waits_for_a_time: false,
@@ -236,7 +239,7 @@ impl<'a> Stage<'a> {
         }
         if self.opens.is_none() && self.kubelet.ready().any(|(_, labels)| !labels.contains_key(names::REVISION_HASH)) {
             // The pods of a Deployment that is taken over serve already.
-            self.opens = Some(Instant::now() + self.settles);
+            self.opens = Some(Instant::now().max(self.slow_until) + self.settles);
         }
         if self.opens.is_some_and(|opens| opens <= Instant::now()) {
             self.mesh.open();
@@ -292,7 +295,8 @@ impl<'a> Stage<'a> {
         if change.plural == "rollouts" && change.object.pointer("/status/phase").is_some_and(|phase| phase == "Healthy")
         {
             let from = self.at(self.story.requests_from);
-            self.opens.get_or_insert_with(|| from.max(Instant::now() + self.settles));
+            let settled = Instant::now().max(self.slow_until) + self.settles;
+            self.opens.get_or_insert_with(|| from.max(settled));
         }
     }
 
@@ -354,7 +358,24 @@ impl<'a> Stage<'a> {
                 self.jump.fetch_add(*by, Ordering::Relaxed);
                 self.model.jumped();
             }
+            Event::IstiodAway(lasts) => {
+                let until = Instant::now() + Duration::from_millis(*lasts);
+                self.mesh.istiod().leave(until);
+                self.slow(until);
+            }
+            Event::Silent(proxy, lasts) => {
+                let until = Instant::now() + Duration::from_millis(*lasts);
+                self.mesh.silence(*proxy, until);
+                self.slow(until);
+            }
         }
+    }
+
+    /// Some proxy may take nothing until then; who has no route yet gets no requests.
+    fn slow(&mut self, until: Instant) {
+        self.model.slows(until);
+        self.slow_until = self.slow_until.max(until);
+        self.opens = self.opens.map(|at| if at > Instant::now() { at.max(until + self.settles) } else { at });
     }
 
     /// From now on nothing goes wrong between the controllers and the API server.
@@ -366,6 +387,7 @@ impl<'a> Stage<'a> {
             self.model.lags(kind.plural, Duration::ZERO);
         }
         self.kubelet.set_lag(Duration::ZERO);
+        self.mesh.heal();
         self.last_write = Instant::now();
         if self.story.heals {
             self.heal();
@@ -522,7 +544,7 @@ impl<'a> Stage<'a> {
             leadership,
             meter: Arc::new(Asker { prometheus: self.prometheus.clone(), link: link.clone() }),
             default_provider: Some(MetricProviderSpec::at("http://prometheus.simulated")),
-            proxies: None,
+            proxies: self.story.slowest.map(|_| Arc::new(Searches(self.mesh.istiod())) as Arc<dyn Proxies>),
             settings: self.story.settings.clone(),
             metrics,
             readiness: controller::readiness(),

@@ -18,6 +18,10 @@ pub struct Story {
     pub objects: Vec<Value>,
     /// The controller's settings.
     pub settings: Settings,
+    /// In how many milliseconds the slowest proxy takes a route, where istiod is asked who has it; absent: nobody is asked, and
+    /// all take it within the controller's wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slowest: Option<u64>,
     /// Replicas of the controller: one that leads alone, or several that elect a leader by Lease.
     pub controllers: u8,
     /// What happens, in order.
@@ -92,6 +96,10 @@ pub enum Event {
     FreeLease,
     /// The wall clock jumps by so many milliseconds.
     ClockJump(i64),
+    /// Istiod pushes nothing and answers nobody for so many milliseconds.
+    IstiodAway(u64),
+    /// A proxy takes nothing for so many milliseconds.
+    Silent(usize, u64),
 }
 
 /// How pods behave.
@@ -218,6 +226,8 @@ impl Event {
             Self::RefuseStatus(_) => "status not written",
             Self::FreeLease => "lease taken early",
             Self::ClockJump(_) => "clock jump",
+            Self::IstiodAway(_) => "istiod away",
+            Self::Silent(..) => "silent proxy",
         })
     }
 }
@@ -278,6 +288,8 @@ impl fmt::Display for Event {
             }
             Self::FreeLease => write!(f, "the Lease is emptied"),
             Self::ClockJump(by) => write!(f, "the clock jumps by {} s", by / 1000),
+            Self::IstiodAway(lasts) => write!(f, "istiod is away for {}", seconds(lasts)),
+            Self::Silent(proxy, lasts) => write!(f, "proxy {proxy} takes nothing for {}", seconds(lasts)),
         }
     }
 }

@@ -198,7 +198,9 @@ pub fn is_gentle(story: &Story) -> bool {
         | Event::LeaseHangs(..)
         | Event::RefuseStatus(_)
         | Event::FreeLease
-        | Event::ClockJump(_) => true,
+        | Event::ClockJump(_)
+        | Event::IstiodAway(_)
+        | Event::Silent(..) => true,
     })
 }
 

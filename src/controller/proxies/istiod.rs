@@ -18,11 +18,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 
-use super::dump::{self, Dump};
-use super::replica::{ProxyStatus, Replica};
-use super::{Answer, Inquiry, Proxies};
+use super::Answer;
+use super::dump::Dump;
+use super::replica::ProxyStatus;
+use super::search::{Failure, Source, Told};
 use crate::controller::measure::prometheus::{read, root};
-use crate::plan::route::Question;
 
 /// How long one request takes at most.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -75,14 +75,6 @@ struct Shared {
 struct Statuses {
     at: Instant,
     told: Arc<OnceCell<Result<Arc<Vec<ProxyStatus>>, Failure>>>,
-}
-
-/// Why an istiod did not answer.
-#[derive(Debug, Clone)]
-struct Failure {
-    message: String,
-    /// It answered, and will not tell.
-    is_refusal: bool,
 }
 
 impl Istiod {
@@ -150,7 +142,7 @@ impl Istiod {
     }
 
     /// The status of all proxies of one istiod, a moment old at most.
-    async fn statuses(&self, address: &str) -> (Instant, Result<Arc<Vec<ProxyStatus>>, Failure>) {
+    async fn statuses_at(&self, address: &str) -> (Instant, Result<Arc<Vec<ProxyStatus>>, Failure>) {
         let statuses = {
             let mut shared = self.shared();
             let now = Instant::now();
@@ -183,9 +175,10 @@ impl Istiod {
     }
 
     /// Takes note of istiods that are gone, and tells which of their proxies are not back yet.
-    fn vanished(&self, addresses: &[String]) -> Vec<String> {
+    fn vanished_from(&self, addresses: &[&str]) -> Vec<String> {
         let mut shared = self.shared();
-        let gone: Vec<String> = shared.connected.keys().filter(|one| !addresses.contains(one)).cloned().collect();
+        let gone: Vec<String> =
+            shared.connected.keys().filter(|one| !addresses.contains(&one.as_str())).cloned().collect();
         for address in gone {
             let proxies = shared.connected.remove(&address).unwrap_or_default();
             let elsewhere: BTreeSet<String> = shared.connected.values().flatten().cloned().collect();
@@ -194,16 +187,6 @@ impl Istiod {
         }
         shared.vanished.retain(|_, at| at.elapsed() < RECONNECTING);
         shared.vanished.keys().cloned().collect()
-    }
-
-    /// What follows from an istiod that does not answer.
-    fn failed(&self, failure: Failure) -> Answer {
-        let is_given = matches!(self.addresses, Addresses::Given(_));
-        if is_given || (self.shared().has_answered && !failure.is_refusal) {
-            Answer::Missing(failure.message)
-        } else {
-            Answer::Unoffered(failure.message)
-        }
     }
 }
 
@@ -219,78 +202,44 @@ fn urls(slice: &EndpointSlice) -> Vec<String> {
     addresses.map(|address| format!("http://{}:{port}", host(address))).collect()
 }
 
-impl Proxies for Istiod {
-    fn inquire(&self, question: Question) -> Box<dyn Inquiry> {
-        Box::new(Search { istiod: self.clone(), question, began: Instant::now(), replicas: BTreeMap::new() })
-    }
-}
-
-/// One route, looked for at every istiod.
-struct Search {
-    istiod: Istiod,
-    question: Question,
-    began: Instant,
-    replicas: BTreeMap<String, Replica>,
-}
-
-impl Inquiry for Search {
-    fn look(&mut self) -> BoxFuture<'_, Answer> {
-        self.look_once().boxed()
-    }
-}
-
-impl Search {
-    async fn look_once(&mut self) -> Answer {
-        let addresses = match self.istiod.addresses().await {
-            Ok(addresses) => addresses,
-            Err(failure) => return self.istiod.failed(failure),
-        };
-        if addresses.is_empty() {
-            let message = "no istiod is ready".to_owned();
-            return self.istiod.failed(Failure { message, is_refusal: false });
-        }
-        let mut missing = Vec::new();
-        let istiod = self.istiod.clone();
-        let told = join_all(addresses.iter().map(|address| istiod.statuses(address))).await;
-        for (address, (at, told)) in addresses.iter().zip(told) {
-            let statuses = match told {
-                Ok(statuses) => statuses,
-                Err(failure) => return self.istiod.failed(failure),
-            };
-            missing.extend(self.look_at(address, &statuses, at).await);
-        }
-        self.replicas.retain(|address, _| addresses.contains(address));
-        let vanished = self.istiod.vanished(&addresses);
-        if let Some(one) = vanished.first() {
-            missing.push(format!("{} proxies are not back at an istiod yet, {one} among them", vanished.len()));
-        }
-        if missing.is_empty() { Answer::Acknowledged } else { Answer::Missing(missing.join("; ")) }
-    }
-
-    /// Looks at the proxies of one istiod; what is missing there.
-    async fn look_at(&mut self, address: &str, statuses: &[ProxyStatus], at: Instant) -> Option<String> {
-        // Those that are most likely to use the route come first.
-        let namespace = self.question.virtual_services.first().map_or("", |one| one.namespace.as_str());
-        let mut statuses = statuses.to_vec();
-        statuses.sort_by_key(|status| (!status.is_of(namespace), !status.is_gateway()));
-        let (began, route_wait) = (self.began, self.istiod.route_wait);
-        let replica = self.replicas.entry(address.to_owned()).or_insert_with(|| Replica::new(began, route_wait));
-        let wanted = replica.look(&statuses, at);
-        // Endpoints, and HTTP or other routes: listeners hold the others.
-        let kinds = if self.question.is_http { "rds,eds" } else { "rds,lds,eds" };
-        let dumps = wanted.iter().map(|proxy| {
-            let path = format!("/debug/config_dump?proxyID={}&types={kinds}", escaped(proxy));
-            let istiod = self.istiod.clone();
-            async move { istiod.get::<Dump>(address, &path).await }
-        });
-        for (proxy, dump) in wanted.iter().zip(join_all(dumps).await) {
-            match dump {
-                Ok(dump) => replica.dumped(proxy, dump::has(&self.question, &dump), Instant::now()),
-                // A proxy that has just gone has no dump.
-                Err(error) => tracing::debug!(%proxy, error = %error.message, "the dump of a proxy is not there"),
+impl Source for Istiod {
+    fn statuses(&self) -> BoxFuture<'_, Result<Vec<Told>, Failure>> {
+        async {
+            let addresses = self.addresses().await?;
+            if addresses.is_empty() {
+                return Err(Failure { message: "no istiod is ready".to_owned(), is_refusal: false });
             }
+            let told = join_all(addresses.iter().map(|address| self.statuses_at(address))).await;
+            addresses
+                .iter()
+                .zip(told)
+                .map(|(istiod, (at, told))| Ok(Told { istiod: istiod.clone(), at, proxies: told? }))
+                .collect()
         }
-        replica.missing(at)
+        .boxed()
+    }
+
+    fn dump<'a>(&'a self, istiod: &'a str, proxy: &'a str, kinds: &'a str) -> BoxFuture<'a, Result<Dump, Failure>> {
+        let path = format!("/debug/config_dump?proxyID={}&types={kinds}", escaped(proxy));
+        async move { self.get(istiod, &path).await }.boxed()
+    }
+
+    fn vanished(&self, told: &[Told]) -> Vec<String> {
+        self.vanished_from(&told.iter().map(|one| one.istiod.as_str()).collect::<Vec<_>>())
+    }
+
+    /// An istiod that does not answer must, where it was named or has answered before.
+    fn failed(&self, failure: Failure) -> Answer {
+        let is_given = matches!(self.addresses, Addresses::Given(_));
+        if is_given || (self.shared().has_answered && !failure.is_refusal) {
+            Answer::Missing(failure.message)
+        } else {
+            Answer::Unoffered(failure.message)
+        }
+    }
+
+    fn route_wait(&self) -> Duration {
+        self.route_wait
     }
 }
 

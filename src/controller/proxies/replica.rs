@@ -90,8 +90,9 @@ pub struct Replica {
     known: BTreeMap<String, Known>,
     /// The push that brought the route.
     push: Option<Pushes>,
-    missing: Vec<String>,
-    proxies: usize,
+    /// The status of all proxies, as of when.
+    statuses: Vec<ProxyStatus>,
+    at: Instant,
 }
 
 impl Replica {
@@ -103,40 +104,41 @@ impl Replica {
             first: BTreeMap::new(),
             known: BTreeMap::new(),
             push: None,
-            missing: Vec::new(),
-            proxies: 0,
+            statuses: Vec::new(),
+            at: now,
         }
     }
 
     /// Takes the status of all proxies as of a time. Which of their dumps are wanted next; those first that come first.
-    pub fn look(&mut self, statuses: &[ProxyStatus], at: Instant) -> Vec<String> {
-        self.proxies = statuses.len();
-        self.known.retain(|proxy, _| statuses.iter().any(|status| status.proxy == *proxy));
-        // One that was shown to have it tells which push brought it.
-        for status in statuses {
+    pub fn look(&mut self, statuses: Vec<ProxyStatus>, at: Instant) -> Vec<String> {
+        (self.statuses, self.at) = (statuses, at);
+        self.known.retain(|proxy, _| self.statuses.iter().any(|status| status.proxy == *proxy));
+        for status in &self.statuses {
             self.first.entry(status.proxy.clone()).or_insert_with(|| status.pushes());
-            if self.push.is_none() && self.has_by_dump(status, at) {
-                self.push = Some(self.moved(status).unwrap_or_else(|| status.pushes()));
-            }
         }
-        let has = |status: &&ProxyStatus| {
-            self.known.get(&status.proxy) == Some(&Known::Unused)
-                || self.has_by_dump(status, at)
-                || (status.is_acknowledged() && self.push.is_some_and(|push| is_since(status.pushes(), push)))
-        };
-        let missing: Vec<&ProxyStatus> = statuses.iter().filter(|status| !has(status)).collect();
-        let wanted = self.wanted(statuses, &missing);
-        self.missing = missing.iter().map(|status| status.proxy.clone()).collect();
-        wanted
+        // One that was shown to have it tells which push brought it.
+        let shown = self.statuses.iter().find(|status| self.has_by_dump(status));
+        let brought = shown.map(|status| self.moved(status).unwrap_or_else(|| status.pushes()));
+        self.push = self.push.or(brought);
+        self.wanted()
+    }
+
+    /// Proxies that are not known to have the route, or not to use it.
+    fn lacking(&self) -> impl Iterator<Item = &ProxyStatus> {
+        self.statuses.iter().filter(|status| {
+            self.known.get(&status.proxy) != Some(&Known::Unused)
+                && !self.has_by_dump(status)
+                && !(status.is_acknowledged() && self.push.is_some_and(|push| is_since(status.pushes(), push)))
+        })
     }
 
     /// Whether its dump showed the route, and all that it was sent since is acknowledged.
-    fn has_by_dump(&self, status: &ProxyStatus, at: Instant) -> bool {
+    fn has_by_dump(&self, status: &ProxyStatus) -> bool {
         let Some(Known::Route(since)) = self.known.get(&status.proxy) else {
             return false;
         };
-        let is_sent = self.moved(status).is_some() || at.duration_since(self.began) >= self.route_wait;
-        is_sent && at.duration_since(*since) >= SENDING && status.is_acknowledged()
+        let is_sent = self.moved(status).is_some() || self.at.duration_since(self.began) >= self.route_wait;
+        is_sent && self.at.duration_since(*since) >= SENDING && status.is_acknowledged()
     }
 
     /// The pushes that it was sent since the beginning.
@@ -147,24 +149,23 @@ impl Replica {
         (moved != (None, None)).then_some(moved)
     }
 
-    fn wanted(&self, statuses: &[ProxyStatus], missing: &[&ProxyStatus]) -> Vec<String> {
-        let is_user =
-            |proxy: &&ProxyStatus| matches!(self.known.get(&proxy.proxy), Some(Known::Other(_) | Known::Route(_)));
-        let is_open = |status: &&ProxyStatus| !matches!(self.known.get(&status.proxy), Some(Known::Route(_)));
-        let names = |found: Vec<&ProxyStatus>| found.into_iter().map(|status| status.proxy.clone()).collect();
-        if !statuses.iter().any(|status| is_user(&status)) {
+    fn wanted(&self) -> Vec<String> {
+        let knows = |status: &ProxyStatus| self.known.get(&status.proxy);
+        let is_user = |status: &&ProxyStatus| matches!(knows(status), Some(Known::Other(_) | Known::Route(_)));
+        let is_open = |status: &&ProxyStatus| !matches!(knows(status), Some(Known::Route(_)));
+        let name = |status: &ProxyStatus| status.proxy.clone();
+        if !self.statuses.iter().any(|status| is_user(&status)) {
             // A new route is nowhere at first: who has been looked at is looked at again, last.
-            let mut all: Vec<&ProxyStatus> = statuses.iter().collect();
-            all.sort_by_key(|status| self.known.contains_key(&status.proxy));
-            all.truncate(SEARCH_MOST);
-            return names(all);
+            let mut all: Vec<&ProxyStatus> = self.statuses.iter().collect();
+            all.sort_by_key(|status| knows(status).is_some());
+            return all.into_iter().take(SEARCH_MOST).map(name).collect();
         }
+        let lacking = self.lacking().filter(is_open);
         if self.push.is_none() {
             // Until one has it, the others tell no more than that one does.
-            return names(missing.iter().copied().filter(is_user).filter(is_open).take(1).collect());
+            return lacking.filter(is_user).take(1).map(name).collect();
         }
-        let wanted = missing.iter().copied().filter(is_open).filter(|status| status.is_acknowledged());
-        names(wanted.take(DUMPS_MOST).collect())
+        lacking.filter(|status| status.is_acknowledged()).take(DUMPS_MOST).map(name).collect()
     }
 
     /// Takes what the dump of a proxy showed.
@@ -183,20 +184,21 @@ impl Replica {
         self.known.insert(proxy.to_owned(), known);
     }
 
-    /// What is missing as of a time; none once every proxy has acknowledged the route.
-    pub fn missing(&self, at: Instant) -> Option<String> {
+    /// What is missing; none once every proxy has acknowledged the route.
+    pub fn missing(&self) -> Option<String> {
         let is_used = self.known.values().any(|known| *known != Known::Unused);
-        if !is_used && at.duration_since(self.began) < self.route_wait {
+        if !is_used && self.at.duration_since(self.began) < self.route_wait {
             return Some("no proxy has the route yet".into());
         }
-        if self.missing.is_empty() {
+        let lacking: Vec<&ProxyStatus> = self.lacking().collect();
+        if lacking.is_empty() {
             return None;
         }
-        let named: Vec<String> = self.missing.iter().take(NAMES_MOST).map(|proxy| self.told(proxy)).collect();
-        let more = self.missing.len().saturating_sub(NAMES_MOST);
+        let named: Vec<String> = lacking.iter().take(NAMES_MOST).map(|status| self.told(&status.proxy)).collect();
+        let more = lacking.len().saturating_sub(NAMES_MOST);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let (missing, all) = (self.missing.len(), self.proxies);
-        Some(format!("{missing} of {all} proxies have not acknowledged the route: {}{more}", named.join(", ")))
+        let (lacking, all) = (lacking.len(), self.statuses.len());
+        Some(format!("{lacking} of {all} proxies have not acknowledged the route: {}{more}", named.join(", ")))
     }
 
     fn told(&self, proxy: &str) -> String {

@@ -16,7 +16,7 @@ pub struct Question {
     pub route: String,
     /// The VirtualServices that it is made of.
     pub virtual_services: Vec<Expected>,
-    /// Both sides, or the plain host.
+    /// Both sides, and the plain host that both are subsets of.
     pub sides: Vec<Side>,
     /// Whether all of its routes are HTTP.
     pub is_http: bool,
@@ -64,7 +64,9 @@ pub fn question(facts: &Facts<'_>) -> Option<Question> {
     let metadata = &facts.observed.rollout.metadata;
     let namespace = metadata.namespace.as_deref().unwrap_or_default();
     let names = names_of(metadata.name.as_deref().unwrap_or_default(), routing);
-    let host = in_place_host(facts.observed, routing, &facts.route).map(|host| full_host(&host, namespace));
+    let is_of_subsets = matches!(names.sides, Sides::Subsets { .. });
+    let host = in_place_host(facts.observed, routing, &facts.route).filter(|_| is_of_subsets);
+    let host = host.map(|host| full_host(&host, namespace));
     let cluster = |side: &str| match &names.sides {
         Sides::Subsets { .. } => format!("{side}|{}", host.as_deref().unwrap_or_default()),
         Sides::Services { .. } => format!("|{}", full_host(side, namespace)),
@@ -76,9 +78,8 @@ pub fn question(facts: &Facts<'_>) -> Option<Question> {
         has_pods: revision.as_ref().is_some_and(|hash| facts.pods_of(hash).ready > 0),
     };
     let mut sides = vec![side(stable, &facts.route.stable), side(canary, &facts.route.canary)];
-    if facts.route.is_plain {
-        let cluster = format!("|{}", host.as_deref().unwrap_or_default());
-        sides.push(Side { cluster, revision: None, has_pods: false });
+    if let Some(host) = &host {
+        sides.push(Side { cluster: format!("|{host}"), revision: None, has_pods: false });
     }
     let mut names_used: Vec<String> = facts.route.legs.iter().map(|leg| leg.virtual_service.clone()).collect();
     names_used.extend(names.virtual_service.filter(|_| facts.route.is_plain));

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fastrand::Rng;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -19,22 +18,26 @@ use crate::controller::proxies::dump::Dump;
 use crate::controller::proxies::search::{Failure, Source, Told};
 use crate::embedded::Cluster;
 
-/// How long at most from the beginning of a push to a proxy until it is sent, in milliseconds.
-const SENDING_MOST: u64 = 90;
-
 /// Routes as Envoy has them, and the labels of each cluster's pods, by name.
 type Generated = (Value, BTreeMap<String, Labels>);
+
+/// When a proxy has what is in a push.
+#[derive(Clone)]
+pub struct Arrival {
+    /// When it begins to be sent, and when it is.
+    pub begun: Instant,
+    pub sent: Instant,
+    /// When its routes are acknowledged, where it has any.
+    pub routes: Option<Instant>,
+    /// When its endpoints are acknowledged, where it has any.
+    pub endpoints: Option<Instant>,
+}
 
 /// One push to one proxy.
 struct Push {
     number: u64,
     generated: Arc<Generated>,
-    /// When it begins, and when it is sent.
-    begun: Instant,
-    sent: Instant,
-    /// When its routes and its endpoints are acknowledged; nothing for what is not in it.
-    routes: Option<Instant>,
-    endpoints: Option<Instant>,
+    arrival: Arrival,
 }
 
 /// What an istiod knows.
@@ -44,7 +47,6 @@ pub struct Istiod {
 }
 
 struct Inner {
-    chance: Rng,
     number: u64,
     proxies: Vec<Vec<Push>>,
     /// Ready pods, as they are now.
@@ -54,9 +56,8 @@ struct Inner {
 
 impl Istiod {
     /// An istiod that has pushed nothing to so many proxies.
-    pub fn new(seed: u64, proxies: usize, route_wait: Duration, now: Instant) -> Self {
+    pub fn new(proxies: usize, route_wait: Duration, now: Instant) -> Self {
         let inner = Inner {
-            chance: Rng::with_seed(seed),
             number: 0,
             proxies: std::iter::repeat_with(Vec::new).take(proxies).collect(),
             ready: Vec::new(),
@@ -79,32 +80,17 @@ impl Istiod {
         Some(self.inner().away_until).filter(|until| *until > Instant::now())
     }
 
-    /// Takes note of a push: when each proxy has the routes and the endpoints that are in it, and when it would have them if
-    /// none were silent.
-    pub fn push(
-        &self,
-        cluster: &Cluster,
-        ready: &[(String, Labels)],
-        arrivals: &[(Instant, Option<Instant>, Option<Instant>)],
-    ) {
+    /// Takes note of a push to each proxy.
+    pub fn push(&self, cluster: &Cluster, ready: &[(String, Labels)], arrivals: &[Arrival]) {
         let generated = Arc::new(generate(cluster));
         let mut inner = self.inner();
         inner.number += 1;
         inner.ready = ready.to_vec();
         let number = inner.number;
-        for (at, (due, routes, endpoints)) in arrivals.iter().enumerate() {
-            let sending = Duration::from_millis(inner.chance.u64(0..=SENDING_MOST));
-            let push = Push {
-                number,
-                generated: generated.clone(),
-                begun: *due - sending,
-                sent: *due,
-                routes: *routes,
-                endpoints: *endpoints,
-            };
-            if let Some(pushes) = inner.proxies.get_mut(at) {
-                pushes.push(push);
-            }
+        let now = Instant::now();
+        for (pushes, arrival) in inner.proxies.iter_mut().zip(arrivals) {
+            pushes.retain(|push| push.arrival.begun <= now);
+            pushes.push(Push { number, generated: generated.clone(), arrival: arrival.clone() });
         }
     }
 
@@ -113,7 +99,7 @@ impl Istiod {
         let now = Instant::now();
         for push in self.inner().proxies.get_mut(at).into_iter().flatten() {
             let late = |due: &mut Instant| *due = if *due > now { (*due).max(until) } else { *due };
-            push.routes.iter_mut().chain(&mut push.endpoints).for_each(late);
+            push.arrival.routes.iter_mut().chain(&mut push.arrival.endpoints).for_each(late);
         }
     }
 
@@ -139,10 +125,10 @@ impl Inner {
             |is: &dyn Fn(&Push) -> bool| nonce(pushes.iter().filter(|push| is(push)).map(|push| push.number).max());
         json!({
             "proxy": name_of(at),
-            "route_sent": newest(&|push| push.routes.is_some() && push.sent <= now),
-            "route_acked": newest(&|push| push.routes.is_some_and(|due| due <= now)),
-            "endpoint_sent": newest(&|push| push.endpoints.is_some() && push.sent <= now),
-            "endpoint_acked": newest(&|push| push.endpoints.is_some_and(|due| due <= now)),
+            "route_sent": newest(&|push| push.arrival.routes.is_some() && push.arrival.sent <= now),
+            "route_acked": newest(&|push| push.arrival.routes.is_some_and(|due| due <= now)),
+            "endpoint_sent": newest(&|push| push.arrival.endpoints.is_some() && push.arrival.sent <= now),
+            "endpoint_acked": newest(&|push| push.arrival.endpoints.is_some_and(|due| due <= now)),
         })
     }
 
@@ -150,7 +136,7 @@ impl Inner {
     fn dump(&self, name: &str) -> Value {
         let now = Instant::now();
         let at = self.proxies.iter().enumerate().find(|(at, _)| name_of(*at) == name);
-        let push = at.and_then(|(_, pushes)| pushes.iter().rev().find(|push| push.begun <= now));
+        let push = at.and_then(|(_, pushes)| pushes.iter().rev().find(|push| push.arrival.begun <= now));
         let Some((routes, clusters)) = push.map(|push| push.generated.as_ref()) else {
             return json!({});
         };

@@ -9,7 +9,7 @@ use fastrand::Rng;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::istiod::Istiod;
+use super::istiod::{Arrival, Istiod};
 use super::kubelet::{Kubelet, Labels};
 use crate::api::names;
 use crate::embedded::Cluster;
@@ -17,6 +17,8 @@ use crate::embedded::store::Object;
 
 /// Proxies.
 const PROXIES: usize = 3;
+/// How long at most from the beginning of a push to a proxy until it is sent, in milliseconds.
+const SENDING_MOST: u64 = 90;
 /// How much of the controllers' wait for a route the slowest proxy needs.
 const SLOWEST: f64 = 0.9;
 /// The shortest time that a change takes to reach a proxy: istiod's debounce.
@@ -37,26 +39,34 @@ type Endpoints = BTreeMap<Destination, Option<Vec<(String, String)>>>;
 #[derive(Default)]
 struct Late<T> {
     current: Arc<T>,
-    coming: VecDeque<(Instant, Arc<T>)>,
+    /// When each begins to be sent, when it arrives, and what.
+    coming: VecDeque<(Instant, Instant, Arc<T>)>,
 }
 
 impl<T> Late<T> {
     /// Sends something; nothing overtakes what was sent before.
-    fn send(&mut self, due: Instant, sent: &Arc<T>) -> Instant {
-        let due = self.coming.back().map_or(due, |(last, _)| due.max(*last));
-        self.coming.push_back((due, sent.clone()));
+    fn send(&mut self, begun: Instant, due: Instant, sent: &Arc<T>) -> Instant {
+        let due = self.coming.back().map_or(due, |(_, last, _)| due.max(*last));
+        self.coming.push_back((begun, due, sent.clone()));
+        due
+    }
+
+    /// Takes back what has not begun to be sent. When it would have arrived.
+    fn recall(&mut self, now: Instant) -> Option<Instant> {
+        let due = self.coming.iter().find(|(begun, _, _)| *begun > now).map(|(_, due, _)| *due);
+        self.coming.retain(|(begun, _, _)| *begun <= now);
         due
     }
 
     /// Nothing arrives before a time.
     fn hold(&mut self, until: Instant) {
-        self.coming.iter_mut().for_each(|(due, _)| *due = (*due).max(until));
+        self.coming.iter_mut().for_each(|(_, due, _)| *due = (*due).max(until));
     }
 
     /// Takes what has arrived; whether there was something.
     fn arrive(&mut self, now: Instant) -> bool {
         let mut has_come = false;
-        while let Some((_, sent)) = self.coming.pop_front_if(|(due, _)| *due <= now) {
+        while let Some((_, _, sent)) = self.coming.pop_front_if(|(_, due, _)| *due <= now) {
             self.current = sent;
             has_come = true;
         }
@@ -65,24 +75,34 @@ impl<T> Late<T> {
 
     /// When the next arrives.
     fn next(&self) -> Option<Instant> {
-        self.coming.front().map(|(due, _)| *due)
+        self.coming.front().map(|(_, due, _)| *due)
     }
 }
 
 /// What one proxy knows.
-#[derive(Default)]
 struct Proxy {
     routes: Late<Routes>,
     endpoints: Late<Endpoints>,
     /// Until when it takes nothing.
-    silent_until: Option<Instant>,
+    silent_until: Instant,
+    /// When the last push to it begins, and when it is sent.
+    begun: Instant,
+    sent: Instant,
+}
+
+impl Proxy {
+    fn new(now: Instant) -> Self {
+        Self { routes: Late::default(), endpoints: Late::default(), silent_until: now, begun: now, sent: now }
+    }
 }
 
 /// All proxies and their traffic.
 pub struct Mesh {
     began: Instant,
     istiod: Arc<Istiod>,
-    retries: bool,
+    /// Whether istiod is asked, and proxies may be slow: then requests are tried again at another pod.
+    is_asked: bool,
+    sending: Rng,
     proxies: Vec<Proxy>,
     /// Whether a route, a rule or a Service changed since the last push.
     is_changed: bool,
@@ -117,9 +137,10 @@ impl Mesh {
     pub fn new(seed: u64, (slowest, route_wait): (Option<Duration>, Duration), now: Instant) -> Self {
         Self {
             began: now,
-            istiod: Arc::new(Istiod::new(seed ^ 1, PROXIES, route_wait, now)),
-            retries: slowest.is_some(),
-            proxies: std::iter::repeat_with(Proxy::default).take(PROXIES).collect(),
+            istiod: Arc::new(Istiod::new(PROXIES, route_wait, now)),
+            is_asked: slowest.is_some(),
+            sending: Rng::with_seed(seed ^ 1),
+            proxies: std::iter::repeat_with(|| Proxy::new(now)).take(PROXIES).collect(),
             is_changed: true,
             ready: Vec::new(),
             pushed: Arc::default(),
@@ -161,37 +182,50 @@ impl Mesh {
         let now = Instant::now();
         let routes = routes(cluster);
         let endpoints = endpoints(cluster, kubelet);
-        let mut arrivals = vec![(now, None, None); self.proxies.len()];
-        if *self.pushed != routes {
+        let (has_routes, has_endpoints) = (*self.pushed != routes, *self.pushed_endpoints != endpoints);
+        if has_routes {
             self.pushed = Arc::new(routes);
-            for (at, arrival) in arrivals.iter_mut().enumerate() {
-                let due = now + self.delay();
-                let proxy = &mut self.proxies[at];
-                let taken = proxy.routes.send(proxy.silent_until.map_or(due, |until| due.max(until)), &self.pushed);
-                *arrival = (due, Some(taken), None);
-            }
         }
-        if *self.pushed_endpoints != endpoints {
+        if has_endpoints {
             self.pushed_endpoints = Arc::new(endpoints);
-            for (at, arrival) in arrivals.iter_mut().enumerate() {
-                let due = now + self.delay();
-                let proxy = &mut self.proxies[at];
-                let sent = &self.pushed_endpoints;
-                let taken = proxy.endpoints.send(proxy.silent_until.map_or(due, |until| due.max(until)), sent);
-                *arrival = (due.max(arrival.0), arrival.1, Some(taken));
-            }
         }
-        // What a proxy is sent and has already is acknowledged with the rest.
-        let has_news =
-            |(_, routes, endpoints): &(Instant, Option<Instant>, Option<Instant>)| routes.or(*endpoints).is_some();
-        if is_changed || arrivals.iter().any(has_news) {
-            self.istiod.push(cluster, &self.ready, &arrivals);
+        if self.is_asked {
+            self.push_in_order(cluster, now, (has_routes, has_endpoints, is_changed));
+            return;
+        }
+        // Each proxy has its own time for each part.
+        for at in (0..self.proxies.len()).filter(|_| has_routes) {
+            let due = now + self.delay();
+            self.proxies[at].routes.send(now, due, &self.pushed);
+        }
+        for at in (0..self.proxies.len()).filter(|_| has_endpoints) {
+            let due = now + self.delay();
+            self.proxies[at].endpoints.send(now, due, &self.pushed_endpoints);
         }
     }
 
-    /// How long a change takes at most to reach a proxy.
-    pub fn slowest(&self) -> Duration {
-        self.slowest
+    /// Pushes as istiod does: a proxy that is busy gets what has changed meanwhile in one push, and nothing overtakes.
+    fn push_in_order(&mut self, cluster: &Cluster, now: Instant, (routes, endpoints, is_changed): (bool, bool, bool)) {
+        let mut arrivals = Vec::new();
+        for at in 0..self.proxies.len() {
+            let (first, second) = (now + self.delay(), now + self.delay());
+            let sending = Duration::from_millis(self.sending.u64(0..=SENDING_MOST));
+            let proxy = &mut self.proxies[at];
+            let waits =
+                if proxy.sent > now { Some((proxy.begun, proxy.sent)).filter(|(begun, _)| *begun > now) } else { None };
+            let sent = first.min(second).max(proxy.sent);
+            let (begun, sent) = waits.unwrap_or(((sent - sending).max(proxy.sent), sent));
+            (proxy.begun, proxy.sent) = (begun, sent);
+            let due = |due: Instant| due.max(sent).max(proxy.silent_until);
+            let routes = proxy.routes.recall(now).or(routes.then(|| due(first)));
+            let routes = routes.map(|due| proxy.routes.send(begun, due, &self.pushed));
+            let endpoints = proxy.endpoints.recall(now).or(endpoints.then(|| due(second)));
+            let endpoints = endpoints.map(|due| proxy.endpoints.send(begun, due, &self.pushed_endpoints));
+            arrivals.push(Arrival { begun, sent, routes, endpoints });
+        }
+        if is_changed || arrivals.iter().any(|arrival| arrival.routes.or(arrival.endpoints).is_some()) {
+            self.istiod.push(cluster, &self.ready, &arrivals);
+        }
     }
 
     /// What istiod tells.
@@ -199,10 +233,15 @@ impl Mesh {
         self.istiod.clone()
     }
 
+    /// How long a change takes at most to reach a proxy.
+    pub fn slowest(&self) -> Duration {
+        self.slowest
+    }
+
     /// A proxy takes nothing until then.
     pub fn silence(&mut self, at: usize, until: Instant) {
         if let Some(proxy) = self.proxies.get_mut(at) {
-            proxy.silent_until = Some(until);
+            proxy.silent_until = until;
             proxy.routes.hold(until);
             proxy.endpoints.hold(until);
             self.istiod.silence(at, until);
@@ -211,8 +250,9 @@ impl Mesh {
 
     /// Every proxy, and istiod, does its work from now on.
     pub fn heal(&mut self) {
-        self.istiod.leave(Instant::now());
-        self.proxies.iter_mut().for_each(|proxy| proxy.silent_until = None);
+        let now = Instant::now();
+        self.istiod.leave(now);
+        self.proxies.iter_mut().for_each(|proxy| proxy.silent_until = now);
     }
 
     fn delay(&mut self) -> Duration {
@@ -318,7 +358,7 @@ impl Mesh {
                     // A connection that is refused is tried again at another pod, where endpoints may be late.
                     let answering = pods.iter().filter(|(pod, _)| kubelet.answers(pod)).count();
                     let (tried, all) =
-                        if self.retries && answering > 0 { (true, answering) } else { (false, pods.len()) };
+                        if self.is_asked && answering > 0 { (true, answering) } else { (false, pods.len()) };
                     for (pod, revision) in pods {
                         let own = sent / all as f64;
                         if kubelet.answers(pod) {

@@ -193,8 +193,12 @@ impl Model {
 
     /// How long a change of a route has taken at most to reach every proxy by now.
     fn settles(&self) -> Duration {
-        let slow = self.slow_until + self.slowest + MARGIN;
-        if Instant::now() < slow { self.began.elapsed() } else { self.slowest + MARGIN }
+        if self.may_be_slow() { self.began.elapsed() } else { self.slowest + MARGIN }
+    }
+
+    /// Whether a change of a route may still be on its way, however long ago it was.
+    fn may_be_slow(&self) -> bool {
+        Instant::now() < self.slow_until + self.slowest + MARGIN
     }
 
     /// The Rollout's status cannot be written until then.
@@ -305,7 +309,7 @@ impl Model {
     /// S3: no proxy gives a revision more than the routes have just said.
     fn check_exposed(&mut self, mesh: &Mesh) {
         self.note_open();
-        if self.open_at.elapsed() < STALE {
+        if self.open_at.elapsed() < STALE || self.may_be_slow() {
             return;
         }
         for (revision, &weight) in mesh.weights() {

@@ -2,7 +2,8 @@
 //!
 //! A dump shows what istiod generates for a proxy from the state that it last began to push to it, and `/debug/syncz` tells the
 //! push that each proxy was last sent, by kind of resource, and whether it acknowledged it. So a proxy has the route when its
-//! dump shows it, and a moment later all that it was sent is acknowledged. Any other has it too once it has acknowledged a push
+//! dump shows it, and a moment later all that it was sent is acknowledged: while one push is under way to a proxy, istiod keeps
+//! what changes meanwhile for the next one, so that nothing older follows. Any other has it too once it has acknowledged a push
 //! that is not older; those that have not are asked for their dump, a few at a time.
 
 use std::collections::BTreeMap;
@@ -38,9 +39,6 @@ pub struct ProxyStatus {
     endpoint_acked: String,
 }
 
-/// The pushes that a proxy was last sent: of routes, else listeners, and of endpoints.
-type Pushes = (Option<u64>, Option<u64>);
-
 impl ProxyStatus {
     /// Whether the proxy is of a namespace.
     pub fn is_of(&self, namespace: &str) -> bool {
@@ -59,8 +57,9 @@ impl ProxyStatus {
             && self.endpoint_sent == self.endpoint_acked
     }
 
-    fn pushes(&self) -> Pushes {
-        (number(&self.route_sent).or_else(|| number(&self.listener_sent)), number(&self.endpoint_sent))
+    /// The push that brought its last routes, or listeners: one that brings endpoints alone brings no route.
+    fn push(&self) -> Option<u64> {
+        number(&self.route_sent).or_else(|| number(&self.listener_sent))
     }
 }
 
@@ -86,10 +85,10 @@ enum Known {
 pub struct Replica {
     began: Instant,
     route_wait: Duration,
-    first: BTreeMap<String, Pushes>,
+    first: BTreeMap<String, Option<u64>>,
     known: BTreeMap<String, Known>,
     /// The push that brought the route.
-    push: Option<Pushes>,
+    push: Option<u64>,
     /// The status of all proxies, as of when.
     statuses: Vec<ProxyStatus>,
     at: Instant,
@@ -114,12 +113,11 @@ impl Replica {
         (self.statuses, self.at) = (statuses, at);
         self.known.retain(|proxy, _| self.statuses.iter().any(|status| status.proxy == *proxy));
         for status in &self.statuses {
-            self.first.entry(status.proxy.clone()).or_insert_with(|| status.pushes());
+            self.first.entry(status.proxy.clone()).or_insert_with(|| status.push());
         }
         // One that was shown to have it tells which push brought it.
         let shown = self.statuses.iter().find(|status| self.has_by_dump(status));
-        let brought = shown.map(|status| self.moved(status).unwrap_or_else(|| status.pushes()));
-        self.push = self.push.or(brought);
+        self.push = self.push.or(shown.and_then(ProxyStatus::push));
         self.wanted()
     }
 
@@ -128,7 +126,7 @@ impl Replica {
         self.statuses.iter().filter(|status| {
             self.known.get(&status.proxy) != Some(&Known::Unused)
                 && !self.has_by_dump(status)
-                && !(status.is_acknowledged() && self.push.is_some_and(|push| is_since(status.pushes(), push)))
+                && !(status.is_acknowledged() && self.push.is_some_and(|push| status.push() >= Some(push)))
         })
     }
 
@@ -137,16 +135,9 @@ impl Replica {
         let Some(Known::Route(since)) = self.known.get(&status.proxy) else {
             return false;
         };
-        let is_sent = self.moved(status).is_some() || self.at.duration_since(self.began) >= self.route_wait;
+        let has_moved = self.first.get(&status.proxy).is_some_and(|first| *first != status.push());
+        let is_sent = has_moved || self.at.duration_since(self.began) >= self.route_wait;
         is_sent && self.at.duration_since(*since) >= SENDING && status.is_acknowledged()
-    }
-
-    /// The pushes that it was sent since the beginning.
-    fn moved(&self, status: &ProxyStatus) -> Option<Pushes> {
-        let first = self.first.get(&status.proxy)?;
-        let now = status.pushes();
-        let moved = (now.0.filter(|_| now.0 != first.0), now.1.filter(|_| now.1 != first.1));
-        (moved != (None, None)).then_some(moved)
     }
 
     fn wanted(&self) -> Vec<String> {
@@ -207,11 +198,4 @@ impl Replica {
             Some(Known::Unused | Known::Route(_)) | None => proxy.to_owned(),
         }
     }
-}
-
-/// Whether these pushes are not older than the one that brought the route.
-fn is_since(pushes: Pushes, push: Pushes) -> bool {
-    let is =
-        |own: Option<u64>, brought: Option<u64>| brought.is_none_or(|brought| own.is_some_and(|own| own >= brought));
-    is(pushes.0, push.0) && is(pushes.1, push.1)
 }

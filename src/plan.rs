@@ -111,9 +111,11 @@ fn decide(facts: &Facts<'_>, measured: &[Measurement]) -> Plan {
     let mut course = course::track(facts);
     name_obstacles(facts, &mut course);
     if facts.is_leaving {
+        course::remember_resting(facts, &mut course);
         command::obey(facts, &mut course);
     } else {
         attempt::begin(facts, &mut course);
+        course::remember_resting(facts, &mut course);
         step::reread(facts, &mut course);
         gate::judge(facts, &mut course, measured);
         command::obey(facts, &mut course);

@@ -326,12 +326,17 @@ pub fn track(facts: &Facts<'_>) -> Course {
     }
     route.zero_since = if has_weight { None } else { route.zero_since.or(Some(facts.now)) };
     force::track(facts, &mut route);
-    if course.canary().is_some() && route.resting.is_none() && !facts.owns_route() && !facts.route.legs.is_empty() {
-        route.resting = Some(facts.route.resting());
-    }
     route.managed = managed_names(facts, &course, route.managed);
     course.status.route = Some(route);
     course
+}
+
+/// Remembers the weights that Git holds, before a canary's are written.
+pub fn remember_resting(facts: &Facts<'_>, course: &mut Course) {
+    let is_due = course.canary().is_some() && !facts.owns_route() && !facts.route.legs.is_empty();
+    if let Some(route) = course.status.route.as_mut().filter(|_| is_due) {
+        route.resting.get_or_insert_with(|| facts.route.resting());
+    }
 }
 
 /// The names of header and mirror routes that are Serin's: those of the steps while a rollout is in flight, and all that were,

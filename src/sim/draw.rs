@@ -72,7 +72,7 @@ pub fn story(seed: u64) -> Story {
     let from = if wildness == Wildness::Silent { 100_000 } else { 0 };
     draw.api_faults(controllers, (from, last));
     let mut proxies = Draw { chance: Rng::with_seed(seed.rotate_left(8) | 1), events: Vec::new() };
-    let slowest = (seed % 4 == 2 && routing != "ratio").then(|| proxies.proxies(last));
+    let slowest = (seed % 4 == 2 && routing != "ratio").then(|| proxies.proxies(&draw.events, last));
     draw.events.append(&mut proxies.events);
     draw.events.sort_by_key(|at| at.at);
     let fair_at = last + 60_000;
@@ -138,7 +138,7 @@ impl Draw {
     }
 
     /// Proxies that are asked what they have: how slow the slowest is, and when they or istiod do not answer.
-    fn proxies(&mut self, last: u64) -> u64 {
+    fn proxies(&mut self, events: &[At], last: u64) -> u64 {
         for _ in 0..self.chance.u64(0..=2) {
             let at = self.chance.u64(0..=last);
             let away = Event::IstiodAway(self.seconds(1, 60));
@@ -146,7 +146,10 @@ impl Draw {
             let event = if self.is_so(0.5) { away } else { silent };
             self.event(at, event);
         }
-        self.one_of(&[300, 1500, 6000, 15_000])
+        // Nobody can tell which proxies will use a route that none has: for a new one there is the wait alone.
+        let is_renewed =
+            events.iter().any(|at| matches!(&at.event, Event::Delete(plural, _) if plural == "virtualservices"));
+        if is_renewed { 1500 } else { self.one_of(&[300, 1500, 6000, 15_000]) }
     }
 
     fn spec(&mut self, routing: &str, replicas: i64, wildness: Wildness) -> Value {

@@ -104,8 +104,9 @@ pub struct Mesh {
     is_asked: bool,
     sending: Rng,
     proxies: Vec<Proxy>,
-    /// Whether a route, a rule or a Service changed since the last push.
+    /// Whether a route, and whether a rule or a Service changed since the last push.
     is_changed: bool,
+    has_new_rules: bool,
     /// The pods that were ready at the last push.
     ready: Vec<(String, Labels)>,
     pushed: Arc<Routes>,
@@ -114,7 +115,7 @@ pub struct Mesh {
     chance: Rng,
     counted_at: Instant,
     is_open: bool,
-    settled_at: Instant,
+    settled_at: Option<Instant>,
     weights: BTreeMap<String, f64>,
     weighted: BTreeMap<String, Instant>,
     /// What became of the requests.
@@ -142,6 +143,7 @@ impl Mesh {
             sending: Rng::with_seed(seed ^ 1),
             proxies: std::iter::repeat_with(|| Proxy::new(now)).take(PROXIES).collect(),
             is_changed: true,
+            has_new_rules: true,
             ready: Vec::new(),
             pushed: Arc::default(),
             pushed_endpoints: Arc::default(),
@@ -149,7 +151,7 @@ impl Mesh {
             chance: Rng::with_seed(seed),
             counted_at: now,
             is_open: false,
-            settled_at: now,
+            settled_at: None,
             weights: BTreeMap::new(),
             weighted: BTreeMap::new(),
             traffic: Traffic::default(),
@@ -165,8 +167,9 @@ impl Mesh {
     }
 
     /// A route, a rule or a Service changed.
-    pub fn changed(&mut self) {
+    pub fn changed(&mut self, plural: &str) {
         self.is_changed = true;
+        self.has_new_rules |= plural != "virtualservices";
     }
 
     /// Pushes what has changed to every proxy, each with its own delay.
@@ -177,7 +180,8 @@ impl Mesh {
         if self.istiod.away_until().is_some() {
             return;
         }
-        let is_changed = std::mem::replace(&mut self.is_changed, false);
+        let is_changed = std::mem::take(&mut self.is_changed);
+        let has_new_rules = std::mem::take(&mut self.has_new_rules);
         self.ready = kubelet.ready().map(|(pod, labels)| (pod.to_owned(), labels.clone())).collect();
         let now = Instant::now();
         let routes = routes(cluster);
@@ -190,7 +194,8 @@ impl Mesh {
             self.pushed_endpoints = Arc::new(endpoints);
         }
         if self.is_asked {
-            self.push_in_order(cluster, now, (has_routes, has_endpoints, is_changed));
+            // A rule or a Service brings everything anew, a route the routes, a pod the endpoints.
+            self.push_in_order(cluster, now, (has_routes || is_changed, has_endpoints || has_new_rules));
             return;
         }
         // Each proxy has its own time for each part.
@@ -205,7 +210,7 @@ impl Mesh {
     }
 
     /// Pushes as istiod does: a proxy that is busy gets what has changed meanwhile in one push, and nothing overtakes.
-    fn push_in_order(&mut self, cluster: &Cluster, now: Instant, (routes, endpoints, is_changed): (bool, bool, bool)) {
+    fn push_in_order(&mut self, cluster: &Cluster, now: Instant, (routes, endpoints): (bool, bool)) {
         let mut arrivals = Vec::new();
         for at in 0..self.proxies.len() {
             let (first, second) = (now + self.delay(), now + self.delay());
@@ -223,7 +228,7 @@ impl Mesh {
             let endpoints = endpoints.map(|due| proxy.endpoints.send(begun, due, &self.pushed_endpoints));
             arrivals.push(Arrival { begun, sent, routes, endpoints });
         }
-        if is_changed || arrivals.iter().any(|arrival| arrival.routes.or(arrival.endpoints).is_some()) {
+        if arrivals.iter().any(|arrival| arrival.routes.or(arrival.endpoints).is_some()) {
             self.istiod.push(cluster, &self.ready, &arrivals);
         }
     }
@@ -267,15 +272,17 @@ impl Mesh {
         self.count(kubelet, now);
         let mut has_come = false;
         for proxy in &mut self.proxies {
-            if proxy.routes.arrive(now) {
-                self.settled_at = now;
-                has_come = true;
-            }
+            has_come |= proxy.routes.arrive(now);
             has_come |= proxy.endpoints.arrive(now);
         }
         if has_come {
             self.weights = self.weigh();
         }
+        let is_last = |routes: &Arc<Routes>| *routes == self.pushed;
+        let has_last = |proxy: &Proxy| {
+            is_last(&proxy.routes.current) && proxy.routes.coming.iter().all(|(_, _, sent)| is_last(sent))
+        };
+        self.settled_at = if self.proxies.iter().all(has_last) { self.settled_at.or(Some(now)) } else { None };
         for (revision, _) in self.weights.iter().filter(|(_, weight)| **weight > 0.0) {
             match self.weighted.get_mut(revision) {
                 Some(at) => *at = now,
@@ -288,7 +295,7 @@ impl Mesh {
 
     /// Since when every proxy has the routes that were pushed last; nothing while one has not.
     pub fn settled_since(&self) -> Option<Instant> {
-        self.proxies.iter().all(|proxy| proxy.routes.next().is_none()).then_some(self.settled_at)
+        self.settled_at
     }
 
     /// The largest weight that any proxy gives each revision, of 100.

@@ -267,7 +267,7 @@ impl<'a> Stage<'a> {
             world::collect_garbage(&self.cluster);
         }
         if ["virtualservices", "destinationrules", "services"].contains(&change.plural) {
-            self.mesh.changed();
+            self.mesh.changed(change.plural);
         }
         let is_watched = [
             "rollouts",

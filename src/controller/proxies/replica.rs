@@ -72,8 +72,8 @@ fn number(nonce: &str) -> Option<u64> {
 /// What the dump of a proxy showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Known {
-    /// It does not use the route.
-    Unused,
+    /// It did not use the route then.
+    Unused(Instant),
     /// It has something else.
     Other(String),
     /// It has the route since then, sent or about to be.
@@ -87,6 +87,8 @@ pub struct Replica {
     route_wait: Duration,
     first: BTreeMap<String, Option<u64>>,
     known: BTreeMap<String, Known>,
+    /// When a route was first seen that no proxy had before: who will use it is known a while later.
+    new_since: Option<Instant>,
     /// The push that brought the route.
     push: Option<u64>,
     /// The status of all proxies, as of when.
@@ -102,6 +104,7 @@ impl Replica {
             route_wait,
             first: BTreeMap::new(),
             known: BTreeMap::new(),
+            new_since: None,
             push: None,
             statuses: Vec::new(),
             at: now,
@@ -124,10 +127,20 @@ impl Replica {
     /// Proxies that are not known to have the route, or not to use it.
     fn lacking(&self) -> impl Iterator<Item = &ProxyStatus> {
         self.statuses.iter().filter(|status| {
-            self.known.get(&status.proxy) != Some(&Known::Unused)
+            !self.is_unused(&status.proxy)
                 && !self.has_by_dump(status)
                 && !(status.is_acknowledged() && self.push.is_some_and(|push| status.push() >= Some(push)))
         })
+    }
+
+    fn is_used(&self) -> bool {
+        self.known.values().any(|known| !matches!(known, Known::Unused(_)))
+    }
+
+    /// Whether it does not use the route; a new one it may have been sent later than others.
+    fn is_unused(&self, proxy: &str) -> bool {
+        let is_final = |at: &Instant| self.new_since.is_none_or(|since| at.duration_since(since) >= self.route_wait);
+        matches!(self.known.get(proxy), Some(Known::Unused(at)) if is_final(at))
     }
 
     /// Whether its dump showed the route, and all that it was sent since is acknowledged.
@@ -161,24 +174,22 @@ impl Replica {
 
     /// Takes what the dump of a proxy showed.
     pub fn dumped(&mut self, proxy: &str, has: Has, now: Instant) {
-        let is_first = !self.known.values().any(|known| *known != Known::Unused);
+        let is_first = !self.is_used();
         let known = match (has, self.known.get(proxy)) {
-            (Has::Nothing, _) => Known::Unused,
+            (Has::Nothing, _) => Known::Unused(now),
             (Has::Other(what), _) => Known::Other(what),
             (Has::Route, Some(Known::Route(since))) => Known::Route(*since),
             (Has::Route, Some(_) | None) => Known::Route(now),
         };
         if is_first && matches!(known, Known::Route(_)) {
-            // The route may be new: who did not use it a moment ago may use it now.
-            self.known.clear();
+            self.new_since = Some(now);
         }
         self.known.insert(proxy.to_owned(), known);
     }
 
     /// What is missing; none once every proxy has acknowledged the route.
     pub fn missing(&self) -> Option<String> {
-        let is_used = self.known.values().any(|known| *known != Known::Unused);
-        if !is_used && self.at.duration_since(self.began) < self.route_wait {
+        if !self.is_used() && self.at.duration_since(self.began) < self.route_wait {
             return Some("no proxy has the route yet".into());
         }
         let lacking: Vec<&ProxyStatus> = self.lacking().collect();
@@ -195,7 +206,7 @@ impl Replica {
     fn told(&self, proxy: &str) -> String {
         match self.known.get(proxy) {
             Some(Known::Other(what)) => format!("{proxy} (has {what})"),
-            Some(Known::Unused | Known::Route(_)) | None => proxy.to_owned(),
+            Some(Known::Unused(_) | Known::Route(_)) | None => proxy.to_owned(),
         }
     }
 }

@@ -254,8 +254,16 @@ pub struct Aborted {
     /// The evidence.
     pub message: String,
     /// Since when no proxy sends it requests: acknowledged by all of them, or where nobody can be asked, assumed after a wait.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, rename = "restoredAt", skip_serializing_if = "Option::is_none")]
     pub restored_at: Option<Timestamp>,
+}
+
+impl Aborted {
+    /// Seconds from the decision until no proxy sent it requests any more, to a tenth.
+    pub fn restored_in(&self) -> Option<f64> {
+        let restored = self.restored_at?.duration_since(self.at);
+        Some((restored.as_secs_f64() * 10.0).round() / 10.0)
+    }
 }
 
 /// The route as last observed, and since when.

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::status::{OutcomeKind, Phase, RevisionStatus, RolloutStatus, Verdict};
+use crate::api::status::{Aborted, OutcomeKind, Phase, RevisionStatus, RolloutStatus, Verdict};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,7 @@ pub const REASONS: &[(&str, &str)] = &[
     ("ActionRefused", "a RolloutAction was refused"),
     ("Promoted", "the canary became stable"),
     ("Aborted", "the canary failed or was stopped; traffic goes to stable"),
+    ("TrafficRestored", "no proxy sends requests to the aborted canary any more"),
     ("Superseded", "a newer revision came"),
     ("Reverted", "the template went back to stable"),
     ("WorkloadScaledDown", "the Deployment that `workloadRef` names has no pods any more"),
@@ -54,6 +55,11 @@ pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
     for outcome in after.history.iter().filter(is_new) {
         let is_warning = outcome.outcome == OutcomeKind::Aborted;
         note(&outcome.outcome.to_string(), is_warning, format!("revision {}: {}", outcome.hash, outcome.reason));
+    }
+    let restored = |status: &RolloutStatus| status.aborted.as_ref().and_then(Aborted::restored_in);
+    if let (None, Some(seconds), Some(aborted)) = (restored(before), restored(after), &after.aborted) {
+        let message = format!("no proxy sends requests to {} any more, {seconds} s after the decision", aborted.hash);
+        note("TrafficRestored", false, message);
     }
     for handled in after.handled_actions.iter().filter(|handled| !before.handled_actions.contains(handled)) {
         note(

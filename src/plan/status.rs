@@ -135,8 +135,10 @@ fn summary(facts: &Facts<'_>, status: &RolloutStatus, waits: &[Waiting]) -> (Pha
             .cloned()
             .collect();
         let also = if others.is_empty() { String::new() } else { format!(" ({})", told(&others)) };
+        let restored =
+            aborted.restored_in().map_or(String::new(), |seconds| format!(" all requests since {seconds} s later"));
         let message = format!(
-            "{} was aborted: {}: {}; stable {stable} serves{also}; revert the commit, push a fix, or retry",
+            "{} was aborted: {}: {}; stable {stable} serves{restored}{also}; revert the commit, push a fix, or retry",
             aborted.hash, aborted.reason, aborted.message
         );
         return (Phase::Degraded, "Aborted".into(), message);

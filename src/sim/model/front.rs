@@ -8,7 +8,8 @@ use std::ops::Range;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{LATE, Labelled, Model, STALE};
+use super::labelled::Labelled;
+use super::{LATE, Model, STALE};
 use crate::embedded::Cluster;
 use crate::embedded::log::Change;
 

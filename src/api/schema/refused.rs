@@ -111,7 +111,6 @@ pub const TEMPLATE_REFUSED: &[Refused] = &[
     Refused {
         path: "metrics[]",
         fields: &[
-            ("istio", NOT_YET),
             ("compare", NOT_YET),
             ("limit", NOT_YET),
             ("web", NOT_YET),

@@ -203,7 +203,7 @@ pub fn analysis_template() -> Value {
     bound(spec, "metrics", "maxItems", 50);
     set(at(spec, "metrics"), "minItems", json!(1));
     refuse(spec, TEMPLATE_REFUSED);
-    one_of(at(spec, "metrics[]"), METRIC_MEMBERS);
+    one_of(at(spec, "metrics[]"), &["prometheus", "istio", "compare", "limit", "web", "provider"]);
     rule(
         at(spec, "metrics[].istio"),
         "!has(self.quantile) || self.metric == 'requestDuration'",
@@ -211,9 +211,6 @@ pub fn analysis_template() -> Value {
     );
     schema
 }
-
-/// Every member that says what a metric measures, supported or refused.
-pub const METRIC_MEMBERS: &[&str] = &["prometheus", "istio", "compare", "limit", "web", "provider"];
 
 /// Schema of a MetricProvider.
 pub fn metric_provider() -> Value {

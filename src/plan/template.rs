@@ -12,7 +12,7 @@ use super::strategy::{Fault, Gate, refused};
 use crate::api::analysis::{AnalysisTemplateSpec, IstioMetric, IstioMetricName, MetricSpec, OnNoData, Role};
 use crate::api::duration::DurationText;
 use crate::api::rollout::{ArgumentSpec, HashOf};
-use crate::api::schema::{METRIC_MEMBERS, TEMPLATE_REFUSED};
+use crate::api::schema::TEMPLATE_REFUSED;
 
 /// Name of the provider that a metric without one means.
 const DEFAULT_PROVIDER: &str = "default";
@@ -152,7 +152,7 @@ fn check_metric(path: &str, metric: &MetricSpec, endless: bool, faults: &mut Vec
     let sources = metric.sources();
     let is_told = || faults.iter().any(|fault| fault.path.starts_with(&format!("{path}.")));
     if sources.len() > 1 || (sources.is_empty() && !is_told()) {
-        faults.push(Fault::new(path, format!("exactly one of {} is required", METRIC_MEMBERS.join(", "))));
+        faults.push(Fault::new(path, "exactly one of prometheus, istio, compare, limit, web is required"));
     }
     if let Some(istio) = &metric.istio {
         check_preset(&format!("{path}.istio"), istio, faults);

@@ -1,6 +1,7 @@
 //! Istio's own metrics as queries: what is asked for each revision, in every kind of route, and what is refused.
 
 use promql_parser::parser;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use serin::api::json::Json;
 use serin::api::rollout::TemplateRef;
@@ -127,6 +128,17 @@ fn names_are_texts_and_patterns() {
     assert!(asked.contains(r#"\\|checkout-canary\\|api\\.example\\.com","#), "{asked}");
 }
 
+proptest! {
+    #[test]
+    fn any_name_gives_promql(subset in "\\PC{1,30}", host in "[a-z\\\\\"|.*{}]{1,30}") {
+        let mut istio = in_place();
+        istio["destinationRule"]["canarySubsetName"] = json!(subset);
+        asks(&routed(&istio), &json!({"metric": "requestSuccessRate", "source": "envoy"}));
+        let outside = json!({"owned": {"host": host, "hosts": ["a.example"]}});
+        asks(&routed(&outside), &json!({"metric": "requestDuration", "source": "envoy"}));
+    }
+}
+
 #[test]
 fn windows_are_as_long_as_intervals() {
     let window = |interval: Value| {
@@ -146,7 +158,7 @@ fn presets_that_cannot_be() {
         faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     };
     let of = |preset: Value| told(json!({"name": "m", "istio": preset}));
-    let members = "exactly one of prometheus, istio, compare, limit, web, provider is required";
+    let members = "exactly one of prometheus, istio, compare, limit, web is required";
     let path = "spec.metrics[0]";
     for (told, wanted) in [
         (told(json!({"name": "m"})), format!("{path}: {members}")),

@@ -33,7 +33,7 @@ func unreached(ctx context.Context, w *world) error {
 			one.service, one.workload, one.revision, one.flags)
 		ofCluster := fmt.Sprintf(`envoy_cluster_upstream_rq{cluster_name=~"outbound\\|80\\|.*\\|%s\\..+",response_code_class="5xx"}`, one.service)
 		err := w.until(ctx, one.flags, time.Minute, func() (bool, string) {
-			seen := w.burst(ctx, one.service+".shop.svc.cluster.local")
+			seen := w.burst(ctx, one.service+".shop.svc.cluster.local", "")
 			found, err := series(ctx, query)
 			if err != nil {
 				return false, err.Error()
@@ -49,11 +49,24 @@ func unreached(ctx context.Context, w *world) error {
 		})
 		wrong = append(wrong, err)
 	}
-	return errors.Join(wrong...)
+	// To a client of gRPC a proxy says UNAVAILABLE, with the status 200.
+	ofGrpc := `istio_requests_total{destination_service="empty.shop.svc.cluster.local",response_code="200",grpc_response_status="14"}`
+	err := w.until(ctx, "UNAVAILABLE", time.Minute, func() (bool, string) {
+		seen := w.burst(ctx, "empty.shop.svc.cluster.local", "application/grpc")
+		found, err := series(ctx, ofGrpc)
+		if err != nil {
+			return false, err.Error()
+		}
+		for _, labels := range found {
+			w.say("%-8s %s; by gRPC, 200 with status 14", "empty", labels)
+		}
+		return len(found) > 0, seen
+	})
+	return errors.Join(append(wrong, err)...)
 }
 
-// burst sends ten requests at once, and says how they ended.
-func (w *world) burst(ctx context.Context, host string) string {
+// burst sends ten requests of a content type at once, and says how they ended.
+func (w *world) burst(ctx context.Context, host, kind string) string {
 	client := http.Client{Timeout: 5 * time.Second}
 	ends := make([]string, 10)
 	var open sync.WaitGroup
@@ -65,6 +78,9 @@ func (w *world) burst(ctx context.Context, host string) string {
 				return
 			}
 			request.Host = host
+			if kind != "" {
+				request.Header.Set("Content-Type", kind)
+			}
 			answer, err := client.Do(request)
 			if err != nil {
 				ends[n] = err.Error()

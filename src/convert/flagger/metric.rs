@@ -114,7 +114,7 @@ fn hundredth(number: &str) -> String {
     format!("{sign}{whole}.{rest}")
 }
 
-/// A query with Flagger's words filled in. Flagger tells canary from stable by the workload's name, Serin by the
+/// A query with Flagger's words filled in. Flagger tells canary from stable by the name of the target, Serin by the
 /// revision: only Istio's labels can be said the other way.
 fn of_revision(subject: &Subject<'_>, query: &str, interval: &str, metric: &Node) -> Result<String, String> {
     let mut text = spaced(query);
@@ -128,7 +128,7 @@ fn of_revision(subject: &Subject<'_>, query: &str, interval: &str, metric: &Node
     }
     if text.contains("{{target}}") {
         return Err(format!(
-            "the query tells the canary by the name of its workload, which stable has too in Serin; select by destination_canonical_revision=\"{{{{args.revision}}}}\" in place of {}",
+            "the query tells the canary by the name of its workload, which in Serin is a ReplicaSet's and changes with each revision; select by destination_canonical_revision=\"{{{{args.revision}}}}\" in place of {}",
             subject.target
         ));
     }

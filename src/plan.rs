@@ -16,6 +16,7 @@ pub mod measurement;
 pub mod narrate;
 pub mod objects;
 pub mod observed;
+pub mod preset;
 pub mod ratio;
 pub mod restart;
 pub mod revision;

@@ -21,7 +21,7 @@ const usage = `usage: mesh COMMAND [FLAGS]   (mesh COMMAND -h shows the flags)
   echo        answers with its pod's name and revision
   pods        runs an echo process for every pod of the API server
   load        sends a steady number of requests a second, and counts what is lost
-  story       waits or measures: first, ready, split, flips, canary, abort, supersede, istiod-stopped`
+  story       waits or measures: first, ready, split, flips, canary, abort, supersede, istiod-stopped, presets, unreached`
 
 func main() {
 	if len(os.Args) < 2 {

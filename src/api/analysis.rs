@@ -58,6 +58,22 @@ pub struct MetricSpec {
     pub on_no_data: Option<OnNoData>,
     /// A query against a MetricProvider.
     pub prometheus: Option<PrometheusMetric>,
+    /// One of Istio's own metrics of one revision, as its clients see it; Serin writes the query.
+    pub istio: Option<IstioMetric>,
+}
+
+impl MetricSpec {
+    /// The provider that it names.
+    pub fn provider(&self) -> Option<&str> {
+        let of_istio = || self.istio.as_ref().and_then(|istio| istio.provider.as_deref());
+        self.prometheus.as_ref().and_then(|prometheus| prometheus.provider.as_deref()).or_else(of_istio)
+    }
+
+    /// The names of the members that say what is measured, of those that it has.
+    pub fn sources(&self) -> Vec<&'static str> {
+        let is_given = [("prometheus", self.prometheus.is_some()), ("istio", self.istio.is_some())];
+        is_given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
+    }
 }
 
 /// What an answer without data means.
@@ -80,4 +96,59 @@ pub struct PrometheusMetric {
     /// The instant query in PromQL.
     #[schemars(length(min = 1, max = 8192))]
     pub query: String,
+}
+
+/// One of Istio's own metrics of one revision, as clients' proxies and gateways count it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IstioMetric {
+    /// Name of the MetricProvider. Absent: `default`.
+    pub provider: Option<String>,
+    /// What is measured: `requestSuccessRate`, the fraction of requests that succeed, 0 to 1 (neither 5xx nor one of the
+    /// gRPC statuses 2, 4, 12, 13, 14, 15); `requestDuration`, a quantile in milliseconds; `requestRate`, requests a second.
+    pub metric: IstioMetricName,
+    /// How far each measurement looks back, such as `2m`; at least 1s. Absent: as long as `interval`, and 1m at least.
+    pub window: Option<DurationText>,
+    /// The quantile of `requestDuration`, 0 to 1. Absent: 0.99.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub quantile: Option<f64>,
+    /// Whose requests. Absent: canary.
+    pub revision: Option<Role>,
+    /// Which metrics are asked. Absent: istio.
+    pub source: Option<IstioSource>,
+}
+
+/// One of Istio's own metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum IstioMetricName {
+    /// The fraction of requests that succeed, 0 to 1: neither 5xx, nor a gRPC status 2, 4, 12, 13, 14 or 15.
+    RequestSuccessRate,
+    /// A quantile of the durations of requests, in milliseconds.
+    RequestDuration,
+    /// Requests a second.
+    RequestRate,
+}
+
+/// Whose requests: those of the canary or of stable. Absent: canary.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// The canary.
+    #[default]
+    Canary,
+    /// Stable.
+    Stable,
+}
+
+/// Which metrics are asked: `istio`, Istio's own by the revision of the pod; or `envoy`, Envoy's statistics by subset or
+/// Service, which Istio's proxies leave out unless they are told to keep them. Absent: istio.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum IstioSource {
+    /// `istio_requests_total` and `istio_request_duration_milliseconds`, by the revision of the pod.
+    #[default]
+    Istio,
+    /// `envoy_cluster_upstream_rq` and `envoy_cluster_upstream_rq_time`, which know no status of gRPC.
+    Envoy,
 }

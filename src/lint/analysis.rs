@@ -12,13 +12,21 @@ use super::promql::{self, Query};
 use super::rule;
 use super::steps;
 use super::subject::{GateAt, Subject};
-use crate::api::analysis::{AnalysisTemplateSpec, OnNoData};
+use crate::api::analysis::{AnalysisTemplateSpec, IstioMetricName, MetricSpec, OnNoData};
+use crate::api::status::Assessment;
+use crate::plan::condition;
+use crate::plan::measurement::Sample;
 use crate::plan::observed::Observed;
+use crate::plan::preset::Place;
+use crate::plan::route::Route;
 use crate::plan::strategy::{Gate, Routing, Step};
 use crate::plan::template::{self, Metric, Names};
 
 /// What arguments stand for while queries are read.
-const NAMES: Names<'_> = Names { stable: "stablehash", canary: "canaryhash" };
+fn names(subject: &Subject<'_>, observed: &Observed) -> Names<'static> {
+    let place = Place::of(observed, subject.strategy.routing.as_ref(), &Route::default());
+    Names { stable: "stablehash", canary: "canaryhash", place }
+}
 
 /// A template that a gate names, and can be read.
 struct Used<'a> {
@@ -85,8 +93,7 @@ fn filled(
         ..Observed::default()
     };
     for (position, metric) in used.spec.metrics.iter().enumerate() {
-        let named = metric.prometheus.as_ref().and_then(|prometheus| prometheus.provider.as_deref());
-        let name = named.unwrap_or("default");
+        let name = metric.provider().unwrap_or("default");
         if observed.providers.contains_key(name) {
             continue;
         }
@@ -95,7 +102,8 @@ fn filled(
             let known: Vec<String> = subject.input.of(PROVIDER).map(|one| one.name.clone()).collect();
             match super::name::nearest(name, &known) {
                 Some(other) => {
-                    let path = format!("spec.metrics[{position}].prometheus.provider");
+                    let source = metric.sources().first().copied().unwrap_or_default();
+                    let path = format!("spec.metrics[{position}].{source}.provider");
                     let message = format!("MetricProvider {name} is not in the input, and {other} is");
                     found.add_with(
                         &rule::NAME_MISSPELT,
@@ -111,7 +119,7 @@ fn filled(
     }
     let templates = at.gate.templates.get(index).cloned().into_iter().collect();
     let gate = Gate { templates, args: at.gate.args.clone() };
-    match template::metrics(&observed, &gate, at.step.is_none(), &NAMES) {
+    match template::metrics(&observed, &gate, at.step.is_none(), &names(subject, &observed)) {
         Ok(metrics) => metrics,
         Err(obstacles) => {
             for (reason, message) in obstacles {
@@ -139,6 +147,10 @@ fn tell_obstacle(
             if !named.is_some_and(|(name, _)| is_declared(name)) {
                 found.told(&rule::ARGUMENT, used.object, place, told);
             }
+        }
+        // What a preset cannot measure in this Rollout.
+        Some((place, told)) if place.contains(".istio.") => {
+            found.told(&rule::INVALID_TEMPLATE, used.object, place, told);
         }
         Some((_, told)) => {
             let message = format!("{} {}: {told}", used.object.kind, used.object.name);
@@ -195,7 +207,11 @@ fn check_metric(
 ) {
     let object = used.object;
     let path = format!("spec.metrics[{index}]");
-    let of_query = format!("{path}.prometheus.query");
+    let of_query = match used.spec.metrics.get(index).and_then(|metric| metric.istio.as_ref()) {
+        Some(istio) if istio.window.is_some() => format!("{path}.istio.window"),
+        Some(_) => format!("{path}.istio"),
+        None => format!("{path}.prometheus.query"),
+    };
     match promql::read(&metric.query) {
         Err(message) => {
             let filled = metric.query.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -228,6 +244,7 @@ fn check_metric(
             (Some(_), _) => {}
         }
     }
+    check_best(object, (&path, used.spec.metrics.get(index)), metric, found);
     if metric.on_no_data == OnNoData::Pass {
         found.add(&rule::NO_DATA_PASSES, object, &format!("{path}.onNoData"), "lets a canary without any traffic pass");
     }
@@ -239,6 +256,28 @@ fn check_metric(
         found.add(&rule::INTERVAL_TOO_SHORT, object, &format!("{path}.interval"), message);
     }
     check_end(subject, at, (object, &path), metric, found);
+}
+
+/// A preset whose conditions the best answer does not pass.
+fn check_best(object: &Object, (path, spec): (&str, Option<&MetricSpec>), metric: &Metric, found: &mut Found) {
+    let best = match spec.and_then(|spec| spec.istio.as_ref()).map(|istio| istio.metric) {
+        Some(IstioMetricName::RequestSuccessRate) => 1.0,
+        Some(IstioMetricName::RequestDuration) => 0.0,
+        Some(IstioMetricName::RequestRate) | None => return,
+    };
+    let answer = Sample::Vector(vec![best]);
+    let (success, failure) = (metric.success.as_deref(), metric.failure.as_deref());
+    match condition::assess(&answer, success, failure) {
+        Ok(Assessment::Success) => {}
+        Ok(_) => {
+            let message = format!("{} does not pass by the best answer there is, {best}", metric.name);
+            found.add_with(&rule::ANALYSIS_NEVER_PASSES, (object, path, Mark::Key), message, "");
+        }
+        Err(error) => {
+            let message = format!("{} cannot be judged: {error}", metric.name);
+            found.add_with(&rule::ANALYSIS_NEVER_PASSES, (object, path, Mark::Key), message, "write result[0]");
+        }
+    }
 }
 
 /// What a query sees: whose requests, and from when.
@@ -263,7 +302,10 @@ fn check_query(
     if let Some(window) = windows.first().filter(|window| **window < least) {
         let message =
             format!("looks at {window:#}, less than two scrapes of {:#}", subject.input.settings.scrape_interval);
-        found.add_with(&rule::WINDOW_TOO_SHORT, place, message, &format!("write [{least:#}] or more"));
+        let is_preset = used.spec.metrics.get(index).is_some_and(|metric| metric.istio.is_some());
+        let fix =
+            if is_preset { format!("write window: {least:#}, or more") } else { format!("write [{least:#}] or more") };
+        found.add_with(&rule::WINDOW_TOO_SHORT, place, message, &fix);
     }
     if let Some(window) = windows.last().filter(|window| **window > metric.delay && !is_of_canary && at.step.is_some())
     {
@@ -280,8 +322,12 @@ fn tells_canary(subject: &Subject<'_>, at: &GateAt<'_>, (used, index): (&Used<'_
         Some(Routing::InPlace { rule: Some((_, _, canary)), .. }) => vec![canary],
         Some(Routing::InPlace { rule: None, .. } | Routing::Owned { .. }) | None => Vec::new(),
     };
-    let written =
-        used.spec.metrics.get(index).and_then(|metric| metric.prometheus.as_ref()).map_or("", |one| &one.query);
+    let Some(spec) = used.spec.metrics.get(index) else { return false };
+    // A preset says whose requests it counts.
+    if spec.istio.is_some() {
+        return true;
+    }
+    let written = spec.prometheus.as_ref().map_or("", |one| &one.query);
     let from_rollout = at.gate.args.iter().filter(|arg| arg.value_from.is_some());
     let mut marks = from_rollout.map(|arg| format!("args.{}", arg.name));
     metric.query.to_lowercase().contains("canary")

@@ -101,6 +101,7 @@ rules! {
     WINDOW_BEFORE_STEP = "window-before-step", Warning, "The first measurement looks back to before the step.", "set initialDelay to at least the window";
     INTERVAL_TOO_SHORT = "interval-too-short", Note, "Measurements come faster than the metrics change.", "make the interval at least the scrape interval";
     ANALYSIS_ALWAYS_PASSES = "analysis-always-passes", Warning, "A metric passes whatever the answer is.", "add successCondition or failureCondition";
+    ANALYSIS_NEVER_PASSES = "analysis-never-passes", Warning, "A metric does not pass by the best answer there is.", "correct the condition: requestSuccessRate is a fraction, 0 to 1, requestDuration is in milliseconds";
     ANALYSIS_CANNOT_FAIL = "analysis-cannot-fail", Warning, "A metric tolerates every failure.", "make failureLimit smaller than count";
     NO_DATA_PASSES = "no-data-passes", Note, "No data counts as a success: a canary without traffic passes.", "use onNoData: Wait, so that silence is no verdict";
     ANALYSIS_BEFORE_TRAFFIC = "analysis-before-traffic", Warning, "A step measures before the canary has any traffic, and may wait for ever.", "put a setWeight above 0 before the analysis";

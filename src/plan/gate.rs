@@ -4,6 +4,7 @@ use super::analysis;
 use super::attempt::{self, SERIN};
 use super::course::{Course, Facts};
 use super::measurement::Measurement;
+use super::preset::Place;
 use super::ratio;
 use super::strategy::{Gate, Step};
 use super::template::{self, Metric, Names, Obstacle};
@@ -134,6 +135,7 @@ fn metrics(facts: &Facts<'_>, course: &Course, gate: &Gate, kind: AnalysisKind) 
     let names = Names {
         stable: course.stable().unwrap_or_default(),
         canary: course.canary().map_or("", |canary| canary.hash.as_str()),
+        place: Place::of(facts.observed, facts.strategy.routing.as_ref(), &facts.route),
     };
     template::metrics(facts.observed, gate, kind == AnalysisKind::Background, &names)
 }

@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::condition;
 use super::observed::Observed;
+use super::preset::{self, Place};
 use super::strategy::{Fault, Gate, refused};
-use crate::api::analysis::{AnalysisTemplateSpec, MetricSpec, OnNoData};
+use crate::api::analysis::{AnalysisTemplateSpec, IstioMetric, IstioMetricName, MetricSpec, OnNoData, Role};
 use crate::api::duration::DurationText;
 use crate::api::rollout::{ArgumentSpec, HashOf};
 use crate::api::schema::TEMPLATE_REFUSED;
@@ -50,12 +51,14 @@ pub struct Metric {
 /// Why an analysis cannot be measured: a word and a sentence.
 pub type Obstacle = (&'static str, String);
 
-/// What arguments may name.
+/// What arguments and presets may name.
 pub struct Names<'a> {
     /// Hash of stable.
     pub stable: &'a str,
     /// Hash of the canary.
     pub canary: &'a str,
+    /// Where the requests of both go.
+    pub place: Place,
 }
 
 /// The metrics of a gate, arguments filled in, or all that is in the way.
@@ -146,8 +149,13 @@ fn check_metric(path: &str, metric: &MetricSpec, endless: bool, faults: &mut Vec
             faults.push(Fault::new(format!("{path}.{field}"), message));
         }
     }
-    if metric.prometheus.is_none() && !faults.iter().any(|fault| fault.path.starts_with(&format!("{path}."))) {
+    let sources = metric.sources();
+    let is_told = || faults.iter().any(|fault| fault.path.starts_with(&format!("{path}.")));
+    if sources.len() > 1 || (sources.is_empty() && !is_told()) {
         faults.push(Fault::new(path, "exactly one of prometheus, istio, compare, limit, web is required"));
+    }
+    if let Some(istio) = &metric.istio {
+        check_preset(&format!("{path}.istio"), istio, faults);
     }
     if metric.count.is_some_and(|count| count > 1) && metric.interval.is_none() {
         faults.push(Fault::new(format!("{path}.interval"), "is required when count is above 1"));
@@ -157,6 +165,22 @@ fn check_metric(path: &str, metric: &MetricSpec, endless: bool, faults: &mut Vec
             format!("{path}.count"),
             "is required in a step's analysis: without it the step never ends",
         ));
+    }
+}
+
+fn check_preset(path: &str, istio: &IstioMetric, faults: &mut Vec<Fault>) {
+    match istio.window.as_ref().map(DurationText::parse) {
+        Some(Err(message)) => faults.push(Fault::new(format!("{path}.window"), message)),
+        Some(Ok(window)) if window < SignedDuration::from_secs(1) => {
+            faults.push(Fault::new(format!("{path}.window"), "is shorter than 1s; write a longer one"));
+        }
+        Some(Ok(_)) | None => {}
+    }
+    if istio.quantile.is_some() && istio.metric != IstioMetricName::RequestDuration {
+        faults.push(Fault::new(format!("{path}.quantile"), "is of requestDuration alone; remove it"));
+    }
+    if let Some(quantile) = istio.quantile.filter(|quantile| !(0.0..=1.0).contains(quantile)) {
+        faults.push(Fault::new(format!("{path}.quantile"), format!("{quantile} is not between 0 and 1")));
     }
 }
 
@@ -198,12 +222,9 @@ fn fill(
     }
     let mut metrics = Vec::new();
     for (index, metric) in spec.metrics.iter().enumerate() {
-        match fill_metric(metric, &values) {
+        match fill_metric(&format!("spec.metrics[{index}]"), metric, &values, names) {
             Ok(metric) => metrics.push(metric),
-            Err(unknown) => faults.push(Fault::new(
-                format!("spec.metrics[{index}]"),
-                format!("names {{{{args.{unknown}}}}}, which spec.args does not declare; declare it"),
-            )),
+            Err(fault) => faults.push(fault),
         }
     }
     if faults.is_empty() { Ok(metrics) } else { Err(faults) }
@@ -250,18 +271,31 @@ fn field_at(object: &Value, path: &str) -> Option<String> {
     }
 }
 
-fn fill_metric(metric: &MetricSpec, values: &[(String, String)]) -> Result<Metric, String> {
+fn fill_metric(
+    path: &str,
+    metric: &MetricSpec,
+    values: &[(String, String)],
+    names: &Names<'_>,
+) -> Result<Metric, Fault> {
     let duration = |text: &Option<DurationText>| text.as_ref().and_then(|text| text.parse().ok());
     let interval = duration(&metric.interval);
-    let text = |text: &Option<String>| text.as_ref().map(|text| interpolate(text, values)).transpose();
+    let filled = |text: &str| {
+        let told = |unknown| format!("names {{{{args.{unknown}}}}}, which spec.args does not declare; declare it");
+        interpolate(text, values).map_err(|unknown| Fault::new(path, told(unknown)))
+    };
+    let text = |text: &Option<String>| text.as_deref().map(filled).transpose();
+    let query = match &metric.istio {
+        Some(istio) => {
+            let hash = if istio.revision.unwrap_or_default() == Role::Stable { names.stable } else { names.canary };
+            preset::query(istio, interval, hash, &names.place)
+                .map_err(|(field, why)| Fault::new(format!("{path}.istio.{field}"), why))?
+        }
+        None => filled(metric.prometheus.as_ref().map_or("", |prometheus| &prometheus.query))?,
+    };
     Ok(Metric {
         name: metric.name.clone(),
-        provider: metric
-            .prometheus
-            .as_ref()
-            .and_then(|prometheus| prometheus.provider.clone())
-            .unwrap_or_else(|| DEFAULT_PROVIDER.to_owned()),
-        query: interpolate(metric.prometheus.as_ref().map_or("", |prometheus| &prometheus.query), values)?,
+        provider: metric.provider().unwrap_or(DEFAULT_PROVIDER).to_owned(),
+        query,
         interval,
         delay: duration(&metric.initial_delay).unwrap_or_default(),
         count: metric.count.or(if interval.is_none() { Some(1) } else { None }),

@@ -470,7 +470,6 @@ fn templates(interval: &str) -> Vec<Value> {
     let metric = |name: &str, mut metric: Value| {
         if let Some(metric) = metric.as_object_mut() {
             metric.insert("name".into(), json!(name));
-            metric.insert("prometheus".into(), json!({"query": "rate"}));
             metric.insert("successCondition".into(), json!("result[0] >= 0.95"));
         }
         json!({"apiVersion": "serin.dev/v1alpha1", "kind": "AnalysisTemplate", "metadata": {"name": name, "namespace": "shop"}, "spec": {"metrics": [metric]}})
@@ -478,9 +477,9 @@ fn templates(interval: &str) -> Vec<Value> {
     vec![
         metric(
             "success-rate",
-            json!({"interval": interval, "count": 3, "failureLimit": 1, "failureCondition": "result[0] < 0.85"}),
+            json!({"prometheus": {"query": "rate"}, "interval": interval, "count": 3, "failureLimit": 1, "failureCondition": "result[0] < 0.85"}),
         ),
-        metric("background", json!({"interval": "7s", "failureLimit": 2})),
+        metric("background", json!({"istio": {"metric": "requestSuccessRate"}, "interval": "7s", "failureLimit": 2})),
     ]
 }
 

@@ -252,8 +252,7 @@ impl Input {
             .filter(is_template)
             .filter_map(|template| template["spec"]["metrics"].as_array())
             .flatten();
-        let named: std::collections::BTreeSet<String> =
-            metrics.filter_map(|metric| metric["prometheus"]["provider"].as_str()).map(str::to_owned).collect();
+        let named: std::collections::BTreeSet<String> = metrics.filter_map(provider_of).map(str::to_owned).collect();
         for name in named {
             let is_known =
                 self.others.iter().any(|object| object["kind"] == "MetricProvider" && key_of(object).1 == name);
@@ -266,6 +265,11 @@ impl Input {
             }
         }
     }
+}
+
+/// The provider that a metric names.
+fn provider_of(metric: &Value) -> Option<&str> {
+    ["prometheus", "istio"].into_iter().find_map(|source| metric[source]["provider"].as_str())
 }
 
 /// The Deployment that a Rollout names, among some.

@@ -17,6 +17,7 @@ mod leaving;
 mod lint;
 mod objects;
 mod pages;
+mod presets;
 mod pressing;
 mod ratio;
 mod reading;

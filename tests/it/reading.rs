@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use serin::api::rollout::TemplateRef;
 use serin::plan::action::Action;
 use serin::plan::observed::{Observed, Template};
+use serin::plan::preset::Place;
 use serin::plan::route;
 use serin::plan::strategy::{Gate, Portion, Strategy, parse};
 use serin::plan::template::{Names, metrics, parse_template};
@@ -234,7 +235,7 @@ fn query(declared: &Value, given: &Value) -> Result<String, String> {
     let observed = Observed { templates: vec![template], ..world.observed };
     let templates: Vec<TemplateRef> = serde_json::from_value(json!([{"templateName": "a"}])).unwrap();
     let gate = Gate { templates, args: serde_json::from_value(given.clone()).unwrap() };
-    let metrics = metrics(&observed, &gate, false, &Names { stable: "s1", canary: "c2" });
+    let metrics = metrics(&observed, &gate, false, &Names { stable: "s1", canary: "c2", place: Place::default() });
     metrics.map_err(|obstacles| obstacles.into_iter().map(|(_, message)| message).collect()).map(|metrics| {
         assert_eq!(metrics[0].enough_successes, None);
         metrics[0].query.clone()

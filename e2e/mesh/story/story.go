@@ -53,10 +53,10 @@ type world struct {
 func Command(ctx context.Context, arguments []string) error {
 	stories := map[string]func(context.Context, *world) error{
 		"first": first, "ready": ready, "split": split, "flips": flips, "canary": canary, "abort": abort, "supersede": supersede,
-		"istiod-stopped": istiodStopped,
+		"istiod-stopped": istiodStopped, "presets": presets, "unreached": unreached,
 	}
 	if len(arguments) == 0 || stories[arguments[0]] == nil {
-		return errors.New("usage: mesh story first|ready|split|flips|canary|abort|supersede|istiod-stopped [FLAGS]")
+		return errors.New("usage: mesh story first|ready|split|flips|canary|abort|supersede|istiod-stopped|presets|unreached [FLAGS]")
 	}
 	tell := stories[arguments[0]]
 	w := &world{name: arguments[0], canary: map[string]any{}, annotations: map[string]any{}, started: time.Now()}

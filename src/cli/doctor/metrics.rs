@@ -68,7 +68,10 @@ async fn answers(patient: &Patient<'_>, name: &str, spec: &MetricProviderSpec) -
     }
     let Some(rollout) = &patient.rollout else { return Check::ok(NAME, format!("{told} answers")) };
     let Some(stable) = &rollout.status.stable else { return Check::ok(NAME, format!("{told} answers")) };
-    let query = format!("count(istio_requests_total{{destination_canonical_revision=\"{}\"}})", stable.hash);
+    let query = format!(
+        "count(istio_requests_total{{reporter=\"source\",destination_canonical_revision=\"{}\"}})",
+        stable.hash
+    );
     match ask(patient, name, spec, &query).await {
         Ok(Sample::Vector(values)) if !values.is_empty() => {
             Check::ok(NAME, format!("{told} has the requests of r{} ({})", stable.revision, stable.hash))
@@ -76,7 +79,7 @@ async fn answers(patient: &Patient<'_>, name: &str, spec: &MetricProviderSpec) -
         Ok(_) => Check::warning(
             NAME,
             format!("{told} has no istio_requests_total of r{} ({})", stable.revision, stable.hash),
-            "send requests through the mesh, and let it scrape the sidecars; queries of your own metrics do not need this",
+            "send requests through the mesh, and let it scrape the gateways and the clients' sidecars; queries of your own metrics do not need this",
         ),
         Err(error) => Check::failed(NAME, format!("{told}: {error}"), "correct its address, or repair it"),
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::argo::Providers;
 use super::super::report::Decision;
 use super::super::yaml::{Entry, Item, List, Map, Node, Scalar};
-use super::metric::{self, Metric, Pace, Subject};
+use super::metric::{self, Measure, Metric, Pace, Subject};
 use super::{Canary, number};
 use crate::api::duration::DurationText;
 use crate::api::names::API_VERSION;
@@ -159,15 +159,19 @@ fn metrics(canary: &mut Canary<'_>, known: &BTreeMap<String, Node>) -> (Vec<Metr
 }
 
 fn tell_metric(canary: &mut Canary<'_>, path: &str, item: &Node, metric: &Metric) {
+    let is_preset = matches!(metric.measure, Measure::Preset(..));
+    let is_success_rate = matches!(metric.measure, Measure::Preset("requestSuccessRate", _));
     for entry in item.entries() {
         let how = match entry.key.text.as_str() {
-            "name" if metric.template.is_none() && item.at(&["query"]).is_none() => {
-                "Istio's numbers of this revision alone: both revisions have one workload name in Serin".to_owned()
+            "name" if is_preset => {
+                "a preset: Istio's numbers of this revision, as clients see them; Flagger counts at the pods".to_owned()
             }
             "name" => "the name of the metric".to_owned(),
+            "interval" if is_preset => "the window of the preset".to_owned(),
             "interval" => "the range of the query".to_owned(),
             "thresholdRange" | "threshold" => {
-                format!("successCondition: {}", metric.condition.as_deref().unwrap_or("none"))
+                let unit = if is_success_rate { ", a fraction in place of percent" } else { "" };
+                format!("successCondition: {}{unit}", metric.condition.as_deref().unwrap_or("none"))
             }
             "templateRef" => "its query, written out; workload names in it became revisions".to_owned(),
             "templateVariables" => "filled in".to_owned(),

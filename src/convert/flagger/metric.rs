@@ -1,13 +1,11 @@
-//! Metrics of a Canary: the two that Flagger knows by name, and queries of templates, for one revision each.
+//! Metrics of a Canary: the two that Flagger knows by name, which are presets in Serin, and queries of templates.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use super::super::yaml::{Entry, Item, Map, Node, Scalar};
-
-/// Namespace and revision, as every query of Istio's metrics here names them.
-const OF_CANARY: &str = r#"reporter="destination",destination_workload_namespace="{{args.namespace}}",destination_canonical_revision="{{args.revision}}""#;
+use crate::api::duration::DurationText;
 
 /// What queries may speak of.
 pub(super) struct Subject<'a> {
@@ -18,12 +16,30 @@ pub(super) struct Subject<'a> {
     pub(super) templates: &'a BTreeMap<String, Node>,
 }
 
-/// A metric: its query, its condition, and the MetricTemplate that says where it is asked.
+/// A metric: what is measured, its condition, and the MetricTemplate that says where it is asked.
 pub(super) struct Metric {
     pub(super) name: String,
-    pub(super) query: String,
+    pub(super) measure: Measure,
     pub(super) condition: Option<String>,
     pub(super) template: Option<String>,
+}
+
+impl Metric {
+    /// Whether its query has this text.
+    fn names(&self, text: &str) -> bool {
+        match &self.measure {
+            Measure::Query(query) => query.contains(text),
+            Measure::Preset(..) => false,
+        }
+    }
+}
+
+/// What is measured.
+pub(super) enum Measure {
+    /// A query.
+    Query(String),
+    /// One of Istio's own metrics, by its name, and how far each measurement looks back.
+    Preset(&'static str, String),
 }
 
 /// A metric of a Canary, or why there is none.
@@ -32,7 +48,7 @@ pub(super) fn metric(subject: &Subject<'_>, metric: &Node) -> Result<Metric, Str
     let interval = metric.text_at(&["interval"]).unwrap_or("1m");
     let reference = metric.text_at(&["templateRef", "name"]);
     let inline = metric.text_at(&["query"]);
-    let query = match (reference, inline, name.as_str()) {
+    let measure = match (reference, inline, name.as_str()) {
         (Some(reference), _, _) => {
             let template = subject
                 .templates
@@ -43,32 +59,26 @@ pub(super) fn metric(subject: &Subject<'_>, metric: &Node) -> Result<Metric, Str
                 return Err(format!("Serin measures by Prometheus only, and MetricTemplate {reference} is of {kind}"));
             }
             let query = template.text_at(&["spec", "query"]).unwrap_or_default();
-            of_revision(subject, query, interval, metric)?
+            Measure::Query(of_revision(subject, query, interval, metric)?)
         }
-        (None, Some(query), _) => of_revision(subject, query, interval, metric)?,
-        (None, None, "request-success-rate") => success_rate(interval),
-        (None, None, "request-duration") => duration(interval),
+        (None, Some(query), _) => Measure::Query(of_revision(subject, query, interval, metric)?),
+        (None, None, "request-success-rate") => preset("requestSuccessRate", interval)?,
+        (None, None, "request-duration") => preset("requestDuration", interval)?,
         (None, None, _) => {
             return Err("it has neither a template nor a query, and Flagger does not know its name".to_owned());
         }
     };
-    Ok(Metric { condition: condition(&name, metric)?, name, query, template: reference.map(str::to_owned) })
+    let condition = condition(&name, &measure, metric)?;
+    Ok(Metric { condition, name, measure, template: reference.map(str::to_owned) })
 }
 
-fn success_rate(interval: &str) -> String {
-    format!(
-        "sum(rate(istio_requests_total{{{OF_CANARY},response_code!~\"5.*\"}}[{interval}]))\n  / sum(rate(istio_requests_total{{{OF_CANARY}}}[{interval}])) * 100\n"
-    )
-}
-
-fn duration(interval: &str) -> String {
-    format!(
-        "histogram_quantile(0.99, sum(rate(istio_request_duration_milliseconds_bucket{{{OF_CANARY}}}[{interval}])) by (le))\n"
-    )
+fn preset(name: &'static str, interval: &str) -> Result<Measure, String> {
+    DurationText::Text(interval.to_owned()).parse().map_err(|why| format!("interval: {why}"))?;
+    Ok(Measure::Preset(name, interval.to_owned()))
 }
 
 /// The range as a condition; nothing where there is none, which always passes.
-fn condition(name: &str, metric: &Node) -> Result<Option<String>, String> {
+fn condition(name: &str, measure: &Measure, metric: &Node) -> Result<Option<String>, String> {
     let number = |keys: &[&str]| -> Result<Option<String>, String> {
         let Some(node) = metric.at(keys) else { return Ok(None) };
         match node.value() {
@@ -83,14 +93,28 @@ fn condition(name: &str, metric: &Node) -> Result<Option<String>, String> {
         let old = number(&["threshold"])?;
         if name == "request-success-rate" { least = old } else { most = old }
     }
+    // Flagger counts in percent, the preset in fractions.
+    let is_fraction = matches!(measure, Measure::Preset("requestSuccessRate", _));
+    let bound = |bound: String| if is_fraction { hundredth(&bound) } else { bound };
     let parts: Vec<String> = [(least, ">="), (most, "<=")]
         .into_iter()
-        .filter_map(|(bound, sign)| Some(format!("result[0] {sign} {}", bound?)))
+        .filter_map(|(value, sign)| Some(format!("result[0] {sign} {}", bound(value?))))
         .collect();
     Ok((!parts.is_empty()).then(|| parts.join(" && ")))
 }
 
-/// A query with Flagger's words filled in. Flagger tells canary from stable by the workload's name, Serin by the
+/// The hundredth of a number, digit by digit: 99.9 becomes 0.999.
+fn hundredth(number: &str) -> String {
+    let (sign, digits) = number.strip_prefix('-').map_or(("", number), |digits| ("-", digits));
+    let (whole, rest) = digits.split_once('.').unwrap_or((digits, ""));
+    let all = format!("{whole:0>3}{rest}");
+    let (whole, rest) = all.split_at(all.len() - rest.len() - 2);
+    let rest = rest.trim_end_matches('0');
+    let rest = if rest.is_empty() { "0" } else { rest };
+    format!("{sign}{whole}.{rest}")
+}
+
+/// A query with Flagger's words filled in. Flagger tells canary from stable by the name of the target, Serin by the
 /// revision: only Istio's labels can be said the other way.
 fn of_revision(subject: &Subject<'_>, query: &str, interval: &str, metric: &Node) -> Result<String, String> {
     let mut text = spaced(query);
@@ -104,7 +128,7 @@ fn of_revision(subject: &Subject<'_>, query: &str, interval: &str, metric: &Node
     }
     if text.contains("{{target}}") {
         return Err(format!(
-            "the query tells the canary by the name of its workload, which stable has too in Serin; select by destination_canonical_revision=\"{{{{args.revision}}}}\" in place of {}",
+            "the query tells the canary by the name of its workload, which in Serin is a ReplicaSet's and changes with each revision; select by destination_canonical_revision=\"{{{{args.revision}}}}\" in place of {}",
             subject.target
         ));
     }
@@ -165,10 +189,19 @@ pub(super) fn item(metric: &Metric, pace: Pace<'_>, provider: Option<&str>, from
     entries.push(Entry::new("failureLimit", Scalar::plain(&(pace.threshold - 1).to_string())));
     entries.extend(metric.condition.iter().map(|condition| Entry::new("successCondition", Scalar::string(condition))));
     entries.push(Entry::new("onNoData", Scalar::string("Fail")));
-    let mut prometheus = Vec::new();
-    prometheus.extend(provider.map(|provider| Entry::new("provider", Scalar::string(provider))));
-    prometheus.push(Entry::new("query", Scalar::string(&metric.query)));
-    entries.push(Entry::new("prometheus", Map::of(prometheus)));
+    let mut source = Vec::new();
+    source.extend(provider.map(|provider| Entry::new("provider", Scalar::string(provider))));
+    match &metric.measure {
+        Measure::Query(query) => {
+            source.push(Entry::new("query", Scalar::string(query)));
+            entries.push(Entry::new("prometheus", Map::of(source)));
+        }
+        Measure::Preset(name, window) => {
+            source.push(Entry::new("metric", Scalar::string(name)));
+            source.push(Entry::new("window", Scalar::string(window)));
+            entries.push(Entry::new("istio", Map::of(source)));
+        }
+    }
     Item { above: from.all_comments(), beside: None, value: Map::of(entries).into() }
 }
 
@@ -181,6 +214,21 @@ pub(super) fn arguments(metrics: &[Metric]) -> (Vec<Value>, Vec<Value>) {
     ];
     let named = known
         .into_iter()
-        .filter(|(name, _)| metrics.iter().any(|metric| metric.query.contains(&format!("{{{{args.{name}}}}}"))));
+        .filter(|(name, _)| metrics.iter().any(|metric| metric.names(&format!("{{{{args.{name}}}}}"))));
     named.map(|(name, from)| (json!({"name": name}), json!({"name": name, "valueFrom": from}))).unzip()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hundredth;
+
+    #[test]
+    fn hundredths_have_all_their_digits() {
+        for (number, part) in
+            [("99", "0.99"), ("99.9", "0.999"), ("100", "1.0"), ("0", "0.0"), ("5", "0.05"), ("-1", "-0.01")]
+        {
+            assert_eq!(hundredth(number), part, "{number}");
+        }
+        assert_eq!(hundredth("99.0"), "0.99");
+    }
 }

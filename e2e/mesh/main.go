@@ -23,7 +23,8 @@ const usage = `usage: mesh COMMAND [FLAGS]   (mesh COMMAND -h shows the flags)
   pods        runs an echo process for every pod of the API server
   keep        starts a program again whenever it is killed
   load        sends a steady number of requests a second, and counts what is lost
-  story       waits or measures: first, ready, split, flips, canary, abort, supersede, istiod-stopped`
+  story       waits, measures, or tells one story
+  table       tells many stories in many ways, and writes what was lost as a table`
 
 func main() {
 	if len(os.Args) < 2 {
@@ -47,6 +48,8 @@ func main() {
 		end(load.Command(ctx, os.Args[2:]))
 	case "story":
 		end(story.Command(ctx, os.Args[2:]))
+	case "table":
+		end(story.Table(ctx, os.Args[2:]))
 	default:
 		fmt.Fprintln(os.Stderr, usage)
 		os.Exit(2)

@@ -7,113 +7,189 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net/http"
+	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"serin.dev/e2e/mesh/kube"
 	"serin.dev/e2e/mesh/load"
 )
 
-// Hosts and paths of objects/.
+// Host and path of objects/web.yaml.
 const (
-	webHost      = "web.shop.svc.cluster.local"
-	checkoutHost = "checkout.shop.svc.cluster.local"
-	webRoute     = "/apis/networking.istio.io/v1/namespaces/shop/virtualservices/web"
-	rolloutPath  = "/apis/serin.dev/v1alpha1/namespaces/shop/rollouts/checkout"
-	actionsPath  = "/apis/serin.dev/v1alpha1/namespaces/shop/rolloutactions"
+	webHost  = "web.shop.svc.cluster.local"
+	webRoute = "/apis/networking.istio.io/v1/namespaces/shop/virtualservices/web"
 )
 
-// proxy is one Envoy: where it is asked, and where its admin port is.
-type proxy struct{ name, address, admin string }
+// proxy is one Envoy: where it is asked for HTTP and for lines, and where its admin port is.
+type proxy struct{ name, address, lines, admin string }
 
+// proxies are all of them. The client's takes no TCP: which Service a connection means, its port alone would say.
 var proxies = []proxy{
-	{"gw-1", "127.0.0.100:8080", "127.0.0.1:15000"},
-	{"gw-2", "127.0.0.102:8080", "127.0.0.1:15002"},
-	{"client", "127.0.0.101:80", "127.0.0.1:15001"},
+	{"gw-1", "127.0.0.100:8080", "127.0.0.100:9000", "127.0.0.1:15000"},
+	{"gw-2", "127.0.0.102:8080", "127.0.0.102:9000", "127.0.0.1:15002"},
+	{"client", "127.0.0.101:80", "", "127.0.0.1:15001"},
 }
 
 // world is what every story has.
 type world struct {
 	client *kube.Client
-	dir    string
-	name   string
-	rate   int
-	// canary are fields of strategy.canary, and annotations those of the pod template, that every commit has.
-	canary      map[string]any
-	annotations map[string]any
+	// dir has the process ids of e2e/mesh/run, out what is kept of a story, name is that of its files.
+	dir, out, name string
+	rate           int
+	// quiet is how long the load runs before a story begins and after it ends, and some of its pauses.
+	quiet time.Duration
 	// churn is the time between two writes of a foreign route during the load; 0 for none.
-	churn   time.Duration
+	churn time.Duration
+	// weights are the steps of a canary that goes through.
+	weights []any
+	seed    int64
+	setting setting
+	story   story
+	// only is the one proxy that is asked; empty for all.
+	only string
+
+	said    sync.Mutex
+	log     io.Writer
 	started time.Time
 }
 
-// Command tells one story.
-func Command(ctx context.Context, arguments []string) error {
-	stories := map[string]func(context.Context, *world) error{
-		"first": first, "ready": ready, "split": split, "flips": flips, "canary": canary, "abort": abort, "supersede": supersede,
-		"istiod-stopped": istiodStopped,
-	}
-	if len(arguments) == 0 || stories[arguments[0]] == nil {
-		return errors.New("usage: mesh story first|ready|split|flips|canary|abort|supersede|istiod-stopped [FLAGS]")
-	}
-	tell := stories[arguments[0]]
-	w := &world{name: arguments[0], canary: map[string]any{}, annotations: map[string]any{}, started: time.Now()}
-	flags := flag.NewFlagSet("story", flag.ExitOnError)
-	flags.StringVar(&w.dir, "dir", ".", "folder for the account and the lost requests, with the process ids of e2e/mesh/run")
+// flags registers what stories have in common.
+func (w *world) flags(flags *flag.FlagSet) {
+	flags.StringVar(&w.dir, "dir", ".", "folder with the process ids of e2e/mesh/run")
+	flags.StringVar(&w.out, "out", "", "folder for accounts and lost requests; that of the process ids by default")
 	flags.IntVar(&w.rate, "rate", 300, "requests a second, over all proxies")
-	flags.StringVar(&w.name, "name", w.name, "name of the files")
 	flags.DurationVar(&w.churn, "churn", 0, "time between two writes of a foreign route, which delay istiod's pushes; 0 for none")
+	flags.DurationVar(&w.quiet, "quiet", 3*time.Second, "time that the load runs before and after a story")
+	flags.Int64Var(&w.seed, "seed", 1, "seed of what happens at random")
+	flags.Func("weights", "steps of a canary that goes through, 20,50,80 by default", func(text string) error {
+		w.weights = nil
+		for _, word := range strings.Split(text, ",") {
+			weight, err := strconv.Atoi(word)
+			if err != nil {
+				return err
+			}
+			w.weights = append(w.weights, setWeight(weight))
+		}
+		return nil
+	})
 	flags.Func("canary", "fields of strategy.canary, as JSON", func(text string) error {
-		return json.Unmarshal([]byte(text), &w.canary)
+		return json.Unmarshal([]byte(text), &w.setting.canary)
 	})
 	flags.Func("annotate", "NAME=VALUE, an annotation of the pods; repeatable", func(text string) error {
 		name, value, found := strings.Cut(text, "=")
 		if !found {
 			return errors.New("NAME=VALUE is expected")
 		}
-		w.annotations[name] = value
+		w.setting.annotations[name] = value
 		return nil
 	})
+}
+
+// newWorld is one whose stories are told to standard output.
+func newWorld() *world {
+	return &world{
+		weights: weights(20, 50, 80), setting: setting{canary: object{}, annotations: object{}}, log: os.Stdout, started: time.Now(),
+	}
+}
+
+// Command tells one story, or measures web.
+func Command(ctx context.Context, arguments []string) error {
+	measures := map[string]func(context.Context, *world) error{"first": first, "ready": isReady, "split": split, "flips": flips}
+	if len(arguments) == 0 {
+		return fmt.Errorf("usage: mesh story first|ready|split|flips|%s [FLAGS]", strings.Join(names(), "|"))
+	}
+	w := newWorld()
+	w.name = arguments[0]
+	flags := flag.NewFlagSet("story", flag.ExitOnError)
+	w.flags(flags)
+	flags.StringVar(&w.name, "name", w.name, "name of the files")
+	mode := flags.String("mode", owned, "how the Rollout leads requests: "+strings.Join(modes, ", ")+", or "+none+" for a Deployment")
+	pods := flags.String("pods", exits, "kind of pods: "+exits+" or "+drains)
 	_ = flags.Parse(arguments[1:])
+	if w.out == "" {
+		w.out = w.dir
+	}
 	var err error
 	if w.client, err = kube.FromEnvironment(); err != nil {
 		return err
 	}
-	return tell(ctx, w)
+	if measure := measures[arguments[0]]; measure != nil {
+		w.setting.mode, w.setting.steps = *mode, w.weights
+		return measure(ctx, w)
+	}
+	s, err := find(arguments[0])
+	if err != nil {
+		return err
+	}
+	t, err := w.of(s, *mode, *pods).tell(ctx, s)
+	if t.report != nil {
+		err = errors.Join(err, w.keep(t.report, account{Story: s.name, Mode: *mode, Pods: *pods, Seed: w.seed, Seconds: t.seconds}))
+	}
+	return err
 }
 
 // say prints a line with the time since the story began.
 func (w *world) say(format string, args ...any) {
-	fmt.Printf("%6.2f  %s\n", time.Since(w.started).Seconds(), fmt.Sprintf(format, args...))
+	w.said.Lock()
+	defer w.said.Unlock()
+	fmt.Fprintf(w.log, "%6.2f  %s\n", w.elapsed(), fmt.Sprintf(format, args...))
 }
 
-// load is a load on all proxies.
-func (w *world) load(host string, atMost time.Duration) load.Config {
-	config := load.Config{Host: host, Rate: w.rate, Duration: atMost, Timeout: 10 * time.Second}
+// elapsed is how many seconds ago the story began.
+func (w *world) elapsed() float64 { return time.Since(w.started).Seconds() }
+
+// asked are the proxies that the load asks.
+func (w *world) asked() []proxy {
+	var asked []proxy
 	for _, proxy := range proxies {
-		config.Targets = append(config.Targets, proxy.address)
+		if (w.only == "" || w.only == proxy.name) && (!w.setting.lines || proxy.lines != "") {
+			asked = append(asked, proxy)
+		}
+	}
+	return asked
+}
+
+// load is a load on all proxies that are asked.
+func (w *world) load(host string, atMost time.Duration) load.Config {
+	config := load.Config{Host: host, Rate: w.rate, Duration: atMost, Timeout: 10 * time.Second, Lines: w.setting.lines}
+	for _, proxy := range w.asked() {
+		if w.setting.lines {
+			config.Targets = append(config.Targets, proxy.lines)
+		} else {
+			config.Targets = append(config.Targets, proxy.address)
+		}
+	}
+	if w.story.load != nil {
+		w.story.load(&config)
 	}
 	return config
 }
 
 // keep writes a story's account beside its lost requests, and prints it.
-func (w *world) keep(report *load.Report, facts map[string]any) error {
-	summary := report.Summary()
-	summary.Write(os.Stdout)
-	all := map[string]any{"story": os.Args[2:], "summary": summary}
-	for name, fact := range facts {
-		all[name] = fact
-	}
-	text, err := json.MarshalIndent(all, "", "  ")
+func (w *world) keep(report *load.Report, a account) error {
+	a.Summary = report.Summary()
+	a.Summary.Write(w.log)
+	text, err := json.MarshalIndent(a, "", "  ")
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(w.dir, w.name+".json"), append(text, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(w.out, w.name+".json"), append(text, '\n'), 0o644); err != nil {
 		return err
 	}
-	return load.WriteLost(filepath.Join(w.dir, w.name+".lost.jsonl"), report.Lost())
+	return w.keepLost(report)
+}
+
+// keepLost writes the lost requests, where there are any.
+func (w *world) keepLost(report *load.Report) error {
+	if len(report.Lost()) == 0 {
+		return nil
+	}
+	return load.WriteLost(filepath.Join(w.out, w.name+".lost.jsonl"), report.Lost())
 }
 
 // until waits until something is so, and says every ten seconds what it waits for.
@@ -145,36 +221,13 @@ func pause(ctx context.Context, duration time.Duration) error {
 	}
 }
 
-// answered waits until every proxy answers by 200 for a host.
-func (w *world) answered(ctx context.Context, host string) error {
-	client := http.Client{Timeout: 10 * time.Second}
-	for _, proxy := range proxies {
-		err := w.until(ctx, "the first 200 of "+proxy.name, time.Minute, func() (bool, string) {
-			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+proxy.address+"/", nil)
-			if err != nil {
-				return false, err.Error()
-			}
-			request.Host = host
-			answer, err := client.Do(request)
-			if err != nil {
-				return false, err.Error()
-			}
-			answer.Body.Close()
-			return answer.StatusCode == http.StatusOK, answer.Status
-		})
-		if err != nil {
-			return err
-		}
-		w.say("%s answers for %s", proxy.name, host)
-	}
-	return nil
-}
-
 // first waits for the first 200 of every proxy.
-func first(ctx context.Context, w *world) error { return w.answered(ctx, webHost) }
+func first(ctx context.Context, w *world) error { return w.serves(ctx, webHost, 1) }
 
-// ready waits for the same of what Serin releases.
-func ready(ctx context.Context, w *world) error {
-	_, err := w.healthy(ctx)
-	return err
+// isReady makes what Serin releases, and waits for the same of it.
+func isReady(ctx context.Context, w *world) error {
+	if _, err := w.setUp(ctx); err != nil {
+		return err
+	}
+	return w.serves(ctx, appHost, inARow)
 }

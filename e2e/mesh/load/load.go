@@ -148,6 +148,13 @@ func Run(ctx context.Context, config Config, see func(Result)) error {
 	return nil
 }
 
+// Ask sends one request outside of any run.
+func (c Config) Ask(target string) Result {
+	client := &http.Client{Timeout: c.Timeout}
+	defer client.CloseIdleConnections()
+	return c.send(client, target, false)
+}
+
 // sleepUntil says whether that moment came.
 func sleepUntil(ctx context.Context, due time.Time) bool {
 	select {

@@ -35,8 +35,8 @@ func (w *world) of(s story, mode, pods string) *world {
 	w.story = s
 	w.setting.mode, w.setting.lines = mode, s.lines
 	w.setting.steps = w.weights
-	if s.stops > 0 {
-		w.setting.steps = stopping(s.stops)
+	if s.steps != nil {
+		w.setting.steps = s.steps
 	}
 	w.setting.canary = merged(s.canary, w.setting.canary)
 	if pods == drains {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"serin.dev/e2e/mesh/kube"
@@ -87,7 +86,15 @@ func (w *world) setUp(ctx context.Context) (*rollout, error) {
 
 // setUpDeployment makes a Deployment that serves behind the route.
 func (w *world) setUpDeployment(ctx context.Context) error {
-	if err := w.apply(ctx, append(w.setting.route(), w.setting.deployment(1))...); err != nil {
+	if err := w.apply(ctx, w.setting.route()...); err != nil {
+		return err
+	}
+	return w.deploy(ctx)
+}
+
+// deploy makes a Deployment with all its pods, whose number Git leaves out.
+func (w *world) deploy(ctx context.Context) error {
+	if err := w.apply(ctx, w.setting.deployment(1)); err != nil {
 		return err
 	}
 	if err := w.client.Patch(ctx, place("Deployment", app)+"/scale", object{"spec": object{"replicas": replicas}}); err != nil {
@@ -101,37 +108,21 @@ func (w *world) setUpDeployment(ctx context.Context) error {
 
 // serves waits until every proxy that is asked answers by 200 for a host, so many times in a row.
 func (w *world) serves(ctx context.Context, host string, times int) error {
-	if w.setting.lines {
-		return nil // The load begins some time before the story does.
-	}
-	client := http.Client{Timeout: 10 * time.Second}
-	for _, proxy := range w.asked() {
+	config := w.load(host, time.Minute)
+	for _, target := range config.Targets {
 		count := 0
-		err := w.until(ctx, "the first 200 of "+proxy.name, time.Minute, func() (bool, string) {
-			status, err := get(ctx, &client, proxy.address, host)
-			if err == nil && status == http.StatusOK {
-				count++
-			} else {
+		err := w.until(ctx, "the first 200 of "+target, time.Minute, func() (bool, string) {
+			result := config.Ask(target)
+			if result.IsLost() {
 				count = 0
+			} else {
+				count++
 			}
-			return count >= times, fmt.Sprint(status, " ", err)
+			return count >= times, fmt.Sprint(result.Status, " ", result.Error)
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func get(ctx context.Context, client *http.Client, address, host string) (int, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/", nil)
-	if err != nil {
-		return 0, err
-	}
-	request.Host = host
-	answer, err := client.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	return answer.StatusCode, answer.Body.Close()
 }

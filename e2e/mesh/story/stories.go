@@ -14,8 +14,8 @@ type story struct {
 	name string
 	// modes are those in which it makes sense; empty for all.
 	modes []string
-	// stops is the weight at which something happens; 0 where the canary goes through.
-	stops int
+	// steps are those of the canary; through all weights where they are absent.
+	steps []any
 	// canary are fields of strategy.canary.
 	canary object
 	// load changes what is sent.
@@ -32,11 +32,33 @@ type story struct {
 // stories are all of them, in the order of the table.
 var stories = []story{
 	{name: "canary", tell: canary, baseline: update},
-	{name: "abort", stops: 50, tell: abort},
-	{name: "supersede", stops: 50, tell: supersede},
-	{name: "revert", stops: 50, tell: revert, baseline: updateAndBack},
+	{name: "abort", steps: stopping(50), tell: abort},
+	{name: "supersede", steps: stopping(50), tell: supersede},
+	{name: "revert", steps: stopping(50), tell: revert, baseline: updateAndBack},
+	{name: "verdict-good", steps: judging, tell: canary},
+	{name: "verdict-bad", steps: judging, tell: failing},
+	{name: "canary-deleted", steps: stopping(50), tell: disturbed(ofCanary, deleteAll), baseline: disturbing(deleteHalf)},
+	{name: "canary-killed", steps: stopping(50), tell: disturbed(ofCanary, killAll), baseline: disturbing(killHalf)},
+	{name: "stable-evicted", steps: stopping(50), tell: disturbed(ofStable, evictEach), baseline: disturbing(evictEach)},
+	{name: "adoption", begin: beginDeployed, tell: adopt},
+	{name: "dynamic-canary", canary: dynamic, tell: canary},
+	{name: "dynamic-abort", canary: dynamic, steps: stopping(80), tell: abort},
+	{name: "dynamic-supersede", canary: dynamic, steps: stopping(80), tell: supersede},
+	{name: "pinned-canary", canary: managed, steps: pinning(weights(20, 50, 80)), load: pinned, tell: canary},
+	{name: "pinned-abort", canary: managed, steps: pinning(stopping(50)), load: pinned, tell: abort},
+	{name: "pinned-supersede", canary: managed, steps: pinning(stopping(50)), load: pinned, tell: supersede},
+	{name: "tcp-canary", modes: []string{inPlace, hosts}, lines: true, tell: canary, baseline: update},
+	{name: "tcp-abort", modes: []string{inPlace, hosts}, lines: true, steps: stopping(50), tell: abort},
+	{name: "controller-killed", tell: killingController(canary)},
+	{name: "controller-killed-abort", steps: stopping(50), tell: killingController(abort)},
+	{name: "istiod-restarted", tell: duringCanary(restartIstiod), baseline: restartIstiod},
+	{name: "istiod-down", tell: duringCanary(takeIstiodDown), baseline: takeIstiodDown},
+	{name: "istiod-down-abort", steps: stopping(50), tell: abortWithoutIstiod},
 	{name: "istiod-stopped", tell: istiodStopped},
 }
+
+// dynamic lets stable shrink as its share does.
+var dynamic = object{"dynamicStableScale": true}
 
 // find is the story of that name.
 func find(name string) (story, error) {

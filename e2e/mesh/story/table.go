@@ -163,6 +163,13 @@ func (a account) line() string {
 	for _, part := range reasons(a.Lost) {
 		line += "; " + part
 	}
+	failed := 0
+	for _, count := range a.Failed {
+		failed += count
+	}
+	if failed > 0 {
+		line += fmt.Sprintf("; answered by 500: %d", failed)
+	}
 	if a.Pinned != nil {
 		line += fmt.Sprintf("; pinned: lost %d of %d", a.Pinned.Losses, a.Pinned.Sent)
 	}

@@ -58,8 +58,8 @@ func (r Result) IsLost() bool {
 	return r.Error != "" || (r.Status != http.StatusOK && r.Revision == "")
 }
 
-// reason is why a request was lost.
-func (r Result) reason() string {
+// Reason is why a request was lost.
+func (r Result) Reason() string {
 	if r.Error != "" {
 		return r.Error
 	}
@@ -120,7 +120,7 @@ func (r *Report) Summary() Summary {
 	var outage time.Duration
 	var first, last time.Time
 	for _, lost := range r.Lost() {
-		s.Lost[lost.reason()]++
+		s.Lost[lost.Reason()]++
 		if first.IsZero() || lost.At.Sub(last) > outageGap {
 			first = lost.At
 		}

@@ -97,12 +97,17 @@ func (w *world) deploy(ctx context.Context) error {
 	if err := w.apply(ctx, w.setting.deployment(1)); err != nil {
 		return err
 	}
-	if err := w.client.Patch(ctx, place("Deployment", app)+"/scale", object{"spec": object{"replicas": replicas}}); err != nil {
+	return w.scale(ctx, replicas)
+}
+
+// scale gives the Deployment so many pods, and waits for them.
+func (w *world) scale(ctx context.Context, count int) error {
+	if err := w.client.Patch(ctx, place("Deployment", app)+"/scale", object{"spec": object{"replicas": count}}); err != nil {
 		return err
 	}
-	return w.until(ctx, "a Deployment with all pods", storyMost, func() (bool, string) {
+	return w.until(ctx, fmt.Sprintf("a Deployment with %d pods", count), storyMost, func() (bool, string) {
 		found, err := w.pods(ctx)
-		return err == nil && len(found) == replicas && ready(found) == replicas, fmt.Sprint(ready(found), " pods are ready: ", err)
+		return err == nil && len(found) == count && ready(found) == count, fmt.Sprint(ready(found), " pods are ready: ", err)
 	})
 }
 

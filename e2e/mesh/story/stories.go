@@ -41,7 +41,7 @@ var stories = []story{
 	{name: "canary-killed", steps: stopping(50), tell: disturbed(ofCanary, killAll), baseline: disturbing(killHalf)},
 	{name: "stable-evicted", steps: stopping(50), tell: disturbed(ofStable, evictEach), baseline: disturbing(evictEach)},
 	{name: "adoption", begin: beginDeployed, tell: adopt},
-	{name: "dynamic-canary", canary: dynamic, tell: canary},
+	{name: "dynamic-canary", canary: dynamic, tell: canary, baseline: shrinkAndGrow},
 	{name: "dynamic-abort", canary: dynamic, steps: stopping(80), tell: abort},
 	{name: "dynamic-supersede", canary: dynamic, steps: stopping(80), tell: supersede},
 	{name: "pinned-canary", canary: managed, steps: pinning(weights(20, 50, 80)), load: pinned, tell: canary},

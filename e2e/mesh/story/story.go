@@ -184,10 +184,21 @@ func (w *world) keep(report *load.Report, a account) error {
 	return w.keepLost(report)
 }
 
-// keepLost writes the lost requests, where there are any.
+// shown is how many lost requests are told one by one.
+const shown = 50
+
+// keepLost writes the lost requests, where there are any, and tells when the first of them were sent.
 func (w *world) keepLost(report *load.Report) error {
-	if len(report.Lost()) == 0 {
+	lost := report.Lost()
+	if len(lost) == 0 {
 		return nil
+	}
+	for n, one := range lost {
+		if n == shown {
+			fmt.Fprintf(w.log, "        and %d more\n", len(lost)-n)
+			break
+		}
+		fmt.Fprintf(w.log, "%6.2f  lost at %s: %s\n", one.At.Sub(w.started).Seconds(), one.Target, one.Reason())
 	}
 	return load.WriteLost(filepath.Join(w.out, w.name+".lost.jsonl"), report.Lost())
 }

@@ -66,6 +66,7 @@ func Command(ctx context.Context, arguments []string) error {
 	var k Kept
 	flags.StringVar(&k.Dir, "dir", ".", "folder of its process id")
 	flags.StringVar(&k.Name, "name", "", "name of its process id")
+	contained := flags.Bool("contained", false, "to itself its process id is 1, as in a container, whenever it starts")
 	_ = flags.Parse(arguments)
 	if k.Name == "" || flags.NArg() == 0 {
 		return errors.New("usage: mesh keep -dir DIR -name NAME -- PROGRAM ARGUMENT…")
@@ -77,7 +78,7 @@ func Command(ctx context.Context, arguments []string) error {
 			time.Sleep(look)
 			continue
 		}
-		if err := k.once(ctx, flags.Args()); err != nil {
+		if err := k.once(ctx, flags.Args(), *contained); err != nil {
 			return err
 		}
 	}
@@ -85,10 +86,13 @@ func Command(ctx context.Context, arguments []string) error {
 }
 
 // once runs the program once. That somebody killed it is no error.
-func (k Kept) once(ctx context.Context, program []string) error {
+func (k Kept) once(ctx context.Context, program []string, isContained bool) error {
 	command := exec.Command(program[0], program[1:]...)
 	command.Stdout, command.Stderr = os.Stdout, os.Stderr
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if isContained {
+		command.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID
+	}
 	if err := command.Start(); err != nil {
 		return err
 	}

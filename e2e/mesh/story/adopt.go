@@ -1,6 +1,9 @@
 package story
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // beginDeployed makes what serves before any Rollout: a Deployment behind what Git holds of the route already.
 func beginDeployed(ctx context.Context, w *world) (*rollout, error) {
@@ -18,21 +21,31 @@ func beginDeployed(ctx context.Context, w *world) (*rollout, error) {
 	return nil, w.deploy(ctx)
 }
 
-// adopt lets a Rollout take a Deployment over. A root in Git delegates as soon as it may.
+// adopt lets a Rollout take a Deployment over. A root in Git delegates as soon as the delegate is there: while it leads to the
+// Service, the Deployment's pods get requests, whatever the delegate says.
 func adopt(ctx context.Context, w *world, _ *rollout) error {
 	w.say("commit: a Rollout of the Deployment")
 	if err := w.apply(ctx, w.setting.follower()); err != nil {
 		return err
 	}
-	if _, err := w.healthy(ctx); err != nil {
-		return err
+	if w.setting.mode == delegate {
+		if err := w.delegates(ctx); err != nil {
+			return err
+		}
 	}
-	if w.setting.mode != delegate {
-		return nil
+	_, err := w.healthy(ctx)
+	return err
+}
+
+// delegates waits for the delegate, and commits the root that names it.
+func (w *world) delegates(ctx context.Context) error {
+	err := w.until(ctx, "the delegate", storyMost, func() (bool, string) {
+		err := w.client.Get(ctx, place("VirtualService", app+"-serin"), nil)
+		return err == nil, fmt.Sprint(err)
+	})
+	if err != nil {
+		return err
 	}
 	w.say("commit: the root delegates")
-	if err := w.apply(ctx, w.setting.route()...); err != nil {
-		return err
-	}
-	return pause(ctx, w.quiet)
+	return w.apply(ctx, w.setting.route()...)
 }

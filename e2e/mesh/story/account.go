@@ -33,7 +33,7 @@ type account struct {
 // of prepares this world for a story.
 func (w *world) of(s story, mode, pods string) *world {
 	w.story = s
-	w.setting.mode, w.setting.lines = mode, s.lines
+	w.setting.mode, w.setting.lines, w.setting.second = mode, s.lines, s.second
 	w.setting.steps = w.weights
 	if s.steps != nil {
 		w.setting.steps = s.steps

@@ -13,7 +13,7 @@ func beginDeployed(ctx context.Context, w *world) (*rollout, error) {
 		// No VirtualService may hold the host, and without one a gateway does not lead there.
 		w.only = "client"
 	case delegate:
-		route[1] = root(object{"route": []any{to(app, "", 100)}})
+		route[1] = root(object{"route": []any{w.setting.to(app, "", 100)}})
 	}
 	if err := w.apply(ctx, route...); err != nil {
 		return nil, err

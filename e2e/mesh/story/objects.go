@@ -60,6 +60,7 @@ type setting struct {
 	canary      object // further fields of strategy.canary
 	annotations object // of the pods
 	lines       bool   // a TCP route is released in place of the HTTP one
+	second      bool   // the Services have a second port, so that a destination has to name the one that is meant
 }
 
 func named(version, kind, name string, spec object) object {
@@ -76,13 +77,17 @@ func (s setting) template(image int) object {
 	}
 }
 
-// service has one port: a destination that names none would mean the gateway's otherwise.
+// service has one port by default: of several, a destination that names none means the one that the proxy listens on.
 func (s setting) service(name string) object {
 	port := object{"name": "http", "port": 80, "targetPort": 8080}
 	if s.lines {
 		port = object{"name": "tcp", "port": 9000, "targetPort": 9000}
 	}
-	return named("v1", "Service", name, object{"selector": object{"app": app}, "ports": []any{port}})
+	ports := []any{port}
+	if s.second {
+		ports = append(ports, object{"name": "http-other", "port": 8081, "targetPort": 9000})
+	}
+	return named("v1", "Service", name, object{"selector": object{"app": app}, "ports": ports})
 }
 
 var gateways = []any{"istio-system/gw-1", "istio-system/gw-2", "mesh"}
@@ -92,8 +97,11 @@ func virtualService(name string, spec object) object {
 }
 
 // to is a destination with all or none of the weight.
-func to(host, subset string, weight int) object {
+func (s setting) to(host, subset string, weight int) object {
 	destination := object{"host": host}
+	if s.second {
+		destination["port"] = object{"number": 80}
+	}
 	if subset != "" {
 		destination["subset"] = subset
 	}
@@ -122,11 +130,11 @@ func (s setting) route() []object {
 		rule := named("networking.istio.io/v1", "DestinationRule", app, object{
 			"host": app, "subsets": []any{object{"name": "stable"}, object{"name": "canary"}},
 		})
-		return []object{s.service(app), rule, s.weighted(to(app, "stable", 100), to(app, "canary", 0))}
+		return []object{s.service(app), rule, s.weighted(s.to(app, "stable", 100), s.to(app, "canary", 0))}
 	case hosts:
-		return []object{s.service(app + "-stable"), s.weighted(to(app+"-stable", "", 100), to(app+"-canary", "", 0))}
+		return []object{s.service(app + "-stable"), s.weighted(s.to(app+"-stable", "", 100), s.to(app+"-canary", "", 0))}
 	}
-	return []object{s.service(app), s.weighted(to(app, "", 100))}
+	return []object{s.service(app), s.weighted(s.to(app, "", 100))}
 }
 
 // root is the VirtualService that holds the host where Serin owns a delegate.

@@ -11,6 +11,7 @@ import (
 
 	"serin.dev/e2e/mesh/bootstrap"
 	"serin.dev/e2e/mesh/echo"
+	"serin.dev/e2e/mesh/keep"
 	"serin.dev/e2e/mesh/load"
 	"serin.dev/e2e/mesh/pods"
 	"serin.dev/e2e/mesh/story"
@@ -20,8 +21,10 @@ const usage = `usage: mesh COMMAND [FLAGS]   (mesh COMMAND -h shows the flags)
   bootstrap   prints the bootstrap of one Envoy
   echo        answers with its pod's name and revision
   pods        runs an echo process for every pod of the API server
+  keep        starts a program again whenever it is killed
   load        sends a steady number of requests a second, and counts what is lost
-  story       waits or measures: first, ready, split, flips, canary, abort, supersede, istiod-stopped, presets, unreached`
+  story       waits, measures, or tells one story
+  table       tells many stories in many ways, and writes what was lost as a table`
 
 func main() {
 	if len(os.Args) < 2 {
@@ -39,10 +42,14 @@ func main() {
 		end(bootstrap.Command(os.Args[2:]))
 	case "pods":
 		end(pods.Command(ctx, os.Args[2:]))
+	case "keep":
+		end(keep.Command(ctx, os.Args[2:]))
 	case "load":
 		end(load.Command(ctx, os.Args[2:]))
 	case "story":
 		end(story.Command(ctx, os.Args[2:]))
+	case "table":
+		end(story.Table(ctx, os.Args[2:]))
 	default:
 		fmt.Fprintln(os.Stderr, usage)
 		os.Exit(2)

@@ -23,7 +23,9 @@ const (
 
 // Settings is how one pod behaves.
 type Settings struct {
-	Address  string
+	Address string
+	// Lines is an address where each line of a connection is answered by one; empty for none.
+	Lines    string
 	Pod      string
 	Revision string
 	// Start is how long the process takes until it listens.
@@ -41,6 +43,7 @@ type Settings struct {
 // Flags registers the settings.
 func (s *Settings) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&s.Address, "listen", "127.0.0.1:8080", "address to listen on")
+	flags.StringVar(&s.Lines, "lines", "", "address where each line of a connection is answered by one")
 	flags.StringVar(&s.Pod, "pod", "", "name of the pod")
 	flags.StringVar(&s.Revision, "revision", "", "revision of the pod")
 	flags.DurationVar(&s.Start, "start", 0, "time until it listens")
@@ -53,7 +56,7 @@ func (s *Settings) Flags(flags *flag.FlagSet) {
 // Arguments is the command line of these settings.
 func (s Settings) Arguments() []string {
 	return []string{
-		"-listen", s.Address, "-pod", s.Pod, "-revision", s.Revision, "-start", s.Start.String(), "-delay", s.Delay.String(),
+		"-listen", s.Address, "-lines", s.Lines, "-pod", s.Pod, "-revision", s.Revision, "-start", s.Start.String(), "-delay", s.Delay.String(),
 		"-fail", fmt.Sprint(s.Fail), "-drain", s.Drain.String(), fmt.Sprintf("-inherited=%v", s.Inherited),
 	}
 }
@@ -76,6 +79,13 @@ func Command(arguments []string) error {
 	case <-terminated:
 		return nil
 	case <-time.After(s.Start):
+	}
+	if s.Lines != "" {
+		listener, err := net.Listen("tcp", s.Lines)
+		if err != nil {
+			return err
+		}
+		go s.serveLines(listener)
 	}
 	listener, err := net.Listen("tcp", s.Address)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 
 func TestArgumentsAreReadBack(t *testing.T) {
 	want := Settings{
-		Address: "127.0.0.1:1", Pod: "p", Revision: "r", Start: time.Second, Delay: time.Millisecond, Fail: 0.25,
+		Address: "127.0.0.1:1", Lines: "127.0.0.1:2", Pod: "p", Revision: "r", Start: time.Second, Delay: time.Millisecond, Fail: 0.25,
 		Drain: 2 * time.Second, Inherited: true,
 	}
 	flags := flag.NewFlagSet("echo", flag.ContinueOnError)

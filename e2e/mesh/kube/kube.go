@@ -78,6 +78,12 @@ func IsGone(err error) bool {
 	return errors.As(err, &status) && (status.Code == http.StatusNotFound || status.Code == http.StatusConflict)
 }
 
+// IsMissing says whether the object is not there.
+func IsMissing(err error) bool {
+	var status *StatusError
+	return errors.As(err, &status) && status.Code == http.StatusNotFound
+}
+
 func (c *Client) send(ctx context.Context, method, path, kind string, body any) (*http.Response, error) {
 	var text []byte
 	if body != nil {
@@ -139,6 +145,15 @@ func (c *Client) Patch(ctx context.Context, path string, patch any) error {
 // Create creates an object in the collection of that path.
 func (c *Client) Create(ctx context.Context, path string, object any) error {
 	return c.do(ctx, http.MethodPost, path, "application/json", object, nil)
+}
+
+// Delete deletes an object, or a collection; what is not there is no error.
+func (c *Client) Delete(ctx context.Context, path string) error {
+	err := c.do(ctx, http.MethodDelete, path, "", nil, nil)
+	if IsMissing(err) {
+		return nil
+	}
+	return err
 }
 
 // Remove deletes a pod's object at once, if it is still that one.

@@ -43,7 +43,14 @@ type Config struct {
 	Duration time.Duration
 	// Timeout is how long one request may take.
 	Timeout time.Duration
+	// Lines makes a connection of each request, which sends a line and waits for one.
+	Lines bool
+	// PinnedEvery is how many requests there are to one that asks for the canary by PinHeader; 0 for none.
+	PinnedEvery int
 }
+
+// PinHeader is "true" in the requests that ask for the canary.
+const PinHeader = "x-canary"
 
 // Flags registers the settings of a run.
 func (c *Config) Flags(flags *flag.FlagSet) {
@@ -85,6 +92,7 @@ func (c *Config) check() error {
 type Result struct {
 	At       time.Time     `json:"at"`
 	Target   string        `json:"target"`
+	Pinned   bool          `json:"pinned,omitempty"`
 	Status   int           `json:"status"`
 	Revision string        `json:"revision,omitempty"`
 	Pod      string        `json:"pod,omitempty"`
@@ -128,8 +136,9 @@ func Run(ctx context.Context, config Config, see func(Result)) error {
 		}
 		target := config.Targets[n%len(config.Targets)]
 		room <- struct{}{}
+		isPinned := config.PinnedEvery > 0 && n%config.PinnedEvery == 0
 		open.Go(func() {
-			results <- send(client, target, config.Host)
+			results <- config.send(client, target, isPinned)
 			<-room
 		})
 	}
@@ -137,6 +146,13 @@ func Run(ctx context.Context, config Config, see func(Result)) error {
 	close(results)
 	<-counted
 	return nil
+}
+
+// Ask sends one request outside of any run.
+func (c Config) Ask(target string) Result {
+	client := &http.Client{Timeout: c.Timeout}
+	defer client.CloseIdleConnections()
+	return c.send(client, target, false)
 }
 
 // sleepUntil says whether that moment came.
@@ -150,9 +166,13 @@ func sleepUntil(ctx context.Context, due time.Time) bool {
 }
 
 // send sends one request. It never depends on the context of the run: what was begun is finished.
-func send(client *http.Client, target, host string) Result {
-	result := Result{At: time.Now(), Target: target}
-	result.finish(client, target, host)
+func (c Config) send(client *http.Client, target string, isPinned bool) Result {
+	result := Result{At: time.Now(), Target: target, Pinned: isPinned}
+	if c.Lines {
+		result.finishLine(target, c.Timeout)
+	} else {
+		result.finish(client, target, c.Host)
+	}
 	result.Duration = time.Since(result.At)
 	result.Millis = float64(result.Duration.Microseconds()) / 1000
 	return result
@@ -165,14 +185,12 @@ func (r *Result) finish(client *http.Client, target, host string) {
 		return
 	}
 	request.Host = host
+	if r.Pinned {
+		request.Header.Set(PinHeader, "true")
+	}
 	answer, err := client.Do(request)
 	if err != nil {
-		// The address is the target's, which the result has.
-		var cause *url.Error
-		if errors.As(err, &cause) {
-			err = cause.Err
-		}
-		r.Error = err.Error()
+		r.Error = cause(err)
 		return
 	}
 	defer answer.Body.Close()
@@ -180,6 +198,19 @@ func (r *Result) finish(client *http.Client, target, host string) {
 	r.Revision, r.Pod = answer.Header.Get(echo.RevisionHeader), answer.Header.Get(echo.PodHeader)
 	r.Flags, r.Details, r.Cluster = answer.Header.Get(flagsHeader), answer.Header.Get(detailsHeader), answer.Header.Get(clusterHeader)
 	if _, err := io.Copy(io.Discard, answer.Body); err != nil {
-		r.Error = err.Error()
+		r.Error = cause(err)
 	}
+}
+
+// cause is an error without addresses: the target's is in the result, and the other end's differs each time.
+func cause(err error) string {
+	var of *url.Error
+	if errors.As(err, &of) {
+		err = of.Err
+	}
+	var network *net.OpError
+	if errors.As(err, &network) && network.Err != nil {
+		return network.Op + ": " + network.Err.Error()
+	}
+	return err.Error()
 }

@@ -91,6 +91,26 @@ func TestEveryRequestIsCounted(t *testing.T) {
 	}
 }
 
+func TestPinnedRequests(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(answer http.ResponseWriter, request *http.Request) {
+		revision := "a"
+		if request.Header.Get(PinHeader) == "true" {
+			revision = "b"
+		}
+		answer.Header().Set(echo.RevisionHeader, revision)
+	}))
+	defer server.Close()
+	config := Config{
+		Targets: []string{strings.TrimPrefix(server.URL, "http://"), "127.0.0.1:1", "127.0.0.1:2"},
+		Rate:    1000, Count: 24, Duration: time.Minute, Timeout: time.Second, PinnedEvery: 4,
+	}
+	report, err := Watched(context.Background(), config, func(string) {})
+	s := report.Summary()
+	if err != nil || s.Answered["a"] != 6 || s.Answered["b"] != 2 || s.Pinned.Sent != 6 || s.Pinned.Losses != 4 || s.Pinned.Answered["b"] != 2 {
+		t.Errorf("%+v %+v %v", s, s.Pinned, err)
+	}
+}
+
 func TestBounds(t *testing.T) {
 	good := Config{Targets: []string{"127.0.0.1:80"}, Rate: 300, Duration: time.Minute}
 	if err := good.check(); err != nil {

@@ -20,11 +20,21 @@ type Report struct {
 	lost     []Result
 	second   map[string]int
 	longest  time.Duration
+	pinned   Pinned
 }
 
 // NewReport is an empty account.
 func NewReport() *Report {
-	return &Report{answered: map[string]int{}, failed: map[string]int{}, second: map[string]int{}}
+	return &Report{
+		answered: map[string]int{}, failed: map[string]int{}, second: map[string]int{}, pinned: Pinned{Answered: map[string]int{}},
+	}
+}
+
+// Pinned is what came of the requests that asked for the canary. Sent and lost ones are in the whole, too.
+type Pinned struct {
+	Sent     int            `json:"sent"`
+	Losses   int            `json:"losses"`
+	Answered map[string]int `json:"answered"`
 }
 
 // Summary is what came of a run.
@@ -40,6 +50,7 @@ type Summary struct {
 	// LongestOutage is the time from the first to the last of lost requests that are at most half a second apart.
 	LongestOutage float64 `json:"longestOutageMs"`
 	Slowest       float64 `json:"slowestMs"`
+	Pinned        *Pinned `json:"pinned,omitempty"`
 }
 
 // IsLost says whether no pod answered the request whole.
@@ -47,8 +58,8 @@ func (r Result) IsLost() bool {
 	return r.Error != "" || (r.Status != http.StatusOK && r.Revision == "")
 }
 
-// reason is why a request was lost.
-func (r Result) reason() string {
+// Reason is why a request was lost.
+func (r Result) Reason() string {
 	if r.Error != "" {
 		return r.Error
 	}
@@ -59,6 +70,9 @@ func (r Result) reason() string {
 func (r *Report) Add(result Result) {
 	r.sent++
 	r.longest = max(r.longest, result.Duration)
+	if result.Pinned {
+		r.pinned.add(result)
+	}
 	switch {
 	case result.IsLost():
 		r.lost = append(r.lost, result)
@@ -69,6 +83,15 @@ func (r *Report) Add(result Result) {
 	default:
 		r.answered[result.Revision]++
 		r.second[result.Revision]++
+	}
+}
+
+func (p *Pinned) add(result Result) {
+	p.Sent++
+	if result.IsLost() {
+		p.Losses++
+	} else {
+		p.Answered[result.Revision]++
 	}
 }
 
@@ -91,10 +114,13 @@ func (r *Report) Summary() Summary {
 		Sent: r.sent, Answered: r.answered, Failed: r.failed, Lost: map[string]int{}, Losses: len(r.lost),
 		Slowest: float64(r.longest.Microseconds()) / 1000,
 	}
+	if r.pinned.Sent > 0 {
+		s.Pinned = &r.pinned
+	}
 	var outage time.Duration
 	var first, last time.Time
 	for _, lost := range r.Lost() {
-		s.Lost[lost.reason()]++
+		s.Lost[lost.Reason()]++
 		if first.IsZero() || lost.At.Sub(last) > outageGap {
 			first = lost.At
 		}
@@ -111,6 +137,9 @@ func (s Summary) Write(to io.Writer) {
 	fmt.Fprintf(to, "  answered: %s\n", counts(s.Answered))
 	if len(s.Failed) > 0 {
 		fmt.Fprintf(to, "  failed:   %s\n", counts(s.Failed))
+	}
+	if s.Pinned != nil {
+		fmt.Fprintf(to, "  pinned:   sent %d, lost %d, answered: %s\n", s.Pinned.Sent, s.Pinned.Losses, counts(s.Pinned.Answered))
 	}
 	if len(s.Lost) > 0 {
 		fmt.Fprintf(to, "  lost:     %s\n", counts(s.Lost))

@@ -47,16 +47,21 @@ func (p *pod) path() string {
 	return "/api/v1/namespaces/" + p.Metadata.Namespace + "/pods/" + p.Metadata.Name
 }
 
-// settings is the echo process of a pod; false while it has no address, and for a pod without a port.
+// settings is the echo process of a pod; false while it has no address, and for a pod without a port. It speaks HTTP at the
+// first port, and answers lines at the second.
 func (p *pod) settings() (echo.Settings, bool, error) {
-	port := 0
+	var addresses []string
 	for _, container := range p.Spec.Containers {
-		if port == 0 && len(container.Ports) > 0 {
-			port = container.Ports[0].Port
+		for _, port := range container.Ports {
+			addresses = append(addresses, net.JoinHostPort(p.Status.Address, strconv.Itoa(port.Port)))
 		}
 	}
-	s := echo.Settings{
-		Address: net.JoinHostPort(p.Status.Address, strconv.Itoa(port)), Pod: p.Metadata.Name, Inherited: true,
+	s := echo.Settings{Pod: p.Metadata.Name, Inherited: true}
+	if len(addresses) > 0 {
+		s.Address = addresses[0]
+	}
+	if len(addresses) > 1 {
+		s.Lines = addresses[1]
 	}
 	for _, label := range revisionLabels {
 		if s.Revision == "" {
@@ -79,5 +84,5 @@ func (p *pod) settings() (echo.Settings, bool, error) {
 		}
 		s.Fail = parsed
 	}
-	return s, p.Status.Address != "" && port != 0, nil
+	return s, p.Status.Address != "" && s.Address != "", nil
 }

@@ -4,147 +4,105 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 )
 
-// steps are those of every story's commit; a story that stops at 50 has a pause there.
-var steps, stepsToHalf = []any{setWeight(20), setWeight(50), setWeight(80)},
-	[]any{setWeight(20), setWeight(50), map[string]any{"pause": map[string]any{}}}
+func setWeight(weight int) any { return object{"setWeight": weight} }
 
-func setWeight(weight int) any { return map[string]any{"setWeight": weight} }
+// untilPromoted is a step that waits for a person.
+var untilPromoted any = object{"pause": object{}}
 
-// release begins with a revision that is Healthy, tells a story under load, and keeps its account.
-func (w *world) release(ctx context.Context, tell func(context.Context, *rollout) error) error {
-	before, err := w.healthy(ctx)
-	if err != nil {
-		return err
+// weights are steps.
+func weights(of ...int) []any {
+	var steps []any
+	for _, weight := range of {
+		steps = append(steps, setWeight(weight))
 	}
-	report, err := w.loaded(ctx, func(ctx context.Context) error { return tell(ctx, before) })
-	if report != nil {
-		err = errors.Join(err, w.keep(report, nil))
-	}
-	return err
+	return steps
 }
 
-// promoted waits until a revision other than these is stable, and its pods are alone.
-func (w *world) promoted(ctx context.Context, others ...string) error {
-	var stable string
-	err := w.sees(ctx, "Healthy", func(r *rollout) bool {
-		stable = r.Status.Stable.Hash
-		for _, other := range others {
-			if stable == other {
-				return false
-			}
-		}
-		return r.Status.Phase == "Healthy"
-	})
-	if err != nil {
-		return err
-	}
-	w.say("Healthy")
-	return w.alone(ctx, stable)
+// stopping are the steps of a story in which something happens at a weight.
+func stopping(at int) []any {
+	return []any{setWeight(20), setWeight(at), untilPromoted, setWeight(min(at+30, 95))}
 }
 
-// paused commits an image that stays at 50, and waits for that.
+// canary releases an image through all weights.
+func canary(ctx context.Context, w *world, before *rollout) error {
+	if err := w.commit(ctx, before, 1); err != nil {
+		return err
+	}
+	return w.promoted(ctx, before.Status.Stable.Hash)
+}
+
+// paused commits an image that stops at a weight, and waits for that.
 func (w *world) paused(ctx context.Context, before *rollout) (*rollout, error) {
-	if err := w.commit(ctx, before, 1, stepsToHalf...); err != nil {
+	if err := w.commit(ctx, before, 1); err != nil {
 		return nil, err
 	}
-	isAtHalf := func(r *rollout) bool { return r.Status.Phase == "Paused" && r.Status.Canary.Observed == 50 }
-	if err := w.sees(ctx, "the pause at 50", isAtHalf); err != nil {
+	_, err := w.sees(ctx, "the pause", func(r *rollout) bool { return r.Status.Phase == "Paused" && r.Status.Canary.Observed > 20 })
+	if err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, quiet); err != nil {
+	if err := pause(ctx, w.quiet); err != nil {
 		return nil, err
 	}
 	return w.rollout(ctx)
 }
 
-// canary releases an image through 20, 50 and 80 percent.
-func canary(ctx context.Context, w *world) error {
-	return w.release(ctx, func(ctx context.Context, before *rollout) error {
-		if err := w.commit(ctx, before, 1, steps...); err != nil {
-			return err
-		}
-		return w.promoted(ctx, before.Status.Stable.Hash)
-	})
+// abort releases an image up to a weight, and aborts it there.
+func abort(ctx context.Context, w *world, before *rollout) error {
+	if _, err := w.paused(ctx, before); err != nil {
+		return err
+	}
+	if err := w.act(ctx, "abort"); err != nil {
+		return err
+	}
+	return w.aborted(ctx, before, "AbortedByAction")
 }
 
-// abort releases an image up to 50 percent, and aborts it there.
-func abort(ctx context.Context, w *world) error {
-	var before *rollout
-	err := w.release(ctx, func(ctx context.Context, first *rollout) error {
-		before = first
-		at, err := w.paused(ctx, before)
-		if err != nil {
-			return err
-		}
-		w.say("abort")
-		err = w.client.Create(ctx, actionsPath, map[string]any{
-			"apiVersion": "serin.dev/v1alpha1", "kind": "RolloutAction",
-			"metadata": map[string]any{"generateName": "abort-"},
-			"spec":     map[string]any{"rollout": "checkout", "action": "abort", "revision": at.Status.Canary.Hash, "by": "mesh", "reason": "a story"},
-		})
-		if err != nil {
-			return err
-		}
-		return w.alone(ctx, before.Status.Stable.Hash)
-	})
+// aborted waits until stable has its pods and all requests again, for that reason.
+func (w *world) aborted(ctx context.Context, before *rollout, reason string) error {
+	r, err := w.sees(ctx, "Degraded", func(r *rollout) bool { return r.Status.Phase == "Degraded" || r.Status.Phase == "Healthy" })
 	if err != nil {
 		return err
 	}
-	// The next story begins from a revision that is Healthy.
-	return w.commit(ctx, before, 0, steps...)
+	if r.Status.Phase != "Degraded" {
+		return errors.New("not aborted: " + r.String())
+	}
+	if !strings.Contains(r.Status.Message, reason) {
+		return fmt.Errorf("aborted for another reason than %s: %s", reason, r)
+	}
+	w.say("Degraded")
+	if err := w.alone(ctx, before.Status.Stable.Hash); err != nil {
+		return err
+	}
+	return w.recovers(ctx, before.Status.Stable.Hash, replicas)
 }
 
-// supersede releases an image up to 50 percent, and then the next one.
-func supersede(ctx context.Context, w *world) error {
-	return w.release(ctx, func(ctx context.Context, before *rollout) error {
-		at, err := w.paused(ctx, before)
-		if err != nil {
-			return err
-		}
-		if err := w.commit(ctx, before, 2, steps...); err != nil {
-			return err
-		}
-		return w.promoted(ctx, before.Status.Stable.Hash, at.Status.Canary.Hash)
-	})
-}
-
-// istiodStopped releases an image while istiod is stopped from 50 percent on, until the old pods are gone and a little longer.
-func istiodStopped(ctx context.Context, w *world) error {
-	text, err := os.ReadFile(filepath.Join(w.dir, "istiod.pid"))
+// supersede releases an image up to a weight, and then the next one.
+func supersede(ctx context.Context, w *world, before *rollout) error {
+	at, err := w.paused(ctx, before)
 	if err != nil {
 		return err
 	}
-	istiod, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		return fmt.Errorf("istiod.pid: %w", err)
+	if err := w.commit(ctx, at, 1, w.weights...); err != nil {
+		return err
 	}
-	return w.release(ctx, func(ctx context.Context, before *rollout) error {
-		if err := w.commit(ctx, before, 1, steps...); err != nil {
-			return err
-		}
-		isAtHalf := func(r *rollout) bool { return r.Status.Canary.Observed == 50 }
-		if err := w.sees(ctx, "50", isAtHalf); err != nil {
-			return err
-		}
-		if err := pause(ctx, quiet/3); err != nil {
-			return err
-		}
-		w.say("istiod is stopped")
-		if err := syscall.Kill(istiod, syscall.SIGSTOP); err != nil {
-			return err
-		}
-		told := w.promoted(ctx, before.Status.Stable.Hash)
-		if told == nil {
-			told = pause(ctx, quiet)
-		}
-		w.say("istiod goes on")
-		return errors.Join(told, syscall.Kill(istiod, syscall.SIGCONT))
-	})
+	return w.promoted(ctx, before.Status.Stable.Hash, at.Status.Canary.Hash)
+}
+
+// revert releases an image up to a weight; then Git has the stable one again.
+func revert(ctx context.Context, w *world, before *rollout) error {
+	if _, err := w.paused(ctx, before); err != nil {
+		return err
+	}
+	if err := w.commit(ctx, before, 0); err != nil {
+		return err
+	}
+	_, err := w.sees(ctx, "Healthy", func(r *rollout) bool { return r.Status.Phase == "Healthy" })
+	if err != nil {
+		return err
+	}
+	w.say("Healthy")
+	return w.alone(ctx, before.Status.Stable.Hash)
 }

@@ -68,15 +68,21 @@ func (c comparison) isRight() bool { return c.Measured >= c.Least && c.Measured 
 // presets releases an image that fails and is slow at 20 percent, until a preset aborts it, and compares what the presets
 // measured with what the load generator counted in the same seconds.
 func presets(ctx context.Context, w *world) error {
-	before, err := w.healthy(ctx)
+	if err := w.reset(ctx); err != nil {
+		return err
+	}
+	before, err := w.setUp(ctx)
 	if err != nil {
 		return err
 	}
-	w.annotations["mesh.serin.dev/fail"], w.annotations["mesh.serin.dev/delay"] = "0.15", "60ms"
+	if err := w.serves(ctx, appHost, inARow); err != nil {
+		return err
+	}
+	w.setting.annotations["mesh.serin.dev/fail"], w.setting.annotations["mesh.serin.dev/delay"] = "0.15", "60ms"
 	analyse := map[string]any{"analysis": map[string]any{
 		"templates": []any{map[string]any{"templateName": "presets-gate"}},
 	}}
-	w.canary["analysis"] = map[string]any{"templates": []any{map[string]any{"templateName": "presets"}}}
+	w.setting.canary["analysis"] = map[string]any{"templates": []any{map[string]any{"templateName": "presets"}}}
 	report := load.NewReport()
 	results, measured, hashes, err := w.measured(ctx, report, func(ctx context.Context) error {
 		return w.commit(ctx, before, 1, setWeight(20), analyse, setWeight(50))
@@ -112,15 +118,8 @@ func presets(ctx context.Context, w *world) error {
 	if len(comparisons) < 12 {
 		wrong = append(wrong, fmt.Errorf("only %d measurements were taken", len(comparisons)))
 	}
-	wrong = append(wrong, w.keep(report, map[string]any{"comparisons": comparisons}))
-	// The next story begins from a revision that is Healthy.
-	clear(w.annotations)
-	clear(w.canary)
-	last, err := w.rollout(ctx)
-	if err == nil {
-		err = w.commit(ctx, last, -1, steps...)
-	}
-	return errors.Join(append(wrong, err)...)
+	wrong = append(wrong, w.keep(report, account{Story: "presets", Mode: w.setting.mode, Pods: exits, Comparisons: comparisons}))
+	return errors.Join(wrong...)
 }
 
 // measured sends requests while a commit is released, until it is aborted by the gate: every result, every measurement by the
@@ -131,12 +130,12 @@ func (w *world) measured(ctx context.Context, report *load.Report, commit func(c
 	var results []load.Result
 	ended := make(chan error, 1)
 	go func() {
-		ended <- load.Run(running, w.load(checkoutHost, storyMost), func(result load.Result) {
+		ended <- load.Run(running, w.load(appHost, storyMost), func(result load.Result) {
 			report.Add(result)
 			results = append(results, result)
 		})
 	}()
-	told := pause(ctx, quiet)
+	told := pause(ctx, w.quiet)
 	if told == nil {
 		told = commit(ctx)
 	}

@@ -2,21 +2,15 @@ package story
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
-
-	"serin.dev/e2e/mesh/load"
 )
 
-const (
-	storyMost = 3 * time.Minute
-	// quiet is how long the load runs before a story begins and after it ends.
-	quiet = 3 * time.Second
-)
+// storyMost is how long anything in a story may take.
+const storyMost = 3 * time.Minute
 
 // rollout is what is read of a Rollout.
 type rollout struct {
@@ -25,21 +19,16 @@ type rollout struct {
 	} `json:"metadata"`
 	Spec struct {
 		Template struct {
-			Metadata struct {
-				Annotations map[string]any `json:"annotations"`
-			} `json:"metadata"`
 			Spec struct {
-				Containers []map[string]any `json:"containers"`
+				Containers []object `json:"containers"`
 			} `json:"spec"`
 		} `json:"template"`
-		Strategy struct {
-			Canary map[string]any `json:"canary"`
-		} `json:"strategy"`
 	} `json:"spec"`
 	Status struct {
 		Observed int64    `json:"observedGeneration"`
 		Phase    string   `json:"phase"`
 		Step     string   `json:"step"`
+		Index    int      `json:"currentStepIndex"`
 		Message  string   `json:"message"`
 		Stable   revision `json:"stable"`
 		Canary   revision `json:"canary"`
@@ -52,6 +41,10 @@ type revision struct {
 	Observed int    `json:"observedWeight"`
 }
 
+func (r *rollout) String() string {
+	return fmt.Sprintf("%s %s %s", r.Status.Phase, r.Status.Step, r.Status.Message)
+}
+
 func (w *world) rollout(ctx context.Context) (*rollout, error) {
 	var r rollout
 	err := w.client.Get(ctx, rolloutPath, &r)
@@ -59,136 +52,80 @@ func (w *world) rollout(ctx context.Context) (*rollout, error) {
 }
 
 // sees waits until the Rollout is as wanted, by a status of its present generation.
-func (w *world) sees(ctx context.Context, what string, is func(*rollout) bool) error {
-	return w.until(ctx, what, storyMost, func() (bool, string) {
+func (w *world) sees(ctx context.Context, what string, is func(*rollout) bool) (*rollout, error) {
+	var seen *rollout
+	err := w.until(ctx, what, storyMost, func() (bool, string) {
 		r, err := w.rollout(ctx)
 		if err != nil {
 			return false, err.Error()
 		}
-		return r.Status.Observed == r.Metadata.Generation && is(r), fmt.Sprintf("%s %s %s", r.Status.Phase, r.Status.Step, r.Status.Message)
+		seen = r
+		return r.Status.Observed == r.Metadata.Generation && is(r), r.String()
 	})
+	return seen, err
 }
 
-// podsOf are the revisions that the pods of checkout have, with how many.
-func (w *world) podsOf(ctx context.Context) (map[string]int, error) {
-	var list struct {
-		Items []struct {
-			Metadata struct {
-				Labels map[string]string `json:"labels"`
-			} `json:"metadata"`
-		} `json:"items"`
-	}
-	if err := w.client.Get(ctx, "/api/v1/namespaces/shop/pods?labelSelector=app%3Dcheckout", &list); err != nil {
-		return nil, err
-	}
-	found := map[string]int{}
-	for _, item := range list.Items {
-		found[item.Metadata.Labels["serin.dev/revision-hash"]]++
-	}
-	return found, nil
-}
-
-// alone waits until no pod of another revision is left.
-func (w *world) alone(ctx context.Context, hash string) error {
-	return w.until(ctx, "the pods of "+hash+" alone", storyMost, func() (bool, string) {
-		found, err := w.podsOf(ctx)
-		if err != nil {
-			return false, err.Error()
-		}
-		return len(found) == 1 && found[hash] > 0, fmt.Sprint(found)
-	})
-}
-
-// healthy waits until the Rollout serves one revision, its pods alone, at every proxy.
+// healthy waits until the Rollout serves one revision, its pods alone.
 func (w *world) healthy(ctx context.Context) (*rollout, error) {
-	if err := w.sees(ctx, "Healthy", func(r *rollout) bool { return r.Status.Phase == "Healthy" }); err != nil {
-		return nil, err
-	}
-	r, err := w.rollout(ctx)
+	r, err := w.sees(ctx, "Healthy", func(r *rollout) bool { return r.Status.Phase == "Healthy" })
 	if err != nil {
 		return nil, err
 	}
-	if err := w.alone(ctx, r.Status.Stable.Hash); err != nil {
-		return nil, err
-	}
-	return r, w.answered(ctx, checkoutHost)
+	return r, w.alone(ctx, r.Status.Stable.Hash)
 }
 
-// commit changes the steps of the Rollout, and its image to the one that so many commits later has, as Git does.
+// promoted waits until a revision other than these is stable, and its pods are alone.
+func (w *world) promoted(ctx context.Context, others ...string) error {
+	r, err := w.sees(ctx, "Healthy", func(r *rollout) bool {
+		for _, other := range others {
+			if r.Status.Stable.Hash == other {
+				return r.Status.Phase == "Degraded" // Nothing more will come.
+			}
+		}
+		return r.Status.Phase == "Healthy"
+	})
+	if err != nil {
+		return err
+	}
+	if r.Status.Phase != "Healthy" {
+		return errors.New("not promoted: " + r.String())
+	}
+	w.say("Healthy")
+	return w.alone(ctx, r.Status.Stable.Hash)
+}
+
+// reaches waits until the canary has a weight, at the least.
+func (w *world) reaches(ctx context.Context, weight int) (*rollout, error) {
+	return w.sees(ctx, fmt.Sprintf("%d%%", weight), func(r *rollout) bool { return r.Status.Canary.Observed >= weight })
+}
+
+// commit changes the image to the one that so many commits later has, as Git does; and the steps, where some are given.
 func (w *world) commit(ctx context.Context, r *rollout, later int, steps ...any) error {
-	container := maps.Clone(r.Spec.Template.Spec.Containers[0])
-	image := fmt.Sprint(container["image"])
+	image := fmt.Sprint(r.Spec.Template.Spec.Containers[0]["image"])
 	number, err := strconv.Atoi(image[strings.LastIndex(image, ":")+1:])
 	if err != nil {
 		return err
 	}
-	container["image"] = fmt.Sprintf("checkout:%d", number+later)
-	w.say("commit: %s", container["image"])
-	canary := replacing(r.Spec.Strategy.Canary, w.canary)
-	delete(canary, "trafficRouting")
-	canary["steps"] = steps
-	return w.client.Patch(ctx, rolloutPath, map[string]any{"spec": map[string]any{
-		"template": map[string]any{
-			"metadata": map[string]any{"annotations": replacing(r.Spec.Template.Metadata.Annotations, w.annotations)},
-			"spec":     map[string]any{"containers": []any{container}},
-		},
-		"strategy": map[string]any{"canary": canary},
-	}})
+	next := w.setting
+	if len(steps) > 0 {
+		next.steps = steps
+	}
+	w.say("commit: %s:%d", app, number+later)
+	return w.apply(ctx, next.rollout(number+later))
 }
 
-// replacing is the merge patch that makes one map of another: what an earlier story left goes.
-func replacing(before, after map[string]any) map[string]any {
-	patch := map[string]any{}
-	for name := range before {
-		patch[name] = nil
+// act asks for something that a person may decide, and is about the canary as it is now.
+func (w *world) act(ctx context.Context, action string) error {
+	r, err := w.rollout(ctx)
+	if err != nil {
+		return err
 	}
-	maps.Copy(patch, after)
-	return patch
-}
-
-// loaded tells a part of a story under load, with every change of the objects and the answers of each second.
-func (w *world) loaded(ctx context.Context, tell func(context.Context) error) (*load.Report, error) {
-	running, stop := context.WithCancel(ctx)
-	defer stop()
-	var said sync.Mutex
-	say := func(line string) {
-		said.Lock()
-		defer said.Unlock()
-		w.say("%s", line)
+	spec := object{"rollout": app, "action": action, "revision": r.Status.Canary.Hash, "by": "mesh", "reason": "a story"}
+	if action == "promote" {
+		spec["step"] = r.Status.Index
 	}
-	for _, kind := range watched {
-		go kind.follow(running, w.client, say)
-	}
-	go w.writeForeign(running)
-	var report *load.Report
-	ended := make(chan error, 1)
-	go func() {
-		var err error
-		report, err = load.Watched(running, w.load(checkoutHost, storyMost), func(line string) { say("answered: " + line) })
-		ended <- err
-	}()
-	told := pause(ctx, quiet)
-	if told == nil {
-		told = tell(ctx)
-	}
-	if told == nil {
-		told = pause(ctx, quiet)
-	}
-	stop()
-	if err := <-ended; told == nil {
-		told = err
-	}
-	return report, told
-}
-
-// writeForeign writes the route of web again and again, as a busy cluster does: istiod waits for a pause between writes.
-func (w *world) writeForeign(ctx context.Context) {
-	for n := 0; w.churn > 0; n++ {
-		if pause(ctx, w.churn) != nil {
-			return
-		}
-		if err := w.setWeights(ctx, 99+n%2, 1-n%2); err != nil && ctx.Err() == nil {
-			w.say("the foreign route is not written: %v", err)
-		}
-	}
+	w.say("%s", action)
+	return w.client.Create(ctx, actionsPath, object{
+		"apiVersion": "serin.dev/v1alpha1", "kind": "RolloutAction", "metadata": object{"generateName": action + "-"}, "spec": spec,
+	})
 }

@@ -4,116 +4,124 @@ package story
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"flag"
 	"fmt"
-	"net/http"
+	"io"
 	"os"
 	"path/filepath"
-	"strings"
+	"sync"
 	"time"
 
 	"serin.dev/e2e/mesh/kube"
 	"serin.dev/e2e/mesh/load"
 )
 
-// Hosts and paths of objects/.
+// Host and path of objects/web.yaml.
 const (
-	webHost      = "web.shop.svc.cluster.local"
-	checkoutHost = "checkout.shop.svc.cluster.local"
-	webRoute     = "/apis/networking.istio.io/v1/namespaces/shop/virtualservices/web"
-	rolloutPath  = "/apis/serin.dev/v1alpha1/namespaces/shop/rollouts/checkout"
-	actionsPath  = "/apis/serin.dev/v1alpha1/namespaces/shop/rolloutactions"
+	webHost  = "web.shop.svc.cluster.local"
+	webRoute = "/apis/networking.istio.io/v1/namespaces/shop/virtualservices/web"
 )
 
-// proxy is one Envoy: where it is asked, and where its admin port is.
-type proxy struct{ name, address, admin string }
+// proxy is one Envoy: where it is asked for HTTP and for lines, and where its admin port is.
+type proxy struct{ name, address, lines, admin string }
 
+// proxies are all of them. The client's takes no TCP: which Service a connection means, its port alone would say.
 var proxies = []proxy{
-	{"gw-1", "127.0.0.100:8080", "127.0.0.1:15000"},
-	{"gw-2", "127.0.0.102:8080", "127.0.0.1:15002"},
-	{"client", "127.0.0.101:80", "127.0.0.1:15001"},
+	{"gw-1", "127.0.0.100:8080", "127.0.0.100:9000", "127.0.0.1:15000"},
+	{"gw-2", "127.0.0.102:8080", "127.0.0.102:9000", "127.0.0.1:15002"},
+	{"client", "127.0.0.101:80", "", "127.0.0.1:15001"},
 }
 
 // world is what every story has.
 type world struct {
 	client *kube.Client
-	dir    string
-	name   string
-	rate   int
-	// canary are fields of strategy.canary, and annotations those of the pod template, that every commit has.
-	canary      map[string]any
-	annotations map[string]any
+	// dir has the process ids of e2e/mesh/run, out what is kept of a story, name is that of its files.
+	dir, out, name string
+	rate           int
+	// quiet is how long the load runs before a story begins and after it ends, and some of its pauses.
+	quiet time.Duration
 	// churn is the time between two writes of a foreign route during the load; 0 for none.
-	churn   time.Duration
-	started time.Time
-}
+	churn time.Duration
+	// weights are the steps of a canary that goes through.
+	weights []any
+	seed    int64
+	setting setting
+	story   story
+	// only is the one proxy that is asked; empty for all.
+	only string
 
-// Command tells one story.
-func Command(ctx context.Context, arguments []string) error {
-	stories := map[string]func(context.Context, *world) error{
-		"first": first, "ready": ready, "split": split, "flips": flips, "canary": canary, "abort": abort, "supersede": supersede,
-		"istiod-stopped": istiodStopped, "presets": presets, "unreached": unreached,
-	}
-	if len(arguments) == 0 || stories[arguments[0]] == nil {
-		return errors.New("usage: mesh story first|ready|split|flips|canary|abort|supersede|istiod-stopped|presets|unreached [FLAGS]")
-	}
-	tell := stories[arguments[0]]
-	w := &world{name: arguments[0], canary: map[string]any{}, annotations: map[string]any{}, started: time.Now()}
-	flags := flag.NewFlagSet("story", flag.ExitOnError)
-	flags.StringVar(&w.dir, "dir", ".", "folder for the account and the lost requests, with the process ids of e2e/mesh/run")
-	flags.IntVar(&w.rate, "rate", 300, "requests a second, over all proxies")
-	flags.StringVar(&w.name, "name", w.name, "name of the files")
-	flags.DurationVar(&w.churn, "churn", 0, "time between two writes of a foreign route, which delay istiod's pushes; 0 for none")
-	flags.Func("canary", "fields of strategy.canary, as JSON", func(text string) error {
-		return json.Unmarshal([]byte(text), &w.canary)
-	})
-	flags.Func("annotate", "NAME=VALUE, an annotation of the pods; repeatable", func(text string) error {
-		name, value, found := strings.Cut(text, "=")
-		if !found {
-			return errors.New("NAME=VALUE is expected")
-		}
-		w.annotations[name] = value
-		return nil
-	})
-	_ = flags.Parse(arguments[1:])
-	var err error
-	if w.client, err = kube.FromEnvironment(); err != nil {
-		return err
-	}
-	return tell(ctx, w)
+	said    sync.Mutex
+	log     io.Writer
+	started time.Time
 }
 
 // say prints a line with the time since the story began.
 func (w *world) say(format string, args ...any) {
-	fmt.Printf("%6.2f  %s\n", time.Since(w.started).Seconds(), fmt.Sprintf(format, args...))
+	w.said.Lock()
+	defer w.said.Unlock()
+	fmt.Fprintf(w.log, "%6.2f  %s\n", w.elapsed(), fmt.Sprintf(format, args...))
 }
 
-// load is a load on all proxies.
-func (w *world) load(host string, atMost time.Duration) load.Config {
-	config := load.Config{Host: host, Rate: w.rate, Duration: atMost, Timeout: 10 * time.Second}
+// elapsed is how many seconds ago the story began.
+func (w *world) elapsed() float64 { return time.Since(w.started).Seconds() }
+
+// asked are the proxies that the load asks.
+func (w *world) asked() []proxy {
+	var asked []proxy
 	for _, proxy := range proxies {
-		config.Targets = append(config.Targets, proxy.address)
+		if (w.only == "" || w.only == proxy.name) && (!w.setting.lines || proxy.lines != "") {
+			asked = append(asked, proxy)
+		}
+	}
+	return asked
+}
+
+// load is a load on all proxies that are asked.
+func (w *world) load(host string, atMost time.Duration) load.Config {
+	config := load.Config{Host: host, Rate: w.rate, Duration: atMost, Timeout: 10 * time.Second, Lines: w.setting.lines}
+	for _, proxy := range w.asked() {
+		if w.setting.lines {
+			config.Targets = append(config.Targets, proxy.lines)
+		} else {
+			config.Targets = append(config.Targets, proxy.address)
+		}
+	}
+	if w.story.load != nil {
+		w.story.load(&config)
 	}
 	return config
 }
 
 // keep writes a story's account beside its lost requests, and prints it.
-func (w *world) keep(report *load.Report, facts map[string]any) error {
-	summary := report.Summary()
-	summary.Write(os.Stdout)
-	all := map[string]any{"story": os.Args[2:], "summary": summary}
-	for name, fact := range facts {
-		all[name] = fact
-	}
-	text, err := json.MarshalIndent(all, "", "  ")
+func (w *world) keep(report *load.Report, a account) error {
+	a.Summary = report.Summary()
+	a.Summary.Write(w.log)
+	text, err := json.MarshalIndent(a, "", "  ")
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(w.dir, w.name+".json"), append(text, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(w.out, w.name+".json"), append(text, '\n'), 0o644); err != nil {
 		return err
 	}
-	return load.WriteLost(filepath.Join(w.dir, w.name+".lost.jsonl"), report.Lost())
+	return w.keepLost(report)
+}
+
+// shown is how many lost requests are told one by one.
+const shown = 50
+
+// keepLost writes the lost requests, where there are any, and tells when the first of them were sent.
+func (w *world) keepLost(report *load.Report) error {
+	lost := report.Lost()
+	if len(lost) == 0 {
+		return nil
+	}
+	for n, one := range lost {
+		if n == shown {
+			fmt.Fprintf(w.log, "        and %d more\n", len(lost)-n)
+			break
+		}
+		fmt.Fprintf(w.log, "%6.2f  lost at %s: %s\n", one.At.Sub(w.started).Seconds(), one.Target, one.Reason())
+	}
+	return load.WriteLost(filepath.Join(w.out, w.name+".lost.jsonl"), report.Lost())
 }
 
 // until waits until something is so, and says every ten seconds what it waits for.
@@ -143,38 +151,4 @@ func pause(ctx context.Context, duration time.Duration) error {
 	case <-time.After(duration):
 		return nil
 	}
-}
-
-// answered waits until every proxy answers by 200 for a host.
-func (w *world) answered(ctx context.Context, host string) error {
-	client := http.Client{Timeout: 10 * time.Second}
-	for _, proxy := range proxies {
-		err := w.until(ctx, "the first 200 of "+proxy.name, time.Minute, func() (bool, string) {
-			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+proxy.address+"/", nil)
-			if err != nil {
-				return false, err.Error()
-			}
-			request.Host = host
-			answer, err := client.Do(request)
-			if err != nil {
-				return false, err.Error()
-			}
-			answer.Body.Close()
-			return answer.StatusCode == http.StatusOK, answer.Status
-		})
-		if err != nil {
-			return err
-		}
-		w.say("%s answers for %s", proxy.name, host)
-	}
-	return nil
-}
-
-// first waits for the first 200 of every proxy.
-func first(ctx context.Context, w *world) error { return w.answered(ctx, webHost) }
-
-// ready waits for the same of what Serin releases.
-func ready(ctx context.Context, w *world) error {
-	_, err := w.healthy(ctx)
-	return err
 }

@@ -1,9 +1,11 @@
 package story
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"serin.dev/e2e/mesh/kube"
@@ -19,6 +21,7 @@ type kind struct {
 var watched = []kind{
 	{"/apis/networking.istio.io/v1/namespaces/shop/virtualservices", describeVirtualService},
 	{"/apis/networking.istio.io/v1/namespaces/shop/destinationrules", describeDestinationRule},
+	{"/api/v1/namespaces/shop/services", describeService},
 	{"/apis/apps/v1/namespaces/shop/replicasets", describeReplicaSet},
 	{"/apis/serin.dev/v1alpha1/namespaces/shop/rollouts", describeRollout},
 }
@@ -53,28 +56,61 @@ func describeVirtualService(text json.RawMessage) (string, string) {
 	var o struct {
 		meta
 		Spec struct {
-			HTTP []struct {
-				Route []struct {
-					Destination struct {
-						Subset string `json:"subset"`
-					} `json:"destination"`
-					Weight int `json:"weight"`
-				} `json:"route"`
-			} `json:"http"`
+			HTTP []route `json:"http"`
+			TCP  []route `json:"tcp"`
 		} `json:"spec"`
 	}
 	_ = json.Unmarshal(text, &o)
 	var parts []string
-	for _, route := range o.Spec.HTTP {
-		for _, destination := range route.Route {
-			parts = append(parts, fmt.Sprintf("%s %d", destination.Destination.Subset, destination.Weight))
-		}
+	for _, route := range slices.Concat(o.Spec.HTTP, o.Spec.TCP) {
+		parts = append(parts, route.String())
 	}
 	name := "VirtualService " + o.Metadata.Name
 	if o.Metadata.Name == "web" {
 		return name, "" // Foreign to what is released.
 	}
-	return name, name + ": " + strings.Join(parts, ", ")
+	return name, name + ": " + strings.Join(parts, "; ")
+}
+
+// route is one of a VirtualService.
+type route struct {
+	Name     string `json:"name"`
+	Delegate struct {
+		Name string `json:"name"`
+	} `json:"delegate"`
+	Route []struct {
+		Destination struct {
+			Host   string `json:"host"`
+			Subset string `json:"subset"`
+		} `json:"destination"`
+		Weight int `json:"weight"`
+	} `json:"route"`
+}
+
+func (r route) String() string {
+	if r.Delegate.Name != "" {
+		return "delegates to " + r.Delegate.Name
+	}
+	var parts []string
+	for _, one := range r.Route {
+		parts = append(parts, fmt.Sprintf("%s %d", cmp.Or(one.Destination.Subset, one.Destination.Host), one.Weight))
+	}
+	return strings.TrimSpace(r.Name + " " + strings.Join(parts, ", "))
+}
+
+func describeService(text json.RawMessage) (string, string) {
+	var o struct {
+		meta
+		Spec struct {
+			Selector map[string]string `json:"selector"`
+		} `json:"spec"`
+	}
+	_ = json.Unmarshal(text, &o)
+	name := "Service " + o.Metadata.Name
+	if hash := o.Spec.Selector["serin.dev/revision-hash"]; hash != "" {
+		return name, name + " = " + hash
+	}
+	return name, ""
 }
 
 func describeDestinationRule(text json.RawMessage) (string, string) {
@@ -109,9 +145,9 @@ func describeReplicaSet(text json.RawMessage) (string, string) {
 		} `json:"status"`
 	}
 	_ = json.Unmarshal(text, &o)
-	hash := o.Metadata.Labels["serin.dev/revision-hash"]
-	if hash == "" {
-		return o.Metadata.Name, ""
+	hash := cmp.Or(o.Metadata.Labels["serin.dev/revision-hash"], o.Metadata.Labels["pod-template-hash"])
+	if o.Metadata.Labels["app"] != app {
+		return o.Metadata.Name, "" // Foreign to what is released.
 	}
 	name := "ReplicaSet " + hash
 	return name, fmt.Sprintf("%s: %d wanted, %d ready", name, o.Spec.Replicas, o.Status.Ready)
@@ -120,5 +156,5 @@ func describeReplicaSet(text json.RawMessage) (string, string) {
 func describeRollout(text json.RawMessage) (string, string) {
 	var r rollout
 	_ = json.Unmarshal(text, &r)
-	return "Rollout", fmt.Sprintf("Rollout: %s %s %s", r.Status.Phase, r.Status.Step, r.Status.Message)
+	return "Rollout", "Rollout: " + r.String()
 }

@@ -59,7 +59,7 @@ func split(ctx context.Context, w *world) error {
 	if err != nil {
 		return err
 	}
-	return w.keep(report, nil)
+	return w.keep(report, account{Story: "split"})
 }
 
 // flips measures how long the old weights live after they are changed.
@@ -109,7 +109,7 @@ func flips(ctx context.Context, w *world) error {
 	}
 	last := lastOld(written, results)
 	w.say("from the PATCH to the last answer of the old version, ms: %v", last)
-	return w.keep(report, map[string]any{"lastOldAnswerMs": last})
+	return w.keep(report, account{Story: "flips", LastOld: last})
 }
 
 // flip is one change of weights.

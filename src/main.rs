@@ -16,7 +16,7 @@ use serin::cli::simulate;
 use serin::controller::lease::{self, Candidate, Leadership};
 use serin::controller::measure::prometheus::PrometheusMeter;
 use serin::controller::proxies::Proxies;
-use serin::controller::proxies::istiod::{Addresses, Istiod};
+use serin::controller::proxies::istiod::{Addresses, Istiod, TokenOf};
 use serin::controller::proxies::search::Searches;
 use serin::controller::telemetry::{self, LogFormat, Metrics};
 use serin::controller::{self, Start, clock, server};
@@ -90,9 +90,12 @@ struct RunArguments {
     /// Namespace of istiod.
     #[arg(long, env = "SERIN_ISTIO_NAMESPACE", default_value = "istio-system")]
     istio_namespace: String,
-    /// File of the token that istiod is shown, where it exists: a service account's, with the audience `istio-ca`.
-    #[arg(long, env = "SERIN_ISTIOD_TOKEN", default_value = "/var/run/secrets/tokens/istio-token")]
-    istiod_token: PathBuf,
+    /// Service account of istiod's namespace whose token istiod is shown.
+    #[arg(long, env = "SERIN_ISTIOD_SERVICE_ACCOUNT", default_value = "serin-proxies")]
+    istiod_service_account: String,
+    /// File of a token to show instead, with the audience `istio-ca`.
+    #[arg(long, env = "SERIN_ISTIOD_TOKEN_FILE")]
+    istiod_token_file: Option<PathBuf>,
     /// Seconds that a written route takes at most to reach every proxy, where nobody can be asked.
     #[arg(long, env = "SERIN_ROUTE_WAIT", default_value_t = 2.0)]
     route_wait: f64,
@@ -231,7 +234,14 @@ fn proxies(
         }
     };
     let route_wait = settings.route_wait().unsigned_abs();
-    let istiod = Istiod::new(addresses, Some(arguments.istiod_token.clone()), route_wait).context("--istiod")?;
+    let token = match &arguments.istiod_token_file {
+        Some(path) => TokenOf::File(path.clone()),
+        None => TokenOf::Account(
+            Api::namespaced(client.clone(), &arguments.istio_namespace),
+            arguments.istiod_service_account.clone(),
+        ),
+    };
+    let istiod = Istiod::new(addresses, token, route_wait).context("--istiod")?;
     Ok(Some(Arc::new(Searches(Arc::new(istiod)))))
 }
 

@@ -408,10 +408,11 @@ fn settle(facts: &Facts<'_>, course: &mut Course, is_restored: bool) {
         || facts.route.is_plain
         || facts.is_leaving
         || course.status.canary.as_ref().is_some_and(|canary| !is_told(canary));
-    if is_awaited {
+    let is_silent = force::acknowledgement(facts).is_some() && course.reached(facts) < Reached::Settled;
+    if is_awaited || is_silent {
         course.wakes.push((course.in_force_at(facts), "the route is due to be in force".into()));
     }
-    if is_awaited && force::acknowledgement(facts).is_some() {
+    if is_silent {
         course.wakes.push((course.settled_at(facts), "silent proxies are waited for no longer".into()));
     }
     if let Some(at) = course.drained_at(facts).filter(|at| *at > facts.now && is_in_flight(facts, course)) {
@@ -428,6 +429,8 @@ fn settle(facts: &Facts<'_>, course: &mut Course, is_restored: bool) {
         {
             let at = course.in_force_at(facts);
             course.wait_towards(facts.now, ("RouteSettling", "the route is on its way to rest".into()), Some(at));
+        } else if course.stable().is_some() && is_silent {
+            course.await_route(facts);
         }
     }
 }

@@ -20,6 +20,10 @@ const NEXT: &[(&str, &str)] = &[
     ),
     ("StableNotReady", "look at stable's pods; traffic moves as they become ready"),
     ("RouteSettling", "nothing: it is over in seconds"),
+    (
+        "RouteUnacknowledged",
+        "look at the proxies that the message names, and at istiod: istioctl proxy-status; kubectl serin abort {name} takes the weight away at once",
+    ),
     ("Draining", "nothing: it is over in seconds"),
     ("NoReplicas", "scale up: kubectl scale rollout/{name} --replicas=N, or in Git"),
     ("PausedByStep", "kubectl serin promote {name}, or kubectl serin abort {name}"),

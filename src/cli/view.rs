@@ -205,12 +205,15 @@ fn weights(status: &RolloutStatus, glyphs: &Glyphs) -> Vec<Line<'static>> {
         .filter_map(|(name, side, color)| {
             let side = side?;
             let wanted = (side.weight != side.observed_weight).then(|| format!("  (wanted {}%)", side.weight));
+            let in_force = side.weight_in_force.filter(|weight| *weight != side.observed_weight);
+            let in_force = in_force.map(|weight| format!("  (proxies have {weight}%)"));
             Some(Line::from(vec![
                 Span::raw(format!("  {name}  ")),
                 Span::styled(repeated(glyphs.full, cells(side.observed_weight)), Style::new().fg(color)),
                 dim(repeated(glyphs.empty, BAR - cells(side.observed_weight))),
                 Span::raw(format!(" {:>3}%", side.observed_weight)),
                 Span::styled(wanted.unwrap_or_default(), Style::new().fg(Color::Yellow)),
+                Span::styled(in_force.unwrap_or_default(), Style::new().fg(Color::Yellow)),
             ]))
         })
         .collect()

@@ -10,7 +10,9 @@ use super::analysis::later;
 use super::course::{Course, Facts};
 use super::observed::{Acknowledgement, Proxies};
 use super::route::{self, Question};
+use super::strategy::Routing;
 use super::traffic::{Reached, SETTLING};
+use crate::api::istio::Protocol;
 use crate::api::status::RouteStatus;
 
 /// What is said of a route that proxies do not acknowledge in time.
@@ -18,9 +20,12 @@ pub const UNACKNOWLEDGED: &str = "RouteUnacknowledged";
 
 /// What istiod says of the route as observed; none where it cannot be asked.
 pub fn acknowledgement<'a>(facts: &'a Facts<'_>) -> Option<&'a Acknowledgement> {
-    let is_route = facts.strategy.ratio.is_none() && (!facts.route.legs.is_empty() || facts.route.is_plain);
+    // Between two Services, a listener for TCP looks as the one that every Service has.
+    let is_told_apart = !matches!(facts.strategy.routing, Some(Routing::Hosts { .. }))
+        || facts.route.legs.iter().all(|leg| leg.protocol == Protocol::Http);
+    let is_route = (!facts.route.legs.is_empty() || facts.route.is_plain) && is_told_apart;
     match &facts.observed.proxies {
-        Proxies::Asked(acknowledgement) if is_route => Some(acknowledgement),
+        Proxies::Asked(acknowledgement) if is_route && facts.strategy.ratio.is_none() => Some(acknowledgement),
         Proxies::Asked(_) | Proxies::Unasked => None,
     }
 }
@@ -35,9 +40,11 @@ pub fn track(facts: &Facts<'_>, route: &mut RouteStatus) {
         if route.zero_since.is_none() { None } else { route.zero_acknowledged.or(route.acknowledged) };
 }
 
-/// What to ask about the proxies: whether they have the route as observed, until they have.
+/// What to ask about the proxies: whether they have the route as observed, until they have. Nobody is asked about a route that has
+/// been at rest for long.
 pub fn question(facts: &Facts<'_>, course: &Course) -> Option<Question> {
-    acknowledgement(facts).filter(|_| course.route().acknowledged.is_none())?;
+    let is_open = course.canary().is_some() || course.reached(facts) < Reached::Settled;
+    acknowledgement(facts).filter(|_| course.route().acknowledged.is_none() && is_open)?;
     route::question(facts)
 }
 

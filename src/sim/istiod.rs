@@ -214,6 +214,12 @@ fn generate(cluster: &Cluster) -> Generated {
         configs
             .extend(others.map(|route| json!({"filterChains": [{"filters": [{"typedConfig": destinations(route)}]}]})));
     }
+    // Every Service has a route of its own.
+    for service in cluster.list("services") {
+        let cluster = format!("outbound|80||{}", host_of(&service, &service["metadata"]["name"]));
+        configs.push(json!({"virtualHosts": [{"routes": [{"name": "default", "route": {"cluster": cluster}}]}]}));
+        configs.push(json!({"filterChains": [{"filters": [{"typedConfig": {"cluster": cluster}}]}]}));
+    }
     let labels = |value: &Value| -> Labels { serde_json::from_value(value.clone()).unwrap_or_default() };
     let mut clusters = BTreeMap::new();
     let services = cluster.list("services");

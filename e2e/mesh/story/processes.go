@@ -95,7 +95,8 @@ func takeIstiodDown(ctx context.Context, w *world) error {
 	return errors.Join(told, istiod.Release(), pause(ctx, w.quiet))
 }
 
-// istiodStopped releases an image while istiod is stopped from 50 percent on, until the old pods are gone and a little longer.
+// istiodStopped releases an image while istiod is stopped from 50 percent on, for as long as it is away in other stories: proxies
+// stay connected to it, and get nothing.
 func istiodStopped(ctx context.Context, w *world, before *rollout) error {
 	istiod, err := w.process("istiod").PID()
 	if err != nil {
@@ -114,10 +115,10 @@ func istiodStopped(ctx context.Context, w *world, before *rollout) error {
 	if err := syscall.Kill(istiod, syscall.SIGSTOP); err != nil {
 		return err
 	}
-	told := w.promoted(ctx, before.Status.Stable.Hash)
-	if told == nil {
-		told = pause(ctx, w.quiet)
-	}
+	told := pause(ctx, istiodAway)
 	w.say("istiod goes on")
-	return errors.Join(told, syscall.Kill(istiod, syscall.SIGCONT))
+	if told = errors.Join(told, syscall.Kill(istiod, syscall.SIGCONT)); told != nil {
+		return told
+	}
+	return w.promoted(ctx, before.Status.Stable.Hash)
 }

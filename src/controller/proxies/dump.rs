@@ -193,11 +193,16 @@ impl Found<'_> {
 
 fn found<'a>(dump: &'a Dump, question: &Question) -> impl Iterator<Item = Found<'a>> {
     let http = dump.configs.iter().flat_map(|config| &config.virtual_hosts).flat_map(|host| &host.routes);
-    let http =
-        http.map(|route| (route.name.as_str(), route.metadata.filter_metadata.istio.config.as_deref(), &route.route));
+    // A route without a VirtualService is the one that every Service has.
+    let http = http.filter_map(|route| {
+        let config = route.metadata.filter_metadata.istio.config.as_deref()?;
+        Some((route.name.as_str(), Some(config), &route.route))
+    });
     let tcp = dump.configs.iter().flat_map(|config| &config.filter_chains).flat_map(|chain| &chain.filters);
     let tcp = tcp.map(|filter| ("", None, &filter.typed_config));
-    http.chain(tcp).map(|(name, config, route)| Found { name, config, weights: weights(route, &question.sides) })
+    let all =
+        http.chain(tcp).map(|(name, config, route)| Found { name, config, weights: weights(route, &question.sides) });
+    all.filter(|one| one.config.is_some() || one.weights.keys().any(|cluster| !cluster.starts_with('|')))
 }
 
 fn weights(route: &Destinations, sides: &[Side]) -> BTreeMap<String, i64> {
@@ -241,4 +246,149 @@ fn wrong_endpoints(side: &Side, dump: &Dump) -> Option<String> {
         return Some(format!("{name} with pods of {other}"));
     }
     (side.has_pods && !clusters.is_empty() && revisions.is_empty()).then(|| format!("{name} without pods"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const HOST: &str = "checkout.shop.svc.cluster.local";
+
+    fn cluster(subset: &str) -> String {
+        format!("outbound|80|{subset}|{HOST}")
+    }
+
+    /// A route of a VirtualService as a proxy has it.
+    fn route(name: &str, of: &str, weights: &[(&str, i64)]) -> Value {
+        let clusters: Vec<Value> =
+            weights.iter().map(|(subset, weight)| json!({"name": cluster(subset), "weight": weight})).collect();
+        let config = format!("/apis/networking.istio.io/v1/namespaces/shop/virtual-service/{of}");
+        json!({
+            "name": name, "route": {"weightedClusters": {"clusters": clusters}},
+            "metadata": {"filterMetadata": {"istio": {"config": config}}},
+        })
+    }
+
+    fn endpoints(subset: &str, revisions: &[&str]) -> Value {
+        let endpoint = |revision: &&str| {
+            let workload = format!("checkout-{revision};shop;checkout;{revision};Kubernetes");
+            json!({"metadata": {"filterMetadata": {"istio": {"workload": workload}}}})
+        };
+        let endpoints: Vec<Value> = revisions.iter().map(endpoint).collect();
+        json!({"clusterName": cluster(subset), "endpoints": [{"lbEndpoints": endpoints}]})
+    }
+
+    fn dump(routes: &[Value], others: &[Value]) -> Dump {
+        // The route that every Service has, and one of another application, say nothing.
+        let plain = json!({"name": "default", "route": {"cluster": cluster("")}});
+        let mut configs = vec![json!({"virtualHosts": [{"routes": [plain]}, {"routes": routes}]})];
+        configs.extend(others.iter().cloned());
+        serde_json::from_value(json!({"configs": configs})).unwrap()
+    }
+
+    fn split(route: Option<&str>, weights: &[(&str, i64)]) -> ExpectedSplit {
+        let weights = weights.iter().map(|(subset, weight)| (format!("{subset}|{HOST}"), *weight)).collect();
+        ExpectedSplit { route: route.map(str::to_owned), weights, is_own: true }
+    }
+
+    /// The question of a VirtualService `checkout` with these routes, stable `a` and canary `b`.
+    fn question(splits: Vec<ExpectedSplit>) -> Question {
+        let side = |subset: &str, revision: &str| Side {
+            cluster: format!("{subset}|{HOST}"),
+            revision: Some(revision.to_owned()),
+            has_pods: true,
+        };
+        Question {
+            route: "line".into(),
+            virtual_services: vec![Expected { namespace: "shop".into(), name: "checkout".into(), splits }],
+            sides: vec![
+                side("stable", "a"),
+                side("canary", "b"),
+                Side { cluster: format!("|{HOST}"), revision: None, has_pods: false },
+            ],
+            is_http: true,
+        }
+    }
+
+    fn told(question: &Question, routes: &[Value], others: &[Value]) -> String {
+        match has(question, &dump(routes, others)) {
+            Has::Nothing => "nothing".into(),
+            Has::Other(what) => what,
+            Has::Route => "route".into(),
+        }
+    }
+
+    #[test]
+    fn weights_and_endpoints_are_compared() {
+        let wanted = question(vec![split(Some("primary"), &[("stable", 80), ("canary", 20)])]);
+        let both = [endpoints("stable", &["a", "a"]), endpoints("canary", &["b"])];
+        let at = |stable, canary| route("primary", "checkout", &[("stable", stable), ("canary", canary)]);
+        assert_eq!(told(&wanted, &[at(80, 20)], &both), "route");
+        assert_eq!(
+            told(&wanted, &[route("primary.match", "checkout", &[("stable", 80), ("canary", 20)])], &both),
+            "route"
+        );
+        assert_eq!(told(&wanted, &[at(50, 50)], &both), "canary 50, stable 50");
+        assert_eq!(told(&wanted, &[], &both), "nothing", "it sends nothing there");
+        let late = [endpoints("stable", &["a"]), endpoints("canary", &["a"])];
+        assert_eq!(told(&wanted, &[at(80, 20)], &late), "canary with pods of a");
+        assert_eq!(
+            told(&wanted, &[at(80, 20)], &[endpoints("stable", &["a"]), endpoints("canary", &[])]),
+            "canary without pods"
+        );
+        assert_eq!(told(&wanted, &[at(80, 20)], &[]), "route", "a cluster that it does not have gets no requests");
+    }
+
+    #[test]
+    fn a_route_that_goes_or_comes_is_seen() {
+        let both = [endpoints("stable", &["a"]), endpoints("canary", &["b"])];
+        let primary = || route("primary", "checkout", &[("stable", 100)]);
+        let testers = || route("testers", "checkout", &[("canary", 100)]);
+        let with =
+            question(vec![split(Some("testers"), &[("canary", 100)]), split(Some("primary"), &[("stable", 100)])]);
+        assert_eq!(told(&with, &[testers(), primary()], &both), "route");
+        assert_eq!(told(&with, &[primary()], &both), "no route testers");
+        let without = question(vec![split(Some("primary"), &[("stable", 100)])]);
+        assert_eq!(told(&without, &[testers(), primary()], &both), "the route testers");
+        // An owned route moves from the plain host to the subsets.
+        let plain = route("primary", "checkout", &[("", 100)]);
+        assert_eq!(told(&without, &[plain], &both), format!("{HOST} 100"));
+    }
+
+    #[test]
+    fn a_delegate_has_the_path_of_its_root() {
+        let wanted = question(vec![split(Some("serin"), &[("stable", 100)])]);
+        assert_eq!(told(&wanted, &[route("main-serin", "root", &[("stable", 100)])], &[]), "route");
+        assert_eq!(told(&wanted, &[route("main-serin", "root", &[("canary", 100)])], &[]), "canary 100");
+        assert_eq!(told(&wanted, &[route("main-serine", "root", &[("stable", 100)])], &[]), "nothing");
+    }
+
+    #[test]
+    fn a_route_without_a_name_is_its_weights() {
+        let other = ExpectedSplit { is_own: false, ..split(None, &[]) };
+        let wanted = question(vec![other, split(None, &[("stable", 90), ("canary", 10)])]);
+        let elsewhere = || {
+            json!({"route": {"cluster": "outbound|80||files.shop.svc.cluster.local"}, "metadata": {"filterMetadata": {"istio":
+                {"config": "/apis/networking.istio.io/v1/namespaces/shop/virtual-service/checkout"}}}})
+        };
+        let at = |stable, canary| route("", "checkout", &[("stable", stable), ("canary", canary)]);
+        assert_eq!(told(&wanted, &[elsewhere(), at(90, 10)], &[]), "route");
+        assert_eq!(told(&wanted, &[elsewhere(), at(80, 20)], &[]), "canary 20, stable 80");
+    }
+
+    #[test]
+    fn tcp_listeners_are_routes() {
+        let wanted = Question { is_http: false, ..question(vec![split(None, &[("stable", 70), ("canary", 30)])]) };
+        let listener = |weights: &[(&str, i64)]| {
+            let clusters: Vec<Value> =
+                weights.iter().map(|(subset, weight)| json!({"name": cluster(subset), "weight": weight})).collect();
+            json!({"filterChains": [{"filters": [{"typedConfig": {"weightedClusters": {"clusters": clusters}}}]}]})
+        };
+        assert_eq!(told(&wanted, &[], &[listener(&[("stable", 70), ("canary", 30)])]), "route");
+        assert_eq!(told(&wanted, &[], &[listener(&[("stable", 100)])]), "stable 100");
+        let plain = json!({"filterChains": [{"filters": [{"typedConfig": {"cluster": cluster("")}}]}]});
+        assert_eq!(told(&wanted, &[], &[plain]), "nothing");
+    }
 }

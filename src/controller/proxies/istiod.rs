@@ -1,8 +1,9 @@
 //! Asks every istiod of the cluster, by its debug endpoints: `/debug/syncz` and `/debug/config_dump`.
 //!
-//! An istiod answers only who runs on its own machine, or shows a token that it accepts; one of a service account with the
-//! audience `istio-ca` is worth nothing at the API server. Since Istio 1.29 the account's namespace must be istiod's own, or
-//! be named in `DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES`.
+//! An istiod answers only who runs on its own machine, or shows a token of a service account with the audience `istio-ca`. Newer
+//! ones show the proxies of every namespace to accounts of istiod's own namespace alone, whatever
+//! `DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES` says; so Serin has an account there, and asks the API server for its token, which is
+//! worth nothing anywhere else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -11,9 +12,11 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
-use kube::api::ListParams;
+use kube::api::{ListParams, PostParams};
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
@@ -32,6 +35,11 @@ const STATUS_KEPT: Duration = Duration::from_millis(50);
 const ADDRESSES_KEPT: Duration = Duration::from_secs(5);
 /// How long proxies that vanished together with their istiod are waited for: they are about to find another.
 const RECONNECTING: Duration = Duration::from_secs(30);
+/// The audience of the token, how long it is good for, when it is had anew, and when it is tried again where it was refused.
+const AUDIENCE: &str = "istio-ca";
+const TOKEN_SECONDS: i64 = 3600;
+const TOKEN_KEPT: Duration = Duration::from_mins(40);
+const REFUSAL_KEPT: Duration = Duration::from_secs(10);
 /// Bytes of an answer.
 const ANSWER_MOST: usize = 256 << 20;
 /// The port of the debug endpoints, by its name in istiod's Service.
@@ -52,15 +60,25 @@ pub enum Addresses {
 #[derive(Clone)]
 pub struct Istiod {
     addresses: Addresses,
-    token: Option<PathBuf>,
+    token: TokenOf,
     route_wait: Duration,
     client: reqwest::Client,
     shared: Arc<Mutex<Shared>>,
 }
 
+/// What an istiod is shown.
+#[derive(Clone)]
+pub enum TokenOf {
+    /// A token of this service account, as the API server gives it.
+    Account(Api<ServiceAccount>, String),
+    /// What is in a file.
+    File(PathBuf),
+}
+
 /// What all inquiries share.
 #[derive(Default)]
 struct Shared {
+    token: Option<(Option<String>, Instant)>,
     found: Option<(Vec<String>, Instant)>,
     statuses: BTreeMap<String, Statuses>,
     /// Proxies by istiod, as last told.
@@ -78,9 +96,9 @@ struct Statuses {
 }
 
 impl Istiod {
-    /// Asks at these addresses, with the token in a file, where there is one. Within `route_wait` every proxy has a route,
-    /// unless istiod says otherwise.
-    pub fn new(addresses: Addresses, token: Option<PathBuf>, route_wait: Duration) -> reqwest::Result<Self> {
+    /// Asks at these addresses, with that token, where it can be had. Within `route_wait` every proxy has a route, unless istiod
+    /// says otherwise.
+    pub fn new(addresses: Addresses, token: TokenOf, route_wait: Duration) -> reqwest::Result<Self> {
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
         Ok(Self { addresses, token, route_wait, client, shared: Arc::default() })
     }
@@ -114,22 +132,43 @@ impl Istiod {
         Err(Failure { message: format!("the EndpointSlices of istiod cannot be listed: {message}"), is_refusal: true })
     }
 
+    /// The token, which is had anew in time.
+    async fn token(&self) -> Option<String> {
+        let (accounts, name) = match &self.token {
+            TokenOf::File(path) => return std::fs::read_to_string(path).ok().map(|token| token.trim().to_owned()),
+            TokenOf::Account(accounts, name) => (accounts, name),
+        };
+        if let Some((token, at)) = self.shared().token.clone()
+            && at.elapsed() < if token.is_some() { TOKEN_KEPT } else { REFUSAL_KEPT }
+        {
+            return token;
+        }
+        let spec = TokenRequestSpec {
+            audiences: Some(vec![AUDIENCE.into()]),
+            expiration_seconds: Some(TOKEN_SECONDS),
+            ..TokenRequestSpec::default()
+        };
+        let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
+        let answer = timeout(TIMEOUT, accounts.create_token_request(name, &PostParams::default(), &request)).await;
+        let token = answer.ok().and_then(Result::ok).and_then(|answer| answer.status).and_then(|status| status.token);
+        self.shared().token = Some((token.clone(), Instant::now()));
+        token
+    }
+
     async fn get<T: DeserializeOwned>(&self, address: &str, path: &str) -> Result<T, Failure> {
         let failure =
             |message: String| Failure { message: format!("istiod at {address}: {message}"), is_refusal: false };
         let mut request = self.client.get(format!("{}{path}", address.trim_end_matches('/')));
-        if let Some(path) = &self.token
-            && let Ok(token) = std::fs::read_to_string(path)
-        {
-            request = request.bearer_auth(token.trim());
+        if let Some(token) = self.token().await {
+            request = request.bearer_auth(token);
         }
         let asked = async {
             let response = request.send().await.map_err(|error| failure(root(&error)))?;
             let status = response.status();
             if !status.is_success() {
                 let hint = match status.as_u16() {
-                    401 => "; it accepts tokens with the audience istio-ca",
-                    403 => "; name Serin's namespace in istiod's DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES",
+                    401 => "; it wants a token with the audience istio-ca",
+                    403 | 404 => "; it tells of all proxies to service accounts of its own namespace",
                     _ => "",
                 };
                 let is_refusal = status.is_client_error();

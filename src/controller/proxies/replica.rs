@@ -210,3 +210,114 @@ impl Replica {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WAIT: Duration = Duration::from_secs(2);
+    const USES: &str = "a proxy that uses the route";
+
+    /// A proxy that was sent a push, and acknowledged one.
+    fn proxy(name: &str, sent: u64, acked: u64) -> ProxyStatus {
+        let nonce = |number: u64| format!("2026-11-22T09:36:36Z/{number}{}", "0".repeat(36));
+        ProxyStatus { proxy: name.into(), route_sent: nonce(sent), route_acked: nonce(acked), ..ProxyStatus::default() }
+    }
+
+    fn after(began: Instant, millis: u64) -> Instant {
+        began + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn one_dump_tells_which_push_brought_the_route() {
+        let began = Instant::now();
+        let mut replica = Replica::new(began, WAIT);
+        let all = |one: u64, two: u64| vec![proxy("one", one, one), proxy("two", two, two)];
+        assert_eq!(replica.look(all(7, 7), began), ["one", "two"], "nothing is known");
+        replica.dumped("one", Has::Other("stable 100".into()), began);
+        assert!(replica.missing().unwrap().contains("one (has stable 100)"));
+        assert_eq!(replica.look(all(7, 7), after(began, 50)), ["one"], "the others tell no more");
+        replica.dumped("one", Has::Route, after(began, 60));
+        replica.look(all(8, 7), after(began, 100));
+        assert!(replica.missing().is_some(), "it may be about to be sent");
+        replica.look(all(8, 7), after(began, 200));
+        assert_eq!(replica.missing().unwrap(), "1 of 2 proxies have not acknowledged the route: two");
+        replica.look(all(8, 8), after(began, 250));
+        assert_eq!(replica.missing(), None, "{USES}: no second dump was needed");
+    }
+
+    #[test]
+    fn what_is_sent_is_not_yet_acknowledged() {
+        let began = Instant::now();
+        let mut replica = Replica::new(began, WAIT);
+        replica.look(vec![proxy("one", 7, 7)], began);
+        replica.dumped("one", Has::Route, began);
+        replica.look(vec![proxy("one", 8, 7)], after(began, 30_000));
+        assert!(replica.missing().is_some(), "a proxy that never answers");
+        replica.look(vec![proxy("one", 8, 8)], after(began, 31_000));
+        assert_eq!(replica.missing(), None);
+    }
+
+    #[test]
+    fn a_push_that_came_before_the_first_look_is_waited_for() {
+        let began = Instant::now();
+        let mut replica = Replica::new(began, WAIT);
+        replica.look(vec![proxy("one", 8, 8)], began);
+        replica.dumped("one", Has::Route, began);
+        replica.look(vec![proxy("one", 8, 8)], after(began, 1_900));
+        assert!(replica.missing().is_some(), "nobody knows whether it was sent");
+        replica.look(vec![proxy("one", 8, 8)], after(began, 2_000));
+        assert_eq!(replica.missing(), None);
+    }
+
+    #[test]
+    fn who_does_not_use_the_route_is_not_waited_for() {
+        let began = Instant::now();
+        let mut replica = Replica::new(began, WAIT);
+        let all = |one: u64| vec![proxy("one", one, one), proxy("other", 3, 3)];
+        replica.look(all(7), began);
+        replica.dumped("one", Has::Other("stable 100".into()), began);
+        replica.dumped("other", Has::Nothing, began);
+        replica.look(all(7), after(began, 50));
+        replica.dumped("one", Has::Route, after(began, 50));
+        replica.look(all(8), after(began, 200));
+        assert_eq!(replica.missing(), None);
+    }
+
+    #[test]
+    fn who_uses_a_new_route_is_known_a_while_later() {
+        let began = Instant::now();
+        let mut replica = Replica::new(began, WAIT);
+        let all = |one: u64, two: u64| vec![proxy("one", one, one), proxy("two", two, two)];
+        replica.look(all(7, 7), began);
+        replica.dumped("one", Has::Nothing, began);
+        replica.dumped("two", Has::Nothing, began);
+        assert_eq!(replica.missing().unwrap(), "no proxy has the route yet");
+        assert_eq!(replica.look(all(7, 7), after(began, 50)).len(), 2, "they are looked at again");
+        replica.dumped("one", Has::Route, after(began, 60));
+        replica.dumped("two", Has::Nothing, after(began, 60));
+        replica.look(all(8, 7), after(began, 300));
+        assert!(replica.missing().unwrap().contains("two"), "it may get it, too");
+        replica.dumped("two", Has::Nothing, after(began, 2_100));
+        replica.look(all(8, 7), after(began, 2_100));
+        assert_eq!(replica.missing(), None);
+    }
+
+    #[test]
+    fn a_route_that_nobody_uses_is_waited_for() {
+        let began = Instant::now();
+        let mut replica = Replica::new(began, WAIT);
+        replica.look(vec![proxy("one", 7, 7)], after(began, 1_000));
+        replica.dumped("one", Has::Nothing, after(began, 1_000));
+        assert!(replica.missing().is_some());
+        replica.look(vec![proxy("one", 7, 7)], after(began, 2_000));
+        assert_eq!(replica.missing(), None);
+    }
+
+    #[test]
+    fn a_nonce_has_the_number_of_its_push() {
+        assert_eq!(number("2026-11-22T09:36:36Z/49c0b19ba-3ad4-4939-9308-12ac6198b1b6"), Some(4));
+        assert_eq!(number(""), None);
+        assert_eq!(number("2026-11-22T09:36:36Z/1239c0b19ba-3ad4-4939-9308-12ac6198b1b6"), Some(123));
+    }
+}

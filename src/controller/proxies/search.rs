@@ -13,6 +13,9 @@ use super::replica::{ProxyStatus, Replica};
 use super::{Answer, Inquiry, Proxies};
 use crate::plan::route::Question;
 
+/// Looks in a row for which no dump is shown, before that is taken for an answer.
+const REFUSED_MOST: u32 = 5;
+
 /// Tells what the istiods know.
 pub trait Source: Send + Sync + 'static {
     /// What each istiod tells of its proxies, a moment old at most; all of them answer, or none does.
@@ -55,7 +58,13 @@ pub struct Searches<S>(pub Arc<S>);
 
 impl<S: Source> Proxies for Searches<S> {
     fn inquire(&self, question: Question) -> Box<dyn Inquiry> {
-        Box::new(Search { source: self.0.clone(), question, began: Instant::now(), replicas: BTreeMap::new() })
+        Box::new(Search {
+            source: self.0.clone(),
+            question,
+            began: Instant::now(),
+            replicas: BTreeMap::new(),
+            refused: 0,
+        })
     }
 }
 
@@ -65,6 +74,8 @@ struct Search<S> {
     question: Question,
     began: Instant,
     replicas: BTreeMap<String, Replica>,
+    /// Looks in a row for which no dump was shown.
+    refused: u32,
 }
 
 impl<S: Source> Inquiry for Search<S> {
@@ -83,7 +94,10 @@ impl<S: Source> Search<S> {
         self.replicas.retain(|istiod, _| told.iter().any(|one| one.istiod == *istiod));
         let mut missing = Vec::new();
         for one in &told {
-            missing.extend(self.look_at(one).await);
+            match self.look_at(one).await {
+                Ok(lack) => missing.extend(lack),
+                Err(failure) => return source.failed(failure),
+            }
         }
         let vanished = source.vanished(&told);
         if let Some(one) = vanished.first() {
@@ -93,7 +107,7 @@ impl<S: Source> Search<S> {
     }
 
     /// Looks at the proxies of one istiod; what is missing there.
-    async fn look_at(&mut self, told: &Told) -> Option<String> {
+    async fn look_at(&mut self, told: &Told) -> Result<Option<String>, Failure> {
         // Those that are most likely to use the route come first.
         let namespace = self.question.virtual_services.first().map_or("", |one| one.namespace.as_str());
         let mut proxies = told.proxies.as_ref().clone();
@@ -104,13 +118,24 @@ impl<S: Source> Search<S> {
         // Endpoints, and HTTP or other routes: listeners hold the others.
         let kinds = if self.question.is_http { "rds,eds" } else { "rds,lds,eds" };
         let dumps = wanted.iter().map(|proxy| self.source.dump(&told.istiod, proxy, kinds));
+        let mut refusal = None;
         for (proxy, dump) in wanted.iter().zip(join_all(dumps).await) {
             match dump {
-                Ok(dump) => replica.dumped(proxy, dump::has(&self.question, &dump), Instant::now()),
+                Ok(dump) => {
+                    replica.dumped(proxy, dump::has(&self.question, &dump), Instant::now());
+                    self.refused = 0;
+                }
                 // A proxy that has just gone has none.
-                Err(error) => tracing::debug!(%proxy, error = %error.message, "there is no dump of a proxy"),
+                Err(failure) => {
+                    tracing::debug!(%proxy, error = %failure.message, "there is no dump of a proxy");
+                    refusal = Some(failure).filter(|failure| failure.is_refusal);
+                }
             }
         }
-        replica.missing()
+        self.refused += u32::from(refusal.is_some());
+        match refusal.filter(|_| self.refused >= REFUSED_MOST) {
+            Some(refusal) => Err(refusal),
+            None => Ok(replica.missing()),
+        }
     }
 }

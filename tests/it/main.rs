@@ -9,6 +9,7 @@ mod contested;
 mod convert;
 mod diff;
 mod examples;
+mod force;
 mod generated;
 mod golden;
 mod invariant;

@@ -209,6 +209,11 @@ pub async fn run(start: Start, mut stop: watch::Receiver<bool>) {
         _ = stop.wait_for(|stop| *stop) => return,
     }
     tracing::info!("all caches are listed");
+    if let Some(proxies) = shell.proxies.clone() {
+        shell.inquiries.probe(proxies.as_ref()).await;
+        let inquiries = shell.inquiries.clone();
+        tasks.push(tokio::spawn(async move { inquiries.look_out(proxies.as_ref()).await }));
+    }
     tasks.push(tokio::spawn(follow_leadership(shell.clone())));
     shell.queue.run(CONCURRENCY, stop, |name| reconcile::reconcile(name, shell.clone())).await;
     tasks.into_iter().for_each(|task| task.abort());

@@ -225,7 +225,9 @@ fn proxies(
 ) -> anyhow::Result<Option<Arc<dyn Proxies>>> {
     let addresses = match arguments.istiod.as_slice() {
         [off] if off == "off" => return Ok(None),
-        [auto] if auto == "auto" => Addresses::Found(Api::namespaced(client.clone(), &arguments.istio_namespace)),
+        [auto] if auto == "auto" => {
+            Addresses::Found(Box::new(Api::namespaced(client.clone(), &arguments.istio_namespace)))
+        }
         urls => {
             if let Some(wrong) = urls.iter().find(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
                 anyhow::bail!("--istiod: {wrong:?} is none of auto, off and URLs such as http://istiod.example:15014");
@@ -237,7 +239,7 @@ fn proxies(
     let token = match &arguments.istiod_token_file {
         Some(path) => TokenOf::File(path.clone()),
         None => TokenOf::Account(
-            Api::namespaced(client.clone(), &arguments.istio_namespace),
+            Box::new(Api::namespaced(client.clone(), &arguments.istio_namespace)),
             arguments.istiod_service_account.clone(),
         ),
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::plan::observed::{self, Acknowledgement};
 use crate::plan::route::Question;
@@ -19,13 +19,16 @@ pub mod search;
 /// The first wait between two looks, and the longest.
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
-/// How long nobody is asked after it turned out that nobody can be.
+/// How often it is looked whether somebody can be asked, while nobody can.
 const UNOFFERED_FOR: Duration = Duration::from_mins(1);
 
 /// Knows the proxies.
 pub trait Proxies: Send + Sync {
     /// Begins to look for a route.
     fn inquire(&self, question: Question) -> Box<dyn Inquiry>;
+
+    /// Why nobody can be asked, if so.
+    fn refusal(&self) -> BoxFuture<'_, Option<String>>;
 }
 
 /// Looks for one route.
@@ -54,10 +57,8 @@ pub struct Inquiries {
 #[derive(Default)]
 struct Inner {
     running: BTreeMap<String, Running>,
-    /// Until when nobody is asked.
-    unoffered_until: Option<Instant>,
-    /// Why, as last said in the log.
-    told: Option<String>,
+    /// Why nobody can be asked.
+    refusal: Option<String>,
 }
 
 struct Running {
@@ -80,7 +81,7 @@ impl Inquiries {
     /// What is known of the proxies, for the plan of a Rollout.
     pub fn of(&self, rollout: &str) -> observed::Proxies {
         let inner = self.inner();
-        if inner.unoffered_until.is_some_and(|until| Instant::now() < until) {
+        if inner.refusal.is_some() {
             return observed::Proxies::Unasked;
         }
         let told = inner.running.get(rollout).and_then(|one| Some((one.question.route.clone(), one.answer.clone()?)));
@@ -94,6 +95,37 @@ impl Inquiries {
         observed::Proxies::Asked(acknowledgement)
     }
 
+    /// Remembers why nobody can be asked, or that somebody can.
+    fn refused(&self, refusal: Option<String>) {
+        let mut inner = self.inner();
+        if inner.refusal == refusal {
+            return;
+        }
+        match &refusal {
+            Some(why) => {
+                tracing::info!(%why, "proxies cannot be asked which route they have: each route is only waited for")
+            }
+            None => tracing::info!("proxies are asked which route they have"),
+        }
+        inner.refusal = refusal;
+    }
+
+    /// Looks whether anybody can be asked, again and again while nobody can.
+    pub async fn look_out(&self, proxies: &dyn Proxies) {
+        loop {
+            sleep(UNOFFERED_FOR).await;
+            if self.inner().refusal.is_some() {
+                self.probe(proxies).await;
+            }
+        }
+    }
+
+    /// Looks once whether anybody can be asked.
+    pub async fn probe(&self, proxies: &dyn Proxies) {
+        let refusal = proxies.refusal().await;
+        self.refused(refusal);
+    }
+
     /// Ends an inquiry, if one is under way.
     pub fn end(&self, rollout: &str) {
         self.inner().running.remove(rollout);
@@ -101,17 +133,10 @@ impl Inquiries {
 
     /// Remembers an answer; whether it is another one than before.
     fn hear(&self, rollout: &str, question: &Question, answer: &Answer) -> bool {
-        let mut inner = self.inner();
         if let Answer::Unoffered(why) = answer {
-            inner.unoffered_until = Some(Instant::now() + UNOFFERED_FOR);
-            if inner.told.as_ref() != Some(why) {
-                tracing::info!(%why, "proxies cannot be asked which route they have: each is waited for");
-                inner.told = Some(why.clone());
-            }
-        } else {
-            inner.unoffered_until = None;
-            inner.told = None;
+            self.refused(Some(why.clone()));
         }
+        let mut inner = self.inner();
         let Some(running) = inner.running.get_mut(rollout).filter(|one| one.question == *question) else {
             return false;
         };

@@ -117,7 +117,7 @@ fn name_of(at: usize) -> String {
 }
 
 impl Inner {
-    fn status(&self, at: usize, pushes: &[Push]) -> Value {
+    fn status(at: usize, pushes: &[Push]) -> Value {
         let now = Instant::now();
         let nonce =
             |number: Option<u64>| number.map_or(String::new(), |number| format!("t/{number}{}", "-".repeat(36)));
@@ -155,7 +155,7 @@ impl Inner {
 impl Source for Istiod {
     fn statuses(&self) -> BoxFuture<'_, Result<Vec<Told>, Failure>> {
         let told = self.answer(|inner| {
-            let all = inner.proxies.iter().enumerate().map(|(at, pushes)| inner.status(at, pushes));
+            let all = inner.proxies.iter().enumerate().map(|(at, pushes)| Inner::status(at, pushes));
             let proxies = all.filter_map(|status| serde_json::from_value(status).ok()).collect();
             vec![Told { istiod: "istiod".into(), at: Instant::now(), proxies: Arc::new(proxies) }]
         });

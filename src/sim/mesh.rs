@@ -96,6 +96,17 @@ impl Proxy {
     }
 }
 
+/// What changed of the routes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Changed {
+    #[default]
+    Nothing,
+    /// A VirtualService.
+    Routes,
+    /// A DestinationRule or a Service: everything is sent anew.
+    Rules,
+}
+
 /// All proxies and their traffic.
 pub struct Mesh {
     began: Instant,
@@ -104,9 +115,8 @@ pub struct Mesh {
     is_asked: bool,
     sending: Rng,
     proxies: Vec<Proxy>,
-    /// Whether a route, and whether a rule or a Service changed since the last push.
-    is_changed: bool,
-    has_new_rules: bool,
+    /// What changed since the last push.
+    changed: Changed,
     /// The pods that were ready at the last push.
     ready: Vec<(String, Labels)>,
     pushed: Arc<Routes>,
@@ -142,8 +152,7 @@ impl Mesh {
             is_asked: slowest.is_some(),
             sending: Rng::with_seed(seed ^ 1),
             proxies: std::iter::repeat_with(|| Proxy::new(now)).take(PROXIES).collect(),
-            is_changed: true,
-            has_new_rules: true,
+            changed: Changed::Rules,
             ready: Vec::new(),
             pushed: Arc::default(),
             pushed_endpoints: Arc::default(),
@@ -168,20 +177,21 @@ impl Mesh {
 
     /// A route, a rule or a Service changed.
     pub fn changed(&mut self, plural: &str) {
-        self.is_changed = true;
-        self.has_new_rules |= plural != "virtualservices";
+        let changed = if plural == "virtualservices" { Changed::Routes } else { Changed::Rules };
+        self.changed = self.changed.max(changed);
     }
 
     /// Pushes what has changed to every proxy, each with its own delay.
     pub fn push(&mut self, cluster: &Cluster, kubelet: &Kubelet) {
-        if !self.is_changed && kubelet.ready().eq(self.ready.iter().map(|(pod, labels)| (pod.as_str(), labels))) {
+        if self.changed == Changed::Nothing
+            && kubelet.ready().eq(self.ready.iter().map(|(pod, labels)| (pod.as_str(), labels)))
+        {
             return;
         }
         if self.istiod.away_until().is_some() {
             return;
         }
-        let is_changed = std::mem::take(&mut self.is_changed);
-        let has_new_rules = std::mem::take(&mut self.has_new_rules);
+        let changed = std::mem::take(&mut self.changed);
         self.ready = kubelet.ready().map(|(pod, labels)| (pod.to_owned(), labels.clone())).collect();
         let now = Instant::now();
         let routes = routes(cluster);
@@ -195,7 +205,11 @@ impl Mesh {
         }
         if self.is_asked {
             // A rule or a Service brings everything anew, a route the routes, a pod the endpoints.
-            self.push_in_order(cluster, now, (has_routes || is_changed, has_endpoints || has_new_rules));
+            self.push_in_order(
+                cluster,
+                now,
+                (has_routes || changed >= Changed::Routes, has_endpoints || changed == Changed::Rules),
+            );
             return;
         }
         // Each proxy has its own time for each part.

@@ -27,7 +27,7 @@ fn told(world: &mut World, route: &str, missing: Option<&str>) {
 
 /// Every proxy acknowledges the route as it is.
 fn acknowledge(world: &mut World) {
-    let question = world.plan().question.expect("a route that was not acknowledged is asked about");
+    let question = world.plan().question.unwrap();
     told(world, &question.route, None);
     world.settle();
 }

@@ -36,7 +36,8 @@ struct VirtualHost {
 #[serde(default)]
 struct Route {
     name: String,
-    route: Destinations,
+    #[serde(rename = "route")]
+    leads: Destinations,
     metadata: Metadata,
 }
 
@@ -196,7 +197,7 @@ fn found<'a>(dump: &'a Dump, question: &Question) -> impl Iterator<Item = Found<
     // A route without a VirtualService is the one that every Service has.
     let http = http.filter_map(|route| {
         let config = route.metadata.filter_metadata.istio.config.as_deref()?;
-        Some((route.name.as_str(), Some(config), &route.route))
+        Some((route.name.as_str(), Some(config), &route.leads))
     });
     let tcp = dump.configs.iter().flat_map(|config| &config.filter_chains).flat_map(|chain| &chain.filters);
     let tcp = tcp.map(|filter| ("", None, &filter.typed_config));

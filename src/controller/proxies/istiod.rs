@@ -50,8 +50,8 @@ const LABEL: &str = "app=istiod";
 /// Where the istiods are.
 #[derive(Clone)]
 pub enum Addresses {
-    /// As the EndpointSlices of istiod's Services say. Where none can be asked, nobody is.
-    Found(Api<EndpointSlice>),
+    /// As the `EndpointSlice`s of istiod's Services say. Where none can be asked, nobody is.
+    Found(Box<Api<EndpointSlice>>),
     /// At these URLs, each of them one istiod that must answer.
     Given(Vec<String>),
 }
@@ -70,7 +70,7 @@ pub struct Istiod {
 #[derive(Clone)]
 pub enum TokenOf {
     /// A token of this service account, as the API server gives it.
-    Account(Api<ServiceAccount>, String),
+    Account(Box<Api<ServiceAccount>>, String),
     /// What is in a file.
     File(PathBuf),
 }
@@ -284,4 +284,127 @@ impl Source for Istiod {
 
 fn escaped(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::http::{HeaderMap, StatusCode};
+    use axum::response::IntoResponse;
+    use axum::routing::get;
+    use serde_json::json;
+
+    use super::super::Proxies as _;
+    use super::super::search::Searches;
+    use super::*;
+
+    async fn serve(app: Router) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        address
+    }
+
+    /// An istiod with one proxy, which shows dumps by this status.
+    fn istiod(dump: StatusCode) -> Router {
+        let is_right = |headers: &HeaderMap| headers.get("authorization").is_some_and(|value| value == "Bearer t0ken");
+        let status = move |headers: HeaderMap| async move {
+            if is_right(&headers) {
+                json!([{"proxy": "gw-1.istio-system", "proxy_type": "router"}]).to_string().into_response()
+            } else {
+                StatusCode::UNAUTHORIZED.into_response()
+            }
+        };
+        Router::new()
+            .route("/debug/syncz", get(status))
+            .route("/debug/config_dump", get(move || std::future::ready((dump, "{}"))))
+    }
+
+    /// The API server of a cluster with this istiod, which gives tokens away.
+    async fn kubernetes(istiod: &str) -> kube::Client {
+        let (address, port) = istiod.trim_start_matches("http://").split_once(':').unwrap();
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSliceList", "metadata": {},
+            "items": [{
+                "metadata": {"name": "istiod-1"}, "addressType": "IPv4",
+                "ports": [{"name": "grpc-xds", "port": 15010}, {"name": "http-monitoring", "port": port.parse::<i32>().unwrap()}],
+                "endpoints": [
+                    {"addresses": [address], "conditions": {"ready": true, "serving": true}},
+                    {"addresses": ["127.0.0.9"], "conditions": {"ready": false, "serving": false}},
+                ],
+            }],
+        });
+        let token = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": ["istio-ca"]},
+            "status": {"token": "t0ken", "expirationTimestamp": "2026-11-22T10:00:00Z"},
+        });
+        let slices = "/apis/discovery.k8s.io/v1/namespaces/istio-system/endpointslices";
+        let tokens = "/api/v1/namespaces/istio-system/serviceaccounts/serin-proxies/token";
+        let app = Router::new()
+            .route(slices, get(move || std::future::ready(slice.to_string())))
+            .route(tokens, axum::routing::post(move || std::future::ready(token.to_string())));
+        crate::controller::use_ring();
+        kube::Client::try_from(kube::Config::new(serve(app).await.parse().unwrap())).unwrap()
+    }
+
+    fn searches(addresses: Addresses, token: TokenOf) -> Searches<Istiod> {
+        crate::controller::use_ring();
+        Searches(Arc::new(Istiod::new(addresses, token, Duration::from_secs(2)).unwrap()))
+    }
+
+    fn found(client: &kube::Client, account: &str) -> Searches<Istiod> {
+        let token = TokenOf::Account(Box::new(Api::namespaced(client.clone(), "istio-system")), account.into());
+        searches(Addresses::Found(Box::new(Api::namespaced(client.clone(), "istio-system"))), token)
+    }
+
+    #[tokio::test]
+    async fn an_istiod_is_found_and_shown_a_token() {
+        let client = kubernetes(&serve(istiod(StatusCode::OK)).await).await;
+        let found = found(&client, "serin-proxies");
+        assert_eq!(found.refusal().await, None);
+        let answer = found.inquire(crate::plan::route::Question::default()).look().await;
+        assert_eq!(answer, Answer::Missing("no proxy has the route yet".into()));
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_asks_nobody_and_says_why() {
+        let client = kubernetes(&serve(istiod(StatusCode::OK)).await).await;
+        let why = found(&client, "another").refusal().await.unwrap();
+        assert!(why.contains("401") && why.contains("istio-ca"), "{why}");
+        let client = kubernetes(&serve(istiod(StatusCode::NOT_FOUND)).await).await;
+        let why = found(&client, "serin-proxies").refusal().await.unwrap();
+        assert!(why.contains("404") && why.contains("its own namespace"), "{why}");
+        let none = Router::new().route("/", get(|| async { "" }));
+        let client = kube::Client::try_from(kube::Config::new(serve(none).await.parse().unwrap())).unwrap();
+        let why = found(&client, "serin-proxies").refusal().await.unwrap();
+        assert!(why.contains("EndpointSlices"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn an_istiod_that_is_named_must_answer() {
+        let file = || TokenOf::File("/nowhere".into());
+        let away = searches(Addresses::Given(vec!["http://127.0.0.1:1".into()]), file());
+        assert_eq!(away.refusal().await, None);
+        let answer = away.inquire(crate::plan::route::Question::default()).look().await;
+        assert!(matches!(&answer, Answer::Missing(why) if why.contains("refused")), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn proxies_that_vanish_with_their_istiod_are_waited_for() {
+        let source =
+            Istiod::new(Addresses::Given(Vec::new()), TokenOf::File("/nowhere".into()), Duration::from_secs(2));
+        crate::controller::use_ring();
+        let source = source.unwrap();
+        let proxies = |names: &[&str]| -> Vec<ProxyStatus> {
+            names.iter().map(|name| serde_json::from_value(json!({"proxy": name})).unwrap()).collect()
+        };
+        source.connected("one", &proxies(&["a", "b", "c", "d"]));
+        source.connected("one", &proxies(&["a", "b", "c"]));
+        assert_eq!(source.vanished_from(&["one"]), Vec::<String>::new(), "a pod went");
+        source.connected("one", &proxies(&[]));
+        assert_eq!(source.vanished_from(&["one"]), ["a", "b", "c"], "it started again");
+        source.connected("two", &proxies(&["a", "b", "c"]));
+        assert_eq!(source.vanished_from(&["one", "two"]), Vec::<String>::new(), "they are at another one");
+        assert_eq!(source.vanished_from(&["one"]), ["a", "b", "c"], "which is gone");
+    }
 }

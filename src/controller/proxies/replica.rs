@@ -127,9 +127,8 @@ impl Replica {
     /// Proxies that are not known to have the route, or not to use it.
     fn lacking(&self) -> impl Iterator<Item = &ProxyStatus> {
         self.statuses.iter().filter(|status| {
-            !self.is_unused(&status.proxy)
-                && !self.has_by_dump(status)
-                && !(status.is_acknowledged() && self.push.is_some_and(|push| status.push() >= Some(push)))
+            let has_push = status.is_acknowledged() && self.push.is_some_and(|push| status.push() >= Some(push));
+            !has_push && !self.is_unused(&status.proxy) && !self.has_by_dump(status)
         })
     }
 

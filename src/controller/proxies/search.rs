@@ -66,6 +66,26 @@ impl<S: Source> Proxies for Searches<S> {
             refused: 0,
         })
     }
+
+    fn refusal(&self) -> BoxFuture<'_, Option<String>> {
+        async {
+            match self.0.failed(refusal(self.0.as_ref()).await?) {
+                Answer::Unoffered(why) => Some(why),
+                Answer::Missing(_) | Answer::Acknowledged => None,
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Why the status or the dump of a proxy is not shown.
+async fn refusal(source: &impl Source) -> Option<Failure> {
+    let told = match source.statuses().await {
+        Ok(told) => told,
+        Err(failure) => return Some(failure),
+    };
+    let (istiod, proxy) = told.iter().find_map(|one| Some((&one.istiod, one.proxies.first()?)))?;
+    source.dump(istiod, &proxy.proxy, "rds").await.err()
 }
 
 /// One route, looked for at every istiod.

@@ -83,9 +83,9 @@ struct RunArguments {
     /// Makes the metric provider named `default`.
     #[arg(long, env = "SERIN_PROMETHEUS_URL")]
     prometheus_url: Option<String>,
-    /// Who is asked which proxies have a written route: every istiod that is found (`auto`), those at these URLs, all of which
-    /// must answer, or nobody (`off`).
-    #[arg(long, env = "SERIN_ISTIOD", default_value = "auto", value_delimiter = ',')]
+    /// Who is asked which proxies have a written route: nobody (`off`), every istiod that is found (`auto`), or those at these
+    /// URLs, all of which must answer. Experimental: see docs/in-force.md before you ask.
+    #[arg(long, env = "SERIN_ISTIOD", default_value = "off", value_delimiter = ',')]
     istiod: Vec<String>,
     /// Namespace of istiod.
     #[arg(long, env = "SERIN_ISTIO_NAMESPACE", default_value = "istio-system")]

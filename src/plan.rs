@@ -126,6 +126,7 @@ fn decide(facts: &Facts<'_>, measured: &[Measurement]) -> Plan {
         gate::ask(facts, &mut course);
     }
     scale::watch_draining(facts, &mut course);
+    scale::watch_shrinking(facts, &mut course);
 
     let change = route_change(facts, &mut course);
     let mut actions = route_actions(facts, &mut course, change.as_ref());
@@ -223,6 +224,9 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
         resting: route.resting.as_ref(),
     };
     let (change, waiting) = traffic::next(&facts.route, &wanted);
+    // No weight moves with it, so that it waits for nothing.
+    let moves_port = facts.route.port.is_wrong && !facts.is_leaving;
+    let change = change.or_else(|| moves_port.then_some(Change::Port));
     if canary.is_some() && facts.route.canary == canary && facts.route.is_at(100) && has_no_stable {
         course.wait("StableNotReady", "stable has no ready pod; the canary has all traffic until it has");
     }
@@ -274,7 +278,7 @@ fn route_actions(facts: &Facts<'_>, course: &mut Course, change: Option<&Change>
     let (Some(change), Some(routing)) = (change, &facts.strategy.routing) else {
         return Vec::new();
     };
-    if facts.problems.iter().any(|problem| problem.reason == "RouteTaken") {
+    if facts.problems.iter().any(|problem| problem.forbids(&facts.route)) {
         return Vec::new();
     }
     let actions = route::actions(facts.observed, routing, &facts.route, change);
@@ -302,7 +306,7 @@ fn remember(facts: &Facts<'_>, course: &mut Course, change: &Change, actions: &[
             route.asked_managed.clear();
             return;
         }
-        Change::Subsets { .. } | Change::Unlabel => return,
+        Change::Subsets { .. } | Change::Unlabel | Change::Port => return,
     }
     // A status that is written first speaks of a write that may fail.
     route.unseen = !course.has_decided;

@@ -84,6 +84,20 @@ pub struct Route {
     /// How many of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror_percentage: Option<Percentage>,
+    /// The VirtualService whose routes count in place of destinations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delegate: Option<Delegate>,
+}
+
+/// A VirtualService without hosts, which a root names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Delegate {
+    /// Its name.
+    pub name: String,
+    /// Its namespace; absent: that of the root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
 }
 
 fn matches<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Match>, D::Error> {
@@ -161,6 +175,17 @@ pub struct Destination {
     /// Subset of the host's DestinationRule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subset: Option<String>,
+    /// Port of the host; absent: the only one that it has, else that of the listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<PortNumber>,
+}
+
+/// A port of a host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PortNumber {
+    /// Its number.
+    pub number: i32,
 }
 
 /// The parts of a DestinationRule's spec that subsets depend on.

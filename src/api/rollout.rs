@@ -173,6 +173,10 @@ pub struct OwnedRouteSpec {
     pub hosts: Option<Vec<String>>,
     /// Gateways of the owned VirtualService. Absent: the mesh.
     pub gateways: Option<Vec<String>>,
+    /// The Service's port that requests go to. Absent: its only one, or of several the only one that Istio takes for HTTP by its
+    /// `appProtocol` or its name (<https://istio.io/latest/docs/ops/configuration/traffic-management/protocol-selection/>).
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
 }
 
 /// A VirtualService in the Rollout's namespace.

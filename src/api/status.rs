@@ -196,6 +196,9 @@ pub struct RevisionStatus {
     pub author: Option<String>,
     /// Pods wanted.
     pub replicas: i32,
+    /// When it last lost pods to the canary, by `dynamicStableScale`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shrunk_at: Option<Timestamp>,
     /// Pods ready.
     pub ready: i32,
     /// Percent of traffic wanted.

@@ -153,6 +153,17 @@ watched!(
     }
 );
 
+impl VirtualService {
+    /// The VirtualServices that it delegates to: namespace and name. Only a root can, which has hosts.
+    pub fn delegates(&self) -> impl Iterator<Item = (&str, &str)> {
+        let own = self.metadata.namespace.as_deref().unwrap_or_default();
+        let routes = self.spec.http.iter().filter(|_| !self.spec.hosts.is_empty());
+        routes
+            .filter_map(|route| route.delegate.as_ref())
+            .map(move |delegate| (delegate.namespace.as_deref().unwrap_or(own), delegate.name.as_str()))
+    }
+}
+
 watched!(
     /// An Istio DestinationRule.
     DestinationRule, "networking.istio.io", "v1", "DestinationRule", "destinationrules", NamespaceResourceScope, "bare",
@@ -311,6 +322,13 @@ pub struct ServicePort {
     /// The protocol that Istio takes it for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_protocol: Option<String>,
+    /// `UDP` or `SCTP`; absent: TCP.
+    #[serde(deserialize_with = "other_than_tcp", skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+}
+
+fn other_than_tcp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.filter(|protocol| protocol != "TCP"))
 }
 
 /// The metadata that a pass reads. `managedFields`, the largest part of most objects, are skipped and never built.

@@ -46,6 +46,7 @@ const NEXT: &[(&str, &str)] = &[
     ("RouteTaken", "remove the host there, or edit that route in place"),
     ("RouteNotMergeable", "remove the workloadSelector of the DestinationRule"),
     ("ServiceMissing", "create the Service"),
+    ("RoutePort", "write the Service's port into trafficRouting.istio.owned.port in Git"),
     ("ProgressDeadlineExceeded", "repair the pods, or kubectl serin abort {name}"),
     ("Restarting", "nothing: pods are replaced a few at a time"),
     ("EvictionRefused", "nothing; or look at the PodDisruptionBudget, which may allow none"),
@@ -60,6 +61,10 @@ const NEXT: &[(&str, &str)] = &[
     (
         "WorkloadScale",
         "write replicas: 0 into the Deployment in Git, or leave replicas out; the Rollout serves without its pods",
+    ),
+    (
+        "RootMissing",
+        "write the delegate into the VirtualService that holds the host, as the message says; the Deployment serves meanwhile",
     ),
     ("WriteRefused", "read the message: quota, admission policy, permissions"),
 ];

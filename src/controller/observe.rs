@@ -48,11 +48,12 @@ pub mod words {
         owners.map(|owner| of("rollout", namespace, &owner.name)).collect()
     }
 
-    /// A VirtualService: itself and its hosts.
+    /// A VirtualService: itself, its hosts and what it delegates to.
     pub fn virtual_service(one: &VirtualService) -> Vec<String> {
         let namespace = one.metadata.namespace.as_deref().unwrap_or_default();
         let hosts = one.spec.hosts.iter().map(|host| format!("vshost/{}", full_host(host, namespace)));
-        std::iter::once(own("virtualservice", &one.metadata)).chain(hosts).collect()
+        let delegates = one.delegates().map(|(namespace, name)| of("delegate", namespace, name));
+        std::iter::once(own("virtualservice", &one.metadata)).chain(hosts).chain(delegates).collect()
     }
 
     /// A DestinationRule: itself and its host.
@@ -172,6 +173,7 @@ fn read_route(
     {
         words_of_routes.insert(format!("vshost/{}", full_host(host, namespace)));
     }
+    words_of_routes.extend(istio.get("owned").map(|_| words::of("delegate", namespace, &owned_name)));
     let sides =
         ["/strategy/canary/stableService", "/strategy/canary/canaryService"].map(|path| text(spec.pointer(path)));
     for host in sides.into_iter().flatten().chain(text(istio.pointer("/owned/host"))) {

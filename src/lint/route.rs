@@ -25,8 +25,12 @@ pub(super) fn check(subject: &Subject<'_>, observed: &Observed, missing: &mut Ve
             follow_host(subject, (host, &format!("{ISTIO}.owned.host")), missing, found);
             for problem in read(subject, observed, routing.clone()).1 {
                 let is_of_hosts = !hosts.is_empty() && problem.message.contains("already holds the host");
-                let path = if is_of_hosts { format!("{ISTIO}.owned.hosts") } else { format!("{ISTIO}.owned") };
-                found.told(&rule::ROUTE, subject.object, &path, &problem.message);
+                let (path, told) = match problem.message.split_once(": ") {
+                    Some((path, told)) if problem.reason == route::PORT_UNCLEAR => (path.to_owned(), told),
+                    _ if is_of_hosts => (format!("{ISTIO}.owned.hosts"), problem.message.as_str()),
+                    _ => (format!("{ISTIO}.owned"), problem.message.as_str()),
+                };
+                found.told(&rule::ROUTE, subject.object, &path, told);
             }
             check_delegate(subject, hosts, missing);
         }
@@ -107,7 +111,7 @@ fn check_delegate(subject: &Subject<'_>, hosts: &[String], missing: &mut Vec<Mis
     let delegates = |object: &Object| {
         object.list("/spec/http").iter().any(|route| {
             let text = |key: &str| route.pointer(&format!("/delegate/{key}")).and_then(|value| value.as_str());
-            text("name") == Some(name.as_str()) && text("namespace").is_none_or(|of| of == namespace)
+            text("name") == Some(name.as_str()) && text("namespace").unwrap_or(&object.namespace) == namespace
         })
     };
     if !subject.input.of(VIRTUAL_SERVICE).any(delegates) {

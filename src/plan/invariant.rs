@@ -249,6 +249,10 @@ impl Checks<'_> {
             } else {
                 pods_for(share, self.facts.replicas)
             };
+            let most = pods.wanted.min(self.facts.replicas);
+            if self.shrinks(hash) && *replicas < most - (most / 4).max(1) {
+                violations.push(broken("S4", format!("{name} loses {} of {most} pods at a time", most - replicas)));
+            }
             // An aborted canary without a route: its pods are the last lever.
             let is_lost = self.plan.status.draining.iter().any(|one| one.hash == *hash && self.facts.is_lost(one));
             if self.facts.route.selects(hash) && *replicas < needed && !is_lost {
@@ -259,6 +263,13 @@ impl Checks<'_> {
             }
         }
         violations
+    }
+
+    /// Whether a revision is stable, and has fewer pods than all because a canary has its traffic.
+    fn shrinks(&self, hash: &str) -> bool {
+        let status = &self.plan.status;
+        let is_stable = status.stable.as_ref().is_some_and(|stable| stable.hash == hash);
+        self.facts.strategy.dynamic_stable && is_stable && status.in_progress().is_some() && !self.facts.is_leaving
     }
 
     /// S4 without a route: pods that serve are not taken below what may be missing.

@@ -7,6 +7,7 @@ use super::action::{Action, FrontEdit, MetadataEdit, SubsetEdit, WeightEdit};
 use super::observed::Observed;
 use super::strategy::{Managed, PodMetadata, Routing};
 use super::weight::Split;
+use crate::api::istio::{Destination, PortNumber};
 use crate::api::names;
 use crate::api::watched::{Rollout, ServicePort, VirtualService};
 
@@ -95,18 +96,25 @@ pub fn virtual_service(
 ) -> Value {
     let rollout = observed.rollout.metadata.name.as_deref().unwrap_or_default();
     let routing = super::strategy_of(observed).routing;
-    let (host, hosts, gateways) = match routing {
-        Some(Routing::Owned { host, hosts, gateways }) => (host, hosts, gateways),
+    let (host, hosts, gateways, port) = match routing {
+        Some(Routing::Owned { host, hosts, gateways, port }) => {
+            let port = super::route::port(observed, name, &host, port);
+            (host, hosts, gateways, port)
+        }
         Some(Routing::InPlace { .. } | Routing::Hosts { .. }) | None => Default::default(),
     };
+    let destination = |subset: Option<String>| {
+        let port = port.map(|number| PortNumber { number });
+        json!(Destination { host: host.clone(), subset, port })
+    };
+    let canary = destination(Some(names::owned_canary_subset(rollout)));
     let route = match split {
-        None => json!([{"destination": {"host": host}}]),
+        None => json!([{"destination": destination(None)}]),
         Some(split) => json!([
-            {"destination": {"host": host, "subset": names::owned_stable_subset(rollout)}, "weight": split.stable},
-            {"destination": {"host": host, "subset": names::owned_canary_subset(rollout)}, "weight": split.canary},
+            {"destination": destination(Some(names::owned_stable_subset(rollout))), "weight": split.stable},
+            {"destination": canary, "weight": split.canary},
         ]),
     };
-    let canary = json!({"host": host, "subset": names::owned_canary_subset(rollout)});
     let mut http: Vec<Value> = front
         .iter()
         .map(|one| match one.mirror {

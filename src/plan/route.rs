@@ -2,6 +2,7 @@
 //! Two dependent writes are never planned at once: the second waits until the first is in force.
 
 mod front;
+mod port;
 mod question;
 mod read;
 mod write;
@@ -10,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 pub use self::front::{Front, Present};
+pub(super) use self::port::written as port;
+pub use self::port::{Port, UNCLEAR as PORT_UNCLEAR};
 pub use self::question::{Expected, Question, Side, Split as ExpectedSplit, question};
 pub use self::read::{in_place_host, is_gone, observe};
 pub use self::write::actions;
@@ -30,6 +33,10 @@ pub struct Route {
     pub has_rule: bool,
     /// Whether the owned VirtualService leads to the plain host.
     pub is_plain: bool,
+    /// The port that the owned VirtualService leads to.
+    pub port: Port,
+    /// Whether a root names the owned VirtualService, where that is a delegate: else no request follows it.
+    pub has_root: Option<bool>,
     /// Services of a canary between hosts that do not exist, and their ports.
     pub to_create: Vec<(String, Vec<ServicePort>)>,
     /// Each route that is edited.
@@ -97,6 +104,12 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Whether it forbids every write of a route: that is another's, or would lead nowhere once it is created.
+    pub fn forbids(&self, route: &Route) -> bool {
+        let is_absent = route.legs.is_empty() && !route.is_plain;
+        self.reason == "RouteTaken" || (self.reason == PORT_UNCLEAR && is_absent)
+    }
+
     fn missing(message: String) -> Self {
         Self { reason: "RouteMissing", message }
     }
@@ -106,6 +119,16 @@ impl Route {
     /// The canary's weight: the highest of all legs.
     pub fn weight(&self) -> i32 {
         self.legs.iter().map(Leg::weight).max().unwrap_or(0)
+    }
+
+    /// Whether the owned VirtualService is a delegate.
+    pub fn is_delegate(&self) -> bool {
+        self.has_root.is_some()
+    }
+
+    /// Whether it is one that no root names.
+    pub fn lacks_root(&self) -> bool {
+        self.has_root == Some(false)
     }
 
     /// Whether every leg has this weight.
@@ -137,6 +160,12 @@ impl Route {
         );
         if self.is_plain {
             line.push_str(" plain");
+        }
+        if let Some(port) = self.port.named {
+            let _ = write!(line, " port={port}");
+        }
+        if self.lacks_root() {
+            line.push_str(" rootless");
         }
         for leg in &self.legs {
             let _ = write!(line, " {}={}/{}", leg.key(), leg.stable, leg.canary);
@@ -236,6 +265,8 @@ pub enum Change {
     },
     /// No revision labels in subsets, or selectors, that Git holds.
     Unlabel,
+    /// The port of the owned VirtualService, and nothing else of it.
+    Port,
     /// The owned VirtualService, to the plain host.
     Plain,
     /// The owned VirtualService from the plain host, or from nothing, to the stable subset.

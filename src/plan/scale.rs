@@ -48,6 +48,16 @@ pub fn watch_draining(facts: &Facts<'_>, course: &mut Course) {
     }
 }
 
+/// Remembers since when stable has fewer pods than before, with `dynamicStableScale`.
+pub fn watch_shrinking(facts: &Facts<'_>, course: &mut Course) {
+    let is_dynamic = facts.strategy.dynamic_stable && course.canary().is_some() && !facts.is_leaving;
+    if let Some(stable) = &mut course.status.stable {
+        let has_shrunk = facts.pods_of(&stable.hash).wanted < stable.replicas;
+        let at = if has_shrunk { Some(facts.now) } else { stable.shrunk_at };
+        stable.shrunk_at = at.filter(|_| is_dynamic);
+    }
+}
+
 /// Revisions that keep their pods: stable, the canary in progress, the only one of a first deployment.
 fn serving(facts: &Facts<'_>, course: &Course) -> Vec<String> {
     let first = facts.target.clone().filter(|_| course.stable().is_none());
@@ -68,7 +78,10 @@ pub fn actions(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
             actions.extend(surplus(facts, course));
             return actions;
         }
-        (Some(stable), _, _) => actions.extend(set(facts, course, stable, stable_pods(facts, course, stable))),
+        (Some(stable), _, _) => {
+            let pods = stable_pods(facts, course, stable);
+            actions.extend(set(facts, course, stable, pods));
+        }
         (None, Some(target), _) if !course.is_held => actions.extend(set(facts, course, target, facts.replicas)),
         (None, _, _) => {}
     }
@@ -81,8 +94,8 @@ pub fn actions(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
 }
 
 /// Stable's pods: all, or with `dynamicStableScale` what its share needs, now and at the weight that is wanted.
-/// It grows at once, and shrinks when the route is in force.
-fn stable_pods(facts: &Facts<'_>, course: &Course, stable: &str) -> i32 {
+/// It grows at once, and shrinks little by little when the route is in force.
+fn stable_pods(facts: &Facts<'_>, course: &mut Course, stable: &str) -> i32 {
     let Some(canary) = course.canary().filter(|_| facts.strategy.dynamic_stable && !facts.is_leaving) else {
         return facts.replicas;
     };
@@ -90,11 +103,31 @@ fn stable_pods(facts: &Facts<'_>, course: &Course, stable: &str) -> i32 {
     let weight = if is_routed { facts.route.weight().min(course.permitted(facts)) } else { 0 };
     // One pod stays at 100% too: an abort has somewhere to go at once.
     let needed = facts.at_least(pods_for(100 - weight, facts.replicas).max(1.min(facts.replicas)));
-    if course.reached(facts) >= Reached::Settled {
-        needed
-    } else {
-        needed.max(facts.pods_of(stable).wanted.min(facts.replicas))
+    needed.max(kept(facts, course, stable, needed))
+}
+
+/// The pods that stable keeps for now, of those above what it needs: requests that a proxy sends to a pod that has just gone
+/// are tried again at two others, so that most must be there until every proxy knows that it has.
+fn kept(facts: &Facts<'_>, course: &mut Course, stable: &str, needed: i32) -> i32 {
+    let pods = facts.pods_of(stable);
+    let most = pods.wanted.min(facts.replicas);
+    if course.reached(facts) < Reached::Settled || pods.wanted > facts.replicas || pods.exist > pods.wanted {
+        return most;
     }
+    let shrunk_at = course.status.stable.as_ref().and_then(|stable| stable.shrunk_at);
+    let next = shrunk_at.map(|at| later(at, facts.observed.settings.route_wait())).filter(|at| *at > facts.now);
+    match next.filter(|_| most > needed) {
+        Some(at) => {
+            course.wakes.push((at, "stable is due to lose more pods".into()));
+            most
+        }
+        None => most - shrinks_by(most),
+    }
+}
+
+/// How many of so many pods stable may lose at a time: a quarter, but one at least.
+fn shrinks_by(pods: i32) -> i32 {
+    (pods / 4).max(1)
 }
 
 /// The canary's pods: as many as the next weight needs, and never fewer than the weight in force has.

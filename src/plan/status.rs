@@ -15,12 +15,13 @@ use crate::api::status::{Condition, Phase, RevisionStatus, RolloutStatus, Wait};
 use crate::api::watched::writer;
 
 /// Waits that nobody but a person can end by changing an object.
-const STALLING: [&str; 10] = [
+const STALLING: [&str; 11] = [
     "InvalidSpec",
     "WorkloadMissing",
     "RouteMissing",
     "RouteTaken",
     "RouteNotMergeable",
+    "RoutePort",
     "ServiceMissing",
     "TemplateMissing",
     "TemplateInvalid",
@@ -170,7 +171,7 @@ fn summary(facts: &Facts<'_>, status: &RolloutStatus, waits: &[Waiting]) -> (Pha
                 format!("{place}, canary {} at {}%{awaited}", canary.hash, canary.observed_weight),
             )
         }
-        None if waits.iter().all(|wait| wait.reason == workload::HELD) && status.stable.is_some() => {
+        None if waits.iter().all(|wait| workload::is_held(wait.reason)) && status.stable.is_some() => {
             let also = if waits.is_empty() { String::new() } else { format!("; {}", told(waits)) };
             (Phase::Healthy, "Healthy".into(), format!("stable {stable} serves{also}"))
         }
@@ -215,8 +216,8 @@ fn conditions(
     } else if status.stable.is_some() {
         list.push(("Promoted", "True", promoted.unwrap_or_else(|| "FirstDeployment".into()), String::new()));
     }
-    if let Some(held) = status.blocked_by.iter().find(|wait| wait.reason == workload::HELD) {
-        list.push(("WorkloadScaledDown", "False", workload::HELD.to_owned(), held.message.clone()));
+    if let Some(held) = status.blocked_by.iter().find(|wait| workload::is_held(&wait.reason)) {
+        list.push(("WorkloadScaledDown", "False", held.reason.clone(), held.message.clone()));
     }
     if let Some(contested) = contested(facts, status) {
         list.push(("RouteContested", "True", "WeightsReverted".to_owned(), contested));

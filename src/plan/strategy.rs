@@ -109,6 +109,8 @@ pub enum Routing {
         hosts: Vec<String>,
         /// Gateways of the VirtualService.
         gateways: Vec<String>,
+        /// The Service's port, where the spec names one.
+        port: Option<i32>,
     },
     /// Git holds the VirtualServices; the weights lie between two subsets of one host.
     InPlace {

@@ -9,12 +9,22 @@ use super::course::{Course, Facts};
 use super::observed::{Observed, Workload};
 use super::revision;
 use super::strategy::Strategy;
+use crate::api::names;
 use crate::api::status::WorkloadStatus;
 use crate::api::watched::Deployment;
 
 /// What a Rollout at rest says while the Deployment has pods that only Git may take away. It is healthy all the same: the
 /// commit that takes them away may come only after this one is.
 pub const HELD: &str = "WorkloadScale";
+
+/// What it says while it has pods that requests still reach, because no root names Serin's VirtualService. It is healthy all
+/// the same: the commit that brings the root's entry may come only after this one is.
+pub const ROOTLESS: &str = "RootMissing";
+
+/// Whether a reason is one of those that leave a Rollout healthy.
+pub fn is_held(reason: &str) -> bool {
+    [HELD, ROOTLESS].contains(&reason)
+}
 
 /// What is read of the Deployment, and which revision its template is. A hash that differs while the Deployment is the same,
 /// or a Deployment that differs while the hash is the same, is no new revision.
@@ -65,7 +75,21 @@ pub fn track(facts: &Facts<'_>, course: &mut Course) {
             if facts.strategy.ratio.is_some() && course.stable().is_some() && deployment.pods() > 0 {
                 course.hold(HELD, awaited(name, deployment));
             }
+            if facts.route.is_delegate() && course.stable().is_some() && deployment.pods() > 0 {
+                await_root(facts, course, name);
+            }
         }
+    }
+}
+
+/// Past a delegate that nothing leads to, the Service sends requests to every pod, as without a route: no other revision
+/// begins until the proxies have a root that leads there.
+fn await_root(facts: &Facts<'_>, course: &mut Course, name: &str) {
+    if facts.route.lacks_root() {
+        course.hold(ROOTLESS, rootless(facts, name));
+    } else if course.canary().is_none() && !course.is_in_force(facts) {
+        course.await_route(facts);
+        course.is_held = true;
     }
 }
 
@@ -106,6 +130,7 @@ pub fn is_served_without(facts: &Facts<'_>, stable: Option<&str>) -> bool {
     let leads_elsewhere = facts.strategy.ratio.is_none()
         && (facts.route.legs.is_empty()
             || facts.route.is_plain
+            || facts.route.lacks_root()
             || !facts.route.rests_on(stable)
             || !facts.problems.is_empty());
     has_pods && !leads_elsewhere
@@ -119,4 +144,13 @@ fn awaited(name: &str, deployment: &Deployment) -> String {
         ),
         None => format!("Deployment {name} still has {pods} pods; they go once stable is available"),
     }
+}
+
+fn rootless(facts: &Facts<'_>, name: &str) -> String {
+    let metadata = &facts.observed.rollout.metadata;
+    let delegate = names::owned_route(metadata.name.as_deref().unwrap_or_default());
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    format!(
+        "no VirtualService delegates to {delegate}, so that requests still reach the pods of Deployment {name}; in the one that holds the host, write under spec.http: - delegate: {{name: {delegate}, namespace: {namespace}}}"
+    )
 }

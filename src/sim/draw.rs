@@ -63,6 +63,19 @@ pub fn story(seed: u64) -> Story {
     draw.events.append(&mut roles.events);
     if seed % 8 == 5 && routing != "inPlaceAlone" {
         objects.push(take_over(&mut spec, routing != "ratio" && seed % 16 == 5));
+        if routing == "delegate" && wildness == Wildness::Wild {
+            // What follows the Deployment's pods is Git's to say, after the route is there.
+            let at = Rng::with_seed(seed.rotate_left(24) | 1).u64(0..=last);
+            let roots =
+                objects.extract_if(.., |object| object.pointer("/metadata/name").is_some_and(|name| name == "root"));
+            draw.events.extend(roots.map(|root| At { at, event: Event::Apply(root) }));
+        }
+    }
+    if ["owned", "delegate"].contains(&routing) && wildness == Wildness::Wild {
+        // From then on a destination of Serin's has to name the port that is meant.
+        let at = Rng::with_seed(seed.rotate_left(40) | 1).u64(0..=last);
+        let ports = json!([{"name": "http", "port": 80}, {"name": "metrics", "port": 9090}]);
+        draw.event(at, Event::Apply(service("checkout", &ports)));
     }
     objects.push(json!({
         "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec,
@@ -483,9 +496,13 @@ fn templates(interval: &str) -> Vec<Value> {
     ]
 }
 
+fn service(name: &str, ports: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"}, "spec": {"selector": {"app": "checkout"}, "ports": ports}})
+}
+
 /// What Git holds besides the Rollout and its templates.
 fn routes(routing: &str) -> Vec<Value> {
-    let service = |name: &str| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"}, "spec": {"selector": {"app": "checkout"}, "ports": [{"port": 80}]}});
+    let service = |name: &str| service(name, &json!([{"port": 80}]));
     let virtual_service = |route: Value| json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": {"hosts": ["checkout"], "http": [route]}});
     let subsets = |weight: bool| {
         let mut stable = json!({"destination": {"host": "checkout", "subset": if weight { "stable" } else { "checkout-stable" }}, "weight": 100});

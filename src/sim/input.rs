@@ -9,6 +9,7 @@ use super::scenario::{Scenario, with_image};
 use super::story::{At, Event, Story};
 use crate::api::duration::DurationText;
 use crate::api::istio::{full_host, service_of};
+use crate::api::names;
 use crate::api::provider::MetricProviderSpec;
 use crate::api::watched::Deployment;
 use crate::embedded::kind::plural_of;
@@ -219,7 +220,27 @@ impl Input {
                 "spec": {"selector": rollout["spec"]["selector"]["matchLabels"], "ports": [{"port": 80}]},
             }));
         }
+        self.assume_root(rollout, namespace);
         self.assume_providers();
+    }
+
+    /// A root for a VirtualService of Serin's that has no hosts.
+    fn assume_root(&mut self, rollout: &Value, namespace: &str) {
+        let owned = &rollout["spec"]["strategy"]["canary"]["trafficRouting"]["istio"]["owned"];
+        let delegate = names::owned_route(&key_of(rollout).1);
+        let names_it = |route: &Value| route["delegate"]["name"] == json!(delegate);
+        let is_root =
+            |object: &Value| object["spec"]["http"].as_array().is_some_and(|routes| routes.iter().any(names_it));
+        let has_hosts = owned["hosts"].as_array().is_some_and(|hosts| !hosts.is_empty());
+        if !owned.is_object() || has_hosts || self.others.iter().any(is_root) {
+            return;
+        }
+        self.notes.push(format!("a VirtualService that delegates to {delegate} is not in the input and is assumed"));
+        self.others.push(json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+            "metadata": {"name": format!("{delegate}-root"), "namespace": namespace},
+            "spec": {"hosts": [owned["host"]], "http": [{"delegate": {"name": delegate, "namespace": namespace}}]},
+        }));
     }
 
     /// The longest that a release may be without progress, in milliseconds: its longest pause or analysis, and an hour.

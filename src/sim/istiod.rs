@@ -11,12 +11,16 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::kubelet::Labels;
+use super::mesh::is_followed;
 use crate::api::istio::full_host;
 use crate::api::names;
 use crate::controller::proxies::Answer;
 use crate::controller::proxies::dump::Dump;
 use crate::controller::proxies::search::{Failure, Source, Told};
 use crate::embedded::Cluster;
+
+/// The port by which requests come, where a destination names none.
+const PORT: i64 = 80;
 
 /// Routes as Envoy has them, and the labels of each cluster's pods, by name.
 type Generated = (Value, BTreeMap<String, Labels>);
@@ -185,11 +189,12 @@ fn generate(cluster: &Cluster) -> Generated {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let host_of = |object: &Value, host: &Value| full_host(&text(host), &text(&object["metadata"]["namespace"]));
     let named = |object: &Value, destination: &Value| {
-        format!("outbound|80|{}|{}", text(&destination["subset"]), host_of(object, &destination["host"]))
+        let port = destination["port"]["number"].as_i64().unwrap_or(PORT);
+        format!("outbound|{port}|{}|{}", text(&destination["subset"]), host_of(object, &destination["host"]))
     };
     let mut configs = Vec::new();
     let all = cluster.list("virtualservices");
-    for one in &all {
+    for one in all.iter().filter(|one| is_followed(one, &all)) {
         // A delegate is told by its root's path, and the name of the root's route comes before its own.
         let names_it = |route: &&Value| route["delegate"]["name"] == one["metadata"]["name"];
         let root = all.iter().find_map(|root| Some((root, root["spec"]["http"].as_array()?.iter().find(names_it)?)));
@@ -214,26 +219,32 @@ fn generate(cluster: &Cluster) -> Generated {
         configs
             .extend(others.map(|route| json!({"filterChains": [{"filters": [{"typedConfig": destinations(route)}]}]})));
     }
-    // Every Service has a route of its own.
+    // Every Service has a route of its own, and clusters at each of its ports.
+    let labels = |value: &Value| -> Labels { serde_json::from_value(value.clone()).unwrap_or_default() };
+    let mut hosts = BTreeMap::new();
     for service in cluster.list("services") {
-        let cluster = format!("outbound|80||{}", host_of(&service, &service["metadata"]["name"]));
+        let host = host_of(&service, &service["metadata"]["name"]);
+        let cluster = format!("outbound|{PORT}||{host}");
         configs.push(json!({"virtualHosts": [{"routes": [{"name": "default", "route": {"cluster": cluster}}]}]}));
         configs.push(json!({"filterChains": [{"filters": [{"typedConfig": {"cluster": cluster}}]}]}));
+        let ports = service["spec"]["ports"].as_array().into_iter().flatten();
+        let ports: Vec<i64> = ports.filter_map(|port| port["port"].as_i64()).collect();
+        hosts.insert(host, (labels(&service["spec"]["selector"]), ports));
     }
-    let labels = |value: &Value| -> Labels { serde_json::from_value(value.clone()).unwrap_or_default() };
     let mut clusters = BTreeMap::new();
-    let services = cluster.list("services");
-    for service in &services {
-        let host = host_of(service, &service["metadata"]["name"]);
-        clusters.insert(format!("outbound|80||{host}"), labels(&service["spec"]["selector"]));
-    }
+    let mut add = |host: &str, subset: &str, own: &Labels| {
+        for port in hosts.get(host).into_iter().flat_map(|(_, ports)| ports) {
+            clusters.insert(format!("outbound|{port}|{subset}|{host}"), own.clone());
+        }
+    };
+    hosts.iter().for_each(|(host, (selector, _))| add(host, "", selector));
     for rule in cluster.list("destinationrules") {
         let host = host_of(&rule, &rule["spec"]["host"]);
-        let of_host = clusters.get(&format!("outbound|80||{host}")).cloned().unwrap_or_default();
+        let of_host = hosts.get(&host).map(|(selector, _)| selector.clone()).unwrap_or_default();
         for subset in rule["spec"]["subsets"].as_array().into_iter().flatten() {
             let mut own = labels(&subset["labels"]);
             own.extend(of_host.clone());
-            clusters.insert(format!("outbound|80|{}|{host}", text(&subset["name"])), own);
+            add(&host, &text(&subset["name"]), &own);
         }
     }
     (Value::Array(configs), clusters)

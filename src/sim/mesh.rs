@@ -412,7 +412,8 @@ fn routes(cluster: &Cluster) -> Routes {
     let foreign = foreign(&rollouts, &services, &cluster.list("deployments"));
     let managed: Vec<&Value> =
         rollouts.iter().filter_map(|one| one["status"]["route"]["managed"].as_array()).flatten().collect();
-    for virtual_service in cluster.list("virtualservices") {
+    let virtual_services = cluster.list("virtualservices");
+    for virtual_service in virtual_services.iter().filter(|one| is_followed(one, &virtual_services)) {
         let name = virtual_service["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let mut matched = Vec::new();
         for protocol in ["http", "tls", "tcp"] {
@@ -445,6 +446,13 @@ fn routes(cluster: &Cluster) -> Routes {
         }
     }
     routes
+}
+
+/// Whether requests follow a VirtualService: it has hosts, or a root names it as a delegate.
+pub fn is_followed(one: &Value, all: &[Object]) -> bool {
+    let names_it = |route: &Value| route["delegate"]["name"] == one["metadata"]["name"];
+    let routes = |root: &Object| root["spec"]["http"].as_array().is_some_and(|routes| routes.iter().any(names_it));
+    one["spec"]["hosts"].as_array().is_some_and(|hosts| !hosts.is_empty()) || all.iter().any(routes)
 }
 
 /// Names of the Services that select no pods of the Rollout, whatever their revision.

@@ -101,7 +101,8 @@ fn event_reasons_are_documented() {
 #[test]
 fn waits_are_documented() {
     let documented = read("docs/waits.md");
-    let openings = ["hold(\"", "wait(\"", "wait_until(\"", "reason: \"", "push((\"", "Some((\"", "        \""];
+    let openings =
+        ["hold(\"", "wait(\"", "wait_until(\"", "reason: \"", "push((\"", "Some((\"", "        \"", "&str = \""];
     let mut found = 0;
     for file in [
         "plan.rs",
@@ -112,6 +113,9 @@ fn waits_are_documented() {
         "plan/route.rs",
         "plan/traffic.rs",
         "plan/role.rs",
+        "plan/workload.rs",
+        "plan/force.rs",
+        "plan/route/port.rs",
     ] {
         for line in read(&format!("src/{file}")).lines() {
             let word = openings.iter().find_map(|opening| line.split_once(opening)?.1.split('"').next());

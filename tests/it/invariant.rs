@@ -256,6 +256,11 @@ fn s4_selected_pods_stay() {
         .seen("/virtualServices/0/spec/http/0/route/0/weight", json!(100))
         .scales("checkout:2", 0)
         .breaks(&[]);
+    // What a share does not need goes by quarters.
+    let half = steps(&json!([{"setWeight": 50}, {"pause": {}}]));
+    let dynamic = || scene(&owned(), &half, 30).seen("/rollout/spec/strategy/canary/dynamicStableScale", json!(true));
+    dynamic().scales("checkout:1", 3).breaks(&[]);
+    dynamic().scales("checkout:1", 2).breaks(&[("S4", "loses 2 of 4 pods at a time")]);
     // The scale of the current step counts.
     let scaled = steps(&json!([{"setCanaryScale": {"replicas": 3}}, {"setWeight": 40}, {"pause": {}}]));
     scene(&owned(), &scaled, 20)
@@ -291,6 +296,33 @@ fn s4_selected_pods_stay() {
         .seen("/rollout/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"))
         .scales("checkout:1", 0)
         .breaks(&[]);
+}
+
+/// Requests still reach the Deployment's pods where no root leads past them.
+#[test]
+fn s4_a_deployment_keeps_its_pods_until_a_root_delegates() {
+    let mut spec = spec("checkout:1", 2, &json!({"owned": {"host": "checkout"}}));
+    json_patch::merge(
+        &mut spec,
+        &json!({"template": null, "strategy": {"canary": steps(&json!([{"setWeight": 50}]))}}),
+    );
+    spec["workloadRef"] = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "checkout"});
+    let scene = |has_root: bool| {
+        let mut world = World::new(&spec);
+        world.patch_deployment(&json!({"spec": {"template": crate::support::world::template("checkout:1")}}));
+        world.settle();
+        world.pass_time(30);
+        if has_root {
+            world.create_root();
+        }
+        let plan = serde_json::to_value(world.plan()).unwrap();
+        let scene = Scene { observed: serde_json::to_value(&world.observed).unwrap(), plan, world };
+        scene.acts(&json!({"ScaleWorkload": {"name": "checkout", "uid": "deployment", "replicas": 3}}))
+    };
+    let early = [("S4", "while requests may reach its pods")];
+    scene(false).breaks(&early);
+    // The root has just come: no proxy is known to have it.
+    scene(true).breaks(&early);
 }
 
 #[test]

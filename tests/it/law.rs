@@ -30,7 +30,16 @@ enum Event {
     Scale(Option<i32>),
     Window(i32),
     Metadata(&'static str, Option<u8>),
+    Ports(usize),
 }
+
+/// Ports of a Service: the only one, one of two that is HTTP, one that was not there before, none that anybody could tell.
+const PORTS: [&[(&str, i32)]; 4] = [
+    &[("http", 80)],
+    &[("http", 80), ("metrics", 9090)],
+    &[("grpc", 8080), ("metrics", 80)],
+    &[("web", 80), ("api", 81)],
+];
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
@@ -56,6 +65,11 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (prop_oneof![Just("canaryMetadata"), Just("stableMetadata")], prop::option::of(0_u8..3))
             .prop_map(|(role, value)| Event::Metadata(role, value)),
     ]
+}
+
+/// The same, and the Service that a route of Serin's leads to gets other ports.
+fn event_of_owned() -> impl Strategy<Value = Event> {
+    prop_oneof![20 => event(), 1 => (0..PORTS.len()).prop_map(Event::Ports)]
 }
 
 fn image(number: u8) -> String {
@@ -117,6 +131,11 @@ fn happen(world: &mut World, event: &Event) {
             let labels = |value: &u8| json!({"labels": {"role": format!("{role}-{value}"), format!("of-{value}"): ""}});
             spec["strategy"]["canary"][role] = value.as_ref().map_or(json!({}), labels);
         }),
+        Event::Ports(_) if is_between_hosts => {}
+        Event::Ports(which) => {
+            let ports: Vec<_> = PORTS[*which].iter().map(|(name, port)| json!({"name": name, "port": port})).collect();
+            world.set_ports(&json!(ports));
+        }
         Event::Window(revisions) => world.edit(|spec| spec["rollbackWindow"] = json!({"revisions": revisions})),
     }
 }
@@ -143,6 +162,7 @@ fn heal(world: &mut World) {
     world.answers = Answers::Good;
     world.unready.clear();
     happen(world, &Event::RouteBack);
+    happen(world, &Event::Ports(1));
     world.edit(|spec| {
         spec["paused"] = json!(false);
         spec["minReadySeconds"] = json!(0);
@@ -187,6 +207,13 @@ fn check_end(world: &World) {
         let serves = status.stable.as_ref().is_some_and(|stable| stable.hash == own);
         assert!(serves || replica_set.spec.replicas == Some(0), "{own} keeps pods for nothing: {}", status.message);
     }
+    for own in
+        world.observed.virtual_services.iter().filter(|one| one.metadata.name.as_deref() == Some("checkout-serin"))
+    {
+        for one in own.spec.http.iter().flat_map(|route| &route.route) {
+            assert_eq!(one.destination.port.map(|port| port.number), Some(80), "{}", status.message);
+        }
+    }
     let labels = world.observed.rollout.spec.value()["strategy"]["canary"]["stableMetadata"]["labels"].clone();
     let mut carried: Vec<String> = labels.as_object().into_iter().flatten().map(pair).collect();
     carried.extend(["app=checkout".to_owned()]);
@@ -214,7 +241,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn owned_routes_stay_safe_and_come_to_rest(replicas in 0_i32..8, events in prop::collection::vec(event(), 0..14)) {
+    fn owned_routes_stay_safe_and_come_to_rest(replicas in 0_i32..8, events in prop::collection::vec(event_of_owned(), 0..14)) {
         check_end(&story(&owned(), replicas, &events));
     }
 

@@ -18,6 +18,7 @@ mod leaving;
 mod lint;
 mod objects;
 mod pages;
+mod port;
 mod presets;
 mod pressing;
 mod ratio;

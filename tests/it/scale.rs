@@ -58,6 +58,52 @@ fn stable_pods_by_weight() {
     }
 }
 
+/// With `dynamicStableScale`: stable loses a quarter of its pods at a time, and more when proxies know that these have gone.
+#[test]
+fn stable_shrinks_little_by_little() {
+    let mut world = at_rest(12, &json!([{"setWeight": 90}, {"pause": {}}]), &json!({"dynamicStableScale": true}));
+    commit(&mut world, "checkout:2");
+    let mut pods = vec![(0, 12)];
+    for second in 1..60 {
+        world.pass_time(1);
+        let now = world.pods_of("checkout:1");
+        if pods.last().is_none_or(|(_, before)| *before != now) {
+            pods.push((second, now));
+        }
+    }
+    let began = pods[1].0;
+    let told: Vec<(i32, i32)> = pods[1..].iter().map(|(second, pods)| (second - began, *pods)).collect();
+    assert_eq!(told, [(0, 9), (2, 7), (4, 6), (6, 5), (8, 4), (10, 3), (12, 2)]);
+    assert!(world.observed.rollout.status.stable.as_ref().unwrap().shrunk_at.is_some());
+    // What an abort needs comes at once.
+    world.act("abort");
+    world.settle();
+    let stable = world.observed.rollout.status.stable.clone().unwrap();
+    assert_eq!((world.pods_of("checkout:1"), stable.shrunk_at), (12, None));
+}
+
+/// Pods that somebody asks for no more go at once, as without a canary; a step that lasts less than the shrinking goes on.
+#[test]
+fn nothing_waits_for_a_shrinking_stable() {
+    let steps = json!([{"setWeight": 50}, {"setWeight": 90}, {"pause": {"duration": "1s"}}]);
+    let mut world = at_rest(12, &steps, &json!({"dynamicStableScale": true}));
+    commit(&mut world, "checkout:2");
+    while world.weight() < 90 {
+        world.pass_time(1);
+    }
+    assert!(world.pods_of("checkout:1") > 6, "stable still shrinks for 50%");
+    world.pass_time(10);
+    assert_eq!(world.phase(), "Healthy", "{}", world.observed.rollout.status.message);
+
+    let mut world = at_rest(12, &json!([{"setWeight": 50}, {"pause": {}}]), &json!({"dynamicStableScale": true}));
+    commit(&mut world, "checkout:2");
+    world.pass_time(60);
+    assert_eq!(world.pods_of("checkout:1"), 6);
+    world.edit(|spec| spec["replicas"] = json!(4));
+    world.settle();
+    assert_eq!(world.pods_of("checkout:1"), 4);
+}
+
 /// With `dynamicStableScale`: what supersedes a canary begins at 0%, and stable grows for that at once.
 #[test]
 fn stable_grows_for_what_supersedes() {

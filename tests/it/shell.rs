@@ -277,6 +277,47 @@ async fn a_deployment_that_is_listed_late_is_told() {
     running.end().await;
 }
 
+/// Behind a delegate a Deployment serves until a root names it, in whatever namespace; that wakes the Rollout.
+#[tokio::test(start_paused = true)]
+async fn a_root_that_comes_ends_a_deployment() {
+    let clock = virtual_clock();
+    let cluster = cluster(&clock);
+    let running = start(&cluster, &clock, Leadership::alone(), 1.0);
+    let mut rollout = rollout("checkout", "checkout:1");
+    let spec = rollout["spec"].as_object_mut().unwrap();
+    let template = spec.remove("template").unwrap();
+    spec.insert("workloadRef".into(), json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "checkout"}));
+    rollout["spec"]["strategy"]["canary"]["trafficRouting"]["istio"] = json!({"owned": {"host": "checkout"}});
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "checkout", "namespace": "shop"},
+        "spec": {"selector": {"matchLabels": {"app": "checkout"}}, "template": template},
+    });
+    let root = |name: &str, delegate: &Value| {
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": name, "namespace": "edge"},
+            "spec": {"hosts": [name], "gateways": ["edge"], "http": [{"delegate": delegate}]},
+        })
+    };
+    cluster.apply("services", &service("checkout")).unwrap();
+    cluster.apply("deployments", &deployment).unwrap();
+    cluster.apply("rollouts", &rollout).unwrap();
+    // One of its own namespace's is no root of this one.
+    cluster.apply("virtualservices", &root("other.example", &json!({"name": "checkout-serin"}))).unwrap();
+    running.wait("checkout", "healthy", |rollout| rollout.status.phase == Some(Phase::Healthy)).await;
+    sleep(Duration::from_mins(1)).await;
+    let replicas = || cluster.get("deployments", "shop", "checkout").unwrap()["spec"]["replicas"].clone();
+    assert_eq!(replicas(), 1, "requests reach its pods");
+    let waits: Vec<String> =
+        running.rollout("checkout").status.blocked_by.iter().map(|wait| wait.reason.clone()).collect();
+    assert_eq!(waits, ["RootMissing"]);
+    let named = json!({"name": "checkout-serin", "namespace": "shop"});
+    cluster.apply("virtualservices", &root("shop.example", &named)).unwrap();
+    let has_none = |rollout: &Rollout| rollout.status.workload.as_ref().is_some_and(|workload| workload.replicas == 0);
+    running.wait("checkout", "without the Deployment's pods", has_none).await;
+    assert_eq!(replicas(), 0);
+    running.end().await;
+}
+
 /// A kind that does not exist delays nothing: the status says what is missing, and the rollout goes on when it is there.
 #[tokio::test(start_paused = true)]
 async fn without_istio_the_status_says_so() {

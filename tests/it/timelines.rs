@@ -63,7 +63,7 @@ enum Happening {
     Foreign(Vec<String>),
     /// `routes`, or `rollout`, which is on its way out from then on.
     Delete(String),
-    /// `routes`, as Git has them.
+    /// `routes`, as Git has them, or `root`, which delegates to Serin's VirtualService.
     Create(String),
     Metric(String, Value),
     Refusal(Option<String>),
@@ -138,6 +138,7 @@ fn happen(world: &mut World, happening: &Happening) {
             world.observed.virtual_services.clear();
             world.observed.destination_rules.clear();
         }
+        Happening::Create(what) if what == "root" => world.create_root(),
         Happening::Create(what) => {
             assert_eq!(what, "routes");
             world.create_routes();

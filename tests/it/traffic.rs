@@ -83,6 +83,7 @@ fn told(route: &Route, want: &Wanted<'_>) -> String {
         (Some(Change::Restore(weights)), None) => format!("restore {weights:?}"),
         (Some(Change::Subsets { stable, canary }), None) => format!("subsets {stable} {canary}"),
         (Some(Change::Unlabel), None) => "unlabel".into(),
+        (Some(Change::Port), None) => "port".into(),
         (Some(Change::Plain), None) => "plain".into(),
         (Some(Change::ToSubsets), None) => "to subsets".into(),
         (None, Some((reason, _))) => format!("waits: {reason}"),

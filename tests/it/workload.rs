@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 use serin::api::watched::Deployment;
 use serin::plan::revision;
 
+use crate::support::world::{World, spec, template};
+
 fn deployment(name: &str) -> Deployment {
     let path = format!("{}/tests/it/workload/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
     serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
@@ -87,4 +89,40 @@ fn an_image_says_how_it_is_pulled() {
 fn what_was_written_inline_has_the_same_hash() {
     let template = json!({"metadata": {"labels": {"app": "checkout"}}, "spec": {"containers": [{"name": "app", "image": "checkout:1"}]}});
     assert_eq!(hash(&template), revision::hash(&template));
+}
+
+/// Past a delegate that no root names, the Service sends requests to every pod: no revision begins that would get some unasked.
+#[test]
+fn no_revision_begins_behind_a_delegate_without_a_root() {
+    let mut spec = spec("checkout:1", 2, &json!({"owned": {"host": "checkout"}}));
+    let own = spec.as_object_mut().unwrap();
+    own.remove("template");
+    own.insert("workloadRef".into(), json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "checkout"}));
+    let mut world = World::new(&spec);
+    let brings = |world: &mut World, generation: i64| {
+        let template = template(&format!("checkout:{generation}"));
+        world.patch_deployment(&json!({"metadata": {"generation": generation}, "spec": {"template": template}}));
+        world.settle();
+        world.pass_time(30);
+    };
+    brings(&mut world, 1);
+    brings(&mut world, 2);
+    let reasons = |world: &World| {
+        world.observed.rollout.status.blocked_by.iter().map(|wait| wait.reason.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (world.pods_of("checkout:2"), world.phase().as_str(), reasons(&world)),
+        (0, "Healthy", vec!["RootMissing".to_owned()])
+    );
+    world.create_root();
+    world.settle();
+    assert_eq!((world.pods_of("checkout:2"), reasons(&world)[0].as_str()), (0, "RouteSettling"));
+    world.pass_time(3);
+    assert!(world.pods_of("checkout:2") > 0, "{}", world.observed.rollout.status.message);
+    // Where the Deployment has no pods, nothing is held.
+    let mut world = World::new(&spec);
+    brings(&mut world, 1);
+    world.patch_deployment(&json!({"spec": {"replicas": 0}}));
+    brings(&mut world, 2);
+    assert!(world.pods_of("checkout:2") > 0, "{}", world.observed.rollout.status.message);
 }

@@ -32,7 +32,7 @@ type Settings struct {
 	Start time.Duration
 	// Delay is how long an answer takes.
 	Delay time.Duration
-	// Fail is the fraction of requests that are answered by 500.
+	// Fail is the fraction of requests that are answered by 500, and of calls by an internal error.
 	Fail float64
 	// Drain is how long it accepts after SIGTERM, before it finishes what is in flight; 0 exits at once.
 	Drain time.Duration
@@ -96,7 +96,9 @@ func Command(arguments []string) error {
 
 // serve answers until it is terminated, and then as the settings say.
 func (s Settings) serve(listener net.Listener, terminated <-chan os.Signal) error {
-	server := &http.Server{Handler: s}
+	server := &http.Server{Handler: s, Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	select {
@@ -111,11 +113,16 @@ func (s Settings) serve(listener net.Listener, terminated <-chan os.Signal) erro
 	return server.Shutdown(context.Background())
 }
 
-func (s Settings) ServeHTTP(answer http.ResponseWriter, _ *http.Request) {
+func (s Settings) ServeHTTP(answer http.ResponseWriter, request *http.Request) {
 	time.Sleep(s.Delay)
 	answer.Header().Set(PodHeader, s.Pod)
 	answer.Header().Set(RevisionHeader, s.Revision)
-	if rand.Float64() < s.Fail {
+	fails := rand.Float64() < s.Fail
+	if request.Header.Get("Content-Type") == GRPC {
+		s.answerCall(answer, request, fails)
+		return
+	}
+	if fails {
 		answer.WriteHeader(http.StatusInternalServerError)
 	}
 	fmt.Fprintf(answer, "%s %s\n", s.Pod, s.Revision)

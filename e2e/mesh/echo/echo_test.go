@@ -65,7 +65,7 @@ func TestTermination(t *testing.T) {
 func TestFraction(t *testing.T) {
 	for fail, want := range map[float64]int{0: http.StatusOK, 1: http.StatusInternalServerError} {
 		answer := &recorder{header: http.Header{}, status: http.StatusOK}
-		Settings{Pod: "p", Revision: "r", Fail: fail}.ServeHTTP(answer, nil)
+		Settings{Pod: "p", Revision: "r", Fail: fail}.ServeHTTP(answer, &http.Request{})
 		if answer.status != want || answer.header.Get(RevisionHeader) != "r" {
 			t.Errorf("fail %v: %d %v", fail, answer.status, answer.header)
 		}

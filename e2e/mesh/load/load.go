@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"sync"
 	"time"
 
@@ -45,6 +46,8 @@ type Config struct {
 	Timeout time.Duration
 	// Lines makes a connection of each request, which sends a line and waits for one.
 	Lines bool
+	// Calls makes a unary gRPC call of each request.
+	Calls bool
 	// PinnedEvery is how many requests there are to one that asks for the canary by PinHeader; 0 for none.
 	PinnedEvery int
 }
@@ -62,6 +65,7 @@ func (c *Config) Flags(flags *flag.FlagSet) {
 	flags.IntVar(&c.Rate, "rate", 300, "requests a second, over all proxies")
 	flags.IntVar(&c.Count, "count", 0, "requests in all; 0 leaves it to the time")
 	flags.DurationVar(&c.Duration, "for", 30*time.Second, "time")
+	flags.BoolVar(&c.Calls, "grpc", false, "send unary gRPC calls, by HTTP/2 without TLS")
 	flags.DurationVar(&c.Timeout, "timeout", 10*time.Second, "time that one request may take")
 }
 
@@ -94,6 +98,7 @@ type Result struct {
 	Target   string        `json:"target"`
 	Pinned   bool          `json:"pinned,omitempty"`
 	Status   int           `json:"status"`
+	GRPC     string        `json:"grpcStatus,omitempty"`
 	Revision string        `json:"revision,omitempty"`
 	Pod      string        `json:"pod,omitempty"`
 	Flags    string        `json:"flags,omitempty"`
@@ -109,12 +114,7 @@ func Run(ctx context.Context, config Config, see func(Result)) error {
 	if err := config.check(); err != nil {
 		return err
 	}
-	client := &http.Client{
-		Timeout: config.Timeout,
-		Transport: &http.Transport{
-			MaxIdleConnsPerHost: 1000, IdleConnTimeout: time.Minute, DisableCompression: true,
-		},
-	}
+	client := config.client()
 	defer client.CloseIdleConnections()
 	results, counted := make(chan Result, inFlightMost), make(chan struct{})
 	go func() {
@@ -148,9 +148,18 @@ func Run(ctx context.Context, config Config, see func(Result)) error {
 	return nil
 }
 
+func (c Config) client() *http.Client {
+	transport := &http.Transport{MaxIdleConnsPerHost: 1000, IdleConnTimeout: time.Minute, DisableCompression: true}
+	if c.Calls {
+		transport.Protocols = new(http.Protocols)
+		transport.Protocols.SetUnencryptedHTTP2(true)
+	}
+	return &http.Client{Timeout: c.Timeout, Transport: transport}
+}
+
 // Ask sends one request outside of any run.
 func (c Config) Ask(target string) Result {
-	client := &http.Client{Timeout: c.Timeout}
+	client := c.client()
 	defer client.CloseIdleConnections()
 	return c.send(client, target, false)
 }
@@ -168,9 +177,12 @@ func sleepUntil(ctx context.Context, due time.Time) bool {
 // send sends one request. It never depends on the context of the run: what was begun is finished.
 func (c Config) send(client *http.Client, target string, isPinned bool) Result {
 	result := Result{At: time.Now(), Target: target, Pinned: isPinned}
-	if c.Lines {
+	switch {
+	case c.Lines:
 		result.finishLine(target, c.Timeout)
-	} else {
+	case c.Calls:
+		result.finishCall(client, target, c.Host)
+	default:
 		result.finish(client, target, c.Host)
 	}
 	result.Duration = time.Since(result.At)
@@ -184,6 +196,11 @@ func (r *Result) finish(client *http.Client, target, host string) {
 		r.Error = err.Error()
 		return
 	}
+	_, _ = r.ask(client, request, host)
+}
+
+// ask sends a request and takes the answer whole; none where that fails.
+func (r *Result) ask(client *http.Client, request *http.Request, host string) (*http.Response, bool) {
 	request.Host = host
 	if r.Pinned {
 		request.Header.Set(PinHeader, "true")
@@ -191,7 +208,7 @@ func (r *Result) finish(client *http.Client, target, host string) {
 	answer, err := client.Do(request)
 	if err != nil {
 		r.Error = cause(err)
-		return
+		return nil, false
 	}
 	defer answer.Body.Close()
 	r.Status = answer.StatusCode
@@ -199,8 +216,13 @@ func (r *Result) finish(client *http.Client, target, host string) {
 	r.Flags, r.Details, r.Cluster = answer.Header.Get(flagsHeader), answer.Header.Get(detailsHeader), answer.Header.Get(clusterHeader)
 	if _, err := io.Copy(io.Discard, answer.Body); err != nil {
 		r.Error = cause(err)
+		return nil, false
 	}
+	return answer, true
 }
+
+// streamID differs with each call.
+var streamID = regexp.MustCompile(`stream ID \d+; `)
 
 // cause is an error without addresses: the target's is in the result, and the other end's differs each time.
 func cause(err error) string {
@@ -212,5 +234,5 @@ func cause(err error) string {
 	if errors.As(err, &network) && network.Err != nil {
 		return network.Op + ": " + network.Err.Error()
 	}
-	return err.Error()
+	return streamID.ReplaceAllString(err.Error(), "")
 }

@@ -7,6 +7,8 @@ import (
 	"sort"
 	"strings"
 	"time"
+
+	"serin.dev/e2e/mesh/echo"
 )
 
 // outageGap is the longest time between two lost requests of one outage.
@@ -42,7 +44,7 @@ type Summary struct {
 	Sent int `json:"sent"`
 	// Answered by 200, by revision.
 	Answered map[string]int `json:"answered"`
-	// Failed by the application's own 500, by revision.
+	// Failed by the application's own 500, or gRPC status, by revision.
 	Failed map[string]int `json:"failed,omitempty"`
 	// Lost by reason: what the data plane answered in place of a pod, or the client's error.
 	Lost   map[string]int `json:"lost,omitempty"`
@@ -55,7 +57,12 @@ type Summary struct {
 
 // IsLost says whether no pod answered the request whole.
 func (r Result) IsLost() bool {
-	return r.Error != "" || (r.Status != http.StatusOK && r.Revision == "")
+	return r.Error != "" || (!r.isGood() && r.Revision == "")
+}
+
+// isGood says whether the answer is no error.
+func (r Result) isGood() bool {
+	return r.Status == http.StatusOK && (r.GRPC == "" || r.GRPC == echo.OK)
 }
 
 // Reason is why a request was lost.
@@ -63,7 +70,11 @@ func (r Result) Reason() string {
 	if r.Error != "" {
 		return r.Error
 	}
-	return strings.TrimSpace(fmt.Sprintf("%d %s %s", r.Status, r.Flags, r.Details))
+	status := fmt.Sprint(r.Status)
+	if r.GRPC != "" {
+		status = "grpc-status " + r.GRPC
+	}
+	return strings.TrimSpace(fmt.Sprintf("%s %s %s", status, r.Flags, r.Details))
 }
 
 // Add counts one result.
@@ -77,7 +88,7 @@ func (r *Report) Add(result Result) {
 	case result.IsLost():
 		r.lost = append(r.lost, result)
 		r.second["lost"]++
-	case result.Status != http.StatusOK:
+	case !result.isGood():
 		r.failed[result.Revision]++
 		r.second[result.Revision+" failed"]++
 	default:

@@ -35,7 +35,7 @@ type account struct {
 // of prepares this world for a story.
 func (w *world) of(s story, mode, pods string) *world {
 	w.story = s
-	w.setting.mode, w.setting.lines, w.setting.second = mode, s.lines, s.second
+	w.setting.mode, w.setting.lines, w.setting.calls, w.setting.second = mode, s.lines, s.calls, s.second
 	w.setting.steps = w.weights
 	if s.steps != nil {
 		w.setting.steps = s.steps

@@ -39,7 +39,9 @@ func (w *world) paused(ctx context.Context, before *rollout) (*rollout, error) {
 	if err := w.commit(ctx, before, 1); err != nil {
 		return nil, err
 	}
-	_, err := w.sees(ctx, "the pause", func(r *rollout) bool { return r.Status.Phase == "Paused" && r.Status.Canary.Observed > 20 })
+	_, err := w.sees(ctx, "the pause", func(r *rollout) bool {
+		return r.Status.Phase == "Paused" && r.Status.Canary.Observed > 20 && w.setting.hasShrunk(r)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -47,6 +49,12 @@ func (w *world) paused(ctx context.Context, before *rollout) (*rollout, error) {
 		return nil, err
 	}
 	return w.rollout(ctx)
+}
+
+// hasShrunk says whether stable has no more pods than its share needs, where it is to lose the others.
+func (s setting) hasShrunk(r *rollout) bool {
+	share := 100 - r.Status.Canary.Observed
+	return s.canary["dynamicStableScale"] != true || r.Status.Stable.Replicas == (share*replicas+99)/100
 }
 
 // abort releases an image up to a weight, and aborts it there.

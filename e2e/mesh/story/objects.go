@@ -60,7 +60,8 @@ type setting struct {
 	canary      object // further fields of strategy.canary
 	annotations object // of the pods
 	lines       bool   // a TCP route is released in place of the HTTP one
-	second      bool   // the Services have a second port, so that a destination has to name the one that is meant
+	calls       bool   // the Services' port is gRPC
+	second      bool   // the Services have a second port, which is no HTTP, so that a destination has to name the one that is meant
 }
 
 func named(version, kind, name string, spec object) object {
@@ -80,12 +81,15 @@ func (s setting) template(image int) object {
 // service has one port by default: of several, a destination that names none means the one that the proxy listens on.
 func (s setting) service(name string) object {
 	port := object{"name": "http", "port": 80, "targetPort": 8080}
+	if s.calls {
+		port["name"] = "grpc"
+	}
 	if s.lines {
 		port = object{"name": "tcp", "port": 9000, "targetPort": 9000}
 	}
 	ports := []any{port}
 	if s.second {
-		ports = append(ports, object{"name": "http-other", "port": 8081, "targetPort": 9000})
+		ports = append(ports, object{"name": "tcp-lines", "port": 8081, "targetPort": 9000})
 	}
 	return named("v1", "Service", name, object{"selector": object{"app": app}, "ports": ports})
 }
@@ -159,6 +163,10 @@ func (s setting) strategy() object {
 		},
 		hosts: {"virtualService": reference},
 	}[s.mode]
+	// In mode owned Serin finds the port that is meant.
+	if s.second && s.mode == delegate {
+		istio["owned"].(object)["port"] = 80
+	}
 	canary := object{"steps": s.steps}
 	if s.mode == hosts {
 		canary["stableService"], canary["canaryService"] = app+"-stable", app+"-canary"

@@ -49,6 +49,23 @@ func TestStrategies(t *testing.T) {
 	}
 }
 
+func TestOneOfSeveralPortsIsNamed(t *testing.T) {
+	for mode, want := range map[string]string{
+		delegate: `"owned":{"host":"checkout","port":80}`, inPlace: `"port":{"number":80}`, hosts: `"port":{"number":80}`,
+	} {
+		s := setting{mode: mode, second: true}
+		if got := text(t, s.strategy()) + text(t, s.route()); !strings.Contains(got, want) {
+			t.Errorf("%s: %s is not in %s", mode, want, got)
+		}
+	}
+	if got := text(t, setting{mode: owned, second: true}.strategy()); strings.Contains(got, "port") {
+		t.Errorf("it is Serin's to find: %s", got)
+	}
+	if got := text(t, setting{calls: true}.service(app)); !strings.Contains(got, `"name":"grpc"`) {
+		t.Error(got)
+	}
+}
+
 func TestQueryAsksForTheCanaryOfTheMode(t *testing.T) {
 	for mode, want := range map[string]string{
 		owned:   "outbound|80|checkout-canary|checkout.shop.svc.cluster.local",

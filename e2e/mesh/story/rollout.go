@@ -37,6 +37,7 @@ type rollout struct {
 
 type revision struct {
 	Hash     string `json:"hash"`
+	Replicas int    `json:"replicas"`
 	Weight   int    `json:"weight"`
 	Observed int    `json:"observedWeight"`
 }

@@ -22,6 +22,8 @@ type story struct {
 	load func(*load.Config)
 	// lines releases a TCP route.
 	lines bool
+	// calls releases what answers gRPC calls.
+	calls bool
 	// second gives the Services a second port.
 	second bool
 	// begin makes what serves before the load comes; a Rollout where it is absent.
@@ -51,6 +53,8 @@ var stories = []story{
 	{name: "pinned-supersede", canary: managed, steps: pinning(stopping(50)), load: pinned, tell: supersede},
 	{name: "tcp-canary", modes: []string{inPlace, hosts}, lines: true, tell: canary, baseline: update},
 	{name: "tcp-abort", modes: []string{inPlace, hosts}, lines: true, steps: stopping(50), tell: abort},
+	{name: "grpc-canary", calls: true, tell: canary, baseline: update},
+	{name: "grpc-abort", calls: true, steps: stopping(50), tell: abort},
 	{name: "second-port", second: true, tell: canary},
 	{name: "controller-killed", tell: killingController(canary)},
 	{name: "controller-killed-abort", steps: stopping(50), tell: killingController(abort)},

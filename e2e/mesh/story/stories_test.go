@@ -67,3 +67,14 @@ func TestPodsByRevision(t *testing.T) {
 		t.Error(count)
 	}
 }
+
+func TestStableHasShrunk(t *testing.T) {
+	r := &rollout{}
+	r.Status.Canary.Observed = 80
+	for pods, want := range map[int]bool{1: true, 2: false, 4: false} {
+		r.Status.Stable.Replicas = pods
+		if (setting{canary: dynamic}).hasShrunk(r) != want || !(setting{}).hasShrunk(r) {
+			t.Errorf("%d pods at 80", pods)
+		}
+	}
+}

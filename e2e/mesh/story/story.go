@@ -77,7 +77,9 @@ func (w *world) asked() []proxy {
 
 // load is a load on all proxies that are asked.
 func (w *world) load(host string, atMost time.Duration) load.Config {
-	config := load.Config{Host: host, Rate: w.rate, Duration: atMost, Timeout: 10 * time.Second, Lines: w.setting.lines}
+	config := load.Config{
+		Host: host, Rate: w.rate, Duration: atMost, Timeout: 10 * time.Second, Lines: w.setting.lines, Calls: w.setting.calls,
+	}
 	for _, proxy := range w.asked() {
 		if w.setting.lines {
 			config.Targets = append(config.Targets, proxy.lines)

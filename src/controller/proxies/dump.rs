@@ -135,6 +135,9 @@ pub fn has(question: &Question, dump: &Dump) -> Has {
         if !expected.iter().any(|known| one.is(known)) {
             return Has::Other(told(&one.weights));
         }
+        if let Some(port) = one.other_port {
+            return Has::Other(format!("port {port}"));
+        }
     }
     // A proxy has the VirtualServices of its gateways: each that it has must be there with what Serin writes in it.
     let has_of =
@@ -163,6 +166,8 @@ struct Found<'a> {
     /// The path of its VirtualService, or of the root that names it as a delegate; TCP routes have none.
     config: Option<&'a str>,
     weights: BTreeMap<String, i64>,
+    /// A port of a side that is not the one that was asked about.
+    other_port: Option<&'a str>,
 }
 
 impl Found<'_> {
@@ -201,16 +206,19 @@ fn found<'a>(dump: &'a Dump, question: &Question) -> impl Iterator<Item = Found<
     });
     let tcp = dump.configs.iter().flat_map(|config| &config.filter_chains).flat_map(|chain| &chain.filters);
     let tcp = tcp.map(|filter| ("", None, &filter.typed_config));
-    let all =
-        http.chain(tcp).map(|(name, config, route)| Found { name, config, weights: weights(route, &question.sides) });
+    let all = http.chain(tcp).map(|(name, config, route)| Found {
+        name,
+        config,
+        weights: weights(route, &question.sides),
+        other_port: other_port(route, question),
+    });
     all.filter(|one| one.config.is_some() || one.weights.keys().any(|cluster| !cluster.starts_with('|')))
 }
 
 fn weights(route: &Destinations, sides: &[Side]) -> BTreeMap<String, i64> {
     let mut weights: BTreeMap<String, i64> = BTreeMap::new();
     let mut add = |cluster: &str, mark: &str, weight: i64| {
-        let side = sides.iter().find(|side| outbound(cluster) == Some(side.cluster.as_str())).filter(|_| weight > 0);
-        if let Some(side) = side {
+        if let Some(side) = sides.iter().find(|side| side.is(cluster)).filter(|_| weight > 0) {
             *weights.entry(format!("{mark}{}", side.cluster)).or_default() += weight;
         }
     };
@@ -222,9 +230,24 @@ fn weights(route: &Destinations, sides: &[Side]) -> BTreeMap<String, i64> {
     weights
 }
 
-/// `subset|host` of a cluster's name.
-fn outbound(cluster: &str) -> Option<&str> {
-    cluster.strip_prefix("outbound|")?.split_once('|').map(|(_, rest)| rest)
+/// The port by which a route leads to a side, where that is not the one that was asked about.
+fn other_port<'a>(route: &'a Destinations, question: &Question) -> Option<&'a str> {
+    let wanted = question.port?.to_string();
+    let weighted = route.weighted_clusters.clusters.iter().filter(|one| one.weight > 0);
+    let named = weighted.chain(&route.request_mirror_policies).map(|one| &one.name).chain(&route.cluster);
+    let mut sides = named.filter(|cluster| question.sides.iter().any(|side| side.is(cluster)));
+    sides.find_map(|cluster| outbound(cluster).map(|(port, _)| port).filter(|port| *port != wanted))
+}
+
+/// The port of a cluster's name, and `subset|host`.
+fn outbound(cluster: &str) -> Option<(&str, &str)> {
+    cluster.strip_prefix("outbound|")?.split_once('|')
+}
+
+impl Side {
+    fn is(&self, cluster: &str) -> bool {
+        outbound(cluster).is_some_and(|(_, side)| side == self.cluster)
+    }
 }
 
 fn told(weights: &BTreeMap<String, i64>) -> String {
@@ -236,8 +259,7 @@ fn told(weights: &BTreeMap<String, i64>) -> String {
 /// not have at all gets no requests from it.
 fn wrong_endpoints(side: &Side, dump: &Dump) -> Option<String> {
     let revision = side.revision.as_deref()?;
-    let clusters: Vec<&Config> =
-        dump.configs.iter().filter(|config| outbound(&config.cluster_name) == Some(side.cluster.as_str())).collect();
+    let clusters: Vec<&Config> = dump.configs.iter().filter(|config| side.is(&config.cluster_name)).collect();
     let all = clusters.iter().flat_map(|config| &config.endpoints).flat_map(|locality| &locality.lb_endpoints);
     let revisions: BTreeSet<Option<&str>> = all
         .map(|one| one.metadata.filter_metadata.istio.workload.as_deref().and_then(|text| text.split(';').nth(3)))
@@ -309,6 +331,7 @@ mod tests {
                 side("canary", "b"),
                 Side { cluster: format!("|{HOST}"), revision: None, has_pods: false },
             ],
+            port: None,
             is_http: true,
         }
     }
@@ -356,6 +379,31 @@ mod tests {
         // An owned route moves from the plain host to the subsets.
         let plain = route("primary", "checkout", &[("", 100)]);
         assert_eq!(told(&without, &[plain], &both), format!("{HOST} 100"));
+    }
+
+    /// A route that gets a port has the same weights as before.
+    #[test]
+    fn the_port_is_compared_where_one_is_named() {
+        let at = |port| Question { port, ..question(vec![split(Some("serin"), &[("stable", 100)])]) };
+        let both = [endpoints("stable", &["a"]), endpoints("canary", &["b"])];
+        let serin = || route("serin", "checkout", &[("stable", 100)]);
+        assert_eq!(told(&at(Some(80)), &[serin()], &both), "route");
+        assert_eq!(told(&at(Some(8080)), &[serin()], &both), "port 80");
+        // Which port others lead to is theirs.
+        let other = route("other", "files", &[("stable", 100)]);
+        assert_eq!(told(&at(Some(8080)), &[other], &both), "nothing");
+        let mirror = || {
+            let mut route = serin();
+            route["route"]["requestMirrorPolicies"] = json!([{"cluster": format!("outbound|81|canary|{HOST}")}]);
+            route
+        };
+        let copied = split(Some("serin"), &[("stable", 100)]);
+        let copied = ExpectedSplit {
+            weights: copied.weights.into_iter().chain([(format!("~canary|{HOST}"), 1)]).collect(),
+            ..copied
+        };
+        let wanted = Question { port: Some(80), ..question(vec![copied]) };
+        assert_eq!(told(&wanted, &[mirror()], &both), "port 81");
     }
 
     #[test]

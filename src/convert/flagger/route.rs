@@ -62,6 +62,11 @@ fn port(canary: &Canary<'_>) -> i64 {
     canary.at(&["service", "port"]).and_then(|node| node.value().as_i64()).unwrap_or(80)
 }
 
+/// Whether the Service has ports besides its own, so that a destination has to name one.
+fn has_several_ports(canary: &Canary<'_>) -> bool {
+    canary.is_true(&["service", "portDiscovery"])
+}
+
 fn service(canary: &Canary<'_>) -> Node {
     let name = canary.text(&["service", "portName"]).unwrap_or("http");
     let target = canary.at(&["service", "targetPort"]).map_or(Value::from(port(canary)), Node::value);
@@ -76,7 +81,7 @@ fn service(canary: &Canary<'_>) -> Node {
         entry.beside = comments.beside;
     }
     let mut ports = vec![Item::new(Map::of(first))];
-    if canary.is_true(&["service", "portDiscovery"]) {
+    if has_several_ports(canary) {
         ports.extend(discovered(canary, &target).into_iter().map(|port| Item::new(Node::from(port))));
     }
     let labels = canary.deployment.as_ref().and_then(|deployment| deployment.at(&["spec", "selector", "matchLabels"]));
@@ -131,8 +136,13 @@ fn virtual_service(canary: &Canary<'_>) -> Map {
         spec.push(hosts(canary));
         spec.extend(canary.entry(&["service", "gateways"]));
     }
-    let destination =
-        |subset: String, weight: i64| json!({"destination": {"host": canary.apex, "subset": subset}, "weight": weight});
+    let destination = |subset: String, weight: i64| {
+        let mut destination = json!({"host": canary.apex, "subset": subset});
+        if has_several_ports(canary) {
+            json_patch::merge(&mut destination, &json!({"port": {"number": port(canary)}}));
+        }
+        json!({"destination": destination, "weight": weight})
+    };
     let destinations = json!([
         destination(names::owned_stable_subset(&canary.target), 100),
         destination(names::owned_canary_subset(&canary.target), 0),
@@ -155,6 +165,7 @@ pub(super) fn istio(canary: &Canary<'_>) -> Map {
     if !is_in_place(canary) {
         let mut owned = vec![apex(), hosts(canary)];
         owned.extend(canary.entry(&["service", "gateways"]));
+        owned.extend(has_several_ports(canary).then(|| Entry::new("port", number(port(canary)))));
         return Map::of(vec![Entry::new("owned", Map::of(owned))]);
     }
     let mut reference = vec![Entry::new("name", Scalar::string(&canary.apex))];

@@ -18,6 +18,9 @@ pub struct Question {
     pub virtual_services: Vec<Expected>,
     /// Both sides, and the plain host that both are subsets of.
     pub sides: Vec<Side>,
+    /// The port at which they are reached, where Serin names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<i32>,
     /// Whether all of its routes are HTTP.
     pub is_http: bool,
 }
@@ -47,7 +50,7 @@ pub struct Split {
 /// A subset, or a host, and the revision that its endpoints are of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Side {
-    /// `subset|host`, as the end of a cluster's name at a proxy.
+    /// `subset|host`, as the end of a cluster's name at a proxy; the port comes before it.
     pub cluster: String,
     /// The revision, where one is selected.
     pub revision: Option<String>,
@@ -89,7 +92,7 @@ pub fn question(facts: &Facts<'_>) -> Option<Question> {
     };
     let virtual_services = names_used.iter().filter_map(known).collect();
     let is_http = facts.route.legs.iter().all(|leg| leg.protocol == Protocol::Http);
-    Some(Question { route: facts.route.line(), virtual_services, sides, is_http })
+    Some(Question { route: facts.route.line(), virtual_services, sides, port: facts.route.port.named, is_http })
 }
 
 fn expected(facts: &Facts<'_>, one: &VirtualService, sides: &[Side]) -> Expected {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Leg, Names, Problem, Route, Sides, front, names_of};
+use super::{Leg, Names, Problem, Route, Sides, front, names_of, port};
 use crate::api::istio::{self, Destination, Protocol, full_host, service_of};
 use crate::api::names;
 use crate::api::watched::{DestinationRule, Service, ServicePort, VirtualService};
@@ -22,10 +22,11 @@ pub fn observe(observed: &Observed, strategy: &Strategy) -> (Route, Vec<Problem>
     let mut problems = Vec::new();
     read_sides(observed, &namespace, (strategy, &names.sides), &mut route, &mut problems);
     match routing {
-        Routing::Owned { host, hosts, gateways } => {
+        Routing::Owned { host, hosts, gateways, port } => {
             read_owned(observed, &namespace, &names, &mut route, &mut problems);
             problems.extend(taken_hosts(observed, &namespace, &names, hosts, gateways));
-            problems.extend(service_problem(observed, host));
+            problems.extend(port::read(observed, &namespace, (&names, host, *port), &mut route).err());
+            route.has_root = hosts.is_empty().then(|| has_root(observed, &namespace, &names));
         }
         Routing::InPlace { targets, .. } | Routing::Hosts { targets, .. } => {
             for target in targets {
@@ -239,6 +240,12 @@ fn read_owned(observed: &Observed, namespace: &str, names: &Names, route: &mut R
             route.legs.clear();
         }
     }
+}
+
+/// Whether a root names the owned VirtualService as a delegate.
+fn has_root(observed: &Observed, namespace: &str, names: &Names) -> bool {
+    let mut delegates = observed.virtual_services.iter().flat_map(VirtualService::delegates);
+    delegates.any(|one| (one.0, Some(one.1)) == (namespace, names.virtual_service.as_deref()))
 }
 
 fn read_in_place(
@@ -474,7 +481,7 @@ fn taken_hosts(
     })
 }
 
-fn service_problem(observed: &Observed, host: &str) -> Option<Problem> {
+pub(super) fn service_problem(observed: &Observed, host: &str) -> Option<Problem> {
     let (name, namespace) = service_of(host)?;
     let exists = observed.services.iter().any(|service| {
         service.metadata.name.as_deref() == Some(name) && service.metadata.namespace.as_deref() == Some(namespace)

@@ -33,6 +33,11 @@ pub fn actions(observed: &Observed, routing: &Routing, route: &Route, change: &C
             side_actions(observed, &names, routing, route, (Some(stable), Some(canary)))
         }
         Change::Unlabel => side_actions(observed, &names, routing, route, (None, None)),
+        Change::Port if route.is_plain => owned_virtual_service(observed, &names, None, Vec::new()),
+        Change::Port => {
+            let present = route.in_front();
+            traffic_actions(observed, &names, route, &split_now, &|front| front.kept(&present))
+        }
         Change::Plain => owned_virtual_service(observed, &names, None, Vec::new()),
         Change::ToSubsets => owned_virtual_service(observed, &names, Some(Split::of(100, 0)), Vec::new()),
     }

@@ -85,6 +85,7 @@ fn parse_subsets(namespace: &str, istio: &IstioSpec, faults: &mut Vec<Fault>) ->
             host: crate::api::istio::full_host(&owned.host, namespace),
             hosts: owned.hosts.clone().unwrap_or_default(),
             gateways: owned.gateways.clone().unwrap_or_default(),
+            port: owned.port,
         });
     }
     let targets = targets(path, istio.virtual_service.as_ref(), several, faults);

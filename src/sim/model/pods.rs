@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{LATE, Model, STALE, Spec};
 use crate::api::names;
+use crate::controller::proxies::search::Source;
 use crate::embedded::log::Change;
 use crate::sim::kubelet::Kubelet;
 use crate::sim::mesh::Mesh;
@@ -191,6 +192,23 @@ impl Model {
         }
     }
 
+    /// S4: stable loses a quarter of its pods at a time, and no more before every proxy can know that these have gone.
+    fn check_shrunk(&mut self, revision: &str, (was, is): (i64, i64), apart: Duration) {
+        let replicas = |spec: &Spec| spec.value["replicas"].as_i64();
+        let specs = self.specs_of_late(STALE);
+        let is_scaled = specs.iter().any(|spec| replicas(spec).is_none_or(|replicas| replicas < was));
+        if self.stable.as_deref() != Some(revision) || is_scaled {
+            return;
+        }
+        if was - is > (was / 4).max(1) {
+            self.breaks("S4", format!("{revision} loses {} of {was} pods at a time", was - is));
+        }
+        if let Some(last) = self.shrunk_at.replace(Instant::now()).filter(|last| last.elapsed() < apart) {
+            let millis = last.elapsed().as_millis();
+            self.breaks("S4", format!("{revision} loses pods {millis} ms after the last ones"));
+        }
+    }
+
     /// A change was sent long before it arrived, and whoever sent it has given it up.
     pub fn arrives_late(&mut self, version: u64, sent: Instant) {
         self.late = Some((version, sent));
@@ -258,6 +276,7 @@ impl Model {
         let weight = mesh.weights().get(&revision).copied().unwrap_or(0.0);
         if is > 0 {
             self.check_share(&revision, is, weight);
+            self.check_shrunk(&revision, (was, is), mesh.istiod().route_wait());
             return;
         }
         if weight > 0.0 {

@@ -3,6 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -14,6 +15,9 @@ use crate::embedded::store::key_of;
 
 /// The two maps of metadata.
 const MAPS: [&str; 2] = ["labels", "annotations"];
+
+/// How late the metadata of a pod may be: pods are edited one after the other, and a controller may be killed at each.
+const POD_LATE: Duration = LATE.saturating_mul(2);
 
 /// What is known of pods and roles.
 #[derive(Default)]
@@ -113,7 +117,7 @@ impl Model {
         let asked = |spec: &super::Spec| spec.value["strategy"]["canary"][field].clone();
         let wanted = asked(self.specs.last()?);
         let asked_at = self.specs.iter().rev().take_while(|spec| asked(spec) == wanted).last()?.at;
-        let is_new = |at: Instant| at.elapsed() <= LATE;
+        let is_new = |at: Instant| at.elapsed() <= POD_LATE;
         // What must be on record first keeps all that comes after it back while no status can be written.
         if is_new(since) || is_new(asked_at) || self.status_refused_at.is_some_and(is_new) {
             return None;

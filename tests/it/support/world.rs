@@ -189,6 +189,20 @@ impl World {
         }))];
     }
 
+    /// A root of another namespace that delegates to the VirtualService that Serin owns.
+    pub fn create_root(&mut self) {
+        let version = self.next_version();
+        self.observed.virtual_services.push(from(json!({
+            "metadata": {"name": "root", "namespace": "edge", "resourceVersion": version},
+            "spec": {"hosts": ["shop.example"], "gateways": ["edge"], "http": [{"delegate": {"name": "checkout-serin", "namespace": "shop"}}]},
+        })));
+    }
+
+    /// The ports of the Service that the route leads to.
+    pub fn set_ports(&mut self, ports: &Value) {
+        self.observed.services[0].spec.ports = from(ports.clone());
+    }
+
     /// Routes between two Services, of which Git holds one.
     pub fn create_hosts(&mut self) {
         let version = self.next_version();

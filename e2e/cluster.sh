@@ -25,7 +25,7 @@ free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1
 
 start_testbed() {
   if [ -z "${KUBECONFIG:-}" ]; then
-    "$cache/bin/testbed" --dir "$dir/testbed" --crds "$cache/bin/istio-crds.yaml" --crds crds --parent $$ 2>"$dir/testbed.err" &
+    "$cache/bin/testbed" --dir "$dir/testbed" --crds "$cache/bin/istio-crds.yaml" --crds "$cache/bin/gateway-crds" --crds crds --parent $$ 2>"$dir/testbed.err" &
     local testbed=$!
     pids+=("$testbed")
     for _ in $(seq 600); do

@@ -4,6 +4,7 @@ mod abort;
 mod autoscale;
 mod change;
 mod conformance;
+mod gateway;
 mod metrics;
 mod people;
 mod plugin;
@@ -64,6 +65,8 @@ pub fn all() -> Vec<(&'static str, Story)> {
         "virtual-service-created-later" => route::created_later,
         "route-contested" => route::contested,
         "weights-between-hosts" => route::between_hosts,
+        "weights-in-an-http-route" => gateway::weights,
+        "http-route-rejected" => gateway::rejected,
         "tls-and-tcp-routes" => route::tls_and_tcp,
         "prometheus-misbehaves" => metrics::prometheus_misbehaves,
         "metric-recovers-within-limits" => metrics::recovers_within_limits,

@@ -5,6 +5,7 @@ pub mod action;
 pub mod analysis;
 pub mod crd;
 pub mod duration;
+pub mod gateway;
 pub mod istio;
 pub mod json;
 pub mod names;

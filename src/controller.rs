@@ -45,8 +45,8 @@ use self::watches::Watches;
 use crate::api::names;
 use crate::api::provider::MetricProviderSpec;
 use crate::api::watched::{
-    AnalysisTemplate, ClusterAnalysisTemplate, Deployment, DestinationRule, MetricProvider, Pod, ReplicaSet, Rollout,
-    RolloutAction, Service, VirtualService,
+    AnalysisTemplate, ClusterAnalysisTemplate, Deployment, DestinationRule, HttpRoute, MetricProvider, Pod, ReplicaSet,
+    Rollout, RolloutAction, Service, VirtualService,
 };
 use crate::plan::analysis::later;
 use crate::plan::observed::{EditsPostponed, EvictionRefused, Settings};
@@ -63,17 +63,20 @@ const EVICTION_WAIT: SignedDuration = SignedDuration::from_secs(5);
 const EDIT_WAIT: SignedDuration = SignedDuration::from_secs(10);
 const OLD_WAIT: SignedDuration = SignedDuration::from_secs(1);
 /// Kinds that must be listed before the first pass.
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     "rollouts",
     "replicasets",
     "virtualservices",
     "destinationrules",
+    "httproutes",
     "services",
     "analysistemplates",
     "clusteranalysistemplates",
     "metricproviders",
     "rolloutactions",
 ];
+/// Kinds of these that a cluster may do without.
+const OPTIONAL_KINDS: [&str; 1] = ["httproutes"];
 
 /// Caches of all kinds.
 pub struct Caches {
@@ -85,6 +88,8 @@ pub struct Caches {
     pub virtual_services: Arc<Cache<VirtualService>>,
     /// DestinationRules.
     pub destination_rules: Arc<Cache<DestinationRule>>,
+    /// HTTPRoutes.
+    pub http_routes: Arc<Cache<HttpRoute>>,
     /// Services.
     pub services: Arc<Cache<Service>>,
     /// AnalysisTemplates.
@@ -190,7 +195,7 @@ pub struct Start {
 
 /// Readiness of a controller that has listed nothing.
 pub fn readiness() -> Readiness {
-    Readiness::of(&KINDS)
+    Readiness::of(&KINDS).without(&OPTIONAL_KINDS)
 }
 
 /// Names ring as the process's TLS provider; once, later calls change nothing.
@@ -259,6 +264,7 @@ fn feed_all(shell: &Arc<Shell>, namespace: Option<&str>) -> Vec<JoinHandle<()>> 
         feed(shell, &caches.replica_sets, scoped(client, namespace), Select::Labels(names::REVISION_HASH.into())),
         feed(shell, &caches.virtual_services, scoped(client, namespace), Select::All),
         feed(shell, &caches.destination_rules, scoped(client, namespace), Select::All),
+        feed(shell, &caches.http_routes, scoped(client, namespace), Select::All),
         feed(shell, &caches.services, scoped(client, namespace), Select::All),
         feed(shell, &caches.templates, scoped(client, namespace), Select::All),
         feed(shell, &caches.cluster_templates, Api::all(client.clone()), Select::All),
@@ -283,6 +289,7 @@ impl Shell {
             replica_sets: Arc::new(Cache::new(words::replica_set)),
             virtual_services: Arc::new(Cache::new(words::virtual_service)),
             destination_rules: Arc::new(Cache::new(words::destination_rule)),
+            http_routes: Arc::new(Cache::new(words::http_route)),
             services: Arc::new(Cache::new(words::service)),
             templates: Arc::new(Cache::new(words::template)),
             cluster_templates: Arc::new(Cache::new(words::cluster_template)),

@@ -349,7 +349,7 @@ fn leave(facts: &Facts<'_>, course: &Course, planned: &[Action]) -> Vec<Action> 
     let Some(routing) = &facts.strategy.routing else {
         return vec![Action::RemoveFinalizer];
     };
-    if !facts.problems.is_empty() || facts.route.legs.is_empty() {
+    if facts.route.legs.is_empty() || !facts.can_write_route() {
         return vec![Action::RemoveFinalizer];
     }
     let is_unlabelled = facts.route.stable.is_none() && facts.route.canary.is_none();

@@ -2,6 +2,7 @@
 //! faults drawn from a seed. The same [`story::Story`] gives the same run, byte by byte (docs/decisions/0005).
 
 pub mod draw;
+pub mod gateway;
 pub mod input;
 pub mod istiod;
 pub mod kubelet;

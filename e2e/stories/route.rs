@@ -196,14 +196,17 @@ pub async fn contested(environment: Arc<Environment>, name: String) {
     world.end().await;
 }
 
-/// Weights between two Services, of which Git holds one: promoted, aborted, and both Services as they were at the end.
-pub async fn between_hosts(environment: Arc<Environment>, name: String) {
-    let world = World::start(environment, &name).await;
-    let stable = json!({
+/// The Service that Git holds of two.
+pub fn stable_service() -> Value {
+    json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "checkout-stable"},
         "spec": {"selector": {"app": "checkout"}, "ports": [{"name": "http", "port": 80}]},
-    });
-    world.apply(&stable).await;
+    })
+}
+
+/// Weights between two Services in a VirtualService.
+pub async fn between_hosts(environment: Arc<Environment>, name: String) {
+    let world = World::start(environment, &name).await;
     world
         .apply(&json!({
             "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "checkout"},
@@ -212,9 +215,17 @@ pub async fn between_hosts(environment: Arc<Environment>, name: String) {
                 {"destination": {"host": "checkout-canary"}, "weight": 0}]}]},
         }))
         .await;
+    two_services(&world, &json!({"istio": {"virtualService": {"name": "checkout"}}})).await;
+    world.end().await;
+}
+
+/// Weights between two Services, of which Git holds one: promoted, aborted, and both Services as they were at the end.
+pub async fn two_services(world: &World, routing: &Value) {
+    world.apply(&stable_service()).await;
     let first = Given {
-        istio: json!({"virtualService": {"name": "checkout"}}),
-        canary: json!({"stableService": "checkout-stable", "canaryService": "checkout-canary", "scaleDownDelaySeconds": 1, "abortScaleDownDelaySeconds": 1}),
+        istio: Value::Null,
+        canary: json!({"stableService": "checkout-stable", "canaryService": "checkout-canary", "scaleDownDelaySeconds": 1,
+            "abortScaleDownDelaySeconds": 1, "trafficRouting": routing}),
         steps: json!([{"setWeight": 20}, {"setWeight": 60}, {"pause": {"duration": "1s"}}]),
         ..Given::default()
     };
@@ -238,7 +249,6 @@ pub async fn between_hosts(environment: Arc<Environment>, name: String) {
     world.until("the Rollout is gone", 20, || world.monitor.rollout("checkout").is_none().then_some(())).await;
     let left = world.object(&service("checkout-stable")).await.expect("Git's Service stays");
     world.assert(left["spec"]["selector"] == json!({"app": "checkout"}), "with its own selector");
-    world.end().await;
 }
 
 /// TLS routes by server name and TCP routes by port move together with a named HTTP route.

@@ -13,7 +13,7 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use serin::api::status::OutcomeKind;
-use serin::api::watched::{DestinationRule, ReplicaSet, Rollout, Service, VirtualService};
+use serin::api::watched::{DestinationRule, HttpRoute, ReplicaSet, Rollout, Service, VirtualService};
 use serin::plan::course::Facts;
 use serin::plan::observed::Observed;
 use serin::plan::strategy::{self, Step};
@@ -29,6 +29,7 @@ pub struct Seen {
     rollouts: BTreeMap<String, Rollout>,
     replica_sets: BTreeMap<String, ReplicaSet>,
     virtual_services: BTreeMap<String, VirtualService>,
+    http_routes: BTreeMap<String, HttpRoute>,
     destination_rules: BTreeMap<String, DestinationRule>,
     services: BTreeMap<String, Service>,
     /// One line a change, with the seconds since the story began.
@@ -59,6 +60,7 @@ impl Monitor {
             monitor.follow::<Rollout>(client, namespace, |seen| &mut seen.rollouts),
             monitor.follow::<ReplicaSet>(client, namespace, |seen| &mut seen.replica_sets),
             monitor.follow::<VirtualService>(client, namespace, |seen| &mut seen.virtual_services),
+            monitor.follow::<HttpRoute>(client, namespace, |seen| &mut seen.http_routes),
             monitor.follow::<DestinationRule>(client, namespace, |seen| &mut seen.destination_rules),
             monitor.follow::<Service>(client, namespace, |seen| &mut seen.services),
             tokio::spawn(monitor.clone().tick()),
@@ -146,6 +148,7 @@ impl Seen {
             rollout: rollout.clone(),
             replica_sets: self.replica_sets.values().cloned().collect(),
             virtual_services: self.virtual_services.values().cloned().collect(),
+            http_routes: self.http_routes.values().cloned().collect(),
             destination_rules: self.destination_rules.values().cloned().collect(),
             services: self.services.values().cloned().collect(),
             ..Observed::default()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the testbed and kubectl into a folder, and puts Istio's CustomResourceDefinitions beside them.
+# Builds the testbed and kubectl into a folder, and puts the CustomResourceDefinitions of Istio and of the Gateway API beside them.
 # A cold build takes 4 to 18 minutes on two cores; a line every 30 seconds says that it goes on.
 set -euo pipefail
 out=$(mkdir -p "${1:?usage: build.sh OUT_DIR}" && cd "$1" && pwd)
@@ -17,6 +17,10 @@ go build -ldflags "-s -w $flags" -o "$out/testbed" .
 if [ "${2:-}" != "--no-kubectl" ]; then
   go build -ldflags "-s -w $flags" -o "$out/kubectl" ./cmd/kubectl
 fi
-istio=$(go mod download -json istio.io/api@v1.31.1 | python3 -c 'import json,sys; print(json.load(sys.stdin)["Dir"])')
-install -m 0644 "$istio/kubernetes/customresourcedefinitions.gen.yaml" "$out/istio-crds.yaml"
+folder() { go mod download -json "$1" | python3 -c 'import json,sys; print(json.load(sys.stdin)["Dir"])'; }
+install -m 0644 "$(folder istio.io/api@v1.31.1)/kubernetes/customresourcedefinitions.gen.yaml" "$out/istio-crds.yaml"
+# That of the istiod of e2e/mesh, in its standard channel.
+gateway=$(folder sigs.k8s.io/gateway-api@v1.6.0)
+mkdir -p "$out/gateway-crds"
+install -m 0644 "$gateway"/config/crd/standard/gateway.networking.k8s.io_*s.yaml "$out/gateway-crds"
 echo "built in $((SECONDS - started)) s: $out/testbed"

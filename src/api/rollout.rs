@@ -83,15 +83,15 @@ pub struct Selector {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StrategySpec {
-    /// Canary by weights of an Istio route, or by the ratio of pods.
+    /// Canary by weights of a route, or by the ratio of pods.
     pub canary: CanarySpec,
 }
 
-/// Canary by weights of an Istio route, or by the ratio of pods.
+/// Canary by weights of a route, or by the ratio of pods.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CanarySpec {
-    /// The Istio route whose weights are shifted. Absent: a canary by the ratio of pods behind one Service.
+    /// The route whose weights are shifted, of Istio or of the Gateway API. Absent: a canary by the ratio of pods behind one Service.
     pub traffic_routing: Option<TrafficRoutingSpec>,
     /// The Service that serves stable, for weights between two Services. Serin adds the key `serin.dev/revision-hash` to
     /// its selector; absent in the cluster, Serin creates and owns it.
@@ -132,12 +132,15 @@ pub struct PodMetadataSpec {
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
-/// Where the weights are.
+/// Where the weights are: `istio` or `gatewayAPI`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficRoutingSpec {
-    /// Istio.
-    pub istio: IstioSpec,
+    /// Istio's own objects.
+    pub istio: Option<IstioSpec>,
+    /// HTTPRoutes of the Gateway API, with `stableService` and `canaryService`.
+    #[serde(rename = "gatewayAPI")]
+    pub gateway_api: Option<GatewayApiSpec>,
     /// The order among header and mirror routes, the first in front. Routes that are not listed come after, in the order of their steps.
     pub managed_routes: Option<Vec<ManagedRoute>>,
 }
@@ -162,6 +165,25 @@ pub struct IstioSpec {
     pub virtual_services: Option<Vec<VirtualServiceRef>>,
     /// The DestinationRule that holds both subsets. Absent: Serin owns one with the subsets `<rollout>-stable` and `<rollout>-canary`.
     pub destination_rule: Option<DestinationRuleRef>,
+}
+
+/// HTTPRoutes that Git holds, whose weights between the two Services Serin edits during a rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayApiSpec {
+    /// One HTTPRoute.
+    pub http_route: Option<HttpRouteRef>,
+    /// Several HTTPRoutes.
+    pub http_routes: Option<Vec<HttpRouteRef>>,
+}
+
+/// An HTTPRoute in the Rollout's namespace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HttpRouteRef {
+    /// Its name.
+    pub name: String,
+    /// Names of its rules to edit. Absent: every rule whose backendRefs name both Services.
+    pub rules: Option<Vec<String>>,
 }
 
 /// A route that Serin owns wholly.

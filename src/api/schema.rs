@@ -45,6 +45,9 @@ pub fn rollout() -> Value {
         ("strategy.canary.trafficRouting.istio.virtualService.tlsRoutes", 50),
         ("strategy.canary.trafficRouting.istio.virtualService.tlsRoutes[].sniHosts", 50),
         ("strategy.canary.trafficRouting.istio.virtualService.tcpRoutes", 50),
+        ("strategy.canary.trafficRouting.gatewayAPI.httpRoutes", 20),
+        ("strategy.canary.trafficRouting.gatewayAPI.httpRoutes[].rules", 20),
+        ("strategy.canary.trafficRouting.gatewayAPI.httpRoute.rules", 20),
         ("strategy.canary.trafficRouting.istio.owned.hosts", 100),
         ("strategy.canary.trafficRouting.istio.owned.gateways", 20),
     ] {
@@ -73,6 +76,8 @@ fn rollout_rules(spec: &mut Value) {
         "self.apiVersion == 'apps/v1' && self.kind == 'Deployment'",
         "only a Deployment of apps/v1 is supported",
     );
+    one_of(at(spec, "strategy.canary.trafficRouting"), ROUTING_MEMBERS);
+    one_of(at(spec, "strategy.canary.trafficRouting.gatewayAPI"), &["httpRoute", "httpRoutes"]);
     let istio = at(spec, "strategy.canary.trafficRouting.istio");
     one_of(istio, &["owned", "virtualService", "virtualServices"]);
     rule(
@@ -132,8 +137,13 @@ fn canary_rules(canary: &mut Value) {
     );
     rule(
         canary,
-        "!has(self.stableService) || (has(self.trafficRouting) && !has(self.trafficRouting.istio.owned) && !has(self.trafficRouting.istio.destinationRule))",
-        "stableService and canaryService need a virtualService whose weights lie between them: without owned, without destinationRule",
+        "!has(self.stableService) || (has(self.trafficRouting) && (!has(self.trafficRouting.istio) || (!has(self.trafficRouting.istio.owned) && !has(self.trafficRouting.istio.destinationRule))))",
+        "stableService and canaryService need a virtualService or HTTPRoute whose weights lie between them: without owned, without destinationRule",
+    );
+    rule(
+        canary,
+        "has(self.stableService) || !has(self.trafficRouting) || !has(self.trafficRouting.gatewayAPI)",
+        "gatewayAPI needs stableService and canaryService: the weights of an HTTPRoute lie between two Services",
     );
     rule(
         canary,
@@ -155,6 +165,13 @@ fn canary_rules(canary: &mut Value) {
     for route in MANAGED_MEMBERS {
         rule(
             canary,
+            &format!(
+                "!has(self.trafficRouting) || !has(self.trafficRouting.gatewayAPI) || !has(self.steps) || !self.steps.exists(step, has(step.{route}))"
+            ),
+            &format!("{route} is not supported with gatewayAPI: Serin edits weights of HTTPRoutes alone"),
+        );
+        rule(
+            canary,
             &format!("has(self.trafficRouting) || !has(self.steps) || !self.steps.exists(step, has(step.{route}))"),
             &format!("{route} needs trafficRouting; remove it"),
         );
@@ -167,6 +184,9 @@ pub const NEED_ROUTING: &[&str] =
 
 /// The fields that say what pods carry for their role.
 pub const ROLE_MEMBERS: &[&str] = &["canaryMetadata", "stableMetadata"];
+
+/// Where the weights are.
+pub const ROUTING_MEMBERS: &[&str] = &["istio", "gatewayAPI"];
 
 /// Where the pod template is.
 pub const TEMPLATE_MEMBERS: &[&str] = &["template", "workloadRef"];
@@ -350,8 +370,13 @@ fn refuse(spec: &mut Value, table: &[Refused]) {
 
 /// Schema of a refused field: CEL sees only fields with a type, so that each has the one that its author means.
 fn refused_schema(field: &str) -> Value {
-    const LISTS: [&str; 4] = ["dryRun", "measurementRetention", "templates", "matchExpressions"];
-    const SCALARS: [&str; 8] = [
+    const LISTS: [&str; 7] =
+        ["dryRun", "measurementRetention", "templates", "matchExpressions", "grpcRoutes", "tcpRoutes", "tlsRoutes"];
+    const SCALARS: [&str; 12] = [
+        "namespace",
+        "grpcRoute",
+        "tcpRoute",
+        "tlsRoute",
         "scaleDownDelayRevisionLimit",
         "scaleDown",
         "maxTrafficWeight",

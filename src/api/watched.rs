@@ -11,6 +11,7 @@ use kube::Resource;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::action::RolloutActionStatus;
+use super::gateway::{HttpRouteSpec, HttpRouteStatus};
 use super::istio::{DestinationRuleSpec, VirtualServiceSpec};
 use super::json::Json;
 use super::names;
@@ -170,6 +171,18 @@ watched!(
     {
         /// Host and subsets.
         spec: DestinationRuleSpec,
+    }
+);
+
+watched!(
+    /// An HTTPRoute of the Gateway API.
+    HttpRoute, "gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", NamespaceResourceScope, "routes",
+    {
+        /// Hosts and rules.
+        spec: HttpRouteSpec,
+        /// What the controllers of its parents say.
+        #[serde(skip_serializing_if = "HttpRouteStatus::is_empty")]
+        status: HttpRouteStatus,
     }
 );
 
@@ -391,7 +404,7 @@ fn bare<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Err
     Ok(Slim { labels: None, annotations: None, ..slim }.into())
 }
 
-/// Reads the metadata of a VirtualService: the same, but of `managedFields` the last foreign writer of the spec stays, and Serin's own entry while the routes are
+/// Reads the metadata of a VirtualService or an HTTPRoute: the same, but of `managedFields` the last foreign writer of the spec stays, and Serin's own entry while the routes are
 /// as Serin wrote them last.
 fn routes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     let mut metadata = ObjectMeta::deserialize(deserializer)?;
@@ -416,8 +429,8 @@ fn routes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::E
     Ok(metadata)
 }
 
-/// The fields of a VirtualService that hold weights; each is owned as a whole.
-const ROUTES: [&str; 3] = ["f:http", "f:tls", "f:tcp"];
+/// The fields of a VirtualService and of an HTTPRoute that hold weights; each is owned as a whole.
+const ROUTES: [&str; 4] = ["f:http", "f:tls", "f:tcp", "f:rules"];
 
 /// Reads the metadata of a Deployment: of its annotations Serin's own, and of `managedFields` who holds `spec.replicas`.
 fn workloads<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {

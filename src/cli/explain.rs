@@ -45,6 +45,7 @@ const NEXT: &[(&str, &str)] = &[
     ("RouteMissing", "create it as the message says"),
     ("RouteTaken", "remove the host there, or edit that route in place"),
     ("RouteNotMergeable", "remove the workloadSelector of the DestinationRule"),
+    ("RouteRejected", "correct the HTTPRoute or its parent, as the message says"),
     ("ServiceMissing", "create the Service"),
     ("RoutePort", "write the Service's port into trafficRouting.istio.owned.port in Git"),
     ("ProgressDeadlineExceeded", "repair the pods, or kubectl serin abort {name}"),

@@ -20,11 +20,11 @@ use super::screen::Look;
 use super::view::{self, Glyphs, age, counted, short};
 use crate::api::names;
 use crate::api::status::{RevisionStatus, RolloutStatus};
-use crate::api::watched::{DestinationRule, ReplicaSet, Rollout, Service, VirtualService};
+use crate::api::watched::{DestinationRule, HttpRoute, ReplicaSet, Rollout, Service, VirtualService};
 use crate::plan::observed::{Observed, Workload};
 use crate::plan::revision::{self, Pods};
 use crate::plan::route::{self, Leg, Route, Sides};
-use crate::plan::strategy::{self, Strategy};
+use crate::plan::strategy::{self, RouteKind, Strategy};
 
 /// What to trace.
 #[derive(Debug, clap::Args)]
@@ -217,8 +217,15 @@ impl Chain {
             },
             None => Workload::Unlisted,
         };
+        let is_of_gateway = tree.rollout.spec.value().pointer("/strategy/canary/trafficRouting/gatewayAPI").is_some();
+        let http_routes = if is_of_gateway {
+            cluster.api::<HttpRoute>().list(&all).await.context("list HTTPRoutes")?.items
+        } else {
+            Vec::new()
+        };
         let observed = Observed {
             rollout: tree.rollout.clone(),
+            http_routes,
             workload,
             replica_sets: tree.replica_sets.clone(),
             services: services.context("list Services")?.items,
@@ -316,7 +323,25 @@ fn service_branches(chain: &Chain, strategy: &Strategy) -> Vec<Branch> {
         .collect()
 }
 
-/// The VirtualServices with each route's weights, the DestinationRule, and what is wrong with them.
+/// The hosts of the object that holds a leg.
+fn hosts(observed: &Observed, leg: &Leg) -> String {
+    let (hosts, none) = match leg.kind {
+        RouteKind::VirtualService => {
+            let found = observed.virtual_services.iter().find(|one| one.name_any() == leg.object);
+            (found.map(|one| one.spec.hosts.join(",")), "delegate")
+        }
+        RouteKind::HttpRoute => {
+            let found = observed.http_routes.iter().find(|one| one.name_any() == leg.object);
+            (found.map(|one| one.spec.hostnames.join(",")), "hosts of its parents")
+        }
+    };
+    match hosts.filter(|hosts| !hosts.is_empty()) {
+        Some(hosts) => format!("hosts {hosts}"),
+        None => none.to_owned(),
+    }
+}
+
+/// The VirtualServices or HTTPRoutes with each route's weights, the DestinationRule, and what is wrong with them.
 fn route_branches(chain: &Chain, strategy: &Strategy) -> Vec<Branch> {
     let rollout = &chain.tree.rollout;
     let Some(routing) = &strategy.routing else { return Vec::new() };
@@ -324,12 +349,10 @@ fn route_branches(chain: &Chain, strategy: &Strategy) -> Vec<Branch> {
     let sides = route::names_of(&rollout.name_any(), routing).sides;
     let mut branches: BTreeMap<String, Branch> = BTreeMap::new();
     for leg in &route.legs {
-        let virtual_service = chain.observed.virtual_services.iter().find(|one| one.name_any() == leg.virtual_service);
-        let hosts = virtual_service.map_or_else(String::new, |one| one.spec.hosts.join(","));
-        let hosts = if hosts.is_empty() { "delegate".to_owned() } else { format!("hosts {hosts}") };
+        let hosts = hosts(&chain.observed, leg);
         let branch = branches
-            .entry(leg.virtual_service.clone())
-            .or_insert_with(|| Branch::leaf(format!("VirtualService {}  {hosts}", leg.virtual_service)));
+            .entry(leg.object.clone())
+            .or_insert_with(|| Branch::leaf(format!("{} {}  {hosts}", leg.kind, leg.object)));
         branch.below.push(Branch::leaf(leg_text(leg, &sides)));
     }
     let mut branches: Vec<Branch> = branches.into_values().collect();
@@ -344,7 +367,7 @@ fn route_branches(chain: &Chain, strategy: &Strategy) -> Vec<Branch> {
 fn leg_text(leg: &Leg, sides: &Sides) -> String {
     let (stable, canary) = sides.both();
     let name = leg.route.clone().unwrap_or_else(|| leg.at.to_string());
-    format!("{} {name}: {stable} {}%, {canary} {}%", leg.protocol.field(), leg.stable, leg.canary)
+    format!("{} {name}: {stable} {}%, {canary} {}%", leg.kind.routes(leg.protocol), leg.stable, leg.canary)
 }
 
 /// Which revision each subset, or Service, leads to.

@@ -16,9 +16,9 @@ use super::error::{Class, Error};
 use crate::api::names;
 use crate::api::status::RolloutStatus;
 use crate::api::watched::{
-    Deployment, DestinationRule, Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService,
+    Deployment, DestinationRule, HttpRoute, Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService,
 };
-use crate::plan::action::{Action, FrontEdit, SubsetEdit, WeightEdit};
+use crate::plan::action::{Action, SubsetEdit};
 use crate::plan::observed::Observed;
 use crate::plan::{Plan, objects};
 
@@ -46,6 +46,7 @@ pub const PERMISSIONS: &[(&str, &str, &[&str])] = &[
     ("", "services", &["get", "list", "watch", "create", "patch"]),
     ("networking.istio.io", "virtualservices", &["get", "list", "watch", "create", "patch"]),
     ("networking.istio.io", "destinationrules", &["get", "list", "watch", "create", "patch"]),
+    ("gateway.networking.k8s.io", "httproutes", &["get", "list", "watch", "patch"]),
     ("events.k8s.io", "events", &["create", "patch"]),
 ];
 
@@ -129,9 +130,7 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
             shell.caches.destination_rules.put(written);
             Ok(())
         }
-        Action::EditVirtualService { name, version, edits, front } => {
-            edit_virtual_service(shell, observed, action, (name, version, edits, front.as_ref())).await
-        }
+        Action::EditVirtualService { .. } | Action::EditHttpRoute { .. } => edit_route(shell, observed, action).await,
         Action::EditDestinationRule { name, version, edits } => {
             edit_destination_rule(shell, observed, action, (name, version, edits)).await
         }
@@ -383,31 +382,56 @@ where
     shell.write(resource, "patch", &action.to_string(), api.patch(name, &apply, &Patch::Apply(body))).await
 }
 
+/// Edits the weights of a route that Git holds, and what stands in front of it.
+async fn edit_route(shell: &Shell, observed: &Observed, action: &Action) -> Result<(), Error> {
+    if let Action::EditVirtualService { name, version, edits, front } = action {
+        let front = front.as_ref();
+        let patch = |version: &str| objects::weight_patch(version, edits, front);
+        let is_same = |current: &VirtualService| objects::has_same_routes(current, (edits, front), observed, name);
+        let edit: Edit<'_, VirtualService> = ("virtualservices", &patch, &is_same, &shell.caches.virtual_services);
+        edit_weights(shell, observed, action, (name, version), edit).await?;
+    } else if let Action::EditHttpRoute { name, version, edits } = action {
+        let patch = |version: &str| objects::rule_patch(version, edits);
+        let is_same = |current: &HttpRoute| objects::has_same_rules(current, edits, observed, name);
+        let edit: Edit<'_, HttpRoute> = ("httproutes", &patch, &is_same, &shell.caches.http_routes);
+        edit_weights(shell, observed, action, (name, version), edit).await?;
+    }
+    Ok(())
+}
+
+/// The resource, the patch onto a version, whether it still means the same in a newer object, and where that is kept.
+type Edit<'a, K> =
+    (&'static str, &'a (dyn Fn(&str) -> Value + Sync), &'a (dyn Fn(&K) -> bool + Sync), &'a super::cache::Cache<K>);
+
 /// Edits weights by JSON patch with tests; when somebody else wrote the object, reads it and tries again at once.
-async fn edit_virtual_service(
+async fn edit_weights<K>(
     shell: &Shell,
     observed: &Observed,
     action: &Action,
-    (name, version, edits, front): (&str, &str, &[WeightEdit], Option<&FrontEdit>),
-) -> Result<(), Error> {
-    let api: Api<VirtualService> = api(shell, observed);
+    (name, version): (&str, &str),
+    (resource, patch_onto, is_same, cache): Edit<'_, K>,
+) -> Result<(), Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + PartialEq,
+{
+    let api: Api<K> = api(shell, observed);
     let mut version = version.to_owned();
     let mut tries = 0;
     loop {
         tries += 1;
-        let patch = json_patch_of(objects::weight_patch(&version, edits, front));
-        match shell.write("virtualservices", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await {
+        let patch = json_patch_of(patch_onto(&version));
+        match shell.write(resource, "patch", &action.to_string(), api.patch(name, &params(), &patch)).await {
             Ok(written) => {
-                shell.caches.virtual_services.put(written);
+                cache.put(written);
                 return Ok(());
             }
             Err(error) if error.class() == Class::Conflict && tries < EDITS_MOST => {
                 let current = shell.read(api.get(name)).await?;
-                if !objects::has_same_routes(&current, (edits, front), observed, name) {
-                    shell.caches.virtual_services.put(current);
+                if !is_same(&current) {
+                    cache.put(current);
                     return Err(error);
                 }
-                version = current.metadata.resource_version.clone().unwrap_or_default();
+                version = current.meta().resource_version.clone().unwrap_or_default();
             }
             Err(error) => return Err(error),
         }

@@ -221,6 +221,10 @@ where
                     tokio::time::sleep(RELIST).await;
                     break;
                 }
+                Err(error) if is_missing_kind(&error) && readiness.is_optional(&kind) => {
+                    tracing::debug!(%kind, "the kind does not exist here");
+                    readiness.absent(&kind);
+                }
                 Err(error) => {
                     tracing::warn!(%kind, %error, "the watch failed and is tried again");
                     if is_missing_kind(&error) {

@@ -10,15 +10,15 @@ use crate::api::istio::full_host;
 use crate::api::names;
 use crate::api::provider::MetricProviderSpec;
 use crate::api::watched::{
-    DestinationRule, MetricProvider, ReplicaSet, Rollout, RolloutAction, Service, VirtualService,
+    DestinationRule, HttpRoute, MetricProvider, ReplicaSet, Rollout, RolloutAction, Service, VirtualService,
 };
 use crate::plan::observed::{Observed, Proxies, Template, Workload};
 
 /// Words under which each kind is found, and by which its changes reach the Rollouts that read it.
 pub mod words {
     use super::{
-        DestinationRule, MetricProvider, ReplicaSet, Rollout, RolloutAction, Service, Value, VirtualService, full_host,
-        names,
+        DestinationRule, HttpRoute, MetricProvider, ReplicaSet, Rollout, RolloutAction, Service, Value, VirtualService,
+        full_host, names,
     };
     use crate::api::watched::{AnalysisTemplate, ClusterAnalysisTemplate};
 
@@ -54,6 +54,11 @@ pub mod words {
         let hosts = one.spec.hosts.iter().map(|host| format!("vshost/{}", full_host(host, namespace)));
         let delegates = one.delegates().map(|(namespace, name)| of("delegate", namespace, name));
         std::iter::once(own("virtualservice", &one.metadata)).chain(hosts).chain(delegates).collect()
+    }
+
+    /// An HTTPRoute: itself.
+    pub fn http_route(one: &HttpRoute) -> Vec<String> {
+        vec![own("httproute", &one.metadata)]
     }
 
     /// A DestinationRule: itself and its host.
@@ -118,6 +123,7 @@ pub fn observe(shell: &Shell, rollout: &Rollout) -> (Observed, BTreeSet<String>)
     };
     observed.workload = workload(shell, &format!("{namespace}/{name}"), &spec);
     read_route(shell, &namespace, &name, &spec, &mut observed, &mut read);
+    read_http_routes(shell, &namespace, &spec, &mut observed, &mut read);
     read_templates(shell, &namespace, &spec, &mut observed, &mut read);
     if spec.pointer("/strategy/canary/analysis").is_some() || !observed.templates.is_empty() {
         observed.providers = providers(shell, &namespace);
@@ -222,6 +228,24 @@ fn read_route(
     observed.destination_rules = found_rules.into_values().collect();
     read.extend(words_of_routes);
     read.extend(rules);
+}
+
+/// The HTTPRoutes that it names.
+fn read_http_routes(
+    shell: &Shell,
+    namespace: &str,
+    spec: &Value,
+    observed: &mut Observed,
+    read: &mut BTreeSet<String>,
+) {
+    let Some(gateway) = spec.pointer("/strategy/canary/trafficRouting/gatewayAPI") else { return };
+    let several = gateway.get("httpRoutes").and_then(Value::as_array).into_iter().flatten();
+    let named = gateway.get("httpRoute").into_iter().chain(several);
+    let names: BTreeSet<&str> = named.filter_map(|one| one.get("name")?.as_str()).collect();
+    for name in names {
+        observed.http_routes.extend(shell.caches.http_routes.get(namespace, name).map(|one| (*one).clone()));
+        read.insert(words::of("httproute", namespace, name));
+    }
 }
 
 fn read_templates(shell: &Shell, namespace: &str, spec: &Value, observed: &mut Observed, read: &mut BTreeSet<String>) {

@@ -28,6 +28,7 @@ enum Listed {
 #[derive(Clone)]
 pub struct Readiness {
     kinds: Arc<Mutex<BTreeMap<String, Listed>>>,
+    optional: Vec<String>,
     listed: Arc<watch::Sender<bool>>,
 }
 
@@ -35,7 +36,19 @@ impl Readiness {
     /// Waits for these kinds.
     pub fn of(kinds: &[&str]) -> Self {
         let kinds = kinds.iter().map(|kind| ((*kind).to_owned(), Listed::Waiting)).collect();
-        Self { kinds: Arc::new(Mutex::new(kinds)), listed: Arc::new(watch::Sender::new(false)) }
+        Self { kinds: Arc::new(Mutex::new(kinds)), optional: Vec::new(), listed: Arc::new(watch::Sender::new(false)) }
+    }
+
+    /// That these kinds do not exist is nothing that is missing.
+    #[must_use]
+    pub fn without(mut self, kinds: &[&str]) -> Self {
+        self.optional = kinds.iter().map(|kind| (*kind).to_owned()).collect();
+        self
+    }
+
+    /// Whether a cluster may do without a kind.
+    pub fn is_optional(&self, kind: &str) -> bool {
+        self.optional.iter().any(|optional| optional == kind)
     }
 
     /// A kind is listed.
@@ -61,6 +74,7 @@ impl Readiness {
         let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         let told = kinds.iter().filter_map(|(kind, listed)| match listed {
             Listed::Waiting => Some(format!("waiting for the first list of {kind}")),
+            Listed::Absent if self.is_optional(kind) => None,
             Listed::Absent => Some(format!(
                 "the kind {kind} does not exist here: is Istio installed, are Serin's definitions applied?"
             )),

@@ -1,6 +1,7 @@
 //! Manifests of Argo Rollouts to Serin's: mostly the same fields under another version.
 
 pub mod fields;
+mod gateway;
 mod metadata;
 mod metric;
 mod provider;
@@ -65,6 +66,8 @@ pub struct Argo {
     pub has_selector: bool,
     /// Whether its weights lie between two subsets.
     pub has_subsets: bool,
+    /// Whether its route is an HTTPRoute.
+    pub is_by_gateway: bool,
     /// Indexes of its steps that are left out wholly.
     pub dropped_steps: Vec<usize>,
 }
@@ -262,11 +265,13 @@ fn blue_green_advice(field: &str) -> &'static str {
 
 fn canary(root: Map, node: &Node, argo: &mut Argo) -> Outcome {
     let canary = |keys: &[&str]| node.at(&["spec", "strategy", "canary"]).and_then(|canary| canary.at(keys));
-    let has_route = canary(&["trafficRouting", "istio"]).is_some();
+    argo.is_by_gateway = gateway::names_route(canary(&["trafficRouting", "plugins"]));
+    let has_route = argo.is_by_gateway || canary(&["trafficRouting", "istio"]).is_some();
     argo.namespace = node.text_at(&["metadata", "namespace"]).map(str::to_owned);
     argo.has_selector = node.at(&["spec", "selector"]).is_some();
     argo.has_subsets = canary(&["trafficRouting", "istio", "destinationRule"]).is_some();
-    argo.dropped_steps = steps::dropped(canary(&["steps"]).map_or(&[][..], Node::items), has_route);
+    argo.dropped_steps =
+        steps::dropped(canary(&["steps"]).map_or(&[][..], Node::items), (has_route, argo.is_by_gateway));
     let rows = [fields::OBJECT, fields::ROLLOUT, fields::ROUTING, fields::STEPS];
     let mut work = Work::new(&rows, ROLLOUT_REFUSED, argo);
     work.has_route = has_route;

@@ -230,7 +230,12 @@ fn tell_plain(canary: &mut Canary<'_>) {
         }
     }
     if let Some(provider) = canary.text(&["provider"]).filter(|provider| *provider != "istio").map(str::to_owned) {
-        canary.lose("spec.provider", &format!("Serin routes by Istio only, and this is {provider}"));
+        let why = if provider.starts_with("gatewayapi") {
+            "the route is one of Istio here; for the Gateway API write the HTTPRoute into Git and name it in gatewayAPI, see docs/gateway-api.md".to_owned()
+        } else {
+            format!("Serin routes by Istio and by HTTPRoutes only, and this is {provider}")
+        };
+        canary.lose("spec.provider", &why);
     }
 }
 

@@ -94,6 +94,7 @@ pub const KINDS: &[Kind] = &[
     Kind { is_unconditional: true, ..kind("events.k8s.io", "v1", "events", "Event") },
     istio("virtualservices", "VirtualService"),
     istio("destinationrules", "DestinationRule"),
+    Kind { has_status: true, ..custom("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute") },
     serin("rollouts", "Rollout", true),
     serin("analysistemplates", "AnalysisTemplate", false),
     serin("clusteranalysistemplates", "ClusterAnalysisTemplate", false),

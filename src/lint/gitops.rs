@@ -6,14 +6,15 @@ use serde_json::Value;
 
 use super::find::{Found, Mark};
 use super::holder::{self, Holds, Route as Held};
-use super::input::{DESTINATION_RULE, Input, Kind, Object, VIRTUAL_SERVICE};
-use super::route::ISTIO;
+use super::input::{DESTINATION_RULE, Input, Kind, Object};
+use super::route::of_input;
 use super::rule;
 use super::steps;
 use super::subject::Subject;
 use crate::api::duration::DurationText;
+use crate::api::istio::Protocol;
 use crate::api::names;
-use crate::plan::strategy::{Routing, Target};
+use crate::plan::strategy::{RouteKind, Routing, Target};
 
 pub(super) const APPLICATION: Kind = ("argoproj.io", "Application");
 const KUSTOMIZATION: Kind = ("kustomize.toolkit.fluxcd.io", "Kustomization");
@@ -41,24 +42,21 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Found) {
         .chain(subject.input.of(KUSTOMIZATION))
         .filter(|tool| deploys_to(tool, object))
         .collect();
-    if let Some(Routing::InPlace { targets, .. } | Routing::Hosts { targets, .. }) = &subject.strategy.routing {
-        let named = |target: &'_ Target| target.virtual_service.clone();
+    if let Some((kind, targets)) = subject.strategy.routing.as_ref().and_then(Routing::in_git) {
+        let named = |target: &'_ Target| target.object.clone();
         let names: Vec<String> = targets.iter().map(named).collect();
-        let find = |name: &str| subject.input.find(VIRTUAL_SERVICE, &object.namespace, name);
+        let find = |name: &str| subject.input.find(of_input(kind), &object.namespace, name);
         let routes: Vec<Held<'_>> = names.iter().map(|name| Held { name, object: find(name) }).collect();
         let holders = holder::of(subject, &tools, &routes);
         if holders.is_empty() {
             let message = "is in Git: a sync in the middle of a canary writes the weights back".to_owned();
-            let fix = format!("give Argo CD or Flux what docs/lint.md#{} shows, or use `owned`", rule::ROUTE_IN_GIT.id);
-            let path = if subject.names_one() {
-                format!("{ISTIO}.virtualService")
-            } else {
-                format!("{ISTIO}.virtualServices")
-            };
+            let or_owned = if kind == RouteKind::VirtualService { ", or use `owned`" } else { "" };
+            let fix = format!("give Argo CD or Flux what docs/lint.md#{} shows{or_owned}", rule::ROUTE_IN_GIT.id);
+            let path = if subject.names_one() { kind.field().to_owned() } else { format!("{}s", kind.field()) };
             found.add_with(&rule::ROUTE_IN_GIT, (object, &path, Mark::Key), message, &fix);
         }
         for (tool, holds) in &holders {
-            check_drift(subject, targets, (tool, holds), found);
+            check_drift(subject, (kind, targets), (tool, holds), found);
         }
     }
     for tool in tools.iter().filter(|tool| tool.is(KUSTOMIZATION)) {
@@ -104,21 +102,26 @@ fn check_annotations(object: &Object, found: &mut Found) {
 }
 
 /// Whether a tool leaves alone what Serin writes in the middle of a canary.
-fn check_drift(subject: &Subject<'_>, targets: &[Target], (tool, holds): (&Object, &Holds), found: &mut Found) {
+fn check_drift(
+    subject: &Subject<'_>,
+    (kind, targets): (RouteKind, &[Target]),
+    (tool, holds): (&Object, &Holds),
+    found: &mut Found,
+) {
     let has_rule = matches!(subject.strategy.routing, Some(Routing::InPlace { rule: Some(_), .. }));
-    let kinds = [(VIRTUAL_SERVICE, true, "weights"), (DESTINATION_RULE, has_rule, "subsets")];
+    let kinds = [(of_input(kind), true, "weights"), (DESTINATION_RULE, has_rule, "subsets")];
     let lacking: Vec<&str> =
         kinds.iter().filter(|(kind, is_used, _)| *is_used && !ignores(tool, *kind)).map(|(.., what)| *what).collect();
     let is_argo = tool.is(APPLICATION);
     if !lacking.is_empty() {
-        let names: Vec<&str> = targets.iter().map(|target| target.virtual_service.as_str()).collect();
+        let names: Vec<&str> = targets.iter().map(|target| target.object.as_str()).collect();
         let message = format!(
             "does not ignore the {} of {} that Serin writes; {}",
             lacking.join(" and the "),
             subject.object.title(),
-            holds.told(&format!("VirtualService {}", names.join(", ")))
+            holds.told(&format!("{kind} {}", names.join(", ")))
         );
-        let fix = if is_argo { argo_snippet(has_rule) } else { flux_snippet(targets, subject) };
+        let fix = if is_argo { argo_snippet(kind, has_rule) } else { flux_snippet((kind, targets), subject) };
         let path =
             if tool.value.pointer("/spec/ignoreDifferences").is_some() { "spec.ignoreDifferences" } else { "spec" };
         found.add_with(&rule::ROUTE_DRIFT, (tool, path, Mark::Key), message, &fix);
@@ -155,33 +158,37 @@ fn ignores(tool: &Object, (group, kind): Kind) -> bool {
     })
 }
 
-fn argo_snippet(has_rule: bool) -> String {
+fn argo_snippet(route: RouteKind, has_rule: bool) -> String {
+    let (group, path) =
+        (route.group(), format!(".spec.{}[]?.{}[]?.weight", route.routes(Protocol::Http), route.destinations()));
     let rule = "\n  - group: networking.istio.io\n    kind: DestinationRule\n    jqPathExpressions:\n    - .spec.subsets[]?.labels[\"serin.dev/revision-hash\"]";
     format!(
-        "add to the Application:\nspec:\n  ignoreDifferences:\n  - group: networking.istio.io\n    kind: VirtualService\n    jqPathExpressions:\n    - .spec.http[]?.route[]?.weight{}\n  syncPolicy:\n    syncOptions: [ApplyOutOfSyncOnly=true, RespectIgnoreDifferences=true]",
+        "add to the Application:\nspec:\n  ignoreDifferences:\n  - group: {group}\n    kind: {route}\n    jqPathExpressions:\n    - {path}{}\n  syncPolicy:\n    syncOptions: [ApplyOutOfSyncOnly=true, RespectIgnoreDifferences=true]",
         if has_rule { rule } else { "" }
     )
 }
 
 /// Flux names list items by their index.
-fn flux_snippet(targets: &[Target], subject: &Subject<'_>) -> String {
+fn flux_snippet((kind, targets): (RouteKind, &[Target]), subject: &Subject<'_>) -> String {
+    let (list, inner) = (kind.routes(Protocol::Http), kind.destinations());
     let mut text = "add to the Kustomization (Flux 2.9 and later):\nspec:\n  ignore:".to_owned();
     for target in targets {
-        let object = subject.input.find(VIRTUAL_SERVICE, &subject.object.namespace, &target.virtual_service);
-        let routes = object.map_or(&[][..], |object| object.list("/spec/http"));
+        let object = subject.input.find(of_input(kind), &subject.object.namespace, &target.object);
+        let routes = object.map_or(&[][..], |object| object.list(&format!("/spec/{list}")));
         let mut paths: Vec<String> = Vec::new();
         for (at, route) in routes.iter().enumerate() {
-            let legs = route.get("route").and_then(Value::as_array).map_or(0, Vec::len);
-            paths.extend((0..legs).map(|leg| format!("/spec/http/{at}/route/{leg}/weight")));
+            let legs = route.get(inner).and_then(Value::as_array).map_or(0, Vec::len);
+            paths.extend((0..legs).map(|leg| format!("/spec/{list}/{at}/{inner}/{leg}/weight")));
         }
         if paths.is_empty() {
-            paths = vec!["/spec/http/0/route/0/weight".to_owned(), "/spec/http/0/route/1/weight".to_owned()];
+            paths = [0, 1].map(|leg| format!("/spec/{list}/0/{inner}/{leg}/weight")).to_vec();
         }
-        let name = &target.virtual_service;
+        let name = &target.object;
         let _ = write!(
             text,
-            "\n  - paths: [{}]\n    target: {{group: networking.istio.io, kind: VirtualService, name: {name}}}",
-            paths.join(", ")
+            "\n  - paths: [{}]\n    target: {{group: {}, kind: {kind}, name: {name}}}",
+            paths.join(", "),
+            kind.group()
         );
     }
     if let Some(Routing::InPlace { rule: Some((name, ..)), .. }) = &subject.strategy.routing {

@@ -19,6 +19,7 @@ pub(super) const SERVICE: Kind = ("", "Service");
 pub(super) const DEPLOYMENT: Kind = ("apps", "Deployment");
 pub(super) const VIRTUAL_SERVICE: Kind = ("networking.istio.io", "VirtualService");
 pub(super) const DESTINATION_RULE: Kind = ("networking.istio.io", "DestinationRule");
+pub(super) const HTTP_ROUTE: Kind = ("gateway.networking.k8s.io", "HTTPRoute");
 
 /// Kinds without a namespace.
 const CLUSTER_KINDS: [Kind; 2] = [CLUSTER_TEMPLATE, PROVIDER];
@@ -250,5 +251,7 @@ impl Input {
 pub(super) fn is_known(object: &Object) -> bool {
     const GROUPS: [&str; 6] =
         ["serin.dev", "networking.istio.io", "autoscaling", "policy", "argoproj.io", "kustomize.toolkit.fluxcd.io"];
-    GROUPS.contains(&object.group()) || ["Service", "Deployment", "ResourceQuota"].contains(&object.kind.as_str())
+    object.is(HTTP_ROUTE)
+        || GROUPS.contains(&object.group())
+        || ["Service", "Deployment", "ResourceQuota"].contains(&object.kind.as_str())
 }

@@ -1,18 +1,20 @@
-//! The route of a Rollout against the VirtualServices and DestinationRules of the input, by the controller's own reading.
+//! The route of a Rollout against the VirtualServices, DestinationRules and HTTPRoutes of the input, by the controller's own reading.
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::find::{Found, Mark};
-use super::input::{DESTINATION_RULE, Kind, Object, SERVICE, VIRTUAL_SERVICE};
+use super::input::{DESTINATION_RULE, HTTP_ROUTE, Kind, Object, SERVICE, VIRTUAL_SERVICE};
 use super::name::{Missing, Target as Led, follow};
 use super::rule;
 use super::subject::{Subject, typed};
 use crate::api::istio::{Protocol, full_host, service_of};
 use crate::api::names;
-use crate::api::watched::{DestinationRule, Service, VirtualService};
+use crate::api::watched::{DestinationRule, HttpRoute, Service, VirtualService};
 use crate::plan::observed::Observed;
-use crate::plan::route::{self, Problem, Route};
-use crate::plan::strategy::{Pick, Routing, Strategy, Target};
+use crate::plan::route::{self, Leg, Problem, Route};
+use crate::plan::strategy::{Pick, RouteKind, Routing, Strategy, Target};
 
 /// Path of the route in a Rollout.
 pub(super) const ISTIO: &str = "spec.strategy.canary.trafficRouting.istio";
@@ -60,9 +62,10 @@ pub(super) fn check(subject: &Subject<'_>, observed: &Observed, missing: &mut Ve
             let with = |targets| Routing::InPlace { targets, rule: rule.clone() };
             check_targets(subject, observed, (targets, &with), missing, found);
         }
-        Routing::Hosts { targets, stable, canary } => {
+        Routing::Hosts { kind, targets, stable, canary } => {
             check_services(subject, observed, (stable, canary), missing, found);
-            let with = |targets| Routing::Hosts { targets, stable: stable.clone(), canary: canary.clone() };
+            let with =
+                |targets| Routing::Hosts { kind: *kind, targets, stable: stable.clone(), canary: canary.clone() };
             check_targets(subject, observed, (targets, &with), missing, found);
         }
     }
@@ -136,7 +139,8 @@ fn check_services(
             found.add(&rule::MALFORMED_OBJECT, service, &path, message);
         }
     }
-    let sides = Routing::Hosts { targets: Vec::new(), stable: stable.to_owned(), canary: canary.to_owned() };
+    let kind = RouteKind::VirtualService;
+    let sides = Routing::Hosts { kind, targets: Vec::new(), stable: stable.to_owned(), canary: canary.to_owned() };
     let (route, problems) = read(subject, observed, sides);
     problems.iter().for_each(|problem| {
         found.told(&rule::ROUTE, subject.object, "spec.strategy.canary.stableService", &problem.message);
@@ -146,7 +150,7 @@ fn check_services(
     }
 }
 
-/// The VirtualServices in Git, route by route.
+/// The VirtualServices or HTTPRoutes in Git, route by route.
 fn check_targets(
     subject: &Subject<'_>,
     observed: &Observed,
@@ -157,8 +161,13 @@ fn check_targets(
     let sides = read(subject, observed, with(Vec::new())).1;
     for (index, target) in targets.iter().enumerate() {
         let base = base(subject, index);
-        let name = (VIRTUAL_SERVICE, target.virtual_service.as_str(), format!("{base}.name"));
-        if !is_readable::<VirtualService>(subject, (name.0, name.1, &name.2), missing, found) {
+        let (kind, path) = (kind_of(subject), format!("{base}.name"));
+        let name = (of_input(kind), target.object.as_str(), path.as_str());
+        let can_read = match kind {
+            RouteKind::VirtualService => is_readable::<VirtualService>(subject, name, missing, found),
+            RouteKind::HttpRoute => is_readable::<HttpRoute>(subject, name, missing, found),
+        };
+        if !can_read {
             continue;
         }
         let picks: Vec<Vec<Pick>> = match target.routes.as_slice() {
@@ -167,7 +176,7 @@ fn check_targets(
         };
         for (at, picks) in picks.into_iter().enumerate() {
             let path = pick_path(&base, &target.routes, at);
-            let narrow = Target { virtual_service: target.virtual_service.clone(), routes: picks };
+            let narrow = Target { object: target.object.clone(), routes: picks };
             let (route, mut problems) = read(subject, observed, with(vec![narrow.clone()]));
             problems.retain(|problem| !sides.contains(problem));
             tell(subject, (&narrow, &path), &problems, found);
@@ -179,36 +188,54 @@ fn check_targets(
     }
 }
 
-/// The path of the reference to one VirtualService.
+/// The kind of what Git holds of a Rollout's route.
+fn kind_of(subject: &Subject<'_>) -> RouteKind {
+    let in_git = subject.strategy.routing.as_ref().and_then(Routing::in_git);
+    in_git.map_or(RouteKind::VirtualService, |(kind, _)| kind)
+}
+
+/// A kind of routes as the input has it.
+pub(super) fn of_input(kind: RouteKind) -> Kind {
+    match kind {
+        RouteKind::VirtualService => VIRTUAL_SERVICE,
+        RouteKind::HttpRoute => HTTP_ROUTE,
+    }
+}
+
+/// The path of the reference to one VirtualService or HTTPRoute.
 fn base(subject: &Subject<'_>, index: usize) -> String {
-    if subject.names_one() { format!("{ISTIO}.virtualService") } else { format!("{ISTIO}.virtualServices[{index}]") }
+    let field = kind_of(subject).field();
+    if subject.names_one() { field.to_owned() } else { format!("{field}s[{index}]") }
 }
 
 /// The path of the reference to one route: `routes[1]`, `tcpRoutes[0]`, or the whole where none is named.
 fn pick_path(base: &str, picks: &[Pick], at: usize) -> String {
     let Some(pick) = picks.get(at) else { return format!("{base}.name") };
     let before = picks.iter().take(at).filter(|one| one.protocol() == pick.protocol()).count();
-    let list = match pick.protocol() {
-        Protocol::Http => "routes",
-        Protocol::Tls => "tlsRoutes",
-        Protocol::Tcp => "tcpRoutes",
+    let list = match pick {
+        Pick::Named(_) => "routes",
+        Pick::Tls(..) => "tlsRoutes",
+        Pick::Tcp(_) => "tcpRoutes",
+        Pick::Rule(_) => "rules",
     };
     format!("{base}.{list}[{before}]")
 }
 
 /// Tells problems where they are mended: in the VirtualService's route, where that is there, else at the reference.
 fn tell(subject: &Subject<'_>, (target, path): (&Target, &str), problems: &[Problem], found: &mut Found) {
-    let object = subject.input.find(VIRTUAL_SERVICE, &subject.object.namespace, &target.virtual_service);
+    let kind = kind_of(subject);
+    let object = subject.input.find(of_input(kind), &subject.object.namespace, &target.object);
     let place = object.and_then(|object| {
-        let http = object.list("/spec/http");
+        let list = kind.routes(Protocol::Http);
+        let http = object.list(&format!("/spec/{list}"));
         let index = match target.routes.first() {
-            Some(Pick::Named(name)) => {
+            Some(Pick::Named(name) | Pick::Rule(name)) => {
                 http.iter().position(|route| route.get("name").and_then(|it| it.as_str()) == Some(name))
             }
             Some(Pick::Tls(..) | Pick::Tcp(_)) => None,
             None => (http.len() == 1).then_some(0),
         };
-        Some((object, format!("spec.http[{}].route", index?)))
+        Some((object, format!("spec.{list}[{}].{}", index?, kind.destinations())))
     });
     for problem in problems {
         match &place {
@@ -220,11 +247,11 @@ fn tell(subject: &Subject<'_>, (target, path): (&Target, &str), problems: &[Prob
 
 /// At rest a route in Git gives stable everything.
 fn check_rest(subject: &Subject<'_>, target: &Target, route: &Route, found: &mut Found) {
-    let Some(object) = subject.input.find(VIRTUAL_SERVICE, &subject.object.namespace, &target.virtual_service) else {
+    let Some(object) = subject.input.find(of_input(kind_of(subject)), &subject.object.namespace, &target.object) else {
         return;
     };
     for leg in &route.legs {
-        let list = format!("spec.{}[{}].route", leg.protocol.field(), leg.at);
+        let list = format!("spec.{}[{}].{}", leg.kind.routes(leg.protocol), leg.at, leg.kind.destinations());
         if leg.canary > 0 {
             let path = format!("{list}[{}].weight", leg.canary_at);
             let message = format!(
@@ -242,13 +269,29 @@ fn check_rest(subject: &Subject<'_>, target: &Target, route: &Route, found: &mut
             let message = format!("is {}, and the weights of the route do not sum to 100", leg.stable);
             let fix = format!("write {}", leg.share);
             found.add_with(&rule::ROUTE_AT_REST, (object, &path, Mark::Value), message, &fix);
+        } else if let Some(sum) = shares(object, leg).filter(|sum| *sum != 100) {
+            let path = format!("{list}[{}].weight", leg.stable_at);
+            let message = format!(
+                "is a share of {sum}, and Serin writes percent: after a rollout the route is another than in Git"
+            );
+            let fix = format!("write {}, and 0 for the canary", leg.share);
+            found.add_with(&rule::ROUTE_AT_REST, (object, &path, Mark::Value), message, &fix);
         }
     }
 }
 
+/// What the weights of an HTTPRoute's rule add up to; absent ones are 1.
+fn shares(object: &Object, leg: &Leg) -> Option<i64> {
+    if leg.kind != RouteKind::HttpRoute {
+        return None;
+    }
+    let backends = object.list(&format!("/spec/rules/{}/backendRefs", leg.at));
+    Some(backends.iter().map(|one| one.get("weight").and_then(Value::as_i64).unwrap_or(1)).sum())
+}
+
 /// The hosts that a route in Git leads to, in full.
 fn hosts(subject: &Subject<'_>, target: &Target, route: &Route) -> Vec<String> {
-    let object = subject.input.find(VIRTUAL_SERVICE, &subject.object.namespace, &target.virtual_service);
+    let object = subject.input.find(VIRTUAL_SERVICE, &subject.object.namespace, &target.object);
     let Some(typed) = object.and_then(|object| typed::<VirtualService>(object).ok()) else { return Vec::new() };
     let mut hosts: Vec<String> = route
         .legs
@@ -307,14 +350,13 @@ fn claims(subject: &Subject<'_>) -> Vec<(String, String)> {
     let of_targets = |targets: &[Target]| -> Vec<(String, String)> {
         let mut claims = Vec::new();
         for (index, target) in targets.iter().enumerate() {
-            let name = &target.virtual_service;
+            let (kind, name) = (kind_of(subject), &target.object);
             if target.routes.is_empty() {
-                claims
-                    .push((format!("the route of VirtualService {namespace}/{name}"), format!("{}.name", base(index))));
+                claims.push((format!("the route of {kind} {namespace}/{name}"), format!("{}.name", base(index))));
             }
             for (at, pick) in target.routes.iter().enumerate() {
                 let path = pick_path(&base(index), &target.routes, at);
-                claims.push((format!("the {pick} of VirtualService {namespace}/{name}"), path));
+                claims.push((format!("the {pick} of {kind} {namespace}/{name}"), path));
             }
         }
         claims
@@ -331,7 +373,7 @@ fn claims(subject: &Subject<'_>) -> Vec<(String, String)> {
             });
             of_targets(targets).into_iter().chain(rule).collect()
         }
-        Some(Routing::Hosts { targets, stable, canary }) => {
+        Some(Routing::Hosts { targets, stable, canary, .. }) => {
             let services = [("stableService", stable), ("canaryService", canary)];
             let services = services
                 .map(|(field, name)| (format!("Service {namespace}/{name}"), format!("spec.strategy.canary.{field}")));
@@ -343,12 +385,12 @@ fn claims(subject: &Subject<'_>) -> Vec<(String, String)> {
 /// Two VirtualServices for one host in the mesh: a sidecar follows one of them.
 fn check_hosts(subjects: &[Subject<'_>], found: &mut Found) {
     let named = |object: &Object| {
-        subjects.iter().any(|subject| match &subject.strategy.routing {
-            Some(Routing::InPlace { targets, .. } | Routing::Hosts { targets, .. }) => {
+        subjects.iter().any(|subject| match subject.strategy.routing.as_ref().and_then(Routing::in_git) {
+            Some((RouteKind::VirtualService, targets)) => {
                 subject.object.namespace == object.namespace
-                    && targets.iter().any(|target| target.virtual_service == object.name)
+                    && targets.iter().any(|target| target.object == object.name)
             }
-            Some(Routing::Owned { .. }) | None => false,
+            Some((RouteKind::HttpRoute, _)) | None => false,
         })
     };
     let Some(input) = subjects.first().map(|subject| subject.input) else { return };

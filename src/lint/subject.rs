@@ -7,12 +7,12 @@ use serde_json::Value;
 use serde_path_to_error::Path;
 
 use super::input::{
-    CLUSTER_TEMPLATE, DEPLOYMENT, DESTINATION_RULE, Input, Kind, Object, PROVIDER, ROLLOUT, SERVICE, TEMPLATE,
-    VIRTUAL_SERVICE,
+    CLUSTER_TEMPLATE, DEPLOYMENT, DESTINATION_RULE, HTTP_ROUTE, Input, Kind, Object, PROVIDER, ROLLOUT, SERVICE,
+    TEMPLATE, VIRTUAL_SERVICE,
 };
 use crate::api::provider::MetricProviderSpec;
 use crate::api::rollout::RolloutSpec;
-use crate::api::watched::{DestinationRule, Service, VirtualService};
+use crate::api::watched::{DestinationRule, HttpRoute, Service, VirtualService};
 use crate::plan::observed::{Observed, Template, Workload};
 use crate::plan::strategy::{self, Gate, Step, Strategy};
 
@@ -52,14 +52,12 @@ impl<'a> Subject<'a> {
         template.and_then(|template| template.pointer(pointer)?.as_array()).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether it names its VirtualService in `virtualService`, and not in `virtualServices`.
+    /// Whether it names its VirtualService in `virtualService`, and not in `virtualServices`; likewise its HTTPRoute.
     pub(super) fn names_one(&self) -> bool {
-        self.spec
-            .strategy
-            .canary
-            .traffic_routing
-            .as_ref()
-            .is_some_and(|routing| routing.istio.virtual_service.is_some())
+        self.spec.strategy.canary.traffic_routing.as_ref().is_some_and(|routing| {
+            routing.istio.as_ref().is_some_and(|istio| istio.virtual_service.is_some())
+                || routing.gateway_api.as_ref().is_some_and(|gateway| gateway.http_route.is_some())
+        })
     }
 
     /// The labels of its pods.
@@ -106,6 +104,7 @@ pub(super) struct GateAt<'a> {
 /// What the controller would see of the input. Objects that cannot be read are left out, and told where they are needed.
 pub(super) struct World {
     virtual_services: Vec<VirtualService>,
+    http_routes: Vec<HttpRoute>,
     destination_rules: Vec<DestinationRule>,
     services: Vec<Service>,
 }
@@ -115,6 +114,7 @@ impl World {
     pub(super) fn of(input: &Input) -> Self {
         Self {
             virtual_services: all(input, VIRTUAL_SERVICE),
+            http_routes: all(input, HTTP_ROUTE),
             destination_rules: all(input, DESTINATION_RULE),
             services: all(input, SERVICE),
         }
@@ -135,6 +135,7 @@ impl World {
         Observed {
             rollout: typed(subject.object).unwrap_or_default(),
             virtual_services: self.virtual_services.clone(),
+            http_routes: self.http_routes.clone(),
             destination_rules: self
                 .destination_rules
                 .iter()

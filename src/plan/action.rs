@@ -97,6 +97,15 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         front: Option<FrontEdit>,
     },
+    /// Edits the weights of rules in an HTTPRoute that Git holds.
+    EditHttpRoute {
+        /// Its name.
+        name: String,
+        /// Its version in the snapshot.
+        version: String,
+        /// Each rule to edit.
+        edits: Vec<WeightEdit>,
+    },
     /// Edits one label of the two subsets in a DestinationRule that Git holds.
     EditDestinationRule {
         /// Its name.
@@ -213,7 +222,7 @@ impl fmt::Display for MetadataEdit {
     }
 }
 
-/// New weights of one route.
+/// New weights of one route, or rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeightEdit {
     /// The route's protocol.
@@ -265,6 +274,7 @@ impl Action {
             Self::WriteVirtualService { .. }
             | Self::WriteDestinationRule { .. }
             | Self::EditVirtualService { .. }
+            | Self::EditHttpRoute { .. }
             | Self::EditDestinationRule { .. }
             | Self::CreateService { .. }
             | Self::EditService { .. } => true,
@@ -325,6 +335,10 @@ impl fmt::Display for Action {
                     [] => write!(f, "take the header and mirror routes of VirtualService {name} away"),
                     added => write!(f, "put {} in front of the routes of VirtualService {name}", named(added)),
                 }
+            }
+            Self::EditHttpRoute { name, edits, .. } => {
+                write!(f, "set the weights of HTTPRoute {name} to")?;
+                edits.iter().try_for_each(|edit| write!(f, " {}", edit.split))
             }
             Self::EditDestinationRule { name, edits, .. } => {
                 write!(f, "label the subsets of DestinationRule {name}:")?;

@@ -77,6 +77,11 @@ impl<'a> Facts<'a> {
         self.pods.get(hash).cloned().unwrap_or_default()
     }
 
+    /// Whether the route can be written, whatever its parents' controllers say.
+    pub fn can_write_route(&self) -> bool {
+        self.problems.iter().all(Problem::is_of_parents)
+    }
+
     /// Whether Serin owns the VirtualService.
     pub fn owns_route(&self) -> bool {
         matches!(self.strategy.routing, Some(Routing::Owned { .. }))
@@ -385,13 +390,7 @@ fn is_contested(facts: &Facts<'_>, course: &Course, route: &RouteStatus) -> bool
         return false;
     };
     let has_moved = route.unseen || route.observed != facts.route.line();
-    let is_ours = |leg: &route::Leg| {
-        let of_leg = facts.observed.virtual_services.iter().find(|one| {
-            one.metadata.name.as_ref() == Some(&leg.virtual_service)
-                && one.metadata.namespace == facts.observed.rollout.metadata.namespace
-        });
-        of_leg.is_some_and(|one| wrote_last(&one.metadata))
-    };
+    let is_ours = |leg: &route::Leg| route::holder(facts.observed, leg).is_some_and(wrote_last);
     has_moved
         && facts.route.canary.as_ref() == Some(&canary.hash)
         && (!facts.route.is_at(route.asked) || !facts.route.has_names(&route.asked_managed))

@@ -10,7 +10,7 @@ use super::analysis::later;
 use super::course::{Course, Facts};
 use super::observed::{Acknowledgement, Proxies};
 use super::route::{self, Question};
-use super::strategy::Routing;
+use super::strategy::{RouteKind, Routing};
 use super::traffic::{Reached, SETTLING};
 use crate::api::istio::Protocol;
 use crate::api::status::RouteStatus;
@@ -20,9 +20,15 @@ pub const UNACKNOWLEDGED: &str = "RouteUnacknowledged";
 
 /// What istiod says of the route as observed; none where it cannot be asked.
 pub fn acknowledgement<'a>(facts: &'a Facts<'_>) -> Option<&'a Acknowledgement> {
-    // Between two Services, a listener for TCP looks as the one that every Service has.
-    let is_told_apart = !matches!(facts.strategy.routing, Some(Routing::Hosts { .. }))
-        || facts.route.legs.iter().all(|leg| leg.protocol == Protocol::Http);
+    // Between two Services, a listener for TCP looks as the one that every Service has; and what istiod makes of an HTTPRoute
+    // for its proxies is of no VirtualService that it could be asked about.
+    let is_told_apart = match facts.strategy.routing {
+        Some(Routing::Hosts { kind: RouteKind::HttpRoute, .. }) => false,
+        Some(Routing::Hosts { kind: RouteKind::VirtualService, .. }) => {
+            facts.route.legs.iter().all(|leg| leg.protocol == Protocol::Http)
+        }
+        Some(Routing::Owned { .. } | Routing::InPlace { .. }) | None => true,
+    };
     let is_route = (!facts.route.legs.is_empty() || facts.route.is_plain) && is_told_apart;
     match &facts.observed.proxies {
         Proxies::Asked(acknowledgement) if is_route && facts.strategy.ratio.is_none() => Some(acknowledgement),

@@ -86,11 +86,12 @@ impl Checks<'_> {
                         (leg.stable, leg.canary, *is_written) = (split.stable, split.canary, true);
                     }
                 }
-                Action::EditVirtualService { name, edits, .. } => {
+                Action::EditVirtualService { name, edits, .. } | Action::EditHttpRoute { name, edits, .. } => {
                     for (leg, is_written) in &mut legs {
-                        if let Some(edit) = edits.iter().find(|edit| {
-                            leg.virtual_service == *name && (leg.protocol, leg.at) == (edit.protocol, edit.at)
-                        }) {
+                        if let Some(edit) = edits
+                            .iter()
+                            .find(|edit| leg.object == *name && (leg.protocol, leg.at) == (edit.protocol, edit.at))
+                        {
                             (leg.stable, leg.canary, *is_written) = (edit.split.stable, edit.split.canary, true);
                         }
                     }
@@ -182,7 +183,7 @@ impl Checks<'_> {
         let (stable, canary, _) = self.subsets_after();
         let status = &self.plan.status;
         let is_promoted = status.stable.as_ref().map(|stable| &stable.hash) == canary.as_ref();
-        if stable == canary || is_promoted || self.ready(stable.as_deref()) == 0 || !self.facts.problems.is_empty() {
+        if stable == canary || is_promoted || self.ready(stable.as_deref()) == 0 || !self.facts.can_write_route() {
             return Vec::new();
         }
         let is_canary = status.in_progress().is_some_and(|one| Some(&one.hash) == canary.as_ref());
@@ -325,7 +326,7 @@ impl Checks<'_> {
         if !self.plan.withdraws_canary
             || !has_stable
             || is_next
-            || !self.facts.problems.is_empty()
+            || !self.facts.can_write_route()
             || self.facts.route.stable == self.facts.route.canary
         {
             return None;

@@ -5,11 +5,11 @@ use serde_json::{Map, Value, json};
 
 use super::action::{Action, FrontEdit, MetadataEdit, SubsetEdit, WeightEdit};
 use super::observed::Observed;
-use super::strategy::{Managed, PodMetadata, Routing};
+use super::strategy::{Managed, PodMetadata, RouteKind, Routing};
 use super::weight::Split;
 use crate::api::istio::{Destination, PortNumber};
 use crate::api::names;
-use crate::api::watched::{Rollout, ServicePort, VirtualService};
+use crate::api::watched::{HttpRoute, Rollout, ServicePort, VirtualService};
 
 /// The owner reference of a child.
 pub fn owner(rollout: &Rollout, controls: bool) -> Value {
@@ -251,18 +251,29 @@ pub fn selector_patch(version: &str, hash: Option<&str>) -> Value {
 /// JSON patch for the weights of routes that Git holds: tests the version and the routes' names, then replaces two numbers a
 /// route, and last what stands in front.
 pub fn weight_patch(version: &str, edits: &[WeightEdit], front: Option<&FrontEdit>) -> Value {
-    let mut operations = vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version})];
-    for edit in edits {
-        let route = format!("/spec/{}/{}", edit.protocol.field(), edit.at);
-        if let Some(name) = &edit.route {
-            operations.push(json!({"op": "test", "path": format!("{route}/name"), "value": name}));
-        }
-        for (at, weight) in [(edit.stable_at, edit.split.stable), (edit.canary_at, edit.split.canary)] {
-            operations.push(json!({"op": "add", "path": format!("{route}/route/{at}/weight"), "value": weight}));
-        }
-    }
+    let mut operations = vec![test_of(version)];
+    operations.extend(edits.iter().flat_map(|edit| weight_operations(edit, RouteKind::VirtualService)));
     operations.extend(front.into_iter().flat_map(front_operations));
     Value::Array(operations)
+}
+
+/// JSON patch for the weights of rules that Git holds, likewise.
+pub fn rule_patch(version: &str, edits: &[WeightEdit]) -> Value {
+    let weights = edits.iter().flat_map(|edit| weight_operations(edit, RouteKind::HttpRoute));
+    Value::Array(std::iter::once(test_of(version)).chain(weights).collect())
+}
+
+fn test_of(version: &str) -> Value {
+    json!({"op": "test", "path": "/metadata/resourceVersion", "value": version})
+}
+
+/// Tests the name of a route, and replaces two numbers of it.
+fn weight_operations(edit: &WeightEdit, kind: RouteKind) -> Vec<Value> {
+    let (route, list) = (format!("/spec/{}/{}", kind.routes(edit.protocol), edit.at), kind.destinations());
+    let test = |name: &String| json!({"op": "test", "path": format!("{route}/name"), "value": name});
+    let weights = [(edit.stable_at, edit.split.stable), (edit.canary_at, edit.split.canary)];
+    let add = |(at, weight): (usize, i32)| json!({"op": "add", "path": format!("{route}/{list}/{at}/weight"), "value": weight});
+    edit.route.iter().map(test).chain(weights.map(add)).collect()
 }
 
 /// Takes the header and mirror routes that there are away, the last first, then puts others in front, the last first.
@@ -295,7 +306,7 @@ fn front_operations(edit: &FrontEdit) -> Vec<Value> {
 
 /// JSON patch for the revision labels of subsets that Git holds: tests the version and the subsets' names.
 pub fn subset_patch(version: &str, edits: &[SubsetEdit]) -> Value {
-    let mut operations = vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version})];
+    let mut operations = vec![test_of(version)];
     for edit in edits {
         let subset = format!("/spec/subsets/{}", edit.at);
         let label = format!("{subset}/labels/{}", names::REVISION_HASH.replace('/', "~1"));
@@ -345,4 +356,20 @@ pub fn has_same_routes(
         };
         destinations(current) == destinations(known) && foreign(current) == foreign(known)
     })
+}
+
+/// Whether a newer version of an HTTPRoute still has the edited backends where the snapshot had them.
+pub fn has_same_rules(current: &HttpRoute, edits: &[WeightEdit], observed: &Observed, name: &str) -> bool {
+    let known = observed
+        .http_routes
+        .iter()
+        .find(|one| one.metadata.name.as_deref() == Some(name) && one.metadata.namespace == current.metadata.namespace);
+    let without_weights = |one: &HttpRoute, edit: &WeightEdit| {
+        let mut rule = one.spec.rules.get(edit.at).cloned()?;
+        for at in [edit.stable_at, edit.canary_at] {
+            rule.backend_refs.get_mut(at)?.weight = None;
+        }
+        Some(rule)
+    };
+    known.is_some_and(|known| edits.iter().all(|edit| without_weights(current, edit) == without_weights(known, edit)))
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::json::Json;
 use crate::api::watched::{
-    Deployment, DestinationRule, Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService,
+    Deployment, DestinationRule, HttpRoute, Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService,
 };
 
 /// All that `plan` may know besides measurements and the time. A support dump of it is a test case.
@@ -25,6 +25,9 @@ pub struct Observed {
     /// VirtualServices that it names or owns, and others that hold the same hosts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub virtual_services: Vec<VirtualService>,
+    /// HTTPRoutes that it names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub http_routes: Vec<HttpRoute>,
     /// DestinationRules that it names or owns, and others for the same host.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub destination_rules: Vec<DestinationRule>,

@@ -5,6 +5,7 @@ mod front;
 mod port;
 mod question;
 mod read;
+mod rules;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,9 +15,10 @@ pub use self::front::{Front, Present};
 pub(super) use self::port::written as port;
 pub use self::port::{Port, UNCLEAR as PORT_UNCLEAR};
 pub use self::question::{Expected, Question, Side, Split as ExpectedSplit, question};
-pub use self::read::{in_place_host, is_gone, observe};
+pub use self::read::{holder, in_place_host, is_gone, observe};
+pub use self::rules::REJECTED;
 pub use self::write::actions;
-use super::strategy::{Managed, Routing};
+use super::strategy::{Managed, RouteKind, Routing};
 use super::weight::Split;
 use crate::api::istio::Protocol;
 use crate::api::names;
@@ -47,11 +49,13 @@ pub struct Route {
     pub collisions: Vec<String>,
 }
 
-/// One route of one VirtualService.
+/// One route of one VirtualService, or one rule of one HTTPRoute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leg {
-    /// Name of the VirtualService.
-    pub virtual_service: String,
+    /// The kind of the object that holds it.
+    pub kind: RouteKind,
+    /// Name of that object.
+    pub object: String,
     /// Its version in the snapshot.
     pub version: String,
     /// The route's protocol.
@@ -75,12 +79,12 @@ pub struct Leg {
 }
 
 impl Leg {
-    /// Names the leg in the status: `virtualservice/route`.
+    /// Names the leg in the status: `virtualservice/route`, `httproute/rule`.
     pub fn key(&self) -> String {
         match (&self.route, self.protocol) {
-            (Some(route), _) => format!("{}/{route}", self.virtual_service),
-            (None, Protocol::Http) => format!("{}/{}", self.virtual_service, self.at.saturating_sub(self.behind)),
-            (None, protocol) => format!("{}/{}/{}", self.virtual_service, protocol.field(), self.at),
+            (Some(route), _) => format!("{}/{route}", self.object),
+            (None, Protocol::Http) => format!("{}/{}", self.object, self.at.saturating_sub(self.behind)),
+            (None, protocol) => format!("{}/{}/{}", self.object, protocol.field(), self.at),
         }
     }
 
@@ -104,6 +108,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Whether the route can be written in spite of it: what its parents' controllers say does not keep it from its rest.
+    pub fn is_of_parents(&self) -> bool {
+        self.reason == REJECTED
+    }
+
     /// Whether it forbids every write of a route: that is another's, or would lead nowhere once it is created.
     pub fn forbids(&self, route: &Route) -> bool {
         let is_absent = route.legs.is_empty() && !route.is_plain;

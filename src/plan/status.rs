@@ -9,18 +9,21 @@
 //! | cannot go on | Degraded | False | - | True |
 
 use super::course::{Course, Facts, Waiting};
+use super::route::{self, REJECTED};
+use super::strategy::RouteKind;
 use super::{force, ratio, workload};
 use crate::api::names;
 use crate::api::status::{Condition, Phase, RevisionStatus, RolloutStatus, Wait};
 use crate::api::watched::writer;
 
 /// Waits that nobody but a person can end by changing an object.
-const STALLING: [&str; 11] = [
+const STALLING: [&str; 12] = [
     "InvalidSpec",
     "WorkloadMissing",
     "RouteMissing",
     "RouteTaken",
     "RouteNotMergeable",
+    REJECTED,
     "RoutePort",
     "ServiceMissing",
     "TemplateMissing",
@@ -256,20 +259,20 @@ fn contested(facts: &Facts<'_>, status: &RolloutStatus) -> Option<String> {
         return Some(told.message.clone());
     }
     let leg = facts.route.legs.first()?;
-    let object = facts
-        .observed
-        .virtual_services
-        .iter()
-        .find(|one| one.metadata.name.as_deref() == Some(&leg.virtual_service))?;
-    let who = writer(&object.metadata).map_or_else(|| "somebody".to_owned(), |(name, _)| name);
-    let remedy = if facts.owns_route() {
-        "it is Serin's: nothing else may write it"
-    } else {
-        "let Git ignore `.spec.http[].route[].weight` there (Argo CD: ignoreDifferences with RespectIgnoreDifferences=true), or use `owned`"
+    let who = writer(route::holder(facts.observed, leg)?).map_or_else(|| "somebody".to_owned(), |(name, _)| name);
+    let remedy = match leg.kind {
+        RouteKind::VirtualService if facts.owns_route() => "it is Serin's: nothing else may write it",
+        RouteKind::VirtualService => {
+            "let Git ignore `.spec.http[].route[].weight` there (Argo CD: ignoreDifferences with RespectIgnoreDifferences=true), or use `owned`"
+        }
+        RouteKind::HttpRoute => {
+            "let Git ignore `.spec.rules[].backendRefs[].weight` there (Argo CD: ignoreDifferences with RespectIgnoreDifferences=true)"
+        }
     };
     Some(format!(
-        "{who} changed the weights of VirtualService {} {count} times during this rollout; {remedy}; field manager of Serin: {}",
-        leg.virtual_service,
+        "{who} changed the weights of {} {} {count} times during this rollout; {remedy}; field manager of Serin: {}",
+        leg.kind,
+        leg.object,
         names::FIELD_MANAGER
     ))
 }

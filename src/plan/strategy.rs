@@ -5,6 +5,7 @@ mod managed;
 mod metadata;
 mod routing;
 mod step;
+mod target;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -17,8 +18,8 @@ use serde_json::Value;
 
 pub use self::managed::Managed;
 pub use self::metadata::PodMetadata;
+pub use self::target::{Pick, RouteKind, Target};
 use super::observed::Workload;
-use crate::api::istio::Protocol;
 use crate::api::rollout::{ArgumentSpec, CanarySpec, RolloutSpec, TemplateRef};
 use crate::api::schema::{NEED_ROUTING, ROLLOUT_REFUSED, Refused};
 
@@ -119,8 +120,10 @@ pub enum Routing {
         /// The DestinationRule that Git holds: name, stable subset, canary subset. None: Serin owns one.
         rule: Option<(String, String, String)>,
     },
-    /// Git holds the VirtualServices; the weights lie between two Services.
+    /// Git holds the VirtualServices or HTTPRoutes; the weights lie between two Services.
     Hosts {
+        /// The kind of what Git holds.
+        kind: RouteKind,
         /// The routes to edit.
         targets: Vec<Target>,
         /// Name of the Service that serves stable.
@@ -130,47 +133,13 @@ pub enum Routing {
     },
 }
 
-/// One VirtualService that Git holds, and its routes to edit.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Target {
-    /// Name of the VirtualService.
-    pub virtual_service: String,
-    /// The routes; none for its only HTTP route.
-    pub routes: Vec<Pick>,
-}
-
-/// Picks one route of a VirtualService.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pick {
-    /// The HTTP route of this name.
-    Named(String),
-    /// The TLS route that matches this port, these server names, or both.
-    Tls(Option<i32>, Option<Vec<String>>),
-    /// The TCP route that matches this port.
-    Tcp(i32),
-}
-
-impl Pick {
-    /// The protocol of the picked route.
-    pub fn protocol(&self) -> Protocol {
+impl Routing {
+    /// What Git holds of it: the kind of the objects, and each with its routes to edit.
+    pub fn in_git(&self) -> Option<(RouteKind, &[Target])> {
         match self {
-            Self::Named(_) => Protocol::Http,
-            Self::Tls(..) => Protocol::Tls,
-            Self::Tcp(_) => Protocol::Tcp,
-        }
-    }
-}
-
-impl fmt::Display for Pick {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Named(name) => write!(f, "HTTP route named {name}"),
-            Self::Tls(port, hosts) => {
-                f.write_str("TLS route that matches")?;
-                port.iter().try_for_each(|port| write!(f, " port {port}"))?;
-                hosts.iter().try_for_each(|hosts| write!(f, " sniHosts {}", hosts.join(",")))
-            }
-            Self::Tcp(port) => write!(f, "TCP route that matches port {port}"),
+            Self::Owned { .. } => None,
+            Self::InPlace { targets, .. } => Some((RouteKind::VirtualService, targets)),
+            Self::Hosts { kind, targets, .. } => Some((*kind, targets)),
         }
     }
 }

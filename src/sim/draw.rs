@@ -36,7 +36,7 @@ pub fn wildness(seed: u64) -> Wildness {
 /// The story of a seed.
 pub fn story(seed: u64) -> Story {
     let mut draw = Draw { chance: Rng::with_seed(seed), events: Vec::new() };
-    let routing = draw.one_of(&["owned", "delegate", "inPlace", "inPlaceAlone", "hosts", "ratio"]);
+    let routing = draw.routing(seed);
     let wildness = wildness(seed);
     let replicas = draw.chance.i64(1..=6);
     // A chance of its own: what is drawn here leaves the rest as it is.
@@ -44,7 +44,8 @@ pub fn story(seed: u64) -> Story {
     let mut objects = routes(routing);
     objects.extend(templates(other.one_of(&["5s", "5s", "12s", "20s"])));
     let mut spec = draw.spec(routing, replicas, wildness);
-    if routing != "ratio" {
+    let is_of_istio = !["ratio", "httpRoute"].contains(&routing);
+    if is_of_istio {
         Draw { chance: Rng::with_seed(seed.rotate_left(32) | 1), events: Vec::new() }.lead(&mut spec);
     }
     let mut roles = Draw { chance: Rng::with_seed(seed.rotate_left(16) | 1), events: Vec::new() };
@@ -85,8 +86,9 @@ pub fn story(seed: u64) -> Story {
     let from = if wildness == Wildness::Silent { 100_000 } else { 0 };
     draw.api_faults(controllers, (from, last));
     let mut proxies = Draw { chance: Rng::with_seed(seed.rotate_left(8) | 1), events: Vec::new() };
-    let slowest = (seed % 4 == 2 && routing != "ratio").then(|| proxies.proxies(&draw.events, last));
+    let slowest = (seed % 4 == 2 && is_of_istio).then(|| proxies.proxies(&draw.events, last));
     draw.events.append(&mut proxies.events);
+    draw.events.iter_mut().filter(|_| routing == "httpRoute").for_each(|at| turn(&mut at.event));
     draw.events.sort_by_key(|at| at.at);
     let fair_at = last + 60_000;
     Story {
@@ -103,6 +105,15 @@ pub fn story(seed: u64) -> Story {
         gives_up_after: None,
         requests_from: 0,
         ends_at: fair_at + LONGEST,
+    }
+}
+
+/// What happens to VirtualServices happens to HTTPRoutes.
+fn turn(event: &mut Event) {
+    if let Event::Delete(plural, _) | Event::Lag(plural, _) = event
+        && plural == "virtualservices"
+    {
+        "httproutes".clone_into(plural);
     }
 }
 
@@ -132,6 +143,13 @@ struct Draw {
 }
 
 impl Draw {
+    fn routing(&mut self, seed: u64) -> &'static str {
+        match self.one_of(&["owned", "delegate", "inPlace", "inPlaceAlone", "hosts", "ratio"]) {
+            "hosts" if Rng::with_seed(seed.rotate_left(40) | 1).bool() => "httpRoute",
+            routing => routing,
+        }
+    }
+
     fn is_so(&mut self, probability: f64) -> bool {
         self.chance.f64() < probability
     }
@@ -170,24 +188,25 @@ impl Draw {
         let mut canary = json!({"steps": steps});
         let steps = i64::try_from(steps.as_array().map_or(0, Vec::len)).unwrap_or(1);
         let (delay, after_abort) = (self.chance.i64(0..=20), self.chance.i64(1..=20));
-        let istio = match routing {
-            "owned" => Some(json!({"owned": {"host": "checkout", "hosts": ["checkout"]}})),
-            "delegate" => Some(json!({"owned": {"host": "checkout"}})),
-            "inPlace" => Some(
+        let of_routing = |istio: Value| Some(json!({"istio": istio}));
+        let routed = match routing {
+            "owned" => of_routing(json!({"owned": {"host": "checkout", "hosts": ["checkout"]}})),
+            "delegate" => of_routing(json!({"owned": {"host": "checkout"}})),
+            "inPlace" => of_routing(
                 json!({"virtualService": {"name": "checkout", "routes": ["primary"]}, "destinationRule": {"name": "checkout", "stableSubsetName": "stable", "canarySubsetName": "canary"}}),
             ),
-            "inPlaceAlone" => Some(json!({"virtualService": {"name": "checkout"}})),
-            "hosts" => Some(json!({"virtualService": {"name": "checkout"}})),
+            "inPlaceAlone" | "hosts" => of_routing(json!({"virtualService": {"name": "checkout"}})),
+            "httpRoute" => Some(json!({"gatewayAPI": {"httpRoute": {"name": "checkout"}}})),
             _ => None,
         };
         if let Some(canary) = canary.as_object_mut() {
-            if routing == "hosts" {
+            if ["hosts", "httpRoute"].contains(&routing) {
                 canary.insert("stableService".into(), json!("checkout-stable"));
                 canary.insert("canaryService".into(), json!("checkout-canary"));
             }
-            match istio {
-                Some(istio) => {
-                    canary.insert("trafficRouting".into(), json!({"istio": istio}));
+            match routed {
+                Some(routed) => {
+                    canary.insert("trafficRouting".into(), routed);
                     canary.insert("scaleDownDelaySeconds".into(), json!(delay));
                     canary.insert("abortScaleDownDelaySeconds".into(), json!(after_abort));
                     if self.is_so(0.2) {
@@ -528,6 +547,17 @@ fn routes(routing: &str) -> Vec<Value> {
             service("checkout-canary"),
             virtual_service(json!({"route": [
                 {"destination": {"host": "checkout-stable"}, "weight": 100}, {"destination": {"host": "checkout-canary"}, "weight": 0}]})),
+        ],
+        // Serin creates the canary's Service.
+        "httpRoute" => vec![
+            service("checkout-stable"),
+            json!({
+                "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "checkout", "namespace": "shop"},
+                "spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "checkout"}], "rules": [
+                    {"name": "primary", "timeouts": {"request": "5s"}, "backendRefs": [
+                        {"name": "checkout-stable", "port": 80, "weight": 100}, {"name": "checkout-canary", "port": 80, "weight": 0}]},
+                    {"matches": [{"path": {"value": "/old"}}], "filters": [{"type": "RequestRedirect", "requestRedirect": {"statusCode": 301}}]}]},
+            }),
         ],
         "delegate" => vec![
             service("checkout"),

@@ -9,11 +9,15 @@ use fastrand::Rng;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::gateway;
 use super::istiod::{Arrival, Istiod};
 use super::kubelet::{Kubelet, Labels};
 use crate::api::names;
 use crate::embedded::Cluster;
 use crate::embedded::store::Object;
+
+/// Kinds that say where requests go.
+pub const ROUTES: [&str; 4] = ["virtualservices", "destinationrules", "httproutes", "services"];
 
 /// Proxies.
 const PROXIES: usize = 3;
@@ -177,7 +181,8 @@ impl Mesh {
 
     /// A route, a rule or a Service changed.
     pub fn changed(&mut self, plural: &str) {
-        let changed = if plural == "virtualservices" { Changed::Routes } else { Changed::Rules };
+        let changed =
+            if ["virtualservices", "httproutes"].contains(&plural) { Changed::Routes } else { Changed::Rules };
         self.changed = self.changed.max(changed);
     }
 
@@ -404,7 +409,7 @@ impl Traffic {
     }
 }
 
-/// The routes of every VirtualService; the plain Services where there is none. What leads to the pods of others is left out:
+/// The routes of every VirtualService and HTTPRoute; the plain Services where there is none. What leads to the pods of others is left out:
 /// manifests of several applications are told one Rollout at a time.
 fn routes(cluster: &Cluster) -> Routes {
     let mut routes = Routes::new();
@@ -412,7 +417,7 @@ fn routes(cluster: &Cluster) -> Routes {
     let foreign = foreign(&rollouts, &services, &cluster.list("deployments"));
     let managed: Vec<&Value> =
         rollouts.iter().filter_map(|one| one["status"]["route"]["managed"].as_array()).flatten().collect();
-    let virtual_services = cluster.list("virtualservices");
+    let virtual_services = gateway::virtual_services(cluster);
     for virtual_service in virtual_services.iter().filter(|one| is_followed(one, &virtual_services)) {
         let name = virtual_service["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let mut matched = Vec::new();

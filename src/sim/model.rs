@@ -21,7 +21,8 @@ use tokio::time::Instant;
 use self::act::Act;
 use self::labelled::{Labelled, assigned};
 use self::role::Roles;
-use super::mesh::Mesh;
+use super::gateway;
+use super::mesh::{Mesh, ROUTES};
 use super::prometheus::Answered;
 use crate::api::names;
 use crate::embedded::Cluster;
@@ -225,7 +226,7 @@ impl Model {
 
     /// The routes that Git holds, by plural.
     pub fn git_routes(&self) -> Vec<(String, Value)> {
-        let is_route = |plural: &str| ["virtualservices", "destinationrules", "services"].contains(&plural);
+        let is_route = |plural: &str| ROUTES.contains(&plural);
         self.git
             .iter()
             .filter(|((plural, _), _)| is_route(plural))
@@ -250,7 +251,7 @@ impl Model {
         match change.plural {
             _ if self.gone_at.is_some() => {}
             "rollouts" if change.is_removal() => self.see_end(mesh),
-            "virtualservices" | "destinationrules" | "services" => {
+            plural if ROUTES.contains(&plural) => {
                 let labelled = Labelled::of(cluster);
                 if is_own && !change.is_removal() {
                     self.check_foreign(change);
@@ -264,7 +265,7 @@ impl Model {
             }
             "replicasets" if is_own => {
                 self.check_born(change);
-                self.check_scale(change, mesh, !cluster.list("virtualservices").is_empty());
+                self.check_scale(change, mesh, !gateway::virtual_services(cluster).is_empty());
             }
             "deployments" if is_own => self.check_workload(change, mesh),
             "pods" => self.take_pod(change),

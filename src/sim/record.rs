@@ -210,6 +210,15 @@ fn detail(change: &Change) -> String {
             });
             format!(": {}", weights.collect::<Vec<_>>().join(" "))
         }
+        "httproutes" => {
+            let rules = object["spec"]["rules"].as_array().into_iter().flatten();
+            let weights = rules.filter_map(|rule| rule["backendRefs"].as_array()).map(|backends| {
+                let weights: Vec<String> =
+                    backends.iter().map(|one| one["weight"].as_i64().unwrap_or(1).to_string()).collect();
+                weights.join("/")
+            });
+            format!(": {}", weights.collect::<Vec<_>>().join(" "))
+        }
         "destinationrules" => {
             let subsets = object["spec"]["subsets"].as_array().into_iter().flatten();
             let told = subsets.map(|subset| {

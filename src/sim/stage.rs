@@ -14,8 +14,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
+use super::gateway;
 use super::kubelet::Kubelet;
-use super::mesh::Mesh;
+use super::mesh::{Mesh, ROUTES};
 use super::model::Model;
 use super::network::{Faults, Kill, Link};
 use super::prometheus::{Asker, Prometheus};
@@ -234,6 +235,7 @@ impl<'a> Stage<'a> {
 
     /// Lets pods and proxies do what is due. When to look again.
     fn turn(&mut self) -> Option<Instant> {
+        gateway::answer(&self.cluster);
         let mut next = self.kubelet.act(&self.cluster);
         while let Ok(change) = self.changes.try_recv() {
             self.see(&change);
@@ -257,6 +259,10 @@ impl<'a> Stage<'a> {
 
     fn see(&mut self, change: &Change) {
         let is_own = change.writer == names::FIELD_MANAGER;
+        let spec = |object: &Value| object.get("spec").cloned();
+        let is_of_status = change.plural == "httproutes"
+            && change.before.as_deref().is_some_and(|before| spec(before) == spec(&change.object))
+            && !change.is_removal();
         if is_own && !["leases", "events"].contains(&change.plural) {
             self.last_write = Instant::now();
             if !["rollouts", "rolloutactions"].contains(&change.plural) {
@@ -268,20 +274,21 @@ impl<'a> Stage<'a> {
         if change.is_removal() {
             world::collect_garbage(&self.cluster);
         }
-        if ["virtualservices", "destinationrules", "services"].contains(&change.plural) {
+        if ROUTES.contains(&change.plural) && !is_of_status {
             self.mesh.changed(change.plural);
         }
         let is_watched = [
             "rollouts",
             "virtualservices",
             "destinationrules",
+            "httproutes",
             "services",
             "replicasets",
             "deployments",
             "pods",
             "rolloutactions",
         ];
-        if is_watched.contains(&change.plural) {
+        if is_watched.contains(&change.plural) && !is_of_status {
             let name = change.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
             if let Some(sent) = self.faults.sent_late(change.plural, name) {
                 self.model.arrives_late(change.version, sent);

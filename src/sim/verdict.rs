@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::mesh::ROUTES;
 use super::stage::Left;
 use super::story::{Event, Pods, Story};
 use crate::api::names;
@@ -169,7 +170,10 @@ fn check_routes(left: &mut Left) {
         let name = git["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let namespace = git["metadata"]["namespace"].as_str().unwrap_or_default();
         let is = left.cluster.get(&plural, namespace, &name).unwrap_or_default();
-        if plural == "virtualservices" && is["spec"] != git["spec"] && !left.model.is_late_for_the_end {
+        if ["virtualservices", "httproutes"].contains(&plural.as_str())
+            && is["spec"] != git["spec"]
+            && !left.model.is_late_for_the_end
+        {
             left.model.breaks("rest", format!("{plural} {name} is not as Git has it: {}", is["spec"]));
         }
     }
@@ -185,7 +189,7 @@ pub fn is_gentle(story: &Story) -> bool {
         Event::Act(action) => action != "restart",
         Event::Commit(spec) => spec.get("replicas").is_none_or(|replicas| replicas.as_i64() > Some(0)),
         // Git's weights are those at rest.
-        Event::Apply(object) => object.get("kind").is_none_or(|kind| kind != "VirtualService"),
+        Event::Apply(object) => object.get("kind").is_none_or(|kind| kind != "VirtualService" && kind != "HTTPRoute"),
         Event::Pods(_, Pods::ReadyAfter(_))
         | Event::Answers(_)
         | Event::Prometheus(_)
@@ -217,7 +221,7 @@ fn check_traffic(story: &Story, left: &mut Left) {
 /// What the cluster is at the end, besides versions and times.
 fn rest(left: &Left) -> BTreeMap<String, Value> {
     let mut rest = BTreeMap::new();
-    for plural in ["virtualservices", "destinationrules", "services"] {
+    for plural in ROUTES {
         for object in left.cluster.list(plural) {
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
             rest.insert(format!("{plural}/{name}"), object["spec"].clone());

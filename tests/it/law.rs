@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::json;
 
-use crate::support::world::{Answers, World, hash, hosts, in_place, owned, spec};
+use crate::support::world::{Answers, World, hash, hosts, in_place, of_gateway, owned, spec};
 
 /// Anything that can happen.
 #[derive(Debug, Clone)]
@@ -80,6 +80,7 @@ fn happen(world: &mut World, event: &Event) {
     let spec = world.observed.rollout.spec.value();
     let is_routed = spec.pointer("/strategy/canary/trafficRouting").is_some();
     let is_between_hosts = spec.pointer("/strategy/canary/stableService").is_some();
+    let is_of_gateway = spec.pointer("/strategy/canary/trafficRouting/gatewayAPI").is_some();
     let is_in_place = !is_between_hosts
         && world
             .observed
@@ -105,7 +106,14 @@ fn happen(world: &mut World, event: &Event) {
             world.edit(|spec| spec["strategy"]["canary"]["steps"][0]["setWeight"] = json!(weight));
         }
         Event::WeightsReverted => revert_weights(world),
-        Event::RouteGone => world.observed.virtual_services.clear(),
+        Event::RouteGone => {
+            world.observed.virtual_services.clear();
+            world.observed.http_routes.clear();
+        }
+        Event::RouteBack if is_of_gateway && world.observed.http_routes.is_empty() => {
+            world.create_http_route();
+        }
+        Event::RouteBack if is_of_gateway => {}
         Event::RouteBack if is_in_place && world.observed.virtual_services.is_empty() => world.create_routes(),
         Event::RouteBack if is_between_hosts && world.observed.virtual_services.is_empty() => world.create_hosts(),
         Event::RouteBack => {}
@@ -142,6 +150,9 @@ fn happen(world: &mut World, event: &Event) {
 
 /// A GitOps tool puts its weights back.
 fn revert_weights(world: &mut World) {
+    if !world.observed.http_routes.is_empty() {
+        world.write_rule_weights([1, 0]);
+    }
     for virtual_service in &mut world.observed.virtual_services {
         for route in virtual_service.spec.http.iter_mut().flat_map(|route| &mut route.route) {
             route.weight = match route.destination.subset.as_deref() {
@@ -256,6 +267,11 @@ proptest! {
         spec["strategy"]["canary"]["stableService"] = json!("checkout-stable");
         spec["strategy"]["canary"]["canaryService"] = json!("checkout-canary");
         check_end(&story_of(&spec, &events));
+    }
+
+    #[test]
+    fn http_routes_stay_safe_and_come_to_rest(replicas in 0_i32..8, events in prop::collection::vec(event(), 0..14)) {
+        check_end(&story_of(&of_gateway("checkout:1", replicas), &events));
     }
 
     #[test]

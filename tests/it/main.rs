@@ -12,6 +12,7 @@ mod examples;
 mod force;
 mod generated;
 mod golden;
+mod http_routes;
 mod invariant;
 mod law;
 mod leaving;

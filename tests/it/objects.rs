@@ -206,6 +206,7 @@ fn routes_and_services_move_traffic() {
             canary: name(),
         },
         Action::EditVirtualService { name: name(), version: version(), edits: Vec::new(), front: None },
+        Action::EditHttpRoute { name: name(), version: version(), edits: Vec::new() },
         Action::EditDestinationRule { name: name(), version: version(), edits: Vec::new() },
         Action::CreateService { name: name(), ports: Vec::new() },
         Action::EditService { name: name(), version: version(), hash: None },

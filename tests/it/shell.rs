@@ -14,15 +14,17 @@ use serin::api::watched::Rollout;
 use serin::controller::clock::Clock;
 use serin::controller::lease::{Candidate, Leadership};
 use serin::controller::measure::Meter;
+use serin::controller::server::Readiness;
 use serin::controller::telemetry::Metrics;
 use serin::controller::{self, Start};
 use serin::embedded::{Cluster, Fault, world};
 use serin::plan::measurement::{Query, Sample};
 use serin::plan::observed::Settings;
+use serin::sim::gateway;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::support::world::{hash, owned, spec};
+use crate::support::world::{hash, of_gateway, owned, spec};
 
 /// Time that begins at some moment and passes as tokio's does.
 pub fn virtual_clock() -> Clock {
@@ -51,6 +53,20 @@ pub struct Running {
 
 /// A cluster with pods, and a controller that leads as given.
 pub fn start(cluster: &Cluster, clock: &Clock, leadership: Leadership, success_rate: f64) -> Running {
+    run(cluster, clock, (leadership, controller::readiness()), success_rate)
+}
+
+/// The same, whose readiness is looked at.
+fn start_with(cluster: &Cluster, clock: &Clock, readiness: Readiness) -> Running {
+    run(cluster, clock, (Leadership::alone(), readiness), 1.0)
+}
+
+fn run(
+    cluster: &Cluster,
+    clock: &Clock,
+    (leadership, readiness): (Leadership, Readiness),
+    success_rate: f64,
+) -> Running {
     let (stop, stopped) = watch::channel(false);
     let start = Start {
         client: cluster.client("shop"),
@@ -62,7 +78,7 @@ pub fn start(cluster: &Cluster, clock: &Clock, leadership: Leadership, success_r
         proxies: None,
         settings: Settings { route_wait_ms: 500, drain_ms: 500, ..Settings::default() },
         metrics: Arc::new(Metrics::default()),
-        readiness: controller::readiness(),
+        readiness,
     };
     Running { cluster: cluster.clone(), stop, task: tokio::spawn(controller::run(start, stopped)) }
 }
@@ -332,6 +348,70 @@ async fn without_istio_the_status_says_so() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     cluster.set_absent("virtualservices", false);
     running.healthy("checkout", "checkout:1").await;
+    running.end().await;
+}
+
+/// A Rollout whose weights are in an HTTPRoute, which stands in its `objects` beside the stable Service.
+fn by_http_route(image: &str) -> [(&'static str, Value); 3] {
+    let mut rollout = rollout("checkout", image);
+    rollout["spec"] = of_gateway(image, 3);
+    let backend = |side: &str, weight: i32| json!({"name": format!("checkout-{side}"), "port": 80, "weight": weight});
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "checkout", "namespace": "shop"},
+        "spec": {"rules": [{"backendRefs": [backend("stable", 100), backend("canary", 0)]}]},
+    });
+    let mut stable = service("checkout-stable");
+    stable["spec"]["ports"] = json!([{"port": 80}]);
+    [("services", stable), ("httproutes", route), ("rollouts", rollout)]
+}
+
+/// A cluster without the Gateway API is whole. A Rollout that names an HTTPRoute waits for it, and goes on when it is there.
+#[tokio::test(start_paused = true)]
+async fn without_the_gateway_api_others_go_on() {
+    let clock = virtual_clock();
+    let cluster = cluster(&clock);
+    cluster.set_absent("httproutes", true);
+    let readiness = controller::readiness();
+    let running = start_with(&cluster, &clock, readiness.clone());
+    running.given("orders", "checkout:1");
+    running.healthy("orders", "checkout:1").await;
+    assert_eq!(readiness.missing(), [] as [String; 0]);
+    let [service, route, rollout] = by_http_route("checkout:1");
+    for (plural, object) in [&service, &rollout] {
+        cluster.apply(plural, object).unwrap();
+    }
+    let told = |rollout: &Rollout| rollout.status.message.contains("HTTPRoute checkout does not exist");
+    running.wait("checkout", "told", told).await;
+    cluster.set_absent("httproutes", false);
+    cluster.apply(route.0, &route.1).unwrap();
+    running.healthy("checkout", "checkout:1").await;
+    running.end().await;
+}
+
+/// A controller of the Gateway API answers each change of the route in its status, so that the version is always another one.
+#[tokio::test(start_paused = true)]
+async fn answers_in_a_routes_status_hold_no_weight_up() {
+    let clock = virtual_clock();
+    let cluster = cluster(&clock);
+    let answers = cluster.clone();
+    tokio::spawn(async move {
+        loop {
+            gateway::answer(&answers);
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    // What the controller knows of the route is always old.
+    cluster.set_lag("httproutes", Duration::from_millis(300));
+    let running = start(&cluster, &clock, Leadership::alone(), 1.0);
+    for (plural, object) in by_http_route("checkout:1") {
+        cluster.apply(plural, &object).unwrap();
+    }
+    running.healthy("checkout", "checkout:1").await;
+    cluster.apply("rollouts", &by_http_route("checkout:2")[2].1).unwrap();
+    running.healthy("checkout", "checkout:2").await;
+    let route = cluster.get("httproutes", "shop", "checkout").unwrap();
+    assert_eq!(route.pointer("/spec/rules/0/backendRefs/0/weight"), Some(&json!(100)));
+    assert_eq!(route.pointer("/status/parents/0/conditions/1/status"), Some(&json!("True")), "{route}");
     running.end().await;
 }
 

@@ -14,7 +14,7 @@ use serin::api::json::Json;
 use serin::plan::observed::Template;
 
 use crate::support::golden_inputs;
-use crate::support::world::{Answers, BEGAN, World, hash, hosts, in_place, owned, spec, template};
+use crate::support::world::{Answers, BEGAN, World, hash, hosts, in_place, of_gateway, owned, spec, template};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -75,9 +75,13 @@ fn world(story: &Story) -> World {
         "owned" => (owned(), false),
         "inPlace" => (in_place(), false),
         "hosts" => (hosts(), false),
+        "httpRoute" => (json!({}), false),
         _ => (json!({}), true),
     };
     let mut spec = spec("checkout:1", story.replicas, &istio);
+    if story.routing == "httpRoute" {
+        spec = of_gateway("checkout:1", story.replicas);
+    }
     let canary = spec["strategy"]["canary"].as_object_mut().unwrap();
     if is_ratio {
         canary.remove("trafficRouting");

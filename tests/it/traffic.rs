@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use serin::api::istio::{Match, Protocol, TextMatch};
 use serin::plan::revision::Pods;
 use serin::plan::route::{Change, Front, Leg, Present, Route};
-use serin::plan::strategy::Managed;
+use serin::plan::strategy::{Managed, RouteKind};
 use serin::plan::traffic::{Reached, Wanted, next};
 
 /// A route in place at a weight. `a` is stable unless a case says otherwise, `b` the canary, `c` another one.
 fn route(stable: &str, canary: &str, weight: i32) -> Route {
     let leg = Leg {
-        virtual_service: "checkout".into(),
+        kind: RouteKind::VirtualService,
+        object: "checkout".into(),
         version: "1".into(),
         protocol: Protocol::Http,
         at: 0,

@@ -20,10 +20,15 @@ const (
 	inPlace  = "in-place" // Git holds the VirtualService and the DestinationRule
 	hosts    = "hosts"    // Git holds the VirtualService, and the weights lie between two Services
 	none     = "none"     // a Deployment, and a route without weights
+
+	httpRoute = "http-route" // Git holds an HTTPRoute of the Gateway API, and the weights lie between two Services
 )
 
 // modes are those of a Rollout, in the order of the table.
-var modes = []string{owned, delegate, inPlace, hosts}
+var modes = []string{owned, delegate, inPlace, hosts, httpRoute}
+
+// ofIstio are those that have more than weights.
+var ofIstio = []string{owned, delegate, inPlace, hosts}
 
 type object = map[string]any
 
@@ -34,6 +39,7 @@ func place(kind, name string) string {
 		"Deployment":       "/apis/apps/v1/namespaces/shop/deployments/",
 		"VirtualService":   "/apis/networking.istio.io/v1/namespaces/shop/virtualservices/",
 		"DestinationRule":  "/apis/networking.istio.io/v1/namespaces/shop/destinationrules/",
+		"HTTPRoute":        "/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes/",
 		"Rollout":          "/apis/serin.dev/v1alpha1/namespaces/shop/rollouts/",
 		"AnalysisTemplate": "/apis/serin.dev/v1alpha1/namespaces/shop/analysistemplates/",
 	}[kind]
@@ -48,7 +54,7 @@ func placed(o object) string {
 // stays are the objects of all modes that are no Rollout: what a reset takes away.
 func stays() []string {
 	return []string{
-		place("VirtualService", app), place("VirtualService", "root"), place("DestinationRule", app), place("Deployment", app),
+		place("VirtualService", app), place("VirtualService", "root"), place("DestinationRule", app), place("Deployment", app), place("HTTPRoute", app),
 		place("Service", app), place("Service", app+"-stable"), place("Service", app+"-canary"), place("AnalysisTemplate", "errors"),
 	}
 }
@@ -137,8 +143,23 @@ func (s setting) route() []object {
 		return []object{s.service(app), rule, s.weighted(s.to(app, "stable", 100), s.to(app, "canary", 0))}
 	case hosts:
 		return []object{s.service(app + "-stable"), s.weighted(s.to(app+"-stable", "", 100), s.to(app+"-canary", "", 0))}
+	case httpRoute:
+		return []object{s.service(app), s.service(app + "-stable"), s.httpRoute()}
 	}
 	return []object{s.service(app), s.weighted(s.to(app, "", 100))}
+}
+
+// httpRoute leads what comes by the gateways, and what clients of the mesh send to the Service itself.
+func (s setting) httpRoute() object {
+	backend := func(side string, weight int) object {
+		return object{"name": app + "-" + side, "port": 80, "weight": weight}
+	}
+	gateway := func(name string) object { return object{"name": name, "namespace": "istio-system"} }
+	return named("gateway.networking.k8s.io/v1", "HTTPRoute", app, object{
+		"parentRefs": []any{gateway("gw-1"), gateway("gw-2"), object{"group": "", "kind": "Service", "name": app, "port": 80}},
+		"hostnames":  []any{appHost},
+		"rules":      []any{object{"name": "primary", "backendRefs": []any{backend("stable", 100), backend("canary", 0)}}},
+	})
 }
 
 // root is the VirtualService that holds the host where Serin owns a delegate.
@@ -168,10 +189,13 @@ func (s setting) strategy() object {
 		istio["owned"].(object)["port"] = 80
 	}
 	canary := object{"steps": s.steps}
-	if s.mode == hosts {
+	if s.mode == hosts || s.mode == httpRoute {
 		canary["stableService"], canary["canaryService"] = app+"-stable", app+"-canary"
 	}
 	routing := object{"istio": istio}
+	if s.mode == httpRoute {
+		routing = object{"gatewayAPI": object{"httpRoute": object{"name": app, "rules": []any{"primary"}}}}
+	}
 	maps.Copy(canary, s.canary)
 	// The story's own part of the routing is beside the mode's.
 	if more, has := s.canary["trafficRouting"].(object); has {
@@ -209,7 +233,7 @@ func (s setting) cluster() string {
 	switch s.mode {
 	case inPlace:
 		return "outbound|80|canary|" + appHost
-	case hosts:
+	case hosts, httpRoute:
 		return "outbound|80||" + strings.Replace(appHost, app, app+"-canary", 1)
 	}
 	return "outbound|80|" + app + "-canary|" + appHost

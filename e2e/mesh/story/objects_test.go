@@ -36,6 +36,8 @@ func TestStrategies(t *testing.T) {
 		delegate: `"owned":{"host":"checkout"}`,
 		inPlace:  `"virtualService":{"name":"checkout","routes":["primary"]}`,
 		hosts:    `"stableService":"checkout-stable"`,
+
+		httpRoute: `"gatewayAPI":{"httpRoute":{"name":"checkout","rules":["primary"]}}`,
 	} {
 		got := text(t, setting{mode: mode, canary: more, steps: weights(5)}.strategy())
 		for _, want := range []string{want, `"managedRoutes":[{"name":"a"}]`, `"dynamicStableScale":true`, `"steps":[{"setWeight":5}]`} {
@@ -71,6 +73,8 @@ func TestQueryAsksForTheCanaryOfTheMode(t *testing.T) {
 		owned:   "outbound|80|checkout-canary|checkout.shop.svc.cluster.local",
 		inPlace: "outbound|80|canary|checkout.shop.svc.cluster.local",
 		hosts:   "outbound|80||checkout-canary.shop.svc.cluster.local",
+
+		httpRoute: "outbound|80||checkout-canary.shop.svc.cluster.local",
 	} {
 		s := setting{mode: mode}
 		if s.cluster() != want || !strings.Contains(text(t, s.analysis()), want) {

@@ -49,6 +49,9 @@ func TestAWorldIsThatOfItsStory(t *testing.T) {
 	if !reflect.DeepEqual(w.setting.steps, weights(20, 50, 80)) || len(w.setting.annotations) != 0 || len(dynamic) != 1 {
 		t.Errorf("%+v", w.setting)
 	}
+	if got := newWorld().of(story{}, httpRoute, exits).load(appHost, 1).Targets[0]; got != "127.0.0.100:8101" {
+		t.Error(got)
+	}
 	w.only = "client"
 	if asked := w.asked(); len(asked) != 1 || asked[0].name != "client" {
 		t.Error(asked)

@@ -21,14 +21,14 @@ const (
 	webRoute = "/apis/networking.istio.io/v1/namespaces/shop/virtualservices/web"
 )
 
-// proxy is one Envoy: where it is asked for HTTP and for lines, and where its admin port is.
-type proxy struct{ name, address, lines, admin string }
+// proxy is one Envoy: where it is asked for HTTP, for lines and for what HTTPRoutes lead, and where its admin port is.
+type proxy struct{ name, address, lines, routed, admin string }
 
 // proxies are all of them. The client's takes no TCP: which Service a connection means, its port alone would say.
 var proxies = []proxy{
-	{"gw-1", "127.0.0.100:8080", "127.0.0.100:9000", "127.0.0.1:15000"},
-	{"gw-2", "127.0.0.102:8080", "127.0.0.102:9000", "127.0.0.1:15002"},
-	{"client", "127.0.0.101:80", "", "127.0.0.1:15001"},
+	{"gw-1", "127.0.0.100:8080", "127.0.0.100:9000", "127.0.0.100:8101", "127.0.0.1:15000"},
+	{"gw-2", "127.0.0.102:8080", "127.0.0.102:9000", "127.0.0.102:8102", "127.0.0.1:15002"},
+	{"client", "127.0.0.101:80", "", "127.0.0.101:80", "127.0.0.1:15001"},
 }
 
 // world is what every story has.
@@ -81,9 +81,12 @@ func (w *world) load(host string, atMost time.Duration) load.Config {
 		Host: host, Rate: w.rate, Duration: atMost, Timeout: 10 * time.Second, Lines: w.setting.lines, Calls: w.setting.calls,
 	}
 	for _, proxy := range w.asked() {
-		if w.setting.lines {
+		switch {
+		case w.setting.lines:
 			config.Targets = append(config.Targets, proxy.lines)
-		} else {
+		case w.setting.mode == httpRoute && host == appHost:
+			config.Targets = append(config.Targets, proxy.routed)
+		default:
 			config.Targets = append(config.Targets, proxy.address)
 		}
 	}

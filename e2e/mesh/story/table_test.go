@@ -13,7 +13,7 @@ func TestCells(t *testing.T) {
 	for _, cell := range cells(chosen, modes, []string{exits, bare}) {
 		got = append(got, cell.story.name+" "+cell.mode+" "+cell.pods)
 	}
-	want := "a owned exit, a delegate exit, a in-place exit, a hosts exit, a none baseline, b hosts exit"
+	want := "a owned exit, a delegate exit, a in-place exit, a hosts exit, a http-route exit, a none baseline, b hosts exit"
 	if strings.Join(got, ", ") != want {
 		t.Error(got)
 	}

@@ -10,7 +10,9 @@ pub struct Refused {
 
 const NOT_YET: &str = "is not supported yet; remove it";
 const OF_PROVIDER: &str = "is not supported here; create a MetricProvider and name it in `provider`";
-const ISTIO_ONLY: &str = "is not supported: Serin routes by Istio only; use trafficRouting.istio";
+const ISTIO_ONLY: &str =
+    "is not supported: Serin routes by Istio and by HTTPRoutes; use trafficRouting.istio or trafficRouting.gatewayAPI";
+const HTTP_ONLY: &str = "is not supported: of the Gateway API Serin edits HTTPRoutes only; remove it";
 const NO_RUNS: &str = "is not supported: measurements are kept in the Rollout's status; remove it";
 
 /// Fields of Argo Rollouts, and of Serin's own design, that a Rollout's spec cannot have.
@@ -50,8 +52,23 @@ pub const ROLLOUT_REFUSED: &[Refused] = &[
             ("appMesh", ISTIO_ONLY),
             ("traefik", ISTIO_ONLY),
             ("apisix", ISTIO_ONLY),
-            ("plugins", ISTIO_ONLY),
+            (
+                "plugins",
+                "is not supported; what plugins.argoproj-labs/gatewayAPI says of HTTPRoutes stands in trafficRouting.gatewayAPI",
+            ),
             ("maxTrafficWeight", "is not supported by Istio; weights are percent"),
+        ],
+    },
+    Refused {
+        path: "strategy.canary.trafficRouting.gatewayAPI",
+        fields: &[
+            ("namespace", "is not supported: HTTPRoutes are those of the Rollout's namespace; remove it"),
+            ("grpcRoute", HTTP_ONLY),
+            ("grpcRoutes", HTTP_ONLY),
+            ("tcpRoute", HTTP_ONLY),
+            ("tcpRoutes", HTTP_ONLY),
+            ("tlsRoute", HTTP_ONLY),
+            ("tlsRoutes", HTTP_ONLY),
         ],
     },
     Refused {

@@ -1,31 +1,56 @@
 //! Tools that apply routes from Git: found by who has written them, and whether they ignore the weights.
 
+use std::collections::BTreeSet;
+
 use kube::Api;
 use kube::api::{DynamicObject, GroupVersionKind, ListParams};
 use kube::core::ApiResource;
 use serde_json::Value;
 
 use super::{Check, Patient};
-use crate::api::watched::{Rollout, VirtualService};
-use crate::plan::strategy::{self, Routing, Target};
+use crate::api::istio::Protocol;
+use crate::api::watched::{HttpRoute, Rollout, VirtualService};
+use crate::plan::strategy::{self, RouteKind, Routing};
 
 const NAME: &str = "gitops";
-const ARGO: &str = "\
+
+fn argo(kind: RouteKind) -> String {
+    format!(
+        "\
 in the Application that holds it:
 spec:
   ignoreDifferences:
-  - group: networking.istio.io
-    kind: VirtualService
-    jqPathExpressions: ['.spec.http[]?.route[]?.weight']
-  syncPolicy: {syncOptions: [ApplyOutOfSyncOnly=true, RespectIgnoreDifferences=true]}
-or let Serin own the route: strategy.canary.trafficRouting.istio.owned";
-const FLUX: &str = "\
+  - group: {}
+    kind: {kind}
+    jqPathExpressions: ['.spec.{}[]?.{}[]?.weight']
+  syncPolicy: {{syncOptions: [ApplyOutOfSyncOnly=true, RespectIgnoreDifferences=true]}}{}",
+        kind.group(),
+        kind.routes(Protocol::Http),
+        kind.destinations(),
+        or_owned(kind)
+    )
+}
+
+fn flux(kind: RouteKind) -> String {
+    let path = format!("/spec/{}/0/{}", kind.routes(Protocol::Http), kind.destinations());
+    format!(
+        "\
 in the Kustomization that holds it:
 spec:
   ignore:
-  - paths: [/spec/http/0/route/0/weight, /spec/http/0/route/1/weight]
-    target: {group: networking.istio.io, kind: VirtualService}
-or let Serin own the route: strategy.canary.trafficRouting.istio.owned";
+  - paths: [{path}/0/weight, {path}/1/weight]
+    target: {{group: {}, kind: {kind}}}{}",
+        kind.group(),
+        or_owned(kind)
+    )
+}
+
+fn or_owned(kind: RouteKind) -> &'static str {
+    match kind {
+        RouteKind::VirtualService => "\nor let Serin own the route: strategy.canary.trafficRouting.istio.owned",
+        RouteKind::HttpRoute => "",
+    }
+}
 
 /// Every route in Git that Serin edits is left alone by the tool that applies it.
 pub(super) async fn routes(patient: &Patient<'_>) -> Vec<Check> {
@@ -37,13 +62,11 @@ pub(super) async fn routes(patient: &Patient<'_>) -> Vec<Check> {
         },
     };
     let mut checks: Vec<Check> = rollouts.iter().filter_map(contested).collect();
-    let mut targets: Vec<Target> = rollouts.iter().flat_map(in_git).collect();
-    targets.sort_by(|one, other| one.virtual_service.cmp(&other.virtual_service));
-    targets.dedup_by(|one, other| one.virtual_service == other.virtual_service);
-    for target in &targets {
-        checks.push(route(patient, &target.virtual_service).await);
+    let routes: BTreeSet<(String, RouteKind)> = rollouts.iter().flat_map(in_git).collect();
+    for (name, kind) in &routes {
+        checks.push(route(patient, *kind, name).await);
     }
-    if targets.is_empty() {
+    if routes.is_empty() {
         let told = format!("no Rollout in namespace {} edits a route that Git holds", patient.cluster.namespace);
         checks.push(Check::ok(NAME, told));
     }
@@ -58,62 +81,65 @@ fn contested(rollout: &Rollout) -> Option<Check> {
     Some(Check::failed(NAME, format!("Rollout {name}: {}", fight.message), "let that tool ignore the weights"))
 }
 
-fn in_git(rollout: &Rollout) -> Vec<Target> {
+fn in_git(rollout: &Rollout) -> Vec<(String, RouteKind)> {
     let namespace = rollout.metadata.namespace.as_deref().unwrap_or_default();
-    match strategy::parse(namespace, &rollout.spec.value()).routing {
-        Some(Routing::InPlace { targets, .. } | Routing::Hosts { targets, .. }) => targets,
-        Some(Routing::Owned { .. }) | None => Vec::new(),
-    }
+    let routing = strategy::parse(namespace, &rollout.spec.value()).routing;
+    let Some((kind, targets)) = routing.as_ref().and_then(Routing::in_git) else { return Vec::new() };
+    targets.iter().map(|target| (target.object.clone(), kind)).collect()
 }
 
-/// Whether the tool that has applied a VirtualService ignores its weights.
-async fn route(patient: &Patient<'_>, name: &str) -> Check {
-    let resource = ApiResource::erase::<VirtualService>(&());
+/// Whether the tool that has applied a route ignores its weights.
+async fn route(patient: &Patient<'_>, route: RouteKind, name: &str) -> Check {
+    let resource = match route {
+        RouteKind::VirtualService => ApiResource::erase::<VirtualService>(&()),
+        RouteKind::HttpRoute => ApiResource::erase::<HttpRoute>(&()),
+    };
     let client = patient.cluster.client.clone();
     let api: Api<DynamicObject> = Api::namespaced_with(client, &patient.cluster.namespace, &resource);
     let object = match api.get_opt(name).await {
         Err(error) => return Check::skipped(NAME, &error),
-        Ok(None) => return Check::failed(NAME, format!("VirtualService {name} does not exist"), "create it in Git"),
+        Ok(None) => return Check::failed(NAME, format!("{route} {name} does not exist"), "create it in Git"),
         Ok(Some(object)) => object,
     };
     let writers: Vec<&str> =
         object.metadata.managed_fields.iter().flatten().filter_map(|entry| entry.manager.as_deref()).collect();
     let by = |tool: &str| writers.iter().any(|writer| writer.starts_with(tool));
     let (tool, kind, hint) = if by("argocd") {
-        ("Argo CD", GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Application"), ARGO)
+        ("Argo CD", GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Application"), argo(route))
     } else if by("kustomize-controller") {
-        ("Flux", GroupVersionKind::gvk("kustomize.toolkit.fluxcd.io", "v1", "Kustomization"), FLUX)
+        ("Flux", GroupVersionKind::gvk("kustomize.toolkit.fluxcd.io", "v1", "Kustomization"), flux(route))
     } else {
-        return Check::ok(NAME, format!("VirtualService {name} is applied by none of Argo CD and Flux"));
+        return Check::ok(NAME, format!("{route} {name} is applied by none of Argo CD and Flux"));
     };
     let api: Api<DynamicObject> = Api::all_with(patient.cluster.client.clone(), &ApiResource::from_gvk(&kind));
     match api.list(&ListParams::default()).await {
         Err(kube::Error::Api(status)) if status.code == 404 => Check::warning(
             NAME,
-            format!("{tool} applies VirtualService {name} from another cluster; see that it ignores the weights"),
+            format!("{tool} applies {route} {name} from another cluster; see that it ignores the weights"),
             hint,
         ),
         Err(error) => Check::skipped(NAME, &error),
-        Ok(list) if list.items.iter().any(|one| ignores(&one.data, name)) => {
-            Check::ok(NAME, format!("{tool} applies VirtualService {name} and ignores its weights"))
+        Ok(list) if list.items.iter().any(|one| ignores(&one.data, route, name)) => {
+            Check::ok(NAME, format!("{tool} applies {route} {name} and ignores its weights"))
         }
-        Ok(_) => Check::warning(NAME, format!("{tool} applies VirtualService {name} and takes its weights back"), hint),
+        Ok(_) => Check::warning(NAME, format!("{tool} applies {route} {name} and takes its weights back"), hint),
     }
 }
 
-/// Whether an Application or a Kustomization ignores the weights of a VirtualService.
-fn ignores(tool: &Value, name: &str) -> bool {
+/// Whether an Application or a Kustomization ignores the weights of a route.
+fn ignores(tool: &Value, route: RouteKind, name: &str) -> bool {
+    let wanted = route.to_string();
     let is_named = |wanted: Option<&Value>| wanted.and_then(Value::as_str).is_none_or(|wanted| wanted == name);
     let rules = |path: &str| tool.pointer(path).and_then(Value::as_array).into_iter().flatten();
     let argo = rules("/spec/ignoreDifferences").any(|rule| {
-        let is_kind = rule.get("kind").and_then(Value::as_str) == Some("VirtualService");
+        let is_kind = rule.get("kind").and_then(Value::as_str) == Some(&wanted);
         is_kind && is_named(rule.get("name")) && rule.to_string().contains("weight")
     });
     let respects = rules("/spec/syncPolicy/syncOptions").any(|option| option == "RespectIgnoreDifferences=true");
     let flux = rules("/spec/ignore").any(|rule| {
         let target = rule.get("target");
         let kind = target.and_then(|target| target.get("kind")).and_then(Value::as_str);
-        kind == Some("VirtualService")
+        kind == Some(&wanted)
             && is_named(target.and_then(|target| target.get("name")))
             && rule.get("paths").is_some_and(|paths| paths.to_string().contains("weight"))
     });
@@ -128,6 +154,7 @@ mod tests {
 
     #[test]
     fn rules_that_ignore_the_weights() {
+        let ignores = |tool: &Value, name: &str| ignores(tool, RouteKind::VirtualService, name);
         let rule = json!({"kind": "VirtualService", "jqPathExpressions": [".spec.http[]?.route[]?.weight"]});
         let options = json!({"syncOptions": ["RespectIgnoreDifferences=true"]});
         assert!(ignores(&json!({"spec": {"ignoreDifferences": [rule], "syncPolicy": options}}), "checkout"));
@@ -138,5 +165,8 @@ mod tests {
             json!({"paths": ["/spec/http/0/route/0/weight"], "target": {"kind": "VirtualService", "name": "checkout"}});
         assert!(ignores(&json!({"spec": {"ignore": [flux]}}), "checkout"));
         assert!(!ignores(&json!({"spec": {}}), "checkout"));
+        let rules = json!({"kind": "HTTPRoute", "jqPathExpressions": [".spec.rules[]?.backendRefs[]?.weight"]});
+        let tool = json!({"spec": {"ignoreDifferences": [rules], "syncPolicy": options}});
+        assert!(!ignores(&tool, "checkout") && super::ignores(&tool, RouteKind::HttpRoute, "checkout"));
     }
 }

@@ -3,11 +3,11 @@
 use super::super::table::Does::{Ask, Enter, Keep, Leave, Turn};
 use super::super::table::Loss::{Harmless, Protection};
 use super::super::table::{Row, row};
-use super::{metadata, metric, rollout, steps};
+use super::{gateway, metadata, metric, rollout, steps};
 
 const OF_THE_CLUSTER: &str = "is written by the API server; Git does not hold it";
 const ISTIO_ONLY: &str =
-    "Serin routes by Istio only; put an Istio VirtualService in front, or leave the route out on purpose";
+    "Serin routes by Istio and by HTTPRoutes; put one of those in front, or leave the route out on purpose";
 const NO_RUNS: &str = "there are no AnalysisRun objects; measurements are in the Rollout's status";
 const DRY_RUN: &str = "every metric that is named judges; to only watch one, give its template failureLimit: -1";
 const NO_SECRET: &str = "Serin reads no Secrets of applications; put credentials into a MetricProvider";
@@ -96,7 +96,7 @@ pub const ROLLOUT: &[Row] = &[
 /// The route of a canary.
 pub const ROUTING: &[Row] = &[
     row("spec.strategy.canary.trafficRouting.managedRoutes", Keep),
-    row("spec.strategy.canary.trafficRouting.maxTrafficWeight", Leave(Harmless, "weights of Istio are percent")),
+    row("spec.strategy.canary.trafficRouting.maxTrafficWeight", Leave(Harmless, "weights are percent")),
     row("spec.strategy.canary.trafficRouting.istio", Enter),
     row("spec.strategy.canary.trafficRouting.istio.virtualService", Enter),
     row(
@@ -129,7 +129,7 @@ pub const ROUTING: &[Row] = &[
     row("spec.strategy.canary.trafficRouting.appMesh", Leave(Protection, ISTIO_ONLY)),
     row("spec.strategy.canary.trafficRouting.traefik", Leave(Protection, ISTIO_ONLY)),
     row("spec.strategy.canary.trafficRouting.apisix", Leave(Protection, ISTIO_ONLY)),
-    row("spec.strategy.canary.trafficRouting.plugins", Leave(Protection, ISTIO_ONLY)),
+    row("spec.strategy.canary.trafficRouting.plugins", Turn("HTTPRoutes become gatewayAPI", gateway::plugins)),
 ];
 
 /// The steps and the analysis in the background.
@@ -160,8 +160,8 @@ pub const STEPS: &[Row] = &[
     row("spec.strategy.canary.steps[].analysis.analysisRunMetadata", Leave(Harmless, NO_RUNS)),
     row("spec.strategy.canary.steps[].experiment", Turn("a pause until a person promotes", steps::gate)),
     row("spec.strategy.canary.steps[].plugin", Turn("a pause until a person promotes", steps::gate)),
-    row("spec.strategy.canary.steps[].setHeaderRoute", Ask(Protection)),
-    row("spec.strategy.canary.steps[].setMirrorRoute", Ask(Protection)),
+    row("spec.strategy.canary.steps[].setHeaderRoute", Turn("kept with a route of Istio", steps::lead)),
+    row("spec.strategy.canary.steps[].setMirrorRoute", Turn("kept with a route of Istio", steps::lead)),
     row("spec.strategy.canary.steps[].replicaProgressThreshold", Ask(Harmless)),
     row("spec.strategy.canary.analysis.templates", Enter),
     row("spec.strategy.canary.analysis.templates[].templateName", Keep),

@@ -46,14 +46,14 @@ pub(super) fn workload(work: &mut Work<'_>, path: &str, mut entry: Entry) -> Vec
     entries
 }
 
-/// The route: Istio's is kept.
+/// The route: Istio's is kept, and so are HTTPRoutes.
 pub(super) fn routing(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entry> {
     if work.has_route {
         return work.enter(path, entry);
     }
     let others: Vec<&str> = entry.value.entries().iter().map(|one| one.key.text.as_str()).collect();
     let why = format!(
-        "Serin routes by Istio only, and this is {}; without a route the pods are the weight, behind one Service",
+        "Serin routes by Istio and by HTTPRoutes, and this is {}; without a route the pods are the weight, behind one Service",
         if others.is_empty() { "empty".to_owned() } else { others.join(", ") }
     );
     for one in entry.value.entries() {

@@ -80,6 +80,17 @@ pub(super) fn scale(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entry>
     Vec::new()
 }
 
+/// A header or mirror route, which needs a route of Istio.
+pub(super) fn lead(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entry> {
+    if work.argo.is_by_gateway {
+        let why = "is not supported with an HTTPRoute: Serin edits its weights alone";
+        work.leave_out(path, &entry, (Loss::Protection, why));
+        return Vec::new();
+    }
+    work.tell(path, Decision::Kept, "");
+    vec![entry]
+}
+
 /// The analysis of a step.
 pub(super) fn analysis(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entry> {
     let references = references(&entry.value);
@@ -186,10 +197,11 @@ pub(super) fn starting(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Ent
 }
 
 /// The indexes of the steps that are left out wholly.
-pub(super) fn dropped(steps: &[Item], has_route: bool) -> Vec<usize> {
+pub(super) fn dropped(steps: &[Item], (has_route, is_by_gateway): (bool, bool)) -> Vec<usize> {
     let is_gone = |key: &str| match key {
         "setCanaryScale" => !has_route,
-        "setHeaderRoute" | "setMirrorRoute" | "replicaProgressThreshold" => {
+        "setHeaderRoute" | "setMirrorRoute" => is_by_gateway,
+        "replicaProgressThreshold" => {
             refusal(ROLLOUT_REFUSED, &format!("spec.strategy.canary.steps[].{key}")).is_some()
         }
         _ => false,

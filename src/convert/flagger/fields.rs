@@ -4,7 +4,8 @@ use super::super::table::Does::{Become, Enter, Keep, Leave};
 use super::super::table::Loss::{Harmless, Protection};
 use super::super::table::{Row, row};
 
-const OTHER_ROUTER: &str = "Serin routes by Istio only";
+const OTHER_ROUTER: &str = "Serin routes by Istio and by HTTPRoutes only";
+const GATEWAY_API: &str = "write the HTTPRoute into Git, with both Services in its backendRefs, and name it in gatewayAPI; see docs/gateway-api.md";
 const NO_COPY: &str = "Serin has one Service and no copies of it; label that Service";
 const ALL_READY: &str = "Serin gives weight to ready pods only, as far as they carry it";
 
@@ -72,7 +73,7 @@ pub const SERVICE: &[Row] = &[
     row("spec.service.unmanagedMetadata", Leave(Harmless, "Git holds the Service, and nobody else writes it")),
     row("spec.service.meshName", Leave(Protection, OTHER_ROUTER)),
     row("spec.service.backends", Leave(Protection, OTHER_ROUTER)),
-    row("spec.service.gatewayRefs", Leave(Protection, OTHER_ROUTER)),
+    row("spec.service.gatewayRefs", Leave(Protection, GATEWAY_API)),
     row("spec.service.backendTimeout", Leave(Protection, OTHER_ROUTER)),
     row("spec.service.mirror", Leave(Protection, OTHER_ROUTER)),
 ];

@@ -48,7 +48,7 @@ impl Checks<'_> {
     pub(super) fn fronts_are_permitted(&self) -> Vec<Violation> {
         let (stable, canary, _) = self.subsets_after();
         // Where nobody else serves, what there is stays.
-        if stable == canary || self.ready(stable.as_deref()) == 0 || !self.facts.problems.is_empty() {
+        if stable == canary || self.ready(stable.as_deref()) == 0 || !self.facts.can_write_route() {
             return Vec::new();
         }
         let status = &self.plan.status;

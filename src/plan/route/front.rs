@@ -130,7 +130,7 @@ pub(super) fn read(virtual_service: &VirtualService, names: &Names, legs: &[Leg]
         managed: managed(route, edited, leg.canary_at).filter(|_| at < leg.at),
     });
     Some(Front {
-        virtual_service: leg.virtual_service.clone(),
+        virtual_service: leg.object.clone(),
         version: leg.version.clone(),
         at: leg.at,
         route: leg.route.clone(),

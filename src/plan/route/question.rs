@@ -84,7 +84,7 @@ pub fn question(facts: &Facts<'_>) -> Option<Question> {
     if let Some(host) = &host {
         sides.push(Side { cluster: format!("|{host}"), revision: None, has_pods: false });
     }
-    let mut names_used: Vec<String> = facts.route.legs.iter().map(|leg| leg.virtual_service.clone()).collect();
+    let mut names_used: Vec<String> = facts.route.legs.iter().map(|leg| leg.object.clone()).collect();
     names_used.extend(names.virtual_service.filter(|_| facts.route.is_plain));
     names_used.dedup();
     let known = |name: &String| {
@@ -101,8 +101,7 @@ fn expected(facts: &Facts<'_>, one: &VirtualService, sides: &[Side]) -> Expected
     let is_own = |route: &istio::Route| {
         let is_front = facts.route.fronts.iter().flat_map(|front| &front.present).map(|present| &present.name);
         let is_leg = |leg: &super::Leg| {
-            leg.virtual_service == name
-                && one.spec.routes(leg.protocol).get(leg.at).is_some_and(|own| std::ptr::eq(own, route))
+            leg.object == name && one.spec.routes(leg.protocol).get(leg.at).is_some_and(|own| std::ptr::eq(own, route))
         };
         facts.route.is_plain
             || route.name.as_ref().is_some_and(|name| is_front.clone().any(|front| front == name))

@@ -1,13 +1,14 @@
 //! The snapshot to one route, and why it cannot be used.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::{Leg, Names, Problem, Route, Sides, front, names_of, port};
+use super::{Leg, Names, Problem, Route, Sides, front, names_of, port, rules};
 use crate::api::istio::{self, Destination, Protocol, full_host, service_of};
 use crate::api::names;
 use crate::api::watched::{DestinationRule, Service, ServicePort, VirtualService};
 use crate::plan::observed::Observed;
-use crate::plan::strategy::{Pick, Routing, Strategy, Target};
+use crate::plan::strategy::{Pick, RouteKind, Routing, Strategy, Target};
 
 /// Reads the route from the snapshot; what could be read stands beside the problems.
 pub fn observe(observed: &Observed, strategy: &Strategy) -> (Route, Vec<Problem>) {
@@ -28,10 +29,15 @@ pub fn observe(observed: &Observed, strategy: &Strategy) -> (Route, Vec<Problem>
             problems.extend(port::read(observed, &namespace, (&names, host, *port), &mut route).err());
             route.has_root = hosts.is_empty().then(|| has_root(observed, &namespace, &names));
         }
-        Routing::InPlace { targets, .. } | Routing::Hosts { targets, .. } => {
+        Routing::Hosts { kind: RouteKind::HttpRoute, targets, .. } => {
+            for target in targets {
+                rules::read(observed, &namespace, (&names.sides, target), &mut route, &mut problems);
+            }
+        }
+        Routing::InPlace { targets, .. } | Routing::Hosts { kind: RouteKind::VirtualService, targets, .. } => {
             for target in targets {
                 read_in_place(observed, &namespace, &names, target, &mut route, &mut problems);
-                let virtual_service = virtual_service_named(observed, &namespace, &target.virtual_service);
+                let virtual_service = virtual_service_named(observed, &namespace, &target.object);
                 route.collisions.extend(virtual_service.into_iter().flat_map(|one| collisions(one, &names, strategy)));
             }
             problems.extend(not_http(&route, strategy));
@@ -57,7 +63,7 @@ fn not_http(route: &Route, strategy: &Strategy) -> Option<Problem> {
     let (name, path) = strategy.managed_names().into_iter().next()?;
     let message = format!(
         "VirtualService {} has {} routes, and {name} ({path}) is for HTTP only; remove the step",
-        leg.virtual_service,
+        leg.object,
         leg.protocol.field().to_uppercase()
     );
     Some(Problem::missing(message))
@@ -94,12 +100,24 @@ pub(super) fn virtual_service_named<'a>(
     )
 }
 
-/// Whether the VirtualServices to edit are all gone, so that requests go to the Service and to every pod behind it.
+/// The metadata of the object that holds a leg.
+pub fn holder<'a>(observed: &'a Observed, leg: &Leg) -> Option<&'a ObjectMeta> {
+    let namespace = observed.rollout.metadata.namespace.as_deref().unwrap_or_default();
+    match leg.kind {
+        RouteKind::VirtualService => virtual_service_named(observed, namespace, &leg.object).map(|one| &one.metadata),
+        RouteKind::HttpRoute => rules::named(observed, namespace, &leg.object).map(|one| &one.metadata),
+    }
+}
+
+/// Whether the objects to edit are all gone, so that requests go to the Service and to every pod behind it.
 pub fn is_gone(observed: &Observed, routing: &Routing) -> bool {
     let namespace = observed.rollout.metadata.namespace.as_deref().unwrap_or_default();
     match routing {
-        Routing::InPlace { targets, .. } | Routing::Hosts { targets, .. } => {
-            targets.iter().all(|target| virtual_service_named(observed, namespace, &target.virtual_service).is_none())
+        Routing::InPlace { targets, .. } | Routing::Hosts { kind: RouteKind::VirtualService, targets, .. } => {
+            targets.iter().all(|target| virtual_service_named(observed, namespace, &target.object).is_none())
+        }
+        Routing::Hosts { kind: RouteKind::HttpRoute, targets, .. } => {
+            targets.iter().all(|target| rules::named(observed, namespace, &target.object).is_none())
         }
         // Serin creates its own again.
         Routing::Owned { .. } => false,
@@ -210,7 +228,7 @@ fn read_rule(
 }
 
 /// Whether an object's controller is this Rollout.
-fn is_ours(observed: &Observed, metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> bool {
+fn is_ours(observed: &Observed, metadata: &ObjectMeta) -> bool {
     let uid = observed.rollout.metadata.uid.as_deref();
     metadata.owner_references.iter().flatten().any(|owner| Some(owner.uid.as_str()) == uid)
 }
@@ -256,7 +274,7 @@ fn read_in_place(
     route: &mut Route,
     problems: &mut Vec<Problem>,
 ) {
-    let name = &target.virtual_service;
+    let name = &target.object;
     let Some(virtual_service) = virtual_service_named(observed, namespace, name) else {
         let snippet = match &names.sides {
             Sides::Subsets { stable, canary, .. } => format!(
@@ -301,7 +319,7 @@ pub fn in_place_host(observed: &Observed, routing: &Routing, route: &Route) -> O
         Routing::Owned { host, .. } => Some(host.clone()),
         Routing::InPlace { .. } | Routing::Hosts { .. } => {
             let leg = route.legs.first()?;
-            let virtual_service = virtual_service_named(observed, &namespace, &leg.virtual_service)?;
+            let virtual_service = virtual_service_named(observed, &namespace, &leg.object)?;
             host_of(virtual_service, std::slice::from_ref(leg)).map(|host| full_host(&host, &namespace))
         }
     }
@@ -393,6 +411,7 @@ fn is_picked(pick: &Pick, route: &istio::Route) -> bool {
             same_hosts && port.is_none_or(|port| one.port == Some(port))
         }),
         Pick::Tcp(port) => route.matches.iter().any(|one| one.port == Some(*port)),
+        Pick::Rule(_) => false,
     }
 }
 
@@ -427,7 +446,8 @@ fn leg(
         });
     }
     Ok(Leg {
-        virtual_service: name,
+        kind: RouteKind::VirtualService,
+        object: name,
         version: virtual_service.metadata.resource_version.clone().unwrap_or_default(),
         protocol,
         at: index,

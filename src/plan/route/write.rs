@@ -8,7 +8,7 @@ use crate::api::istio::full_host;
 use crate::api::names;
 use crate::plan::action::{Action, SubsetEdit, WeightEdit};
 use crate::plan::observed::Observed;
-use crate::plan::strategy::{Managed, Routing};
+use crate::plan::strategy::{Managed, RouteKind, Routing};
 use crate::plan::weight::Split;
 
 /// The writes that make a change: one for each object that differs.
@@ -73,6 +73,8 @@ fn traffic_actions(
             .first()
             .map_or_else(Vec::new, |leg| owned_virtual_service(observed, names, Some(split(leg)), routes));
     }
+    // The objects of one Rollout are of one kind.
+    let is_of_rules = route.legs.iter().any(|leg| leg.kind == RouteKind::HttpRoute);
     let mut edits: BTreeMap<&str, (String, Vec<WeightEdit>)> = BTreeMap::new();
     for leg in &route.legs {
         let split = split(leg);
@@ -87,7 +89,7 @@ fn traffic_actions(
             canary_at: leg.canary_at,
             split,
         };
-        edits.entry(&leg.virtual_service).or_insert_with(|| (leg.version.clone(), Vec::new())).1.push(edit);
+        edits.entry(&leg.object).or_insert_with(|| (leg.version.clone(), Vec::new())).1.push(edit);
     }
     let mut fronts = BTreeMap::new();
     for one in &route.fronts {
@@ -100,8 +102,12 @@ fn traffic_actions(
     edits
         .into_iter()
         .map(|(name, (version, edits))| {
-            let front = fronts.remove(name);
-            Action::EditVirtualService { name: name.to_owned(), version, edits, front }
+            let (front, name) = (fronts.remove(name), name.to_owned());
+            if is_of_rules {
+                Action::EditHttpRoute { name, version, edits }
+            } else {
+                Action::EditVirtualService { name, version, edits, front }
+            }
         })
         .collect()
 }

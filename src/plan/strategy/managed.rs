@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, Pick, Routing, Step, Strategy};
+use super::{Fault, Pick, RouteKind, Routing, Step, Strategy};
 use crate::api::istio::{Match, Protocol, TextMatch};
 use crate::api::names;
 use crate::api::rollout::{CanarySpec, HeaderRouteSpec, MirrorRouteSpec, RequestMatchSpec, TextMatchSpec};
@@ -146,6 +146,10 @@ pub(super) fn check(canary: &CanarySpec, strategy: &mut Strategy) {
         } else if edits_others(strategy.routing.as_ref()) {
             let why = "is for HTTP routes only, and tlsRoutes or tcpRoutes are edited; remove it, or give those a Rollout of their own";
             faults.push(Fault::new(&path, why));
+        } else if let Some(Routing::Hosts { kind: RouteKind::HttpRoute, .. }) = &strategy.routing {
+            let why =
+                "is not supported with gatewayAPI: Serin edits weights of HTTPRoutes alone; remove it, or use istio";
+            faults.push(Fault::new(&path, why));
         }
         if taken.contains(&route.name.as_str()) {
             faults.push(Fault::new(
@@ -163,9 +167,7 @@ pub(super) fn check(canary: &CanarySpec, strategy: &mut Strategy) {
 
 /// Whether routes are edited that are not HTTP.
 fn edits_others(routing: Option<&Routing>) -> bool {
-    let Some(Routing::InPlace { targets, .. } | Routing::Hosts { targets, .. }) = routing else {
-        return false;
-    };
+    let Some((_, targets)) = routing.and_then(Routing::in_git) else { return false };
     targets.iter().flat_map(|target| &target.routes).any(|pick| pick.protocol() != Protocol::Http)
 }
 

@@ -2,18 +2,25 @@
 
 use std::collections::BTreeSet;
 
-use super::{Fault, Pick, Routing, Target};
-use crate::api::rollout::{CanarySpec, IstioSpec, VirtualServiceRef};
+use super::{Fault, Pick, RouteKind, Routing, Target};
+use crate::api::rollout::{CanarySpec, GatewayApiSpec, HttpRouteRef, IstioSpec, VirtualServiceRef};
 
+const ROUTING: &str = "spec.strategy.canary.trafficRouting";
 const PATH: &str = "spec.strategy.canary.trafficRouting.istio";
+const GATEWAY: &str = "spec.strategy.canary.trafficRouting.gatewayAPI";
 
 /// Where the weights are; none where there is no route, or where that cannot be read.
 pub(super) fn parse(namespace: &str, canary: &CanarySpec, faults: &mut Vec<Fault>) -> Option<Routing> {
     let services = services(canary, faults);
-    let istio = &canary.traffic_routing.as_ref()?.istio;
-    match services {
-        Some((stable, canary)) => parse_hosts(istio, (stable, canary), faults),
-        None => parse_subsets(namespace, istio, faults),
+    let routing = canary.traffic_routing.as_ref()?;
+    match (&routing.istio, &routing.gateway_api, services) {
+        (Some(istio), None, Some(services)) => parse_hosts(istio, services, faults),
+        (Some(istio), None, None) => parse_subsets(namespace, istio, faults),
+        (None, Some(gateway), services) => parse_gateway(gateway, services, faults),
+        (Some(_), Some(_), _) | (None, None, _) => {
+            faults.push(Fault::new(ROUTING, "exactly one of istio, gatewayAPI is required"));
+            None
+        }
     }
 }
 
@@ -37,7 +44,7 @@ fn services(canary: &CanarySpec, faults: &mut Vec<Fault>) -> Option<(String, Str
     if canary.traffic_routing.is_none() {
         faults.push(Fault::new(
             "spec.strategy.canary.stableService",
-            "needs trafficRouting.istio.virtualService with weights between both Services; without a route remove it",
+            "needs trafficRouting with weights between both Services, by istio.virtualService or gatewayAPI; without a route remove it",
         ));
     }
     Some((stable, other))
@@ -57,7 +64,30 @@ fn parse_hosts(istio: &IstioSpec, (stable, canary): (String, String), faults: &m
         return None;
     }
     let targets = targets(PATH, istio.virtual_service.as_ref(), istio.virtual_services.as_deref(), faults);
-    Some(Routing::Hosts { targets, stable, canary })
+    Some(Routing::Hosts { kind: RouteKind::VirtualService, targets, stable, canary })
+}
+
+/// HTTPRoutes have no subsets: their weights always lie between two Services.
+fn parse_gateway(
+    gateway: &GatewayApiSpec,
+    services: Option<(String, String)>,
+    faults: &mut Vec<Fault>,
+) -> Option<Routing> {
+    if gateway.http_route.is_some() == gateway.http_routes.is_some() {
+        faults.push(Fault::new(GATEWAY, "exactly one of httpRoute, httpRoutes is required"));
+        return None;
+    }
+    let Some((stable, canary)) = services else {
+        let why = "needs stableService and canaryService: the weights of an HTTPRoute lie between two Services";
+        faults.push(Fault::new(GATEWAY, why));
+        return None;
+    };
+    let listed = listed(GATEWAY, ("httpRoute", gateway.http_route.as_ref()), gateway.http_routes.as_deref());
+    let named = |(path, reference): &(String, &HttpRouteRef)| (path.clone(), reference.name.clone());
+    check_names(&listed.iter().map(named).collect::<Vec<_>>(), (GATEWAY, RouteKind::HttpRoute), faults);
+    let rules = |one: &HttpRouteRef| one.rules.iter().flatten().cloned().map(Pick::Rule).collect();
+    let targets = listed.iter().map(|(_, one)| Target { object: one.name.clone(), routes: rules(one) }).collect();
+    Some(Routing::Hosts { kind: RouteKind::HttpRoute, targets, stable, canary })
 }
 
 fn parse_subsets(namespace: &str, istio: &IstioSpec, faults: &mut Vec<Fault>) -> Option<Routing> {
@@ -107,34 +137,43 @@ fn targets(
     several: Option<&[VirtualServiceRef]>,
     faults: &mut Vec<Fault>,
 ) -> Vec<Target> {
-    let listed: Vec<(String, &VirtualServiceRef)> = match (one, several) {
-        (Some(one), _) => vec![(format!("{path}.virtualService"), one)],
-        (None, several) => several
-            .unwrap_or_default()
-            .iter()
-            .enumerate()
-            .map(|(index, one)| (format!("{path}.virtualServices[{index}]"), one))
-            .collect(),
+    let listed = listed(path, ("virtualService", one), several);
+    let named = |(path, reference): &(String, &VirtualServiceRef)| (path.clone(), reference.name.clone());
+    check_names(&listed.iter().map(named).collect::<Vec<_>>(), (path, RouteKind::VirtualService), faults);
+    listed.iter().map(|(path, reference)| target(path, reference, faults)).collect()
+}
+
+/// References in a field, or in the list that is named after it, each with its path.
+fn listed<'a, T>(path: &str, (field, one): (&str, Option<&'a T>), several: Option<&'a [T]>) -> Vec<(String, &'a T)> {
+    if let Some(one) = one {
+        return vec![(format!("{path}.{field}"), one)];
+    }
+    let several = several.unwrap_or_default().iter().enumerate();
+    several.map(|(index, one)| (format!("{path}.{field}s[{index}]"), one)).collect()
+}
+
+/// Names of objects that hold routes: of the Rollout's namespace, each once.
+fn check_names(listed: &[(String, String)], (path, kind): (&str, RouteKind), faults: &mut Vec<Fault>) {
+    let (list, routes) = match kind {
+        RouteKind::VirtualService => ("virtualServices", "routes"),
+        RouteKind::HttpRoute => ("httpRoutes", "rules"),
     };
     if listed.is_empty() {
-        faults.push(Fault::new(format!("{path}.virtualServices"), "is empty; name at least one VirtualService"));
+        faults.push(Fault::new(format!("{path}.{list}"), format!("is empty; name at least one {kind}")));
     }
     let mut names = BTreeSet::new();
-    for (path, reference) in &listed {
-        if reference.name.contains('.') {
+    for (path, name) in listed {
+        if kind == RouteKind::VirtualService && name.contains('.') {
             faults.push(Fault::new(
                 format!("{path}.name"),
                 "must be in the Rollout's namespace; write the name without a dot",
             ));
         }
-        if !names.insert(&reference.name) {
-            faults.push(Fault::new(
-                format!("{path}.name"),
-                format!("{} is named twice; list its routes together", reference.name),
-            ));
+        if !names.insert(name) {
+            faults
+                .push(Fault::new(format!("{path}.name"), format!("{name} is named twice; list its {routes} together")));
         }
     }
-    listed.iter().map(|(path, reference)| target(path, reference, faults)).collect()
 }
 
 fn target(path: &str, reference: &VirtualServiceRef, faults: &mut Vec<Fault>) -> Target {
@@ -148,5 +187,5 @@ fn target(path: &str, reference: &VirtualServiceRef, faults: &mut Vec<Fault>) ->
         Pick::Tls(route.port, route.sni_hosts.clone())
     });
     let routes = named.chain(tls).chain(tcp).collect();
-    Target { virtual_service: reference.name.clone(), routes }
+    Target { object: reference.name.clone(), routes }
 }

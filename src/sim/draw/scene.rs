@@ -14,7 +14,7 @@ impl Draw {
         let at = at + self.seconds(0, 60);
         let image = self.one_of(&IMAGES);
         self.event(at, Event::Commit(json!({"template": template(image)})));
-        let route = objects.iter().find(|object| object["kind"] == "VirtualService").and_then(turned);
+        let route = objects.iter().find_map(turned);
         match (self.chance.usize(..9), route) {
             (0, _) => self.status_refused(image, at),
             (1, _) => self.earlier_step(at),
@@ -127,11 +127,16 @@ impl Draw {
     }
 }
 
-/// A VirtualService with the destinations of its routes in another order.
+/// A VirtualService or HTTPRoute with the destinations of its routes in another order.
 fn turned(object: &Value) -> Option<Value> {
+    let (routes, destinations) = match object.get("kind")?.as_str()? {
+        "VirtualService" => ("/spec/http", "route"),
+        "HTTPRoute" => ("/spec/rules", "backendRefs"),
+        _ => return None,
+    };
     let mut object = object.clone();
-    for route in object.pointer_mut("/spec/http")?.as_array_mut()? {
-        route.get_mut("route")?.as_array_mut()?.reverse();
+    for route in object.pointer_mut(routes)?.as_array_mut()? {
+        route.get_mut(destinations)?.as_array_mut()?.reverse();
     }
     Some(object)
 }

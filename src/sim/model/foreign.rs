@@ -22,13 +22,11 @@ impl Model {
         if git != own {
             self.breaks("S1", format!("{} {name}: fields of others were changed: {own} was {git}", change.plural));
         }
-        for route in ["http", "tls", "tcp"].iter().filter_map(|key| change.object["spec"][key].as_array()).flatten() {
-            let weights: Vec<i64> = route["route"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .map(|one| one["weight"].as_i64().unwrap_or(0))
-                .collect();
+        let lists = [("http", "route"), ("tls", "route"), ("tcp", "route"), ("rules", "backendRefs")];
+        let routes = lists.iter().filter_map(|(key, inner)| Some((change.object["spec"][key].as_array()?, inner)));
+        for destinations in routes.flat_map(|(routes, inner)| routes.iter().map(move |route| &route[inner])) {
+            let weights: Vec<i64> =
+                destinations.as_array().into_iter().flatten().map(|one| one["weight"].as_i64().unwrap_or(0)).collect();
             if weights.len() > 1 && weights.iter().sum::<i64>() != 100 {
                 self.breaks("S1", format!("{name}: weights {weights:?} do not sum to 100"));
             }

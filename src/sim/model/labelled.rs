@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::api::names;
 use crate::embedded::Cluster;
 use crate::embedded::store::Object;
+use crate::sim::gateway::virtual_services;
 use crate::sim::mesh::is_followed;
 
 /// What tells which revision a destination means: the labels of subsets, and the selectors of Services.
@@ -40,7 +41,7 @@ impl Labelled {
 /// no weights.
 pub(super) fn assigned(cluster: &Cluster, labelled: &Labelled, managed: &BTreeSet<String>) -> BTreeMap<String, f64> {
     let mut most: BTreeMap<String, f64> = BTreeMap::new();
-    let virtual_services = cluster.list("virtualservices");
+    let virtual_services = virtual_services(cluster);
     for object in virtual_services.iter().filter(|one| is_followed(one, &virtual_services)) {
         for route in ["http", "tls", "tcp"].iter().filter_map(|key| object["spec"][key].as_array()).flatten() {
             if route["name"].as_str().is_some_and(|name| managed.contains(name)) {

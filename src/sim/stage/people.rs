@@ -85,7 +85,7 @@ impl Stage<'_> {
     pub(super) fn revert(&mut self) {
         let is_route = |object: &&Value| {
             let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
-            ["VirtualService", "DestinationRule", "Service"].contains(&kind)
+            ["VirtualService", "DestinationRule", "HTTPRoute", "Service"].contains(&kind)
         };
         for object in self.story.objects.iter().filter(is_route) {
             self.apply(object);

@@ -93,6 +93,16 @@ pub fn hosts() -> Value {
     json!({"virtualService": {"name": "checkout", "routes": ["primary"]}})
 }
 
+/// A spec with a gate and a background analysis, by an HTTPRoute.
+pub fn of_gateway(image: &str, replicas: i32) -> Value {
+    let mut spec = spec(image, replicas, &json!({}));
+    let canary = &mut spec["strategy"]["canary"];
+    canary["trafficRouting"] = json!({"gatewayAPI": {"httpRoute": {"name": "checkout"}}});
+    canary["stableService"] = json!("checkout-stable");
+    canary["canaryService"] = json!("checkout-canary");
+    spec
+}
+
 /// A Rollout at rest with these steps, without analysis, and more of its canary strategy.
 pub fn at_rest(replicas: i32, steps: &Value, canary: &Value) -> World {
     let mut spec = spec("checkout:1", replicas, &owned());
@@ -169,6 +179,9 @@ impl World {
         if spec.pointer("/strategy/canary/stableService").is_some() {
             world.create_hosts();
         }
+        if spec.pointer("/strategy/canary/trafficRouting/gatewayAPI").is_some() {
+            world.create_http_route();
+        }
         world
     }
 
@@ -218,6 +231,46 @@ impl World {
             "metadata": {"name": "checkout-stable", "namespace": "shop", "resourceVersion": version},
             "spec": {"selector": {"app": "checkout"}, "ports": [{"name": "http", "port": 80}]},
         }))];
+    }
+
+    /// The same in an HTTPRoute, which has a rule for stable alone besides.
+    pub fn create_http_route(&mut self) {
+        let version = self.next_version();
+        self.observed.virtual_services.clear();
+        self.observed.http_routes = vec![from(json!({
+            "metadata": {"name": "checkout", "namespace": "shop", "resourceVersion": version, "generation": 1},
+            "spec": {"rules": [
+                {"name": "primary", "backendRefs": [
+                    {"name": "checkout-stable", "port": 80, "weight": 100}, {"name": "checkout-canary", "port": 80, "weight": 0}]},
+                {"backendRefs": [{"name": "checkout-stable", "port": 80}]},
+            ]},
+        }))];
+    }
+
+    /// Another manager writes the weights of the HTTPRoute's first rule.
+    pub fn write_rule_weights(&mut self, weights: [i32; 2]) {
+        let add = |at: usize| json!({"op": "add", "path": format!("/spec/rules/0/backendRefs/{at}/weight"), "value": weights[at]});
+        self.patch_http_route(&[add(0), add(1)], "argocd-controller");
+    }
+
+    /// The HTTPRoute as it is after a JSON patch of this manager.
+    fn patch_http_route(&mut self, operations: &[Value], manager: &str) {
+        let mut body = serde_json::to_value(&self.observed.http_routes[0]).unwrap();
+        json_patch::patch(&mut body, &from::<json_patch::Patch>(json!(operations))).unwrap();
+        body["metadata"]["resourceVersion"] = json!(self.next_version());
+        body["metadata"]["generation"] = json!(body["metadata"]["generation"].as_i64().unwrap() + 1);
+        body["metadata"]["managedFields"] = json!([{"manager": manager, "fieldsV1": {"f:spec": {"f:rules": {}}}}]);
+        self.observed.http_routes[0] = from(body);
+    }
+
+    /// A controller says something of the HTTPRoute as it was so many generations ago.
+    pub fn answer_http_route(&mut self, kind: &str, status: &str, generations_ago: i64) {
+        let generation = self.observed.http_routes[0].metadata.generation.unwrap() - generations_ago;
+        self.observed.http_routes[0].status = from(json!({"parents": [{
+            "parentRef": {"kind": "Service", "name": "checkout"}, "controllerName": "istio.io/gateway-controller",
+            "conditions": [{"type": kind, "status": status, "reason": "NotAllowed", "message": "no listener allows it", "observedGeneration": generation}],
+        }]}));
+        self.wake = Some(self.now);
     }
 
     fn next_version(&mut self) -> String {
@@ -484,6 +537,10 @@ impl World {
                 let own = self.routes();
                 let body = serde_json::to_value(&*own).unwrap();
                 *own = from(written_by_serin(patched(body, objects::weight_patch(known, edits, front.as_ref()))));
+            }
+            Action::EditHttpRoute { version: known, edits, .. } => {
+                let patch = objects::rule_patch(known, edits);
+                self.patch_http_route(patch.as_array().unwrap(), "serin");
             }
             Action::EditDestinationRule { version: known, edits, .. } => {
                 let body = serde_json::to_value(&self.observed.destination_rules[0]).unwrap();

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use kube::Api;
-use serin::api::crd;
 use serin::api::provider::MetricProviderSpec;
+use serin::api::{crd, names};
 use serin::cli::screen::LookArguments;
 use serin::cli::simulate;
 use serin::controller::lease::{self, Candidate, Leadership};
@@ -83,15 +83,15 @@ struct RunArguments {
     /// Makes the metric provider named `default`.
     #[arg(long, env = "SERIN_PROMETHEUS_URL")]
     prometheus_url: Option<String>,
-    /// Who is asked which proxies have a written route: nobody (`off`), every istiod that is found (`auto`), or those at these
-    /// URLs, all of which must answer. Experimental: see docs/in-force.md before you ask.
-    #[arg(long, env = "SERIN_ISTIOD", default_value = "off", value_delimiter = ',')]
+    /// Who is asked which proxies have a written route: every istiod that is found (`auto`), nobody (`off`), or the istiods with
+    /// debug endpoints at these URLs, all of which must answer.
+    #[arg(long, env = "SERIN_ISTIOD", default_value = "auto", value_delimiter = ',')]
     istiod: Vec<String>,
     /// Namespace of istiod.
     #[arg(long, env = "SERIN_ISTIO_NAMESPACE", default_value = "istio-system")]
     istio_namespace: String,
     /// Service account of istiod's namespace whose token istiod is shown.
-    #[arg(long, env = "SERIN_ISTIOD_SERVICE_ACCOUNT", default_value = "serin-proxies")]
+    #[arg(long, env = "SERIN_ISTIOD_SERVICE_ACCOUNT", default_value = names::ISTIOD_SERVICE_ACCOUNT)]
     istiod_service_account: String,
     /// File of a token to show instead, with the audience `istio-ca`.
     #[arg(long, env = "SERIN_ISTIOD_TOKEN_FILE")]
@@ -243,7 +243,7 @@ fn proxies(
             arguments.istiod_service_account.clone(),
         ),
     };
-    let istiod = Istiod::new(addresses, token, route_wait).context("--istiod")?;
+    let istiod = Istiod::new((client, &arguments.istio_namespace), addresses, token, route_wait).context("--istiod")?;
     Ok(Some(Arc::new(Searches(Arc::new(istiod)))))
 }
 

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 /// Applies the definitions and the RBAC that are shipped.
 pub async fn apply_shipped(client: &Client) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for file in ["namespace.yaml", "rbac.yaml"] {
+    let istio = r#"{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}}"#;
+    apply_text(client, None, istio).await.unwrap_or_else(|error| panic!("namespace istio-system: {error}"));
+    for file in ["namespace.yaml", "rbac.yaml", "istiod.yaml"] {
         apply_file(client, &root.join("deploy").join(file)).await;
     }
     let mut definitions: Vec<PathBuf> =

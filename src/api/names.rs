@@ -32,6 +32,8 @@ pub const GIT_AUTHOR: &str = "serin.dev/git-author";
 pub const FINALIZER: &str = "serin.dev/route";
 /// Field manager of every write.
 pub const FIELD_MANAGER: &str = "serin";
+/// Service account in istiod's namespace whose token istiod is shown.
+pub const ISTIOD_SERVICE_ACCOUNT: &str = "serin-proxies";
 /// What events name as their reporting controller.
 pub const REPORTER: &str = "serin.dev/rollout-controller";
 

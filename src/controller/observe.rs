@@ -179,7 +179,7 @@ fn read_route(
     {
         words_of_routes.insert(format!("vshost/{}", full_host(host, namespace)));
     }
-    words_of_routes.extend(istio.get("owned").map(|_| words::of("delegate", namespace, &owned_name)));
+    words_of_routes.extend(virtual_services.iter().map(|name| words::of("delegate", namespace, name)));
     let sides =
         ["/strategy/canary/stableService", "/strategy/canary/canaryService"].map(|path| text(spec.pointer(path)));
     for host in sides.into_iter().flatten().chain(text(istio.pointer("/owned/host"))) {
@@ -204,30 +204,32 @@ fn read_route(
             .map(|weighted| full_host(&weighted.destination.host, namespace));
         services.extend(hosts);
     }
+    rules.extend(services.iter().map(|host| format!("drhost/{host}")));
+    // Clients may call another host than the sides of a route.
+    for one in found.values() {
+        let own = one.metadata.namespace.as_deref().unwrap_or_default();
+        services.extend(one.spec.hosts.iter().map(|host| full_host(host, own)));
+    }
     for host in &services {
-        rules.insert(format!("drhost/{host}"));
         if let Some((service, namespace)) = crate::api::istio::service_of(host) {
             observed.services.extend(caches.services.get(namespace, service).map(|one| (*one).clone()));
             read.insert(words::of("service", namespace, service));
         }
     }
-    let mut found_rules: BTreeMap<String, DestinationRule> = BTreeMap::new();
-    for word in &rules {
-        for one in caches.destination_rules.find(word) {
-            found_rules.insert(
-                words::of(
-                    "",
-                    one.metadata.namespace.as_deref().unwrap_or_default(),
-                    one.metadata.name.as_deref().unwrap_or_default(),
-                ),
-                (*one).clone(),
-            );
-        }
-    }
     observed.virtual_services = found.into_values().collect();
-    observed.destination_rules = found_rules.into_values().collect();
+    observed.destination_rules = rules_of(shell, &rules);
     read.extend(words_of_routes);
     read.extend(rules);
+}
+
+/// The DestinationRules that are found under some words, each once.
+fn rules_of(shell: &Shell, listed: &BTreeSet<String>) -> Vec<DestinationRule> {
+    let mut found: BTreeMap<String, DestinationRule> = BTreeMap::new();
+    for one in listed.iter().flat_map(|word| shell.caches.destination_rules.find(word)) {
+        let (namespace, name) = (one.metadata.namespace.as_deref(), one.metadata.name.as_deref());
+        found.insert(words::of("", namespace.unwrap_or_default(), name.unwrap_or_default()), (*one).clone());
+    }
+    found.into_values().collect()
 }
 
 /// The HTTPRoutes that it names.

@@ -15,6 +15,9 @@ pub mod dump;
 pub mod istiod;
 pub mod replica;
 pub mod search;
+pub mod seen;
+pub mod stream;
+pub mod xds;
 
 /// The first wait between two looks, and the longest.
 const FIRST: Duration = Duration::from_millis(50);

@@ -15,9 +15,20 @@ use super::mesh::is_followed;
 use crate::api::istio::full_host;
 use crate::api::names;
 use crate::controller::proxies::Answer;
-use crate::controller::proxies::dump::Dump;
+use crate::controller::proxies::dump::{Config, Dump};
+use crate::controller::proxies::replica::Scope;
 use crate::controller::proxies::search::{Failure, Source, Told};
+use crate::controller::proxies::seen::{Seen, Shown};
 use crate::embedded::Cluster;
+use crate::plan::route::Question;
+
+/// How long at most until a push is sent to Serin, in milliseconds; what comes meanwhile takes its place.
+const OWN_MOST: u64 = 250;
+/// The proxy that is a gateway; all are where routes are not of the mesh.
+const GATEWAY: usize = 0;
+/// Sidecars that never use the route: one that istiod sends nothing since nothing of it changes, and one that answers nothing.
+const BYSTANDER: &str = "bystander.elsewhere";
+const SILENT: &str = "silent.elsewhere";
 
 /// The port by which requests come, where a destination names none.
 const PORT: i64 = 80;
@@ -56,16 +67,23 @@ struct Inner {
     /// Ready pods, as they are now.
     ready: Vec<(String, Labels)>,
     away_until: Instant,
+    /// What was sent to Serin, and what is about to be.
+    seen: Seen,
+    own: Option<(Instant, u64, Vec<Config>)>,
+    chance: fastrand::Rng,
 }
 
 impl Istiod {
     /// An istiod that has pushed nothing to so many proxies.
-    pub fn new(proxies: usize, route_wait: Duration, now: Instant) -> Self {
+    pub fn new(seed: u64, proxies: usize, route_wait: Duration, now: Instant) -> Self {
         let inner = Inner {
             number: 0,
             proxies: std::iter::repeat_with(Vec::new).take(proxies).collect(),
             ready: Vec::new(),
             away_until: now,
+            seen: Seen::default(),
+            own: None,
+            chance: fastrand::Rng::with_seed(seed),
         };
         Self { inner: Mutex::new(inner), route_wait }
     }
@@ -84,14 +102,22 @@ impl Istiod {
         Some(self.inner().away_until).filter(|until| *until > Instant::now())
     }
 
-    /// Takes note of a push to each proxy.
-    pub fn push(&self, cluster: &Cluster, ready: &[(String, Labels)], arrivals: &[Arrival]) {
+    /// Takes note of a push to each proxy, which has routes or endpoints alone.
+    pub fn push(&self, cluster: &Cluster, ready: &[(String, Labels)], arrivals: &[Arrival], has_routes: bool) {
         let generated = Arc::new(generate(cluster));
         let mut inner = self.inner();
         inner.number += 1;
         inner.ready = ready.to_vec();
         let number = inner.number;
         let now = Instant::now();
+        inner.arrive(now);
+        let is_full =
+            has_routes || inner.own.as_ref().is_some_and(|(_, _, all)| all.iter().any(|one| !one.is_endpoints()));
+        let mut configs = serde_json::from_value::<Dump>(inner.generated(&generated)).unwrap_or_default().configs;
+        configs.retain(|config| is_full || config.is_endpoints());
+        let late = Duration::from_millis(inner.chance.u64(0..=OWN_MOST));
+        let due = inner.own.as_ref().map_or(now + late, |(due, _, _)| *due);
+        inner.own = Some((due, number, configs));
         for (pushes, arrival) in inner.proxies.iter_mut().zip(arrivals) {
             pushes.retain(|push| push.arrival.begun <= now);
             pushes.push(Push { number, generated: generated.clone(), arrival: arrival.clone() });
@@ -108,10 +134,12 @@ impl Istiod {
     }
 
     fn answer<T>(&self, tell: impl FnOnce(&Inner) -> T) -> Result<T, Failure> {
-        let inner = self.inner();
-        if inner.away_until > Instant::now() {
+        let mut inner = self.inner();
+        let now = Instant::now();
+        if inner.away_until > now {
             return Err(Failure { message: "istiod is away".into(), is_refusal: false });
         }
+        inner.arrive(now);
         Ok(tell(&inner))
     }
 }
@@ -120,15 +148,30 @@ fn name_of(at: usize) -> String {
     format!("proxy-{at}.mesh")
 }
 
+fn nonce(number: Option<u64>) -> String {
+    number.map_or(String::new(), |number| format!("t/{number}{}", "-".repeat(36)))
+}
+
+fn bystanders() -> [Value; 2] {
+    let of = |name: &str, acked: u64| json!({"proxy": name, "proxy_type": "sidecar", "route_sent": nonce(Some(1)), "route_acked": nonce(Some(acked))});
+    [of(BYSTANDER, 1), of(SILENT, 0)]
+}
+
 impl Inner {
-    fn status(at: usize, pushes: &[Push]) -> Value {
+    /// Sends Serin what is due.
+    fn arrive(&mut self, now: Instant) {
+        if let Some((due, number, configs)) = self.own.take_if(|(due, _, _)| *due <= now) {
+            configs.into_iter().for_each(|config| self.seen.take(config, number, due));
+        }
+    }
+
+    fn status(at: usize, is_gateway: bool, pushes: &[Push]) -> Value {
         let now = Instant::now();
-        let nonce =
-            |number: Option<u64>| number.map_or(String::new(), |number| format!("t/{number}{}", "-".repeat(36)));
         let newest =
             |is: &dyn Fn(&Push) -> bool| nonce(pushes.iter().filter(|push| is(push)).map(|push| push.number).max());
         json!({
             "proxy": name_of(at),
+            "proxy_type": if is_gateway { "router" } else { "sidecar" },
             "route_sent": newest(&|push| push.arrival.routes.is_some() && push.arrival.sent <= now),
             "route_acked": newest(&|push| push.arrival.routes.is_some_and(|due| due <= now)),
             "endpoint_sent": newest(&|push| push.arrival.endpoints.is_some() && push.arrival.sent <= now),
@@ -136,14 +179,37 @@ impl Inner {
         })
     }
 
-    /// What is generated from the push that was begun last, with the pods of now.
-    fn dump(&self, name: &str) -> Value {
-        let now = Instant::now();
-        let at = self.proxies.iter().enumerate().find(|(at, _)| name_of(*at) == name);
-        let push = at.and_then(|(_, pushes)| pushes.iter().rev().find(|push| push.arrival.begun <= now));
-        let Some((routes, clusters)) = push.map(|push| push.generated.as_ref()) else {
-            return json!({});
+    fn is_gateway(&self, at: usize) -> bool {
+        let is_of_gateways = |push: &Push| {
+            push.generated
+                .0
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|one| one["virtualHosts"].is_array() && one["name"].is_null())
         };
+        at == GATEWAY || self.proxies.get(at).into_iter().flatten().any(is_of_gateways)
+    }
+
+    /// The push to a proxy that was begun last, of those that are of a kind.
+    fn begun(&self, name: &str, is: impl Fn(&&Push) -> bool) -> Option<&Push> {
+        let now = Instant::now();
+        let pushes = self.proxies.iter().enumerate().find(|(at, _)| name_of(*at) == name)?.1;
+        pushes.iter().rev().filter(|push| push.arrival.begun <= now).find(is)
+    }
+
+    /// The scope of a proxy, which has every Service; those of bystanders have not.
+    fn scope(&self, name: &str) -> Value {
+        let of_routes = |push: &&Push| push.arrival.routes.is_some();
+        let number = self.begun(name, of_routes).map_or(self.number, |push| push.number);
+        let hosts = self.begun(name, |_| true).into_iter().flat_map(|push| push.generated.1.keys());
+        let services: Vec<Value> =
+            hosts.filter_map(|name| name.rsplit('|').next()).map(|host| json!({"hostname": host})).collect();
+        json!({"version": format!("t/{number}"), "services": services})
+    }
+
+    /// What is generated, with the pods of now.
+    fn generated(&self, (routes, clusters): &Generated) -> Value {
         let endpoints = clusters.iter().map(|(name, wanted)| {
             let has = |own: &Labels| wanted.iter().all(|(key, value)| own.get(key) == Some(value));
             let pods = self.ready.iter().filter(|(_, own)| has(own)).map(|(pod, own)| {
@@ -159,16 +225,38 @@ impl Inner {
 impl Source for Istiod {
     fn statuses(&self) -> BoxFuture<'_, Result<Vec<Told>, Failure>> {
         let told = self.answer(|inner| {
-            let all = inner.proxies.iter().enumerate().map(|(at, pushes)| Inner::status(at, pushes));
+            let all =
+                inner.proxies.iter().enumerate().map(|(at, pushes)| Inner::status(at, inner.is_gateway(at), pushes));
+            let all = all.chain(bystanders());
             let proxies = all.filter_map(|status| serde_json::from_value(status).ok()).collect();
             vec![Told { istiod: "istiod".into(), at: Instant::now(), proxies: Arc::new(proxies) }]
         });
         std::future::ready(told).boxed()
     }
 
-    fn dump<'a>(&'a self, _: &'a str, proxy: &'a str, _: &'a str) -> BoxFuture<'a, Result<Dump, Failure>> {
-        let told = self.answer(|inner| serde_json::from_value(inner.dump(proxy)).unwrap_or_default());
+    fn shown<'a>(&'a self, _: &'a str, asked: (&'a Question, Instant)) -> BoxFuture<'a, Result<Shown, Failure>> {
+        let (question, since) = asked;
+        std::future::ready(self.answer(|inner| inner.seen.shown(question, since))).boxed()
+    }
+
+    fn scope<'a>(&'a self, _: &'a str, proxy: &'a str) -> BoxFuture<'a, Result<Scope, Failure>> {
+        let told = self.answer(|inner| serde_json::from_value(inner.scope(proxy)).unwrap_or_default());
         std::future::ready(told).boxed()
+    }
+
+    /// Who asks for more would bring old routes of sidecars back: istiod keeps what it generates.
+    fn dump<'a>(&'a self, _: &'a str, proxy: &'a str, kinds: &'a str) -> BoxFuture<'a, Result<Dump, Failure>> {
+        let told = self.answer(|inner| {
+            let is_gateway = (0..inner.proxies.len()).any(|at| name_of(at) == proxy && inner.is_gateway(at));
+            let is_harmless = kinds == "lds" || (is_gateway && !kinds.contains("eds"));
+            if !is_harmless {
+                let message = format!("a dump of {kinds} of {proxy} would do harm");
+                return Err(Failure { message, is_refusal: false });
+            }
+            let of = |push: &Push| serde_json::from_value(inner.generated(&push.generated)).unwrap_or_default();
+            Ok(inner.begun(proxy, |_| true).map_or_else(Dump::default, of))
+        });
+        std::future::ready(told.flatten()).boxed()
     }
 
     fn vanished(&self, _: &[Told]) -> Vec<String> {
@@ -186,13 +274,13 @@ impl Source for Istiod {
 
 /// What every proxy gets of the routes, rules and Services that there are.
 fn generate(cluster: &Cluster) -> Generated {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let host_of = |object: &Value, host: &Value| full_host(&text(host), &text(&object["metadata"]["namespace"]));
     let named = |object: &Value, destination: &Value| {
         let port = destination["port"]["number"].as_i64().unwrap_or(PORT);
         format!("outbound|{port}|{}|{}", text(&destination["subset"]), host_of(object, &destination["host"]))
     };
+    let hosts = hosts(cluster);
     let mut configs = Vec::new();
+    let mut listeners: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let all = cluster.list("virtualservices");
     for one in all.iter().filter(|one| is_followed(one, &all)) {
         // A delegate is told by its root's path, and the name of the root's route comes before its own.
@@ -214,23 +302,65 @@ fn generate(cluster: &Cluster) -> Generated {
             let name = format!("{prefix}{}", text(&route["name"]));
             json!({"name": name, "route": destinations(route), "metadata": {"filterMetadata": {"istio": {"config": path}}}})
         });
-        configs.push(json!({"virtualHosts": [{"routes": http.collect::<Vec<_>>()}]}));
+        let http: Vec<Value> = http.collect();
+        let of_root = root.map_or(one, |(root, _)| root);
+        let is_of_mesh = of_root["spec"]
+            .get("gateways")
+            .is_none_or(|all| all.as_array().is_some_and(|all| all.contains(&json!("mesh"))));
+        for host in of_root["spec"]["hosts"].as_array().into_iter().flatten().filter(|_| is_of_mesh) {
+            let host = host_of(of_root, host);
+            let ports = hosts.get(&host).map_or_else(|| vec![PORT], |(_, ports)| ports.clone());
+            for port in ports {
+                listeners.entry(format!("{host}:{port}")).or_default().extend(http.iter().cloned());
+            }
+        }
+        if !is_of_mesh {
+            configs.push(json!({"virtualHosts": [{"routes": http}]}));
+        }
         let others = ["tls", "tcp"].iter().filter_map(|key| one["spec"][key].as_array()).flatten();
         configs
             .extend(others.map(|route| json!({"filterChains": [{"filters": [{"typedConfig": destinations(route)}]}]})));
     }
-    // Every Service has a route of its own, and clusters at each of its ports.
-    let labels = |value: &Value| -> Labels { serde_json::from_value(value.clone()).unwrap_or_default() };
-    let mut hosts = BTreeMap::new();
+    // Every Service has a route of its own.
     for service in cluster.list("services") {
         let host = host_of(&service, &service["metadata"]["name"]);
         let cluster = format!("outbound|{PORT}||{host}");
-        configs.push(json!({"virtualHosts": [{"routes": [{"name": "default", "route": {"cluster": cluster}}]}]}));
+        for port in hosts.get(&host).into_iter().flat_map(|(_, ports)| ports) {
+            let route = json!({"name": "default", "route": {"cluster": format!("outbound|{port}||{host}")}});
+            listeners.entry(format!("{host}:{port}")).or_default().push(route);
+        }
         configs.push(json!({"filterChains": [{"filters": [{"typedConfig": {"cluster": cluster}}]}]}));
-        let ports = service["spec"]["ports"].as_array().into_iter().flatten();
-        let ports: Vec<i64> = ports.filter_map(|port| port["port"].as_i64()).collect();
-        hosts.insert(host, (labels(&service["spec"]["selector"]), ports));
     }
+    configs.extend(
+        listeners.into_iter().map(|(name, routes)| json!({"name": name, "virtualHosts": [{"routes": routes}]})),
+    );
+    (Value::Array(configs), clusters(cluster, &hosts))
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn labels(value: &Value) -> Labels {
+    serde_json::from_value(value.clone()).unwrap_or_default()
+}
+
+fn host_of(object: &Value, host: &Value) -> String {
+    full_host(&text(host), &text(&object["metadata"]["namespace"]))
+}
+
+/// The selector and the ports of every Service, by its host.
+fn hosts(cluster: &Cluster) -> BTreeMap<String, (Labels, Vec<i64>)> {
+    let all = cluster.list("services").into_iter().map(|service| {
+        let ports = service["spec"]["ports"].as_array().into_iter().flatten();
+        let ports = ports.filter_map(|port| port["port"].as_i64()).collect();
+        (host_of(&service, &service["metadata"]["name"]), (labels(&service["spec"]["selector"]), ports))
+    });
+    all.collect()
+}
+
+/// The labels of each cluster's pods: those of every Service, and of every subset, at each port.
+fn clusters(cluster: &Cluster, hosts: &BTreeMap<String, (Labels, Vec<i64>)>) -> BTreeMap<String, Labels> {
     let mut clusters = BTreeMap::new();
     let mut add = |host: &str, subset: &str, own: &Labels| {
         for port in hosts.get(host).into_iter().flat_map(|(_, ports)| ports) {
@@ -247,5 +377,5 @@ fn generate(cluster: &Cluster) -> Generated {
             add(&host, &text(&subset["name"]), &own);
         }
     }
-    (Value::Array(configs), clusters)
+    clusters
 }

@@ -152,7 +152,7 @@ impl Mesh {
     pub fn new(seed: u64, (slowest, route_wait): (Option<Duration>, Duration), now: Instant) -> Self {
         Self {
             began: now,
-            istiod: Arc::new(Istiod::new(PROXIES, route_wait, now)),
+            istiod: Arc::new(Istiod::new(seed ^ 2, PROXIES, route_wait, now)),
             is_asked: slowest.is_some(),
             sending: Rng::with_seed(seed ^ 1),
             proxies: std::iter::repeat_with(|| Proxy::new(now)).take(PROXIES).collect(),
@@ -248,7 +248,7 @@ impl Mesh {
             arrivals.push(Arrival { begun, sent, routes, endpoints });
         }
         if arrivals.iter().any(|arrival| arrival.routes.or(arrival.endpoints).is_some()) {
-            self.istiod.push(cluster, &self.ready, &arrivals);
+            self.istiod.push(cluster, &self.ready, &arrivals, routes);
         }
     }
 

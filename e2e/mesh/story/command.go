@@ -57,10 +57,10 @@ func newWorld() *world {
 func Command(ctx context.Context, arguments []string) error {
 	measures := map[string]func(context.Context, *world) error{
 		"first": first, "ready": isReady, "split": split, "flips": flips,
-		"presets": presets, "unreached": unreached,
+		"presets": presets, "unreached": unreached, "orders": inOrder,
 	}
 	if len(arguments) == 0 {
-		return fmt.Errorf("usage: mesh story first|ready|split|flips|presets|unreached|%s [FLAGS]", strings.Join(names(), "|"))
+		return fmt.Errorf("usage: mesh story first|ready|split|flips|presets|unreached|orders|%s [FLAGS]", strings.Join(names(), "|"))
 	}
 	w := newWorld()
 	w.name = arguments[0]

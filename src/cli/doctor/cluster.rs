@@ -1,7 +1,10 @@
 //! The API server, the definitions, what the person may do, and Istio.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{ListParams, PostParams};
@@ -153,7 +156,32 @@ pub(super) async fn istio(patient: &Patient<'_>) -> Vec<Check> {
         let hint = "routes take effect once istiod runs; a mesh that is managed elsewhere shows none here";
         return vec![Check::warning(NAME, "its definitions are served, and no istiod runs in this cluster", hint)];
     }
-    found.iter().map(|one| deployed(NAME, "istiod", one)).collect()
+    let mut checks: Vec<Check> = found.iter().map(|one| deployed(NAME, "istiod", one)).collect();
+    let namespaces: BTreeSet<&str> = found.iter().filter_map(|one| one.metadata.namespace.as_deref()).collect();
+    for namespace in namespaces {
+        checks.extend(asked(NAME, patient, namespace).await);
+    }
+    checks
+}
+
+/// Serin can ask the istiods of a namespace which proxies have a route.
+async fn asked(name: &'static str, patient: &Patient<'_>, namespace: &str) -> Option<Check> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(patient.cluster.client.clone(), namespace);
+    match accounts.get_opt(names::ISTIOD_SERVICE_ACCOUNT).await {
+        Err(error) => Some(Check::skipped(name, &error)),
+        Ok(Some(_)) => None,
+        Ok(None) => {
+            let message = format!(
+                "{namespace} has no service account {}: written routes are only waited for",
+                names::ISTIOD_SERVICE_ACCOUNT
+            );
+            Some(Check::warning(
+                name,
+                message,
+                "apply deploy/istiod.yaml, so that Serin can ask istiod which proxies have a route",
+            ))
+        }
+    }
 }
 
 /// A Deployment that must run: its version and its pods.

@@ -1,6 +1,6 @@
-//! What istiod generates for one proxy, and whether that is the route that was asked about.
+//! What istiod sends a proxy, and whether that is the route that was asked about.
 //!
-//! `/debug/config_dump?types=rds,lds,eds` answers Envoy's resources as protobuf's JSON. A cluster is named
+//! It comes by the stream on which every proxy has it, or as protobuf's JSON from `/debug/config_dump`. A cluster is named
 //! `outbound|PORT|SUBSET|HOST`; a route's metadata tell its VirtualService, an endpoint's its revision:
 //! `istio.workload` is `workload;namespace;canonical name;canonical revision;cluster`.
 
@@ -14,34 +14,37 @@ use crate::plan::route::{Expected, ExpectedSplit, Question, Side};
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Dump {
-    configs: Vec<Config>,
+    pub configs: Vec<Config>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// One resource.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Config {
+pub struct Config {
+    name: String,
     virtual_hosts: Vec<VirtualHost>,
     filter_chains: Vec<FilterChain>,
     cluster_name: String,
     endpoints: Vec<Locality>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct VirtualHost {
     routes: Vec<Route>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// One route of HTTP.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-struct Route {
+pub struct Route {
     name: String,
     #[serde(rename = "route")]
     leads: Destinations,
     metadata: Metadata,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Destinations {
     cluster: Option<String>,
@@ -49,13 +52,13 @@ struct Destinations {
     request_mirror_policies: Vec<Weighted>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct Clusters {
     clusters: Vec<Weighted>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct Weighted {
     #[serde(alias = "cluster")]
@@ -63,47 +66,99 @@ struct Weighted {
     weight: i64,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct FilterChain {
     filters: Vec<Filter>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Filter {
     typed_config: Destinations,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Locality {
     lb_endpoints: Vec<Endpoint>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct Endpoint {
     metadata: Metadata,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Metadata {
     filter_metadata: FilterMetadata,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct FilterMetadata {
     istio: Istio,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct Istio {
     config: Option<String>,
     workload: Option<String>,
+}
+
+impl Config {
+    /// The routes of a listener.
+    pub fn of_routes(name: String, routes: Vec<Route>) -> Self {
+        Self { name, virtual_hosts: vec![VirtualHost { routes }], ..Self::default() }
+    }
+
+    /// The endpoints of a cluster, by their workloads.
+    pub fn of_endpoints(cluster_name: String, workloads: Vec<Option<String>>) -> Self {
+        let endpoint = |workload| Endpoint {
+            metadata: Metadata { filter_metadata: FilterMetadata { istio: Istio { config: None, workload } } },
+        };
+        let lb_endpoints = workloads.into_iter().map(endpoint).collect();
+        Self { cluster_name, endpoints: vec![Locality { lb_endpoints }], ..Self::default() }
+    }
+
+    /// Its name, by which it is asked for.
+    pub fn name(&self) -> &str {
+        if self.cluster_name.is_empty() { &self.name } else { &self.cluster_name }
+    }
+
+    /// Whether it is the endpoints of a cluster.
+    pub fn is_endpoints(&self) -> bool {
+        !self.cluster_name.is_empty()
+    }
+
+    /// The revisions of its endpoints; none for one that has no workload.
+    pub fn revisions(&self) -> BTreeSet<Option<&str>> {
+        let all = self.endpoints.iter().flat_map(|locality| &locality.lb_endpoints);
+        all.map(|one| one.metadata.filter_metadata.istio.workload.as_deref().and_then(|text| text.split(';').nth(3)))
+            .collect()
+    }
+}
+
+impl Route {
+    /// A route of a VirtualService (its path), which leads to one cluster or to several by weight, and is copied to others.
+    pub fn new(
+        name: String,
+        config: Option<String>,
+        (cluster, weights): (Option<String>, BTreeMap<String, i64>),
+        mirrors: impl Iterator<Item = String>,
+    ) -> Self {
+        let clusters = weights.into_iter().map(|(name, weight)| Weighted { name, weight }).collect();
+        let leads = Destinations {
+            cluster,
+            weighted_clusters: Clusters { clusters },
+            request_mirror_policies: mirrors.map(|name| Weighted { name, weight: 0 }).collect(),
+        };
+        let metadata = Metadata { filter_metadata: FilterMetadata { istio: Istio { config, workload: None } } };
+        Self { name, leads, metadata }
+    }
 }
 
 /// What a proxy is to have, of a route that was asked about.
@@ -260,10 +315,7 @@ fn told(weights: &BTreeMap<String, i64>) -> String {
 fn wrong_endpoints(side: &Side, dump: &Dump) -> Option<String> {
     let revision = side.revision.as_deref()?;
     let clusters: Vec<&Config> = dump.configs.iter().filter(|config| side.is(&config.cluster_name)).collect();
-    let all = clusters.iter().flat_map(|config| &config.endpoints).flat_map(|locality| &locality.lb_endpoints);
-    let revisions: BTreeSet<Option<&str>> = all
-        .map(|one| one.metadata.filter_metadata.istio.workload.as_deref().and_then(|text| text.split(';').nth(3)))
-        .collect();
+    let revisions: BTreeSet<Option<&str>> = clusters.iter().flat_map(|config| config.revisions()).collect();
     let name = side.cluster.split('|').find(|part| !part.is_empty()).unwrap_or_default();
     if let Some(other) = revisions.iter().flatten().find(|other| **other != revision) {
         return Some(format!("{name} with pods of {other}"));
@@ -333,6 +385,7 @@ mod tests {
             ],
             port: None,
             is_http: true,
+            ..Question::default()
         }
     }
 

@@ -1,4 +1,5 @@
-//! Asks every istiod of the cluster, by its debug endpoints: `/debug/syncz` and `/debug/config_dump`.
+//! Asks every istiod of the cluster: as a proxy, what it sends; and by its debug endpoints who has it: `/debug/syncz`,
+//! `/debug/sidecarz`, and `/debug/config_dump` of gateways.
 //!
 //! An istiod answers only who runs on its own machine, or shows a token of a service account with the audience `istio-ca`. Newer
 //! ones show the proxies of every namespace to accounts of istiod's own namespace alone, whatever
@@ -13,7 +14,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::{ListParams, PostParams};
@@ -23,9 +24,12 @@ use tokio::time::{Instant, timeout};
 
 use super::Answer;
 use super::dump::Dump;
-use super::replica::ProxyStatus;
+use super::replica::{ProxyStatus, Scope};
 use super::search::{Failure, Source, Told};
+use super::seen::Shown;
+use super::stream::{Streams, Way, Ways};
 use crate::controller::measure::prometheus::{read, root};
+use crate::plan::route::Question;
 
 /// How long one request takes at most.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,8 +46,13 @@ const TOKEN_KEPT: Duration = Duration::from_mins(40);
 const REFUSAL_KEPT: Duration = Duration::from_secs(10);
 /// Bytes of an answer.
 const ANSWER_MOST: usize = 256 << 20;
-/// The port of the debug endpoints, by its name in istiod's Service.
-const PORT: &str = "http-monitoring";
+/// The ports of the debug endpoints and of the streams, by their names in istiod's Service; and of streams where it has none.
+const DEBUG_PORT: &str = "http-monitoring";
+const SECURE_PORT: (&str, i32) = ("https-dns", 15012);
+const PLAIN_PORT: (&str, i32) = ("grpc-xds", 15010);
+/// The certificates that vouch for istiod, and how long they are kept.
+const TRUST: (&str, &str) = ("istio-ca-root-cert", "root-cert.pem");
+const TRUST_KEPT: Duration = Duration::from_mins(5);
 /// What istiod's Services are labelled with, whatever their revision.
 const LABEL: &str = "app=istiod";
 
@@ -57,13 +66,30 @@ pub enum Addresses {
 }
 
 /// Asks istiod.
-#[derive(Clone)]
 pub struct Istiod {
+    access: Arc<Access>,
+    streams: Streams,
+    route_wait: Duration,
+}
+
+/// The ways to the istiods, and what was told there.
+struct Access {
     addresses: Addresses,
     token: TokenOf,
-    route_wait: Duration,
+    /// Where its certificates are, and its namespace.
+    trust: (Api<ConfigMap>, String),
     client: reqwest::Client,
-    shared: Arc<Mutex<Shared>>,
+    shared: Mutex<Shared>,
+}
+
+/// Where one istiod is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Address {
+    /// The URL of its debug endpoints.
+    debug: String,
+    /// The URLs of its streams: with a certificate, and without.
+    secure: String,
+    plain: String,
 }
 
 /// What an istiod is shown.
@@ -79,7 +105,8 @@ pub enum TokenOf {
 #[derive(Default)]
 struct Shared {
     token: Option<(Option<String>, Instant)>,
-    found: Option<(Vec<String>, Instant)>,
+    found: Option<(Vec<Address>, Instant)>,
+    trust: Option<(Option<String>, Instant)>,
     statuses: BTreeMap<String, Statuses>,
     /// Proxies by istiod, as last told.
     connected: BTreeMap<String, BTreeSet<String>>,
@@ -96,21 +123,30 @@ struct Statuses {
 }
 
 impl Istiod {
-    /// Asks at these addresses, with that token, where it can be had. Within `route_wait` every proxy has a route, unless istiod
-    /// says otherwise.
-    pub fn new(addresses: Addresses, token: TokenOf, route_wait: Duration) -> reqwest::Result<Self> {
+    /// Asks the istiods of a namespace at these addresses, with that token, where it can be had. Within `route_wait` every proxy
+    /// has a route, unless istiod says otherwise.
+    pub fn new(
+        (kubernetes, namespace): (&kube::Client, &str),
+        addresses: Addresses,
+        token: TokenOf,
+        route_wait: Duration,
+    ) -> reqwest::Result<Self> {
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
-        Ok(Self { addresses, token, route_wait, client, shared: Arc::default() })
+        let trust = (Api::namespaced(kubernetes.clone(), namespace), namespace.to_owned());
+        let access = Arc::new(Access { addresses, token, trust, client, shared: Mutex::default() });
+        Ok(Self { access, streams: Streams::default(), route_wait })
     }
+}
 
+impl Access {
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The URL of each istiod.
-    async fn addresses(&self) -> Result<Vec<String>, Failure> {
+    /// Where each istiod is.
+    async fn addresses(&self) -> Result<Vec<Address>, Failure> {
         let api = match &self.addresses {
-            Addresses::Given(addresses) => return Ok(addresses.clone()),
+            Addresses::Given(addresses) => return Ok(addresses.iter().map(|url| given(url)).collect()),
             Addresses::Found(api) => api,
         };
         if let Some((found, at)) = self.shared().found.clone()
@@ -121,8 +157,8 @@ impl Istiod {
         let listed = timeout(TIMEOUT, api.list(&ListParams::default().labels(LABEL))).await;
         let message = match listed {
             Ok(Ok(slices)) => {
-                let found: Vec<String> =
-                    slices.items.iter().flat_map(urls).collect::<BTreeSet<_>>().into_iter().collect();
+                let found: Vec<Address> =
+                    slices.items.iter().flat_map(found).collect::<BTreeSet<_>>().into_iter().collect();
                 self.shared().found = Some((found.clone(), Instant::now()));
                 return Ok(found);
             }
@@ -153,6 +189,21 @@ impl Istiod {
         let token = answer.ok().and_then(Result::ok).and_then(|answer| answer.status).and_then(|status| status.token);
         self.shared().token = Some((token.clone(), Instant::now()));
         token
+    }
+
+    /// The certificates that vouch for istiod, where they can be had.
+    async fn trust(&self) -> Option<String> {
+        if let Some((trust, at)) = self.shared().trust.clone()
+            && at.elapsed() < if trust.is_some() { TRUST_KEPT } else { REFUSAL_KEPT }
+        {
+            return trust;
+        }
+        let (name, key) = TRUST;
+        let answer = timeout(TIMEOUT, self.trust.0.get_opt(name)).await;
+        let found = answer.ok().and_then(Result::ok).flatten();
+        let trust = found.and_then(|found| found.data?.remove(key));
+        self.shared().trust = Some((trust.clone(), Instant::now()));
+        trust
     }
 
     async fn get<T: DeserializeOwned>(&self, address: &str, path: &str) -> Result<T, Failure> {
@@ -229,48 +280,105 @@ impl Istiod {
     }
 }
 
-/// The URLs of a slice's endpoints that serve.
-fn urls(slice: &EndpointSlice) -> Vec<String> {
-    let port = slice.ports.iter().flatten().find(|port| port.name.as_deref() == Some(PORT)).and_then(|port| port.port);
-    let Some(port) = port else { return Vec::new() };
+/// Where the endpoints of a slice are that serve.
+fn found(slice: &EndpointSlice) -> Vec<Address> {
+    let port = |name: &str| slice.ports.iter().flatten().find(|port| port.name.as_deref() == Some(name))?.port;
+    let Some(debug) = port(DEBUG_PORT) else { return Vec::new() };
     let serves = |one: &&k8s_openapi::api::discovery::v1::Endpoint| {
         one.conditions.as_ref().is_none_or(|conditions| conditions.serving.or(conditions.ready).unwrap_or(true))
     };
     let addresses = slice.endpoints.iter().flatten().filter(serves).flat_map(|endpoint| &endpoint.addresses);
     let host = |address: &String| if address.contains(':') { format!("[{address}]") } else { address.clone() };
-    addresses.map(|address| format!("http://{}:{port}", host(address))).collect()
+    let of_stream = |(name, number)| port(name).unwrap_or(number);
+    let address = |host: String| Address {
+        debug: format!("http://{host}:{debug}"),
+        secure: format!("https://{host}:{}", of_stream(SECURE_PORT)),
+        plain: format!("http://{host}:{}", of_stream(PLAIN_PORT)),
+    };
+    addresses.map(host).map(address).collect()
+}
+
+/// An istiod whose debug endpoints are at a URL: its streams are at the ports that istiods have them at.
+fn given(url: &str) -> Address {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split_once('/').map_or(rest, |(authority, _)| authority);
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => host,
+        Some(_) | None => authority,
+    };
+    Address {
+        debug: url.to_owned(),
+        secure: format!("https://{host}:{}", SECURE_PORT.1),
+        plain: format!("http://{host}:{}", PLAIN_PORT.1),
+    }
+}
+
+impl Ways for Access {
+    fn ways<'a>(&'a self, istiod: &'a str) -> BoxFuture<'a, Vec<Way>> {
+        async move {
+            let addresses = self.addresses().await.unwrap_or_default();
+            let Some(address) = addresses.into_iter().find(|one| one.debug == istiod) else {
+                return Vec::new();
+            };
+            let (token, trust) = (self.token().await, self.trust().await);
+            let secure = trust.map(|certificates| Way {
+                url: address.secure,
+                trust: Some((certificates, format!("istiod.{}.svc", self.trust.1))),
+                token,
+            });
+            secure.into_iter().chain([Way { url: address.plain, trust: None, token: None }]).collect()
+        }
+        .boxed()
+    }
+
+    fn namespace(&self) -> String {
+        self.trust.1.clone()
+    }
 }
 
 impl Source for Istiod {
     fn statuses(&self) -> BoxFuture<'_, Result<Vec<Told>, Failure>> {
         async {
-            let addresses = self.addresses().await?;
+            let addresses = self.access.addresses().await?;
             if addresses.is_empty() {
                 return Err(Failure { message: "no istiod is ready".to_owned(), is_refusal: false });
             }
-            let told = join_all(addresses.iter().map(|address| self.statuses_at(address))).await;
-            addresses
-                .iter()
-                .zip(told)
-                .map(|(istiod, (at, told))| Ok(Told { istiod: istiod.clone(), at, proxies: told? }))
-                .collect()
+            let istiods: Vec<String> = addresses.into_iter().map(|address| address.debug).collect();
+            self.streams.keep(&istiods);
+            let told = join_all(istiods.iter().map(|istiod| self.access.statuses_at(istiod))).await;
+            istiods.into_iter().zip(told).map(|(istiod, (at, told))| Ok(Told { istiod, at, proxies: told? })).collect()
         }
         .boxed()
     }
 
+    fn shown<'a>(&'a self, istiod: &'a str, asked: (&'a Question, Instant)) -> BoxFuture<'a, Result<Shown, Failure>> {
+        async move {
+            let shown = self.streams.shown(&self.access, istiod, asked).await;
+            // Where there never was a stream, none is offered.
+            let is_refusal = !self.streams.has_connected();
+            shown.map_err(|why| Failure { message: format!("istiod at {istiod} sends nothing: {why}"), is_refusal })
+        }
+        .boxed()
+    }
+
+    fn scope<'a>(&'a self, istiod: &'a str, proxy: &'a str) -> BoxFuture<'a, Result<Scope, Failure>> {
+        let path = format!("/debug/sidecarz?proxyID={}", escaped(proxy));
+        async move { self.access.get(istiod, &path).await }.boxed()
+    }
+
     fn dump<'a>(&'a self, istiod: &'a str, proxy: &'a str, kinds: &'a str) -> BoxFuture<'a, Result<Dump, Failure>> {
         let path = format!("/debug/config_dump?proxyID={}&types={kinds}", escaped(proxy));
-        async move { self.get(istiod, &path).await }.boxed()
+        async move { self.access.get(istiod, &path).await }.boxed()
     }
 
     fn vanished(&self, told: &[Told]) -> Vec<String> {
-        self.vanished_from(&told.iter().map(|one| one.istiod.as_str()).collect::<Vec<_>>())
+        self.access.vanished_from(&told.iter().map(|one| one.istiod.as_str()).collect::<Vec<_>>())
     }
 
     /// An istiod that does not answer must, where it was named or has answered before.
     fn failed(&self, failure: Failure) -> Answer {
-        let is_given = matches!(self.addresses, Addresses::Given(_));
-        if is_given || (self.shared().has_answered && !failure.is_refusal) {
+        let is_given = matches!(self.access.addresses, Addresses::Given(_));
+        if is_given || (self.access.shared().has_answered && !failure.is_refusal) {
             Answer::Missing(failure.message)
         } else {
             Answer::Unoffered(failure.message)
@@ -296,6 +404,8 @@ mod tests {
 
     use super::super::Proxies as _;
     use super::super::search::Searches;
+    use super::super::stream::fake::Fake;
+    use super::super::xds::{ENDPOINTS, samples};
     use super::*;
 
     async fn serve(app: Router) -> String {
@@ -305,8 +415,8 @@ mod tests {
         address
     }
 
-    /// An istiod with one proxy, which shows dumps by this status.
-    fn istiod(dump: StatusCode) -> Router {
+    /// The debug endpoints of an istiod with one proxy, which tells scopes by this status.
+    fn debug(scope: StatusCode) -> Router {
         let is_right = |headers: &HeaderMap| headers.get("authorization").is_some_and(|value| value == "Bearer t0ken");
         let status = move |headers: HeaderMap| async move {
             if is_right(&headers) {
@@ -317,19 +427,23 @@ mod tests {
         };
         Router::new()
             .route("/debug/syncz", get(status))
-            .route("/debug/config_dump", get(move || std::future::ready((dump, "{}"))))
+            .route("/debug/sidecarz", get(move || std::future::ready((scope, "{}"))))
+            .route("/debug/config_dump", get(|| std::future::ready("{}")))
     }
 
-    /// The API server of a cluster with this istiod, which gives tokens away.
-    async fn kubernetes(istiod: &str) -> kube::Client {
-        let (address, port) = istiod.trim_start_matches("http://").split_once(':').unwrap();
+    fn port(url: &str) -> i32 {
+        url.rsplit_once(':').unwrap().1.parse().unwrap()
+    }
+
+    /// The API server of a cluster with an istiod at these ports, which gives tokens away.
+    async fn kubernetes(debug: &str, stream: i32) -> kube::Client {
         let slice = json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSliceList", "metadata": {},
             "items": [{
                 "metadata": {"name": "istiod-1"}, "addressType": "IPv4",
-                "ports": [{"name": "grpc-xds", "port": 15010}, {"name": "http-monitoring", "port": port.parse::<i32>().unwrap()}],
+                "ports": [{"name": "grpc-xds", "port": stream}, {"name": "http-monitoring", "port": port(debug)}],
                 "endpoints": [
-                    {"addresses": [address], "conditions": {"ready": true, "serving": true}},
+                    {"addresses": ["127.0.0.1"], "conditions": {"ready": true, "serving": true}},
                     {"addresses": ["127.0.0.9"], "conditions": {"ready": false, "serving": false}},
                 ],
             }],
@@ -343,58 +457,85 @@ mod tests {
         let app = Router::new()
             .route(slices, get(move || std::future::ready(slice.to_string())))
             .route(tokens, axum::routing::post(move || std::future::ready(token.to_string())));
-        crate::controller::use_ring();
-        kube::Client::try_from(kube::Config::new(serve(app).await.parse().unwrap())).unwrap()
+        client(&serve(app).await)
     }
 
-    fn searches(addresses: Addresses, token: TokenOf) -> Searches<Istiod> {
+    fn client(url: &str) -> kube::Client {
         crate::controller::use_ring();
-        Searches(Arc::new(Istiod::new(addresses, token, Duration::from_secs(2)).unwrap()))
+        kube::Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap()
+    }
+
+    fn searches(client: &kube::Client, addresses: Addresses, token: TokenOf) -> Searches<Istiod> {
+        let istiod = Istiod::new((client, "istio-system"), addresses, token, Duration::from_secs(2));
+        Searches(Arc::new(istiod.unwrap()))
     }
 
     fn found(client: &kube::Client, account: &str) -> Searches<Istiod> {
         let token = TokenOf::Account(Box::new(Api::namespaced(client.clone(), "istio-system")), account.into());
-        searches(Addresses::Found(Box::new(Api::namespaced(client.clone(), "istio-system"))), token)
+        searches(client, Addresses::Found(Box::new(Api::namespaced(client.clone(), "istio-system"))), token)
+    }
+
+    /// A stream on which there are the endpoints of the API server.
+    async fn stream() -> i32 {
+        let (istiod, url) = Fake::serve().await;
+        let name = "outbound|443||kubernetes.default.svc.cluster.local";
+        istiod.push(1, &[(name, ENDPOINTS, &samples::endpoints(name, &[]))]);
+        port(&url)
     }
 
     #[tokio::test]
     async fn an_istiod_is_found_and_shown_a_token() {
-        let client = kubernetes(&serve(istiod(StatusCode::OK)).await).await;
+        let client = kubernetes(&serve(debug(StatusCode::OK)).await, stream().await).await;
         let found = found(&client, "serin-proxies");
         assert_eq!(found.refusal().await, None);
-        let answer = found.inquire(crate::plan::route::Question::default()).look().await;
-        assert_eq!(answer, Answer::Missing("no proxy has the route yet".into()));
+        let answer = found.inquire(Question::default()).look().await;
+        assert_eq!(answer, Answer::Missing("istiod does not send the route to anybody yet".into()));
     }
 
     #[tokio::test]
     async fn who_is_refused_asks_nobody_and_says_why() {
-        let client = kubernetes(&serve(istiod(StatusCode::OK)).await).await;
+        let client = kubernetes(&serve(debug(StatusCode::OK)).await, stream().await).await;
         let why = found(&client, "another").refusal().await.unwrap();
         assert!(why.contains("401") && why.contains("istio-ca"), "{why}");
-        let client = kubernetes(&serve(istiod(StatusCode::NOT_FOUND)).await).await;
+        let client = kubernetes(&serve(debug(StatusCode::NOT_FOUND)).await, stream().await).await;
         let why = found(&client, "serin-proxies").refusal().await.unwrap();
         assert!(why.contains("404") && why.contains("its own namespace"), "{why}");
-        let none = Router::new().route("/", get(|| async { "" }));
-        let client = kube::Client::try_from(kube::Config::new(serve(none).await.parse().unwrap())).unwrap();
+        let client = kubernetes(&serve(debug(StatusCode::OK)).await, 1).await;
         let why = found(&client, "serin-proxies").refusal().await.unwrap();
+        assert!(why.contains("sends nothing: http://127.0.0.1:1"), "{why}");
+        let none = Router::new().route("/", get(|| async { "" }));
+        let why = found(&self::client(&serve(none).await), "serin-proxies").refusal().await.unwrap();
         assert!(why.contains("EndpointSlices"), "{why}");
     }
 
     #[tokio::test]
     async fn an_istiod_that_is_named_must_answer() {
-        let file = || TokenOf::File("/nowhere".into());
-        let away = searches(Addresses::Given(vec!["http://127.0.0.1:1".into()]), file());
+        let given = Addresses::Given(vec!["http://127.0.0.1:1".into()]);
+        let away = searches(&client("http://127.0.0.1:1"), given, TokenOf::File("/nowhere".into()));
         assert_eq!(away.refusal().await, None);
-        let answer = away.inquire(crate::plan::route::Question::default()).look().await;
+        let answer = away.inquire(Question::default()).look().await;
         assert!(matches!(&answer, Answer::Missing(why) if why.contains("refused")), "{answer:?}");
+    }
+
+    #[test]
+    fn streams_are_beside_the_debug_endpoints() {
+        for (url, host) in [
+            ("http://istiod.example:15014", "istiod.example"),
+            ("https://[::1]:8080/", "[::1]"),
+            ("http://[::1]", "[::1]"),
+            ("http://istiod", "istiod"),
+        ] {
+            let address = given(url);
+            let wanted = (format!("https://{host}:15012"), format!("http://{host}:15010"));
+            assert_eq!((address.secure, address.plain), wanted, "{url}");
+        }
     }
 
     #[tokio::test]
     async fn proxies_that_vanish_with_their_istiod_are_waited_for() {
-        let source =
-            Istiod::new(Addresses::Given(Vec::new()), TokenOf::File("/nowhere".into()), Duration::from_secs(2));
-        crate::controller::use_ring();
-        let source = source.unwrap();
+        let client = client("http://127.0.0.1:1");
+        let source = searches(&client, Addresses::Given(Vec::new()), TokenOf::File("/nowhere".into()));
+        let source = &source.0.access;
         let proxies = |names: &[&str]| -> Vec<ProxyStatus> {
             names.iter().map(|name| serde_json::from_value(json!({"proxy": name})).unwrap()).collect()
         };

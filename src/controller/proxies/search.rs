@@ -1,6 +1,6 @@
 //! Looks for one route at the proxies of every istiod.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,20 +8,31 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use tokio::time::Instant;
 
-use super::dump::{self, Dump};
-use super::replica::{ProxyStatus, Replica};
+use super::dump::{self, Config, Dump};
+use super::replica::{ProxyStatus, Replica, Scope};
+use super::seen::Shown;
 use super::{Answer, Inquiry, Proxies};
-use crate::plan::route::Question;
+use crate::plan::route::{Question, Side};
 
-/// Looks in a row for which no dump is shown, before that is taken for an answer.
+/// Looks in a row for which a proxy is not shown, before that is taken for an answer.
 const REFUSED_MOST: u32 = 5;
+
+/// A cluster that every istiod has.
+const ANYTHING: &str = "outbound|443||kubernetes.default.svc.cluster.local";
 
 /// Tells what the istiods know.
 pub trait Source: Send + Sync + 'static {
     /// What each istiod tells of its proxies, a moment old at most; all of them answer, or none does.
     fn statuses(&self) -> BoxFuture<'_, Result<Vec<Told>, Failure>>;
 
-    /// The resources of some kinds that one istiod generates for one of its proxies.
+    /// What one istiod sends of a route that is asked about since a time.
+    fn shown<'a>(&'a self, istiod: &'a str, asked: (&'a Question, Instant)) -> BoxFuture<'a, Result<Shown, Failure>>;
+
+    /// The scope of one proxy of an istiod.
+    fn scope<'a>(&'a self, istiod: &'a str, proxy: &'a str) -> BoxFuture<'a, Result<Scope, Failure>>;
+
+    /// The resources of some kinds that one istiod generates for one of its proxies: routes of gateways, or listeners; no other
+    /// does no harm.
     fn dump<'a>(&'a self, istiod: &'a str, proxy: &'a str, kinds: &'a str) -> BoxFuture<'a, Result<Dump, Failure>>;
 
     /// Proxies that are at no istiod and are expected back.
@@ -78,14 +89,22 @@ impl<S: Source> Proxies for Searches<S> {
     }
 }
 
-/// Why the status or the dump of a proxy is not shown.
+/// Why the status of proxies, the scope of one, or what they are sent is not told.
 async fn refusal(source: &impl Source) -> Option<Failure> {
     let told = match source.statuses().await {
         Ok(told) => told,
         Err(failure) => return Some(failure),
     };
-    let (istiod, proxy) = told.iter().find_map(|one| Some((&one.istiod, one.proxies.first()?)))?;
-    source.dump(istiod, &proxy.proxy, "rds").await.err()
+    for one in &told {
+        // Any question will do.
+        let question = Question { clusters: [ANYTHING.to_owned()].into(), ..Question::default() };
+        if let Err(failure) = source.shown(&one.istiod, (&question, Instant::now())).await {
+            return Some(failure);
+        }
+    }
+    let (istiod, proxy) =
+        told.iter().find_map(|one| Some((&one.istiod, one.proxies.iter().find(|one| one.is_routed())?)))?;
+    source.scope(istiod, &proxy.proxy).await.err()
 }
 
 /// One route, looked for at every istiod.
@@ -94,7 +113,7 @@ struct Search<S> {
     question: Question,
     began: Instant,
     replicas: BTreeMap<String, Replica>,
-    /// Looks in a row for which no dump was shown.
+    /// Looks in a row for which a proxy was not shown.
     refused: u32,
 }
 
@@ -133,29 +152,50 @@ impl<S: Source> Search<S> {
         let mut proxies = told.proxies.as_ref().clone();
         proxies.sort_by_key(|proxy| (!proxy.is_of(namespace), !proxy.is_gateway()));
         let (began, route_wait) = (self.began, self.source.route_wait());
+        let shown = self.source.shown(&told.istiod, (&self.question, began)).await?;
         let replica = self.replicas.entry(told.istiod.clone()).or_insert_with(|| Replica::new(began, route_wait));
-        let wanted = replica.look(proxies, told.at);
-        // Endpoints, and HTTP or other routes: listeners hold the others.
-        let kinds = if self.question.is_http { "rds,eds" } else { "rds,lds,eds" };
-        let dumps = wanted.iter().map(|proxy| self.source.dump(&told.istiod, proxy, kinds));
+        let sent = Dump { configs: shown.configs };
+        replica.sent(dump::has(&self.question, &sent), shown.routes, shown.endpoints);
+        // Listeners hold the routes that are not HTTP.
+        let is_http = self.question.is_http;
+        let wanted = replica.look(proxies, told.at, |proxy| proxy.is_gateway() || !is_http);
+        let endpoints: Vec<_> = sent.configs.into_iter().filter(Config::is_endpoints).collect();
         let mut refusal = None;
-        for (proxy, dump) in wanted.iter().zip(join_all(dumps).await) {
+        let kinds = |proxy: &String| match told.proxies.iter().any(|one| one.proxy == *proxy && one.is_gateway()) {
+            true if is_http => "rds",
+            true => "rds,lds",
+            false => "lds",
+        };
+        let dumps = wanted.dumps.iter().map(|proxy| self.source.dump(&told.istiod, proxy, kinds(proxy)));
+        let dumps = join_all(dumps).await;
+        for (proxy, dump) in wanted.dumps.iter().zip(dumps) {
             match dump {
-                Ok(dump) => {
+                Ok(mut dump) => {
+                    dump.configs.extend(endpoints.iter().cloned());
                     replica.dumped(proxy, dump::has(&self.question, &dump), Instant::now());
-                    self.refused = 0;
                 }
-                // A proxy that has just gone has none.
-                Err(failure) => {
-                    tracing::debug!(%proxy, error = %failure.message, "there is no dump of a proxy");
-                    refusal = Some(failure).filter(|failure| failure.is_refusal);
-                }
+                Err(failure) => refusal = Some(failure),
             }
         }
-        self.refused += u32::from(refusal.is_some());
-        match refusal.filter(|_| self.refused >= REFUSED_MOST) {
-            Some(refusal) => Err(refusal),
-            None => Ok(replica.missing()),
+        let hosts: BTreeSet<&str> = self.question.sides.iter().map(Side::host).collect();
+        let scopes = join_all(wanted.scopes.iter().map(|proxy| self.source.scope(&told.istiod, proxy))).await;
+        for (proxy, scope) in wanted.scopes.iter().zip(scopes) {
+            match scope {
+                Ok(scope) => replica.scoped(proxy, &scope, scope.has_any(&hosts), Instant::now()),
+                Err(failure) => refusal = Some(failure),
+            }
         }
+        let missing = replica.missing();
+        self.refused(refusal).map_or(Ok(missing), Err)
+    }
+
+    /// Takes note of a proxy that is not shown: one that has just gone, or all of them, when that has lasted.
+    fn refused(&mut self, failure: Option<Failure>) -> Option<Failure> {
+        if let Some(failure) = &failure {
+            tracing::debug!(error = %failure.message, "a proxy is not shown");
+        }
+        let refusal = failure.filter(|failure| failure.is_refusal);
+        self.refused = if refusal.is_some() { self.refused + 1 } else { 0 };
+        refusal.filter(|_| self.refused >= REFUSED_MOST)
     }
 }

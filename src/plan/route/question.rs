@@ -1,13 +1,15 @@
 //! What a proxy must have, for the route to be in force there. Asked of whoever knows the proxies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::read::{service_named, virtual_service_named};
 use super::{Sides, in_place_host, names_of};
-use crate::api::istio::{self, Protocol, full_host};
+use crate::api::istio::{self, Protocol, full_host, service_of};
 use crate::api::watched::VirtualService;
 use crate::plan::course::Facts;
+use crate::plan::observed::Observed;
 
 /// Whether every proxy has this route.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +20,10 @@ pub struct Question {
     pub virtual_services: Vec<Expected>,
     /// Both sides, and the plain host that both are subsets of.
     pub sides: Vec<Side>,
+    /// Listeners of the mesh that may have its routes: `host:port` of each Service that a VirtualService is for, and of each side.
+    pub listeners: BTreeSet<String>,
+    /// Clusters of both sides: `outbound|port|subset|host`.
+    pub clusters: BTreeSet<String>,
     /// The port at which they are reached, where Serin names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<i32>,
@@ -58,6 +64,13 @@ pub struct Side {
     pub has_pods: bool,
 }
 
+impl Side {
+    /// Its host.
+    pub fn host(&self) -> &str {
+        self.cluster.rsplit_once('|').map_or("", |(_, host)| host)
+    }
+}
+
 /// The question about the route as observed; none where there is no route.
 pub fn question(facts: &Facts<'_>) -> Option<Question> {
     let routing = facts.strategy.routing.as_ref()?;
@@ -87,12 +100,49 @@ pub fn question(facts: &Facts<'_>) -> Option<Question> {
     let mut names_used: Vec<String> = facts.route.legs.iter().map(|leg| leg.object.clone()).collect();
     names_used.extend(names.virtual_service.filter(|_| facts.route.is_plain));
     names_used.dedup();
-    let known = |name: &String| {
-        super::read::virtual_service_named(facts.observed, namespace, name).map(|one| expected(facts, one, &sides))
+    let used: Vec<&VirtualService> =
+        names_used.iter().filter_map(|name| virtual_service_named(facts.observed, namespace, name)).collect();
+    let clusters = sides.iter().filter(|side| side.revision.is_some()).flat_map(|side| {
+        ports(facts.observed, side.host()).map(|port| format!("outbound|{port}|{}", side.cluster)).collect::<Vec<_>>()
+    });
+    let of_sides = sides.iter().flat_map(|side| {
+        ports(facts.observed, side.host()).map(|port| format!("{}:{port}", side.host())).collect::<Vec<_>>()
+    });
+    Some(Question {
+        route: facts.route.line(),
+        listeners: used.iter().flat_map(|one| listeners(facts.observed, one)).chain(of_sides).collect(),
+        clusters: clusters.collect(),
+        virtual_services: used.into_iter().map(|one| expected(facts, one, &sides)).collect(),
+        is_http: facts.route.legs.iter().all(|leg| leg.protocol == Protocol::Http),
+        port: facts.route.port.named,
+        sides,
+    })
+}
+
+/// The ports of the Service that a host is of.
+fn ports<'a>(observed: &'a Observed, host: &str) -> impl Iterator<Item = i32> + 'a {
+    let service = service_of(host).and_then(|(name, namespace)| service_named(observed, namespace, name));
+    service.into_iter().flat_map(|service| &service.spec.ports).map(|port| port.port)
+}
+
+/// The listeners of the mesh that have the routes of a VirtualService; of a delegate those of its roots.
+fn listeners(observed: &Observed, one: &VirtualService) -> Vec<String> {
+    let (namespace, name) = (one.metadata.namespace.as_deref().unwrap_or_default(), one.metadata.name.as_deref());
+    let is_root =
+        |root: &&VirtualService| root.delegates().any(|known| Some(known) == name.map(|name| (namespace, name)));
+    let roots = observed.virtual_services.iter().filter(is_root).filter(|_| one.spec.hosts.is_empty());
+    let is_of_mesh =
+        |one: &VirtualService| one.spec.gateways.is_empty() || one.spec.gateways.iter().any(|it| it == "mesh");
+    let hosts = std::iter::once(one).chain(roots).filter(|one| is_of_mesh(one)).flat_map(|one| {
+        let own = one.metadata.namespace.as_deref().unwrap_or_default();
+        one.spec.hosts.iter().map(move |host| full_host(host, own))
+    });
+    // A host without a Service has its routes at the listeners of port 80.
+    let ports = |host: &str| {
+        let known: Vec<i32> = ports(observed, host).collect();
+        if known.is_empty() { vec![80] } else { known }
     };
-    let virtual_services = names_used.iter().filter_map(known).collect();
-    let is_http = facts.route.legs.iter().all(|leg| leg.protocol == Protocol::Http);
-    Some(Question { route: facts.route.line(), virtual_services, sides, port: facts.route.port.named, is_http })
+    hosts.flat_map(|host| ports(&host).into_iter().map(|port| format!("{host}:{port}")).collect::<Vec<_>>()).collect()
 }
 
 fn expected(facts: &Facts<'_>, one: &VirtualService, sides: &[Side]) -> Expected {

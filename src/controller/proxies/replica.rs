@@ -528,8 +528,8 @@ mod tests {
         replica.dumped("three", Has::Other("stable 100".into()), after(began, 2_200));
         assert!(look(&mut replica, all(7), after(began, 30_000)).unwrap().ends_with(": three"));
         replica.dumped("three", Has::Route, after(began, 30_000));
-        assert!(look(&mut replica, all(8), after(began, 30_100)).is_some(), "it may be about to be sent");
-        assert_eq!(look(&mut replica, all(8), after(began, 31_000)), None);
+        assert!(look(&mut replica, all(7), after(began, 30_100)).is_some(), "it may be about to be sent");
+        assert_eq!(look(&mut replica, all(7), after(began, 31_000)), None);
     }
 
     #[test]

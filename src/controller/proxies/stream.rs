@@ -154,6 +154,7 @@ impl Streams {
     /// Asks for what a question is about.
     fn wanted(&self, ways: &Arc<impl Ways>, istiod: &str, question: &Question) -> watch::Receiver<Arc<Mutex<State>>> {
         let mut all = locked(&self.all);
+        all.retain(|_, stream| !stream.task.is_finished());
         let stream = all.entry(istiod.to_owned()).or_insert_with(|| {
             let (wanted, wishes) = watch::channel(BTreeMap::new());
             let (told, state) = watch::channel(Arc::default());
@@ -196,7 +197,9 @@ impl<W: Ways> Client<W> {
         loop {
             let mut why = "there is no way to it".to_owned();
             for way in self.ways.ways(&self.istiod).await {
-                match self.stream(&way).await {
+                let ended = self.stream(&way).await;
+                self.told.send_replace(Arc::default());
+                match ended {
                     Ok(()) => return,
                     Err(failure) => why = format!("{}: {failure}", way.url),
                 }
@@ -226,8 +229,9 @@ impl<W: Ways> Client<W> {
         let answer = client.streaming(request, PathAndQuery::from_static(METHOD), codec).await;
         let mut inbound = answer.map_err(|status| status.message().to_owned())?.into_inner();
         let state = Arc::new(Mutex::new(State::default()));
-        loop {
+        while self.wishes.borrow().values().any(|at| at.elapsed() < WANTED_FOR) {
             tokio::select! {
+                () = sleep(WANTED_FOR) => {}
                 message = inbound.message() => {
                     let message = message.map_err(|status| status.message().to_owned())?;
                     let Some(message) = message else { return Err("istiod has ended the stream".to_owned()) };
@@ -247,6 +251,7 @@ impl<W: Ways> Client<W> {
                 }
             }
         }
+        Ok(())
     }
 }
 

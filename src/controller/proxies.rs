@@ -27,8 +27,8 @@ const UNOFFERED_FOR: Duration = Duration::from_mins(1);
 
 /// Knows the proxies.
 pub trait Proxies: Send + Sync {
-    /// Begins to look for a route.
-    fn inquire(&self, question: Question) -> Box<dyn Inquiry>;
+    /// Begins to look for a route that is there for some time.
+    fn inquire(&self, question: Question, age: Duration) -> Box<dyn Inquiry>;
 
     /// Why nobody can be asked, if so.
     fn refusal(&self) -> BoxFuture<'_, Option<String>>;
@@ -149,11 +149,11 @@ impl Inquiries {
     }
 }
 
-/// Begins an inquiry unless it is under way; `done` is called whenever the answer is another one.
+/// Begins an inquiry about a route that is there for some time, unless it is under way; `done` is called whenever the answer is another one.
 pub fn begin(
     inquiries: &std::sync::Arc<Inquiries>,
     proxies: &dyn Proxies,
-    (rollout, question): (&str, &Question),
+    (rollout, question, age): (&str, &Question, Duration),
     done: impl Fn() + Send + 'static,
 ) {
     let mut inner = inquiries.inner();
@@ -162,7 +162,7 @@ pub fn begin(
     if is_known && !is_over {
         return;
     }
-    let mut inquiry = proxies.inquire(question.clone());
+    let mut inquiry = proxies.inquire(question.clone(), age);
     let (heard, name, asked) = (inquiries.clone(), rollout.to_owned(), question.clone());
     let task = tokio::spawn(async move {
         let mut wait = FIRST;

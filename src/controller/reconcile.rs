@@ -199,7 +199,10 @@ fn inquire(shell: &Arc<Shell>, plan: &Plan, name: &str) {
         return;
     };
     let (queue, rollout) = (shell.queue.clone(), name.to_owned());
-    proxies::begin(&shell.inquiries, proxies.as_ref(), (name, question), move || queue.ask(&rollout));
+    let since = plan.status.route.as_ref().and_then(|route| route.since);
+    let age = since.map(|since| (shell.clock)().duration_since(since)).and_then(|age| Duration::try_from(age).ok());
+    let asked = (name, question, age.unwrap_or_default());
+    proxies::begin(&shell.inquiries, proxies.as_ref(), asked, move || queue.ask(&rollout));
 }
 
 /// Tells people what a stored status says that the one before did not.

@@ -488,7 +488,7 @@ mod tests {
         let client = kubernetes(&serve(debug(StatusCode::OK)).await, stream().await).await;
         let found = found(&client, "serin-proxies");
         assert_eq!(found.refusal().await, None);
-        let answer = found.inquire(Question::default()).look().await;
+        let answer = found.inquire(Question::default(), Duration::ZERO).look().await;
         assert_eq!(answer, Answer::Missing("istiod does not send the route to anybody yet".into()));
     }
 
@@ -513,7 +513,7 @@ mod tests {
         let given = Addresses::Given(vec!["http://127.0.0.1:1".into()]);
         let away = searches(&client("http://127.0.0.1:1"), given, TokenOf::File("/nowhere".into()));
         assert_eq!(away.refusal().await, None);
-        let answer = away.inquire(Question::default()).look().await;
+        let answer = away.inquire(Question::default(), Duration::ZERO).look().await;
         assert!(matches!(&answer, Answer::Missing(why) if why.contains("refused")), "{answer:?}");
     }
 

@@ -161,10 +161,10 @@ pub struct Wanted {
 }
 
 impl Replica {
-    /// Begins. Within `route_wait` every proxy has the route, unless istiod says otherwise.
-    pub fn new(now: Instant, route_wait: Duration) -> Self {
+    /// Begins with a route that is there since a time. Within `route_wait` every proxy has it, unless istiod says otherwise.
+    pub fn new(since: Instant, route_wait: Duration) -> Self {
         Self {
-            began: now,
+            began: since,
             route_wait,
             first: BTreeMap::new(),
             dumpable: BTreeSet::new(),
@@ -175,7 +175,7 @@ impl Replica {
             routes: None,
             endpoints: None,
             statuses: Vec::new(),
-            at: now,
+            at: since,
         }
     }
 
@@ -257,13 +257,13 @@ impl Replica {
     fn is_had(&self, status: &ProxyStatus, brought: &Brought, push: Option<u64>) -> bool {
         let has_reached = |number: Option<u64>| push >= number || self.has_passed(status, number);
         let is_over = |wait: Duration| brought.is_over(wait, self.at);
+        // The next push that it was sent, of whatever, may be the one.
+        let is_there =
+            || has_reached(brought.number) || (is_over(MERGED) && has_reached(brought.after.map(|after| after + 1)));
         match brought.bound {
-            // The next push that it was sent, of whatever, may be the one.
-            Bound::Exact => {
-                has_reached(brought.number) || (is_over(MERGED) && has_reached(brought.after.map(|after| after + 1)))
-            }
+            Bound::Exact => is_there(),
             Bound::Most => has_reached(brought.number) || is_over(self.route_wait),
-            Bound::Least => has_reached(brought.number) && is_over(self.route_wait),
+            Bound::Least => is_there() && is_over(self.route_wait),
         }
     }
 

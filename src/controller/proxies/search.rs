@@ -68,11 +68,13 @@ pub struct Failure {
 pub struct Searches<S>(pub Arc<S>);
 
 impl<S: Source> Proxies for Searches<S> {
-    fn inquire(&self, question: Question) -> Box<dyn Inquiry> {
+    fn inquire(&self, question: Question, age: Duration) -> Box<dyn Inquiry> {
+        let began = Instant::now();
         Box::new(Search {
             source: self.0.clone(),
             question,
-            began: Instant::now(),
+            began,
+            written: began.checked_sub(age).unwrap_or(began),
             replicas: BTreeMap::new(),
             refused: 0,
         })
@@ -112,6 +114,8 @@ struct Search<S> {
     source: Arc<S>,
     question: Question,
     began: Instant,
+    /// Since when the route is there, as far as that is known.
+    written: Instant,
     replicas: BTreeMap<String, Replica>,
     /// Looks in a row for which a proxy was not shown.
     refused: u32,
@@ -151,11 +155,12 @@ impl<S: Source> Search<S> {
         let namespace = self.question.virtual_services.first().map_or("", |one| one.namespace.as_str());
         let mut proxies = told.proxies.as_ref().clone();
         proxies.sort_by_key(|proxy| (!proxy.is_of(namespace), !proxy.is_gateway()));
-        let (began, route_wait) = (self.began, self.source.route_wait());
-        let shown = self.source.shown(&told.istiod, (&self.question, began)).await?;
-        let replica = self.replicas.entry(told.istiod.clone()).or_insert_with(|| Replica::new(began, route_wait));
+        let (written, route_wait) = (self.written, self.source.route_wait());
+        let shown = self.source.shown(&told.istiod, (&self.question, self.began)).await?;
+        let replica = self.replicas.entry(told.istiod.clone()).or_insert_with(|| Replica::new(written, route_wait));
         let sent = Dump { configs: shown.configs };
-        replica.sent(dump::has(&self.question, &sent), shown.routes, shown.endpoints);
+        let [routes, endpoints] = [shown.routes, shown.endpoints].map(|one| one.map(|one| one.written(written)));
+        replica.sent(dump::has(&self.question, &sent), routes, endpoints);
         // Listeners hold the routes that are not HTTP.
         let is_http = self.question.is_http;
         let wanted = replica.look(proxies, told.at, |proxy| proxy.is_gateway() || !is_http);

@@ -38,6 +38,12 @@ impl Brought {
         now.duration_since(self.at) >= wait
     }
 
+    /// The same of a route that is there since a time: what came before Serin looked came no earlier.
+    pub fn written(self, since: Instant) -> Self {
+        let at = if self.bound == Bound::Least { self.at.min(since) } else { self.at };
+        Self { at, ..self }
+    }
+
     /// The later one of two; of one push that which is exact.
     fn latest(self, other: Self) -> Self {
         std::cmp::max_by_key(self, other, |one| (one.number, one.bound))
@@ -68,8 +74,6 @@ pub struct Seen {
 struct Resource {
     config: Config,
     brought: Brought,
-    /// The last push that it came by, as it would have brought it; none before the first that was seen.
-    last: Option<Brought>,
 }
 
 impl Seen {
@@ -81,14 +85,13 @@ impl Seen {
         if self.last != Some(number) {
             self.before = self.last.replace(number);
         }
-        let push = Brought { number: Some(number), after: self.before, at: now, bound: Bound::Exact };
-        let (brought, last) = match self.resources.get(config.name()) {
-            Some(known) if is_same(&known.config) => (known.brought, Some(push)),
-            Some(_) => (push, Some(push)),
+        let brought = match self.resources.get(config.name()) {
+            Some(known) if is_same(&known.config) => known.brought,
+            Some(_) => Brought { number: Some(number), after: self.before, at: now, bound: Bound::Exact },
             // It may have been there for long: this is the answer to a question, not a push.
-            None => (Brought { number: None, after: None, at: now, bound: Bound::Least }, None),
+            None => Brought { number: None, after: None, at: now, bound: Bound::Least },
         };
-        self.resources.insert(config.name().to_owned(), Resource { config, brought, last });
+        self.resources.insert(config.name().to_owned(), Resource { config, brought });
     }
 
     /// Forgets what nobody asks about any more.
@@ -118,14 +121,13 @@ impl Seen {
 }
 
 impl Resource {
-    /// The push since a time that brought it. What was there before may have been something else meanwhile, which other proxies
-    /// were sent; any later push of it ends that.
+    /// The push that brought it, to who asks since a time. What was there before may have been something else in between, which
+    /// other proxies were sent.
     fn brought_since(&self, since: Instant) -> Brought {
         if self.brought.at >= since {
             return self.brought;
         }
-        let later = self.last.filter(|last| last.at >= since);
-        later.unwrap_or(Brought { at: since, bound: Bound::Least, ..self.brought })
+        Brought { at: since, bound: Bound::Least, ..self.brought }
     }
 }
 
@@ -169,15 +171,14 @@ mod tests {
         assert_eq!(seen.shown(&question, began).routes, brought(Some(6), Some(4), 20, Bound::Exact));
         // What was there before the question may have been something else in between.
         let shown = seen.shown(&question, after(began, 25));
-        assert_eq!(shown.routes, brought(Some(7), Some(6), 30, Bound::Exact));
-        let shown = seen.shown(&question, after(began, 40));
-        assert_eq!(shown.routes, brought(Some(6), Some(4), 40, Bound::Least));
+        assert_eq!(shown.routes, brought(Some(6), Some(4), 25, Bound::Least));
+        let written = shown.routes.map(|routes| routes.written(after(began, 10)));
+        assert_eq!(written, brought(Some(6), Some(4), 10, Bound::Least));
         seen.take(endpoints(&["1", "1"]), 8, after(began, 50));
         seen.take(endpoints(&["1"]), 9, after(began, 60));
         let shown = seen.shown(&question, after(began, 40));
         assert_eq!((shown.endpoints, shown.configs.len()), (brought(None, None, 50, Bound::Least), 2), "a pod went");
         seen.take(endpoints(&["2"]), 10, after(began, 70));
-        seen.take(routes(20), 10, after(began, 71));
         assert_eq!(seen.shown(&question, began).endpoints, brought(Some(10), None, 70, Bound::Exact));
         seen.keep(|name| name == "a:80");
         assert_eq!((seen.has("a:80"), seen.has("outbound|80|canary|a")), (true, false));

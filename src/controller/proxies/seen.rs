@@ -111,11 +111,14 @@ impl Seen {
         let (endpoints, routes): (Vec<&Resource>, Vec<&Resource>) =
             all.iter().partition(|one| one.config.is_endpoints());
         // Who does not have these endpoints gets no push of theirs.
-        let of_pods = |one: &Resource| Brought { after: None, ..one.brought };
+        let endpoints = endpoints.iter().map(|one| Brought { after: None, ..one.brought }).reduce(Brought::latest);
+        // A push of endpoints since then ends what may have been in between, too: it comes after.
+        let is_ended = endpoints.is_some_and(|endpoints| endpoints.bound == Bound::Exact && endpoints.at >= since);
+        let routes = routes.iter().map(|one| if is_ended { one.brought } else { one.brought_since(since) });
         Shown {
             configs: all.iter().map(|one| one.config.clone()).collect(),
-            routes: routes.iter().map(|one| one.brought_since(since)).reduce(Brought::latest),
-            endpoints: endpoints.iter().map(|one| of_pods(one)).reduce(Brought::latest),
+            routes: routes.reduce(Brought::latest),
+            endpoints,
         }
     }
 }
@@ -180,6 +183,8 @@ mod tests {
         assert_eq!((shown.endpoints, shown.configs.len()), (brought(None, None, 50, Bound::Least), 2), "a pod went");
         seen.take(endpoints(&["2"]), 10, after(began, 70));
         assert_eq!(seen.shown(&question, began).endpoints, brought(Some(10), None, 70, Bound::Exact));
+        let shown = seen.shown(&question, after(began, 65));
+        assert_eq!(shown.routes, brought(Some(6), Some(4), 20, Bound::Exact), "what comes after tells of all before");
         seen.keep(|name| name == "a:80");
         assert_eq!((seen.has("a:80"), seen.has("outbound|80|canary|a")), (true, false));
     }

@@ -39,6 +39,7 @@ impl Brought {
     }
 
     /// The same of a route that is there since a time: what came before Serin looked came no earlier.
+    #[must_use]
     pub fn written(self, since: Instant) -> Self {
         let at = if self.bound == Bound::Least { self.at.min(since) } else { self.at };
         Self { at, ..self }

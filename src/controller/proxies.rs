@@ -149,7 +149,8 @@ impl Inquiries {
     }
 }
 
-/// Begins an inquiry about a route that is there for some time, unless it is under way; `done` is called whenever the answer is another one.
+/// Begins an inquiry about a route that is there for some time, unless it is under way; `done` is called whenever the answer is
+/// another one.
 pub fn begin(
     inquiries: &std::sync::Arc<Inquiries>,
     proxies: &dyn Proxies,

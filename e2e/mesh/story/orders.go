@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,7 +35,7 @@ type order struct {
 	naive, safe func(context.Context, *world) error
 }
 
-// orders are what dataplane releases consist of.
+// orders are what releases consist of.
 var orders = []order{
 	{
 		name: "first requests to a new subset", from: [2]int{100, 0},
@@ -162,17 +161,13 @@ func behind(subset string, count int) act {
 
 // endpoints counts the healthy endpoints that an Envoy has of a cluster.
 func endpoints(ctx context.Context, admin, cluster string) (int, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/clusters", nil)
+	answer, err := asked(ctx, admin, "/clusters")
 	if err != nil {
 		return 0, err
 	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer answer.Body.Close()
+	defer answer.Close()
 	count := 0
-	lines := bufio.NewScanner(answer.Body)
+	lines := bufio.NewScanner(answer)
 	for lines.Scan() {
 		line := lines.Text()
 		if strings.HasPrefix(line, cluster+"::") && strings.HasSuffix(line, "::health_flags::healthy") {

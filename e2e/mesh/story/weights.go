@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -136,7 +137,21 @@ func lastOld(flips []flip, results []load.Result) []int64 {
 
 // routeWeights are the weights that an Envoy has for a host, by subset.
 func routeWeights(ctx context.Context, admin, host string) (map[string]int, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/config_dump?resource=dynamic_route_configs", nil)
+	answer, err := asked(ctx, admin, "/config_dump?resource=dynamic_route_configs")
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Close()
+	var dump dump
+	if err := json.NewDecoder(answer).Decode(&dump); err != nil {
+		return nil, err
+	}
+	return dump.weights(host), nil
+}
+
+// asked is what the admin port of an Envoy answers; it must be closed.
+func asked(ctx context.Context, admin, path string) (io.ReadCloser, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -144,12 +159,7 @@ func routeWeights(ctx context.Context, admin, host string) (map[string]int, erro
 	if err != nil {
 		return nil, err
 	}
-	defer answer.Body.Close()
-	var dump dump
-	if err := json.NewDecoder(answer.Body).Decode(&dump); err != nil {
-		return nil, err
-	}
-	return dump.weights(host), nil
+	return answer.Body, nil
 }
 
 // dump is what is read of a proxy's routes.

@@ -31,8 +31,8 @@ pub trait Source: Send + Sync + 'static {
     /// The scope of one proxy of an istiod.
     fn scope<'a>(&'a self, istiod: &'a str, proxy: &'a str) -> BoxFuture<'a, Result<Scope, Failure>>;
 
-    /// The resources of some kinds that one istiod generates for one of its proxies: routes of gateways, or listeners; no other
-    /// does no harm.
+    /// The resources of some kinds that one istiod generates for one of its proxies: routes of gateways, or listeners. Any
+    /// other question does harm: istiod keeps what it generates.
     fn dump<'a>(&'a self, istiod: &'a str, proxy: &'a str, kinds: &'a str) -> BoxFuture<'a, Result<Dump, Failure>>;
 
     /// Proxies that are at no istiod and are expected back.

@@ -24,11 +24,11 @@ pub struct Brought {
 /// What the number of a push says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bound {
-    /// It may have been a later one: who has that has it, and after a wait all have.
+    /// It was this one, or one that was not seen came after: who has this, and has waited, has it.
     Least,
-    /// It may have been an earlier one that brought it: who has waited and has acknowledged all has it, too.
+    /// It was this one or an earlier one: who has this, or has waited, has it.
     Most,
-    /// It was this one.
+    /// It was this one: who has this has it.
     Exact,
 }
 

@@ -5,6 +5,7 @@
 //! <https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol>. A nonce of istiod is `TIME/NUMBER` of the push and a UUID.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -63,13 +64,13 @@ pub trait Ways: Send + Sync + 'static {
 pub struct Streams {
     all: Mutex<BTreeMap<String, Stream>>,
     /// Whether one was ever there.
-    has_connected: Arc<Mutex<bool>>,
+    has_connected: Arc<AtomicBool>,
 }
 
 struct Stream {
     /// What is wanted, and when it was last asked about.
     wanted: watch::Sender<Wishes>,
-    state: watch::Receiver<Arc<Mutex<State>>>,
+    state: watch::Receiver<State>,
     task: JoinHandle<()>,
 }
 
@@ -112,7 +113,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Streams {
     /// Whether an istiod was ever reached.
     pub fn has_connected(&self) -> bool {
-        *locked(&self.has_connected)
+        self.has_connected.load(Ordering::Relaxed)
     }
 
     /// Ends the streams to istiods that are gone.
@@ -134,8 +135,7 @@ impl Streams {
         let mut state = self.wanted(ways, istiod, question);
         let known = async {
             loop {
-                let now = state.borrow_and_update().clone();
-                let told = locked(&now).told(question, since);
+                let told = state.borrow_and_update().told(question, since);
                 if let Some(told) = told {
                     return told;
                 }
@@ -147,17 +147,17 @@ impl Streams {
         if let Ok(told) = timeout(FIRST, known).await {
             return told;
         }
-        let told = locked(&state.borrow().clone()).told(question, since);
+        let told = state.borrow().told(question, since);
         told.unwrap_or_else(|| Err("it does not tell which routes it sends".to_owned()))
     }
 
     /// Asks for what a question is about.
-    fn wanted(&self, ways: &Arc<impl Ways>, istiod: &str, question: &Question) -> watch::Receiver<Arc<Mutex<State>>> {
+    fn wanted(&self, ways: &Arc<impl Ways>, istiod: &str, question: &Question) -> watch::Receiver<State> {
         let mut all = locked(&self.all);
         all.retain(|_, stream| !stream.task.is_finished());
         let stream = all.entry(istiod.to_owned()).or_insert_with(|| {
             let (wanted, wishes) = watch::channel(BTreeMap::new());
-            let (told, state) = watch::channel(Arc::default());
+            let (told, state) = watch::channel(State::default());
             let client = Client {
                 ways: ways.clone(),
                 istiod: istiod.to_owned(),
@@ -187,8 +187,8 @@ struct Client<W> {
     ways: Arc<W>,
     istiod: String,
     wishes: watch::Receiver<Wishes>,
-    told: watch::Sender<Arc<Mutex<State>>>,
-    has_connected: Arc<Mutex<bool>>,
+    told: watch::Sender<State>,
+    has_connected: Arc<AtomicBool>,
 }
 
 impl<W: Ways> Client<W> {
@@ -198,15 +198,14 @@ impl<W: Ways> Client<W> {
             let mut why = "there is no way to it".to_owned();
             for way in self.ways.ways(&self.istiod).await {
                 let ended = self.stream(&way).await;
-                self.told.send_replace(Arc::default());
+                self.told.send_replace(State::default());
                 match ended {
                     Ok(()) => return,
                     Err(failure) => why = format!("{}: {failure}", way.url),
                 }
                 tracing::debug!(istiod = %self.istiod, %why, "there is no stream");
             }
-            let state = State { failure: Some(why), ..State::default() };
-            self.told.send_replace(Arc::new(Mutex::new(state)));
+            self.told.send_replace(State { failure: Some(why), ..State::default() });
             sleep(AGAIN).await;
         }
     }
@@ -228,26 +227,31 @@ impl<W: Ways> Client<W> {
         talk.ask(&self.wishes.borrow_and_update())?;
         let answer = client.streaming(request, PathAndQuery::from_static(METHOD), codec).await;
         let mut inbound = answer.map_err(|status| status.message().to_owned())?.into_inner();
-        let state = Arc::new(Mutex::new(State::default()));
         while self.wishes.borrow().values().any(|at| at.elapsed() < WANTED_FOR) {
             tokio::select! {
                 () = sleep(WANTED_FOR) => {}
                 message = inbound.message() => {
                     let message = message.map_err(|status| status.message().to_owned())?;
                     let Some(message) = message else { return Err("istiod has ended the stream".to_owned()) };
-                    *locked(&self.has_connected) = true;
-                    talk.take(&message, &mut locked(&state))?;
-                    self.told.send_replace(state.clone());
+                    self.has_connected.store(true, Ordering::Relaxed);
+                    let mut taken = Ok(());
+                    self.told.send_modify(|state| {
+                        state.failure = None;
+                        taken = talk.take(&message, state);
+                    });
+                    taken?;
                 }
                 changed = self.wishes.changed() => {
                     if changed.is_err() {
                         return Ok(());
                     }
                     let wanted = self.wishes.borrow_and_update().clone();
-                    locked(&state).seen.keep(|name| wanted.contains_key(name));
-                    if talk.ask(&wanted)? {
-                        locked(&state).asked = None;
-                    }
+                    let is_new = talk.ask(&wanted)?;
+                    self.told.send_if_modified(|state| {
+                        state.seen.keep(|name| wanted.contains_key(name));
+                        state.asked = state.asked.filter(|_| !is_new);
+                        false
+                    });
                 }
             }
         }

@@ -196,7 +196,7 @@ pub struct RevisionStatus {
     pub author: Option<String>,
     /// Pods wanted.
     pub replicas: i32,
-    /// When it last lost pods to the canary, by `dynamicStableScale`.
+    /// When it was last seen to have lost pods, while there is a canary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shrunk_at: Option<Timestamp>,
     /// Pods ready.

@@ -369,7 +369,8 @@ fn begun_by_now(mut status: RolloutStatus, now: Timestamp) -> RolloutStatus {
         clamp(&mut attempt.step_started_at);
         attempt.short_of_pods.iter_mut().for_each(|short| clamp(&mut short.since));
     }
-    status.stable.iter_mut().filter_map(|stable| stable.shrunk_at.as_mut()).for_each(clamp);
+    let sides = [&mut status.stable, &mut status.canary].into_iter().flatten();
+    sides.filter_map(|side| side.shrunk_at.as_mut()).for_each(clamp);
     if let Some(route) = &mut status.route {
         let times = [&mut route.since, &mut route.acknowledged, &mut route.zero_since, &mut route.zero_acknowledged];
         times.into_iter().chain([&mut route.contested_at]).flatten().for_each(clamp);

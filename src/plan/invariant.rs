@@ -250,7 +250,7 @@ impl Checks<'_> {
             } else {
                 pods_for(share, self.facts.replicas)
             };
-            let most = pods.wanted.min(self.facts.replicas);
+            let most = if is_canary { pods.wanted } else { pods.wanted.min(self.facts.replicas) };
             if self.shrinks(hash) && *replicas < most - (most / 4).max(1) {
                 violations.push(broken("S4", format!("{name} loses {} of {most} pods at a time", most - replicas)));
             }
@@ -266,11 +266,14 @@ impl Checks<'_> {
         violations
     }
 
-    /// Whether a revision is stable, and has fewer pods than all because a canary has its traffic.
+    /// Whether a revision loses pods while it has requests: stable to a canary, or the canary at weight.
     fn shrinks(&self, hash: &str) -> bool {
         let status = &self.plan.status;
+        let Some(canary) = status.in_progress().filter(|_| !self.facts.is_leaving) else { return false };
         let is_stable = status.stable.as_ref().is_some_and(|stable| stable.hash == hash);
-        self.facts.strategy.dynamic_stable && is_stable && status.in_progress().is_some() && !self.facts.is_leaving
+        let is_canary = canary.hash == hash && self.facts.route.canary.as_deref() == Some(hash);
+        (is_stable && self.facts.strategy.dynamic_stable)
+            || (is_canary && self.facts.route.weight() > 0 && self.facts.replicas > 0)
     }
 
     /// S4 without a route: pods that serve are not taken below what may be missing.

@@ -48,13 +48,13 @@ pub fn watch_draining(facts: &Facts<'_>, course: &mut Course) {
     }
 }
 
-/// Remembers since when stable has fewer pods than before, with `dynamicStableScale`.
+/// Remembers since when a revision has fewer pods than before, while there is a canary.
 pub fn watch_shrinking(facts: &Facts<'_>, course: &mut Course) {
-    let is_dynamic = facts.strategy.dynamic_stable && course.canary().is_some() && !facts.is_leaving;
-    if let Some(stable) = &mut course.status.stable {
-        let has_shrunk = facts.pods_of(&stable.hash).wanted < stable.replicas;
-        let at = if has_shrunk { Some(facts.now) } else { stable.shrunk_at };
-        stable.shrunk_at = at.filter(|_| is_dynamic);
+    let has_canary = course.canary().is_some() && facts.strategy.ratio.is_none() && !facts.is_leaving;
+    for side in [&mut course.status.stable, &mut course.status.canary].into_iter().flatten() {
+        let has_shrunk = (1..side.replicas).contains(&facts.pods_of(&side.hash).wanted);
+        let at = if has_shrunk { Some(facts.now) } else { side.shrunk_at };
+        side.shrunk_at = at.filter(|_| has_canary);
     }
 }
 
@@ -103,35 +103,36 @@ fn stable_pods(facts: &Facts<'_>, course: &mut Course, stable: &str) -> i32 {
     let weight = if is_routed { facts.route.weight().min(course.permitted(facts)) } else { 0 };
     // One pod stays at 100% too: an abort has somewhere to go at once.
     let needed = facts.at_least(pods_for(100 - weight, facts.replicas).max(1.min(facts.replicas)));
-    needed.max(kept(facts, course, stable, needed))
+    // Those that nobody asks for any more go at once, as without a canary.
+    needed.max(kept(facts, course, stable, needed).min(facts.replicas))
 }
 
-/// The pods that stable keeps for now, of those above what it needs: requests that a proxy sends to a pod that has just gone
-/// are tried again at two others, so that most must be there until every proxy knows that it has.
-fn kept(facts: &Facts<'_>, course: &mut Course, stable: &str, needed: i32) -> i32 {
-    let pods = facts.pods_of(stable);
-    let most = pods.wanted.min(facts.replicas);
-    if course.reached(facts) < Reached::Settled || pods.wanted > facts.replicas || pods.exist > pods.wanted {
-        return most;
+/// The pods that a revision with requests keeps for now, of those above what it needs: a request that a proxy sends to a pod
+/// that has just gone is tried again at two others, so that most must be there until every proxy knows that it has.
+fn kept(facts: &Facts<'_>, course: &mut Course, hash: &str, needed: i32) -> i32 {
+    let pods = facts.pods_of(hash);
+    if course.reached(facts) < Reached::Settled || pods.exist > pods.wanted {
+        return pods.wanted;
     }
-    let shrunk_at = course.status.stable.as_ref().and_then(|stable| stable.shrunk_at);
+    let mut sides = [&course.status.stable, &course.status.canary].into_iter().flatten();
+    let shrunk_at = sides.find(|side| side.hash == hash).and_then(|side| side.shrunk_at);
     let next = shrunk_at.map(|at| later(at, facts.observed.settings.route_wait())).filter(|at| *at > facts.now);
-    match next.filter(|_| most > needed) {
+    match next.filter(|_| pods.wanted > needed) {
         Some(at) => {
-            course.wakes.push((at, "stable is due to lose more pods".into()));
-            most
+            course.wakes.push((at, format!("revision {hash} is due to lose more pods")));
+            pods.wanted
         }
-        None => most - shrinks_by(most),
+        None => pods.wanted - shrinks_by(pods.wanted),
     }
 }
 
-/// How many of so many pods stable may lose at a time: a quarter, but one at least.
+/// How many of so many pods may go at a time: a quarter, but one at least.
 fn shrinks_by(pods: i32) -> i32 {
     (pods / 4).max(1)
 }
 
 /// The canary's pods: as many as the next weight needs, and never fewer than the weight in force has.
-fn canary_pods(facts: &Facts<'_>, course: &Course, hash: &str) -> Option<Action> {
+fn canary_pods(facts: &Facts<'_>, course: &mut Course, hash: &str) -> Option<Action> {
     let current = facts.pods.get(hash).map_or(0, |pods| pods.wanted);
     if facts.route.is_plain {
         return None;
@@ -153,7 +154,15 @@ fn canary_pods(facts: &Facts<'_>, course: &Course, hash: &str) -> Option<Action>
             && course.has_ready_stable(facts)
             && !serves
             && (wanted > 0 || is_drained));
-    set(facts, course, hash, if may_shrink { wanted } else { wanted.max(current) })
+    let has_requests = facts.replicas > 0 && (has_weight || leads);
+    let pods = if !may_shrink {
+        wanted.max(current)
+    } else if has_requests {
+        wanted.max(kept(facts, course, hash, wanted))
+    } else {
+        wanted
+    };
+    set(facts, course, hash, pods)
 }
 
 /// Creates or scales the ReplicaSet of a revision; only the template's revision can be created.

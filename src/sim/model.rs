@@ -95,8 +95,8 @@ pub struct Model {
     /// When somebody else changed a route that is watched with a lag: what happens to it is seen late.
     missed_at: Option<Instant>,
     stable_lacked: Option<Instant>,
-    /// When stable last lost pods to a canary.
-    shrunk_at: Option<Instant>,
+    /// When revisions with requests last lost pods.
+    shrunk_at: BTreeMap<String, Instant>,
     ready: BTreeMap<String, Vec<(Instant, usize)>>,
     roles: Roles,
     /// When the sets were last written, by name.
@@ -146,7 +146,7 @@ impl Model {
             lagging: BTreeSet::new(),
             missed_at: None,
             stable_lacked: None,
-            shrunk_at: None,
+            shrunk_at: BTreeMap::new(),
             ready: BTreeMap::new(),
             roles: Roles::default(),
             written: BTreeMap::new(),

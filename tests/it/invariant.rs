@@ -261,6 +261,13 @@ fn s4_selected_pods_stay() {
     let dynamic = || scene(&owned(), &half, 30).seen("/rollout/spec/strategy/canary/dynamicStableScale", json!(true));
     dynamic().scales("checkout:1", 3).breaks(&[]);
     dynamic().scales("checkout:1", 2).breaks(&[("S4", "loses 2 of 4 pods at a time")]);
+    let scaled = steps(&json!([{"setCanaryScale": {"replicas": 4}}, {"setWeight": 25}, {"pause": {}}]));
+    let large = || {
+        scene(&owned(), &scaled, 30)
+            .seen("/rollout/spec/strategy/canary/steps", json!([{"setWeight": 0}, {"setWeight": 25}, {"pause": {}}]))
+    };
+    large().scales("checkout:2", 3).breaks(&[]);
+    large().scales("checkout:2", 2).breaks(&[("S4", "loses 2 of 4 pods at a time")]);
     // The scale of the current step counts.
     let scaled = steps(&json!([{"setCanaryScale": {"replicas": 3}}, {"setWeight": 40}, {"pause": {}}]));
     scene(&owned(), &scaled, 20)

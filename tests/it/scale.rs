@@ -58,28 +58,51 @@ fn stable_pods_by_weight() {
     }
 }
 
+/// The pods of a revision in the next minute, as often as they change: how many seconds after the first change, and how many.
+fn changes(world: &mut World, image: &str) -> Vec<(i32, i32)> {
+    let mut last = world.pods_of(image);
+    let mut changes: Vec<(i32, i32)> = Vec::new();
+    for second in 0..60 {
+        world.pass_time(1);
+        let pods = world.pods_of(image);
+        if pods != last {
+            changes.push((second, pods));
+        }
+        last = pods;
+    }
+    let began = changes[0].0;
+    changes.iter().map(|(second, pods)| (second - began, *pods)).collect()
+}
+
 /// With `dynamicStableScale`: stable loses a quarter of its pods at a time, and more when proxies know that these have gone.
 #[test]
 fn stable_shrinks_little_by_little() {
     let mut world = at_rest(12, &json!([{"setWeight": 90}, {"pause": {}}]), &json!({"dynamicStableScale": true}));
     commit(&mut world, "checkout:2");
-    let mut pods = vec![(0, 12)];
-    for second in 1..60 {
-        world.pass_time(1);
-        let now = world.pods_of("checkout:1");
-        if pods.last().is_none_or(|(_, before)| *before != now) {
-            pods.push((second, now));
-        }
-    }
-    let began = pods[1].0;
-    let told: Vec<(i32, i32)> = pods[1..].iter().map(|(second, pods)| (second - began, *pods)).collect();
-    assert_eq!(told, [(0, 9), (2, 7), (4, 6), (6, 5), (8, 4), (10, 3), (12, 2)]);
+    assert_eq!(changes(&mut world, "checkout:1"), [(0, 9), (2, 7), (4, 6), (6, 5), (8, 4), (10, 3), (12, 2)]);
     assert!(world.observed.rollout.status.stable.as_ref().unwrap().shrunk_at.is_some());
     // What an abort needs comes at once.
     world.act("abort");
     world.settle();
     let stable = world.observed.rollout.status.stable.clone().unwrap();
     assert_eq!((world.pods_of("checkout:1"), stable.shrunk_at), (12, None));
+}
+
+/// A canary at weight, too.
+#[test]
+fn a_canary_shrinks_little_by_little() {
+    let steps = json!([
+        {"setCanaryScale": {"replicas": 12}}, {"setWeight": 20}, {"pause": {"duration": "5s"}},
+        {"setCanaryScale": {"matchTrafficWeight": true}}, {"pause": {}},
+    ]);
+    let mut world = at_rest(12, &steps, &json!({}));
+    commit(&mut world, "checkout:2");
+    while world.weight() == 0 {
+        world.pass_time(1);
+    }
+    assert_eq!(world.pods_of("checkout:2"), 12);
+    assert_eq!(changes(&mut world, "checkout:2"), [(0, 9), (2, 7), (4, 6), (6, 5), (8, 4), (10, 3)]);
+    assert_eq!(world.phase(), "Paused");
 }
 
 /// Pods that somebody asks for no more go at once, as without a canary; a step that lasts less than the shrinking goes on.

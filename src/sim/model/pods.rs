@@ -192,18 +192,20 @@ impl Model {
         }
     }
 
-    /// S4: stable loses a quarter of its pods at a time, and no more before every proxy can know that these have gone.
+    /// S4: a revision with requests loses a quarter of its pods at a time, and no more before every proxy can know that these
+    /// have gone.
     fn check_shrunk(&mut self, revision: &str, (was, is): (i64, i64), apart: Duration) {
         let replicas = |spec: &Spec| spec.value["replicas"].as_i64();
         let specs = self.specs_of_late(STALE);
         let is_scaled = specs.iter().any(|spec| replicas(spec).is_none_or(|replicas| replicas < was));
-        if self.stable.as_deref() != Some(revision) || is_scaled {
+        if is_scaled {
             return;
         }
         if was - is > (was / 4).max(1) {
             self.breaks("S4", format!("{revision} loses {} of {was} pods at a time", was - is));
         }
-        if let Some(last) = self.shrunk_at.replace(Instant::now()).filter(|last| last.elapsed() < apart) {
+        let last = self.shrunk_at.insert(revision.to_owned(), Instant::now());
+        if let Some(last) = last.filter(|last| last.elapsed() < apart) {
             let millis = last.elapsed().as_millis();
             self.breaks("S4", format!("{revision} loses pods {millis} ms after the last ones"));
         }
@@ -276,7 +278,9 @@ impl Model {
         let weight = mesh.weights().get(&revision).copied().unwrap_or(0.0);
         if is > 0 {
             self.check_share(&revision, is, weight);
-            self.check_shrunk(&revision, (was, is), mesh.istiod().route_wait());
+            if weight > 0.0 {
+                self.check_shrunk(&revision, (was, is), mesh.istiod().route_wait());
+            }
             return;
         }
         if weight > 0.0 {

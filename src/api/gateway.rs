@@ -2,10 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The group of Gateways and HTTPRoutes.
+const GROUP: &str = "gateway.networking.k8s.io";
+
 /// The parts of an HTTPRoute's spec that weights depend on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct HttpRouteSpec {
+    /// Who is to follow it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parent_refs: Vec<ParentRef>,
     /// Hosts that it answers for; empty for those of its parents.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<String>,
@@ -92,13 +98,54 @@ pub struct ParentStatus {
 
 /// A Gateway, or a Service of the mesh.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ParentRef {
+    /// Its group; absent: that of Gateways.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Its kind; absent: a Gateway.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
+    /// Its namespace; absent: that of the route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// Its name.
     pub name: String,
+    /// The listener of it; absent: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub section_name: Option<String>,
+    /// The port of it; absent: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<i32>,
+}
+
+impl ParentRef {
+    /// Its group and kind.
+    pub fn kind(&self) -> (&str, &str) {
+        (self.group.as_deref().unwrap_or(GROUP), self.kind.as_deref().unwrap_or("Gateway"))
+    }
+
+    /// Its namespace, as a route of a namespace means it.
+    pub fn namespace<'a>(&'a self, own: &'a str) -> &'a str {
+        self.namespace.as_deref().unwrap_or(own)
+    }
+
+    /// Whether it is a Gateway.
+    pub fn is_gateway(&self) -> bool {
+        self.kind() == (GROUP, "Gateway")
+    }
+
+    /// Whether it is a Service of the mesh.
+    pub fn is_service(&self) -> bool {
+        self.kind() == ("", "Service")
+    }
+
+    /// Whether both are the same to a route of a namespace.
+    pub fn is(&self, other: &Self, own: &str) -> bool {
+        self.kind() == other.kind()
+            && self.namespace(own) == other.namespace(own)
+            && (&self.name, &self.section_name, self.port) == (&other.name, &other.section_name, other.port)
+    }
 }
 
 /// One answer.

@@ -17,8 +17,8 @@ use crate::plan::observed::{Observed, Proxies, Template, Workload};
 /// Words under which each kind is found, and by which its changes reach the Rollouts that read it.
 pub mod words {
     use super::{
-        DestinationRule, HttpRoute, MetricProvider, ReplicaSet, Rollout, RolloutAction, Service, Value, VirtualService,
-        full_host, names,
+        BTreeSet, DestinationRule, HttpRoute, MetricProvider, ReplicaSet, Rollout, RolloutAction, Service, Value,
+        VirtualService, full_host, names,
     };
     use crate::api::watched::{AnalysisTemplate, ClusterAnalysisTemplate};
 
@@ -56,9 +56,15 @@ pub mod words {
         std::iter::once(own("virtualservice", &one.metadata)).chain(hosts).chain(delegates).collect()
     }
 
-    /// An HTTPRoute: itself.
+    /// An HTTPRoute: itself, and the Services of its namespace that it leads to.
     pub fn http_route(one: &HttpRoute) -> Vec<String> {
-        vec![own("httproute", &one.metadata)]
+        let namespace = one.metadata.namespace.as_deref().unwrap_or_default();
+        let backends = one.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
+        let backends: BTreeSet<String> = backends
+            .filter(|backend| backend.is_service(&backend.name, namespace))
+            .map(|backend| of("backend", namespace, &backend.name))
+            .collect();
+        std::iter::once(own("httproute", &one.metadata)).chain(backends).collect()
     }
 
     /// A DestinationRule: itself and its host.
@@ -232,7 +238,7 @@ fn rules_of(shell: &Shell, listed: &BTreeSet<String>) -> Vec<DestinationRule> {
     found.into_values().collect()
 }
 
-/// The HTTPRoutes that it names.
+/// The HTTPRoutes that it names, others that lead to its Services, and the Services of the mesh that they are for.
 fn read_http_routes(
     shell: &Shell,
     namespace: &str,
@@ -243,11 +249,24 @@ fn read_http_routes(
     let Some(gateway) = spec.pointer("/strategy/canary/trafficRouting/gatewayAPI") else { return };
     let several = gateway.get("httpRoutes").and_then(Value::as_array).into_iter().flatten();
     let named = gateway.get("httpRoute").into_iter().chain(several);
-    let names: BTreeSet<&str> = named.filter_map(|one| one.get("name")?.as_str()).collect();
-    for name in names {
-        observed.http_routes.extend(shell.caches.http_routes.get(namespace, name).map(|one| (*one).clone()));
-        read.insert(words::of("httproute", namespace, name));
+    let named = named.filter_map(|one| Some(words::of("httproute", namespace, one.get("name")?.as_str()?)));
+    let sides = ["/strategy/canary/stableService", "/strategy/canary/canaryService"];
+    let leading = sides.iter().filter_map(|path| Some(words::of("backend", namespace, spec.pointer(path)?.as_str()?)));
+    let wanted: BTreeSet<String> = named.chain(leading).collect();
+    let found = wanted.iter().flat_map(|word| shell.caches.http_routes.find(word));
+    let found: BTreeMap<String, HttpRoute> =
+        found.map(|one| (one.metadata.name.clone().unwrap_or_default(), (*one).clone())).collect();
+    let is_known = |observed: &Observed, name: &str| {
+        observed.services.iter().any(|service| service.metadata.name.as_deref() == Some(name))
+    };
+    for parent in found.values().flat_map(|one| &one.spec.parent_refs) {
+        if parent.is_service() && parent.namespace(namespace) == namespace && !is_known(observed, &parent.name) {
+            observed.services.extend(shell.caches.services.get(namespace, &parent.name).map(|one| (*one).clone()));
+            read.insert(words::of("service", namespace, &parent.name));
+        }
     }
+    observed.http_routes = found.into_values().collect();
+    read.extend(wanted);
 }
 
 fn read_templates(shell: &Shell, namespace: &str, spec: &Value, observed: &mut Observed, read: &mut BTreeSet<String>) {
@@ -298,4 +317,23 @@ fn providers(shell: &Shell, namespace: &str) -> BTreeMap<String, Option<String>>
 pub fn provider(shell: &Shell, name: &str) -> Option<MetricProviderSpec> {
     let found = shell.caches.providers.get("", name).and_then(|one| serde_json::from_str(&one.spec.text()).ok());
     found.or_else(|| shell.default_provider.clone().filter(|_| name == "default"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_http_route_is_found_by_itself_and_by_its_backends() {
+        let backend = |kind: &str, namespace: &str| json!({"name": "checkout", "kind": kind, "namespace": namespace});
+        let rules = json!([
+            {"backendRefs": [{"name": "checkout-stable"}, backend("Service", "shop")]},
+            {"backendRefs": [{"name": "checkout-stable"}, backend("ServiceImport", "shop"), backend("Service", "payments")]},
+        ]);
+        let route = json!({"metadata": {"name": "checkout", "namespace": "shop"}, "spec": {"rules": rules}});
+        let words = words::http_route(&serde_json::from_value(route).unwrap());
+        assert_eq!(words, ["httproute/shop/checkout", "backend/shop/checkout", "backend/shop/checkout-stable"]);
+    }
 }

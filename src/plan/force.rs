@@ -20,10 +20,10 @@ pub const UNACKNOWLEDGED: &str = "RouteUnacknowledged";
 
 /// What istiod says of the route as observed; none where it cannot be asked.
 pub fn acknowledgement<'a>(facts: &'a Facts<'_>) -> Option<&'a Acknowledgement> {
-    // Between two Services, a listener for TCP looks as the one that every Service has; and what istiod makes of an HTTPRoute
-    // for its proxies is of no VirtualService that it could be asked about.
+    // Between two Services, a listener for TCP looks as the one that every Service has; and others than istiod's proxies may
+    // follow an HTTPRoute.
     let is_told_apart = match facts.strategy.routing {
-        Some(Routing::Hosts { kind: RouteKind::HttpRoute, .. }) => false,
+        Some(Routing::Hosts { kind: RouteKind::HttpRoute, .. }) => route::are_told_apart(facts.observed, &facts.route),
         Some(Routing::Hosts { kind: RouteKind::VirtualService, .. }) => {
             facts.route.legs.iter().all(|leg| leg.protocol == Protocol::Http)
         }

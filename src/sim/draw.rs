@@ -42,6 +42,7 @@ pub fn story(seed: u64) -> Story {
     // A chance of its own: what is drawn here leaves the rest as it is.
     let mut other = Draw { chance: Rng::with_seed(!seed), events: Vec::new() };
     let mut objects = routes(routing);
+    attach(&mut objects, seed);
     objects.extend(templates(other.one_of(&["5s", "5s", "12s", "20s"])));
     let mut spec = draw.spec(routing, replicas, wildness);
     let is_of_istio = !["ratio", "httpRoute"].contains(&routing);
@@ -86,7 +87,7 @@ pub fn story(seed: u64) -> Story {
     let from = if wildness == Wildness::Silent { 100_000 } else { 0 };
     draw.api_faults(controllers, (from, last));
     let mut proxies = Draw { chance: Rng::with_seed(seed.rotate_left(8) | 1), events: Vec::new() };
-    let slowest = (seed % 4 == 2 && is_of_istio).then(|| proxies.proxies(&draw.events, last));
+    let slowest = (seed % 4 == 2 && routing != "ratio").then(|| proxies.proxies(&draw.events, last));
     draw.events.append(&mut proxies.events);
     draw.events.iter_mut().filter(|_| routing == "httpRoute").for_each(|at| turn(&mut at.event));
     draw.events.sort_by_key(|at| at.at);
@@ -105,6 +106,20 @@ pub fn story(seed: u64) -> Story {
         gives_up_after: None,
         requests_from: 0,
         ends_at: fair_at + LONGEST,
+    }
+}
+
+/// An HTTPRoute is for a Service of the mesh, for a Gateway, or for both.
+fn attach(objects: &mut [Value], seed: u64) {
+    let service = json!({"group": "", "kind": "Service", "name": "checkout"});
+    let gateway = json!({"name": "edge", "namespace": "istio-system"});
+    let parents = match Rng::with_seed(seed.rotate_left(48) | 1).u8(0..4) {
+        0 => json!([gateway]),
+        1 => json!([gateway, service]),
+        _ => json!([service]),
+    };
+    for own in objects.iter_mut().filter_map(|object| object.pointer_mut("/spec/parentRefs")) {
+        own.clone_from(&parents);
     }
 }
 

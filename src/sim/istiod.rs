@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::gateway::virtual_services;
 use super::kubelet::Labels;
 use super::mesh::is_followed;
 use crate::api::istio::full_host;
@@ -281,7 +282,7 @@ fn generate(cluster: &Cluster) -> Generated {
     let hosts = hosts(cluster);
     let mut configs = Vec::new();
     let mut listeners: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    let all = cluster.list("virtualservices");
+    let all = virtual_services(cluster);
     for one in all.iter().filter(|one| is_followed(one, &all)) {
         // A delegate is told by its root's path, and the name of the root's route comes before its own.
         let names_it = |route: &&Value| route["delegate"]["name"] == one["metadata"]["name"];
@@ -292,7 +293,8 @@ fn generate(cluster: &Cluster) -> Generated {
         let destinations = |route: &Value| {
             let alone = if route["route"].as_array().is_some_and(|all| all.len() == 1) { 100 } else { 0 };
             let weighted = route["route"].as_array().into_iter().flatten().map(|weighted| {
-                json!({"name": named(one, &weighted["destination"]), "weight": weighted["weight"].as_i64().unwrap_or(alone)})
+                let weight = weighted["share"].as_i64().or(weighted["weight"].as_i64()).unwrap_or(alone);
+                json!({"name": named(one, &weighted["destination"]), "weight": weight})
             });
             let weighted: Vec<Value> = weighted.filter(|cluster| cluster["weight"] != 0).collect();
             let mirror = route.get("mirror").map(|mirror| json!({"cluster": named(one, mirror)}));

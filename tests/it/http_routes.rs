@@ -317,18 +317,117 @@ fn what_controllers_say_of_the_route_as_it_is_now_counts() {
     assert_eq!(weights(&world), [100, 0]);
 }
 
-#[test]
-fn nobody_is_asked_whether_proxies_have_it() {
+/// A canary that no proxy acknowledges, by an HTTPRoute for these parents, which these controllers have answered for.
+fn unacknowledged(parents: &[Value], answers: &[(&Value, &str)]) -> World {
     let mut world = at_rest();
+    let parent = |one: &Value| serde_json::from_value(one.clone()).unwrap();
+    let answer = |(one, controller): &(&Value, &str)| json!({"parentRef": one, "controllerName": controller});
+    let route = &mut world.observed.http_routes[0];
+    route.spec.parent_refs = parents.iter().map(parent).collect();
+    let answers: Vec<Value> = answers.iter().map(answer).collect();
+    route.status = serde_json::from_value(json!({"parents": answers})).unwrap();
     let silent = Acknowledgement { route: String::new(), missing: Some("no proxy has it".into()) };
     world.observed.proxies = Proxies::Asked(silent);
     commit(&mut world, "checkout:2");
-    for _ in 0..20 {
-        world.tick();
-        assert_eq!(world.plan().question, None);
-        world.settle();
+    world
+}
+
+/// The weights after a minute of silence.
+fn weights_in_silence(mut world: World) -> Vec<i32> {
+    for _ in 0..6 {
+        world.pass_time(10);
     }
-    assert_eq!(weights(&world), [60, 40], "the weight is raised by the wait alone: {:?}", waits(&world));
+    weights(&world)
+}
+
+#[test]
+fn proxies_are_asked_where_nobody_else_follows_the_route() {
+    let istio = "istio.io/gateway-controller";
+    let service = json!({"group": "", "kind": "Service", "name": "checkout"});
+    let gateway = json!({"name": "edge", "namespace": "istio-system"});
+    // As the API server fills it in.
+    let filled = json!({
+        "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge", "namespace": "istio-system",
+    });
+    let listener = json!({"name": "edge", "namespace": "istio-system", "sectionName": "https"});
+    let elsewhere = json!({"group": "", "kind": "Service", "name": "checkout", "namespace": "payments"});
+    let own = json!({"group": "", "kind": "Service", "name": "checkout", "namespace": "shop"});
+    let entry = json!({"group": "networking.istio.io", "kind": "ServiceEntry", "name": "checkout"});
+    let both = [gateway.clone(), service.clone()];
+    let one = std::slice::from_ref;
+    for (parents, answers, is_asked) in [
+        (one(&service), vec![(&service, istio)], true),
+        (one(&own), vec![(&service, istio)], true),
+        (one(&gateway), vec![(&filled, istio)], true),
+        (&both[..], vec![(&gateway, istio), (&service, istio)], true),
+        (&both[..], vec![], true),
+        (&both[..], vec![(&service, istio)], false),
+        (&both[..], vec![(&gateway, "example.com/gateway"), (&service, istio)], false),
+        (&both[..], vec![(&gateway, istio), (&gateway, "example.com/gateway"), (&service, istio)], false),
+        (one(&listener), vec![(&gateway, istio)], false),
+        (one(&elsewhere), vec![(&elsewhere, istio)], false),
+        (one(&entry), vec![(&entry, istio)], false),
+        (&[], vec![], false),
+    ] {
+        let world = unacknowledged(parents, &answers);
+        let expected = if is_asked { [100, 0] } else { [60, 40] };
+        assert_eq!(weights_in_silence(world), expected, "{parents:?} {answers:?}");
+    }
+}
+
+#[test]
+fn a_rule_that_looks_as_another_is_waited_for() {
+    let service = json!({"group": "", "kind": "Service", "name": "checkout"});
+    let edited = || unacknowledged(std::slice::from_ref(&service), &[]);
+    let other = |rule: Value| -> HttpRoute {
+        serde_json::from_value(json!({"metadata": {"name": "admin", "namespace": "shop"}, "spec": {"rules": [rule]}}))
+            .unwrap()
+    };
+    let to = |name: &str| json!([{"name": name, "port": 80}]);
+    for (rule, is_asked) in [
+        (json!({"name": "primary", "backendRefs": to("checkout-stable")}), false),
+        (json!({"name": "primary", "backendRefs": to("admin")}), true),
+        (json!({"name": "secondary", "backendRefs": to("checkout-stable")}), true),
+        (json!({"backendRefs": to("checkout-stable")}), true),
+    ] {
+        let mut world = edited();
+        world.observed.http_routes.push(other(rule.clone()));
+        let expected = if is_asked { [100, 0] } else { [60, 40] };
+        assert_eq!(weights_in_silence(world), expected, "{rule}");
+    }
+}
+
+#[test]
+fn what_istiod_makes_of_the_rules_is_asked_about() {
+    let service = json!({"group": "", "kind": "Service", "name": "checkout", "port": 80});
+    let mut world = unacknowledged(&[service, json!({"name": "edge"})], &[]);
+    set_rules(
+        &mut world,
+        &json!([
+            {"backendRefs": backends(&[Some(3), Some(1)])},
+            {"name": "primary", "backendRefs": backends(&[None, Some(0), Some(0)])},
+            {"name": "legacy", "backendRefs": [{"name": "legacy"}]},
+        ]),
+    );
+    let question = world.plan().question.unwrap();
+    let [made] = question.virtual_services.as_slice() else { panic!("{question:?}") };
+    assert_eq!((made.namespace.as_str(), made.name.as_str(), made.is_made), ("shop", "checkout", true));
+    let host = |side: &str| format!("|checkout-{side}.shop.svc.cluster.local");
+    let split = |name: &str, weights: &[(&str, i64)], is_own: bool| route::ExpectedSplit {
+        route: Some(name.into()),
+        weights: weights.iter().map(|(side, weight)| (host(side), *weight)).collect(),
+        is_own,
+    };
+    let first = split("shop.checkout.0", &[("stable", 3), ("canary", 1)], true);
+    // A single backend with weight has all of it.
+    let second = split("primary", &[("stable", 100)], true);
+    assert_eq!(made.splits, [first, second, split("legacy", &[], false)]);
+    let of_parent = "checkout.shop.svc.cluster.local:80".to_owned();
+    assert!(question.is_http && question.listeners.contains(&of_parent), "{question:?}");
+    assert_eq!(
+        question.sides.iter().map(|side| side.cluster.clone()).collect::<Vec<_>>(),
+        ["stable", "canary"].map(host)
+    );
 }
 
 #[test]

@@ -358,7 +358,10 @@ fn by_http_route(image: &str) -> [(&'static str, Value); 3] {
     let backend = |side: &str, weight: i32| json!({"name": format!("checkout-{side}"), "port": 80, "weight": weight});
     let route = json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "checkout", "namespace": "shop"},
-        "spec": {"rules": [{"backendRefs": [backend("stable", 100), backend("canary", 0)]}]},
+        "spec": {
+            "parentRefs": [{"group": "", "kind": "Service", "name": "checkout"}],
+            "rules": [{"backendRefs": [backend("stable", 100), backend("canary", 0)]}],
+        },
     });
     let mut stable = service("checkout-stable");
     stable["spec"]["ports"] = json!([{"port": 80}]);

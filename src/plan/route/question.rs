@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::read::{service_named, virtual_service_named};
-use super::{Sides, in_place_host, names_of};
+use super::{RouteKind, Sides, in_place_host, names_of, parents, rules};
+use crate::api::gateway::{BackendRef, Rule};
 use crate::api::istio::{self, Protocol, full_host, service_of};
-use crate::api::watched::VirtualService;
+use crate::api::watched::{HttpRoute, VirtualService};
 use crate::plan::course::Facts;
 use crate::plan::observed::Observed;
 
@@ -16,7 +17,7 @@ use crate::plan::observed::Observed;
 pub struct Question {
     /// The route as one line; the answer is for this one alone.
     pub route: String,
-    /// The VirtualServices that it is made of.
+    /// The VirtualServices that it is made of, and those that istiod makes of HTTPRoutes.
     pub virtual_services: Vec<Expected>,
     /// Both sides, and the plain host that both are subsets of.
     pub sides: Vec<Side>,
@@ -31,13 +32,16 @@ pub struct Question {
     pub is_http: bool,
 }
 
-/// What a VirtualService becomes at a proxy.
+/// What a VirtualService becomes at a proxy, or an HTTPRoute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expected {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// Whether istiod makes VirtualServices of it, under names of its own: it is an HTTPRoute.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_made: bool,
     /// Its routes.
     pub splits: Vec<Split>,
 }
@@ -97,22 +101,31 @@ pub fn question(facts: &Facts<'_>) -> Option<Question> {
     if let Some(host) = &host {
         sides.push(Side { cluster: format!("|{host}"), revision: None, has_pods: false });
     }
-    let mut names_used: Vec<String> = facts.route.legs.iter().map(|leg| leg.object.clone()).collect();
-    names_used.extend(names.virtual_service.filter(|_| facts.route.is_plain));
+    let mut names_used: Vec<(RouteKind, String)> =
+        facts.route.legs.iter().map(|leg| (leg.kind, leg.object.clone())).collect();
+    let plain = names.virtual_service.filter(|_| facts.route.is_plain);
+    names_used.extend(plain.map(|name| (RouteKind::VirtualService, name)));
     names_used.dedup();
-    let used: Vec<&VirtualService> =
-        names_used.iter().filter_map(|name| virtual_service_named(facts.observed, namespace, name)).collect();
+    let of_kind = |kind: RouteKind| names_used.iter().filter(move |used| used.0 == kind).map(|(_, name)| name.as_str());
+    let used: Vec<&VirtualService> = of_kind(RouteKind::VirtualService)
+        .filter_map(|name| virtual_service_named(facts.observed, namespace, name))
+        .collect();
+    let http_routes: Vec<&HttpRoute> =
+        of_kind(RouteKind::HttpRoute).filter_map(|name| rules::named(facts.observed, namespace, name)).collect();
     let clusters = sides.iter().filter(|side| side.revision.is_some()).flat_map(|side| {
         ports(facts.observed, side.host()).map(|port| format!("outbound|{port}|{}", side.cluster)).collect::<Vec<_>>()
     });
     let of_sides = sides.iter().flat_map(|side| {
         ports(facts.observed, side.host()).map(|port| format!("{}:{port}", side.host())).collect::<Vec<_>>()
     });
+    let listeners = used.iter().flat_map(|one| listeners(facts.observed, one));
+    let of_parents = http_routes.iter().flat_map(|one| parents::listeners(facts.observed, one));
+    let expected = used.iter().map(|one| expected(facts, one, &sides));
     Some(Question {
         route: facts.route.line(),
-        listeners: used.iter().flat_map(|one| listeners(facts.observed, one)).chain(of_sides).collect(),
+        listeners: listeners.chain(of_parents).chain(of_sides).collect(),
         clusters: clusters.collect(),
-        virtual_services: used.into_iter().map(|one| expected(facts, one, &sides)).collect(),
+        virtual_services: expected.chain(http_routes.iter().map(|one| made(facts, one, &sides))).collect(),
         is_http: facts.route.legs.iter().all(|leg| leg.protocol == Protocol::Http),
         port: facts.route.port.named,
         sides,
@@ -137,12 +150,14 @@ fn listeners(observed: &Observed, one: &VirtualService) -> Vec<String> {
         let own = one.metadata.namespace.as_deref().unwrap_or_default();
         one.spec.hosts.iter().map(move |host| full_host(host, own))
     });
-    // A host without a Service has its routes at the listeners of port 80.
-    let ports = |host: &str| {
-        let known: Vec<i32> = ports(observed, host).collect();
-        if known.is_empty() { vec![80] } else { known }
-    };
-    hosts.flat_map(|host| ports(&host).into_iter().map(|port| format!("{host}:{port}")).collect::<Vec<_>>()).collect()
+    hosts.flat_map(|host| listeners_of(observed, &host)).collect()
+}
+
+/// The listeners of the mesh for a host. One without a Service has its routes at those of port 80.
+pub(super) fn listeners_of(observed: &Observed, host: &str) -> Vec<String> {
+    let known: Vec<i32> = ports(observed, host).collect();
+    let ports = if known.is_empty() { vec![80] } else { known };
+    ports.into_iter().map(|port| format!("{host}:{port}")).collect()
 }
 
 fn expected(facts: &Facts<'_>, one: &VirtualService, sides: &[Side]) -> Expected {
@@ -162,7 +177,28 @@ fn expected(facts: &Facts<'_>, one: &VirtualService, sides: &[Side]) -> Expected
         weights: weights(route, &namespace, sides),
         is_own: is_own(route),
     };
-    Expected { splits: one.spec.all().map(split).collect(), namespace, name }
+    Expected { splits: one.spec.all().map(split).collect(), is_made: false, namespace, name }
+}
+
+/// What istiod makes of an HTTPRoute: a rule without a name gets one of its place, and a single backend with weight has all.
+fn made(facts: &Facts<'_>, one: &HttpRoute, sides: &[Side]) -> Expected {
+    let name = one.metadata.name.clone().unwrap_or_default();
+    let namespace = one.metadata.namespace.clone().unwrap_or_default();
+    let split = |(at, rule): (usize, &Rule)| {
+        let with_weight: Vec<&BackendRef> = rule.backend_refs.iter().filter(|one| one.share() > 0).collect();
+        let mut weights: BTreeMap<String, i64> = BTreeMap::new();
+        for backend in &with_weight {
+            let is_it = |name: &str| backend.is_service(name, &namespace);
+            let side = sides.iter().find(|side| service_of(side.host()).is_some_and(|(name, _)| is_it(name)));
+            let share = if with_weight.len() == 1 { 100 } else { i64::from(backend.share()) };
+            if let Some(side) = side {
+                *weights.entry(side.cluster.clone()).or_default() += share;
+            }
+        }
+        let is_own = facts.route.legs.iter().any(|leg| leg.object == name && leg.at == at);
+        Split { route: Some(rule.name.clone().unwrap_or_else(|| format!("{namespace}.{name}.{at}"))), weights, is_own }
+    };
+    Expected { splits: one.spec.rules.iter().enumerate().map(split).collect(), is_made: true, namespace, name }
 }
 
 fn weights(route: &istio::Route, namespace: &str, sides: &[Side]) -> BTreeMap<String, i64> {

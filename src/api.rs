@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod istio;
 pub mod json;
 pub mod names;
+pub mod promotion;
 pub mod provider;
 pub mod rollout;
 pub mod schema;

@@ -17,6 +17,7 @@ pub mod narrate;
 pub mod objects;
 pub mod observed;
 pub mod preset;
+pub mod promotion;
 pub mod ratio;
 pub mod restart;
 pub mod revision;
@@ -116,6 +117,8 @@ fn decide(facts: &Facts<'_>, measured: &[Measurement]) -> Plan {
         command::obey(facts, &mut course);
     } else {
         attempt::begin(facts, &mut course);
+        promotion::reject(facts, &mut course);
+        promotion::retry(facts, &mut course);
         course::remember_resting(facts, &mut course);
         step::reread(facts, &mut course);
         gate::judge(facts, &mut course, measured);
@@ -166,10 +169,12 @@ fn name_obstacles(facts: &Facts<'_>, course: &mut Course) {
     if facts.strategy.paused {
         course.is_held = true;
     }
+    promotion::hold(facts, course);
 }
 
 /// Holds that people asked for, named while there is something to hold.
 fn hold_by_people(facts: &Facts<'_>, course: &mut Course) {
+    promotion::name_holds(facts, course);
     let is_wanted = facts.target.as_deref() != course.stable();
     if facts.strategy.paused && is_wanted && course.status.aborted.is_none() {
         course.hold("PausedBySpec", "spec.paused is true; set it to false to go on");

@@ -16,7 +16,8 @@ pub struct RolloutActionSpec {
     pub revision: String,
     /// What to do.
     pub action: Verb,
-    /// Index of the step, counting from 0, that it was decided on. Required for `promote`.
+    /// The step that it was decided on: for `promote` its index, counting from 0; for `approve` the name of an `approval`
+    /// step, or its index.
     pub step: Option<IntOrString>,
     /// Why.
     #[schemars(length(max = 1024))]
@@ -30,7 +31,9 @@ pub struct RolloutActionSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Verb {
-    /// Pass the current step.
+    /// Approve an `approval` step for the revision, now or before it is reached.
+    Approve,
+    /// Pass the current step, unless it waits for an approval.
     Promote,
     /// Pass all steps.
     PromoteFull,
@@ -49,6 +52,7 @@ pub enum Verb {
 impl fmt::Display for Verb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Approve => "approve",
             Self::Promote => "promote",
             Self::PromoteFull => "promoteFull",
             Self::Abort => "abort",

@@ -28,6 +28,10 @@ pub const GIT_COMMIT: &str = "serin.dev/git-commit";
 /// Annotation: who wrote that commit.
 pub const GIT_AUTHOR: &str = "serin.dev/git-author";
 
+/// Label: the version of an application, as Kubernetes recommends it
+/// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>).
+pub const VERSION_LABEL: &str = "app.kubernetes.io/version";
+
 /// Finalizer of a Rollout in flight: the route goes back to stable before the object goes.
 pub const FINALIZER: &str = "serin.dev/route";
 /// Field manager of every write.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::duration::DurationText;
+use super::promotion::{ApprovalStepSpec, PromotionSpec};
 
 /// A workload whose new revisions become canaries: shifted step by step, gated by metrics, promoted or aborted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,6 +47,8 @@ pub struct RolloutSpec {
     pub paused: Option<bool>,
     /// How a new template reaches traffic.
     pub strategy: StrategySpec,
+    /// What a person decides, declared in Git: approvals, hold, reject, retry and windows.
+    pub promotion: Option<PromotionSpec>,
 }
 
 /// A Deployment in the Rollout's namespace.
@@ -270,6 +273,9 @@ pub struct StepSpec {
     /// HTTP only; the canary has a pod at least.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub set_mirror_route: Option<MirrorRouteSpec>,
+    /// Waits until this revision is approved, in `spec.promotion.approvals` or by a `RolloutAction`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalStepSpec>,
 }
 
 /// An HTTP route in front of all others, that leads to the canary.

@@ -50,6 +50,9 @@ pub fn rollout() -> Value {
         ("strategy.canary.trafficRouting.gatewayAPI.httpRoute.rules", 20),
         ("strategy.canary.trafficRouting.istio.owned.hosts", 100),
         ("strategy.canary.trafficRouting.istio.owned.gateways", 20),
+        ("promotion.approvals", 100),
+        ("promotion.reject", 100),
+        ("promotion.windows", 20),
     ] {
         bound(spec, path, "maxItems", items);
     }
@@ -94,10 +97,25 @@ fn rollout_rules(spec: &mut Value) {
     managed_rules(at(spec, "strategy.canary.steps[]"));
     ROLE_MEMBERS.iter().for_each(|role| metadata_rules(at(spec, &format!("strategy.canary.{role}"))));
     canary_rules(at(spec, "strategy.canary"));
+    promotion_rules(spec);
     for args in ["strategy.canary.steps[].analysis.args[]", "strategy.canary.analysis.args[]"] {
         one_of(at(spec, args), &["value", "valueFrom"]);
         one_of(at(spec, &format!("{args}.valueFrom")), &["podTemplateHashValue", "fieldRef", "secretKeyRef"]);
     }
+}
+
+/// What Git declares for a person.
+fn promotion_rules(spec: &mut Value) {
+    for selector in ["promotion.approvals[].for", "promotion.reject[].for"] {
+        let fields = SELECTOR_MEMBERS.map(|field| format!("has(self.{field})")).join(" || ");
+        let says = format!("at least one of {} is required", SELECTOR_MEMBERS.join(", "));
+        rule(at(spec, selector), &fields, &says);
+    }
+    rule(
+        at(spec, "strategy.canary"),
+        "!has(self.steps) || self.steps.filter(step, has(step.approval)).all(step, self.steps.exists_one(other, has(other.approval) && other.approval.name == step.approval.name))",
+        "two approval steps have one name; give each its own",
+    );
 }
 
 /// What header and mirror routes match.
@@ -191,6 +209,9 @@ pub const ROUTING_MEMBERS: &[&str] = &["istio", "gatewayAPI"];
 /// Where the pod template is.
 pub const TEMPLATE_MEMBERS: &[&str] = &["template", "workloadRef"];
 
+/// What names a revision.
+pub const SELECTOR_MEMBERS: [&str; 4] = ["image", "templateHash", "version", "commit"];
+
 /// Every member of `setCanaryScale`.
 pub const SCALE_MEMBERS: &[&str] = &["replicas", "weight", "matchTrafficWeight"];
 
@@ -258,7 +279,9 @@ pub fn rollout_action() -> Value {
         set(
             &mut step,
             "description",
-            json!("Index of the step, counting from 0, that it was decided on. Required for `promote`."),
+            json!(
+                "The step that it was decided on: for `promote` its index, counting from 0; for `approve` the name of an `approval` step, or its index."
+            ),
         );
         step
     };
@@ -270,6 +293,11 @@ pub fn rollout_action() -> Value {
         spec,
         "self.action != 'promote' || has(self.step)",
         "step is required for promote: the index of the step to pass, counting from 0",
+    );
+    rule(
+        spec,
+        "self.action != 'approve' || has(self.step)",
+        "step is required for approve: the name of the approval step",
     );
     schema
 }

@@ -19,6 +19,10 @@ pub struct RolloutStatus {
     pub phase: Option<Phase>,
     /// One sentence: what is going on, and what is awaited.
     pub message: String,
+    /// The commit that was read last, from the annotation `serin.dev/git-commit`. One that changes nothing in the pod template
+    /// begins no revision, so that it is here alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// Each thing that is awaited.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub blocked_by: Vec<Wait>,
@@ -96,6 +100,7 @@ impl Default for RolloutStatus {
             observed_generation: -1,
             phase: None,
             message: String::new(),
+            commit: None,
             blocked_by: Vec::new(),
             replicas: 0,
             ready_replicas: 0,
@@ -194,6 +199,9 @@ pub struct RevisionStatus {
     /// Author of that commit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
+    /// Label `app.kubernetes.io/version` of its pod template, else of the Rollout when the revision began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Pods wanted.
     pub replicas: i32,
     /// When it was last seen to have lost pods, while there is a canary.
@@ -234,6 +242,26 @@ pub struct Attempt {
     /// Since when the canary has too few pods, and the most it had since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub short_of_pods: Option<ShortOfPods>,
+    /// Its approvals that are on record: those of passed steps, and those that `RolloutAction`s gave.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Approval>,
+}
+
+/// An approval of one step for the revision of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Approval {
+    /// Name of the step.
+    pub step: String,
+    /// When it was seen.
+    pub at: Timestamp,
+    /// Who gave it, as Git or the `RolloutAction` says.
+    pub by: String,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The commit that held it when it was seen; absent for a `RolloutAction`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
 }
 
 /// A wait for pods.
@@ -259,6 +287,9 @@ pub struct Aborted {
     /// Since when no proxy sends it requests: acknowledged by all of them, or where nobody can be asked, assumed after a wait.
     #[serde(default, rename = "restoredAt", skip_serializing_if = "Option::is_none")]
     pub restored_at: Option<Timestamp>,
+    /// What `spec.promotion.retry` was at the time; more of it begins the revision again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retry: i32,
 }
 
 impl Aborted {
@@ -498,6 +529,9 @@ pub struct Decision {
     pub what: String,
     /// The evidence, or the reason given.
     pub why: String,
+    /// The commit that declares it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
 }
 
 /// An action that is decided.

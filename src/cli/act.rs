@@ -23,6 +23,7 @@ use super::screen::{clean, print_yaml};
 use crate::api::action::Verb;
 use crate::api::names;
 use crate::api::watched::{Rollout, RolloutAction};
+use crate::plan::strategy::{self, Step};
 
 /// How long an answer is waited for.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
@@ -48,7 +49,7 @@ pub struct Arguments {
 }
 
 /// Asks for something, and waits for the answer.
-pub async fn run(cluster: &Cluster, verb: Verb, arguments: &Arguments) -> anyhow::Result<Outcome> {
+pub async fn run(cluster: &Cluster, verb: Verb, arguments: &Arguments, step: Option<&str>) -> anyhow::Result<Outcome> {
     let name = &arguments.name;
     let rollout = cluster.rollout(name).await?;
     let revision = match &arguments.revision {
@@ -56,12 +57,21 @@ pub async fn run(cluster: &Cluster, verb: Verb, arguments: &Arguments) -> anyhow
         None => revision_of(&rollout)
             .with_context(|| format!("rollout {name} has no revision yet; wait until it serves"))?,
     };
+    let step = match verb {
+        Verb::Approve => json!(approval_step(&rollout, step)?),
+        Verb::Promote => json!(rollout.status.current_step_index.unwrap_or(0)),
+        Verb::PromoteFull | Verb::Abort | Verb::Retry | Verb::Pause | Verb::Resume | Verb::Restart => Value::Null,
+    };
     let mut action = object(cluster, verb, &rollout, &revision);
+    if !step.is_null() {
+        action["spec"]["step"] = step.clone();
+    }
     if let Some(reason) = &arguments.reason {
         action["spec"]["reason"] = json!(reason);
     }
     if arguments.emit {
-        match declared(verb) {
+        let decided = json!({"for": {"templateHash": revision}, "reason": arguments.reason});
+        match declared(verb, &rollout, &step, decided) {
             Some(spec) => origin::emit(cluster, name, &spec)?,
             None => print_yaml(&named(action, &rollout, &revision))?,
         }
@@ -90,25 +100,65 @@ fn revision_of(rollout: &Rollout) -> Option<String> {
 
 fn object(cluster: &Cluster, verb: Verb, rollout: &Rollout, revision: &str) -> Value {
     let name = rollout.metadata.name.as_deref().unwrap_or_default();
-    let mut action = json!({
+    json!({
         "apiVersion": names::API_VERSION,
         "kind": "RolloutAction",
         "metadata": {"generateName": format!("{name}-{}-", verb.to_string().to_lowercase()), "namespace": cluster.namespace},
         "spec": {"rollout": name, "revision": revision, "action": verb},
-    });
-    if verb == Verb::Promote {
-        action["spec"]["step"] = json!(rollout.status.current_step_index.unwrap_or(0));
+    })
+}
+
+/// The approval step that is meant: the one that is named, the one that is waited for, or the only one.
+fn approval_step(rollout: &Rollout, named: Option<&str>) -> anyhow::Result<String> {
+    let namespace = rollout.metadata.namespace.as_deref().unwrap_or_default();
+    let steps = strategy::parse(namespace, &rollout.spec.value()).steps;
+    let name_of = |step: &Step| if let Step::Approval(name) = step { Some(name.clone()) } else { None };
+    let all: Vec<String> = steps.iter().filter_map(name_of).collect();
+    if let Some(name) = named {
+        if !all.iter().any(|known| known == name) {
+            let known = if all.is_empty() { "no step of the Rollout is one".to_owned() } else { all.join(", ") };
+            bail!("no approval step is called {name}: {known}");
+        }
+        return Ok(name.to_owned());
     }
-    action
+    let current = rollout.status.current_step_index.and_then(|index| usize::try_from(index).ok());
+    let awaited = current.and_then(|index| steps.get(index)).and_then(name_of);
+    match (awaited, all.as_slice()) {
+        (Some(name), _) => Ok(name),
+        (None, [only]) => Ok(only.clone()),
+        (None, []) => bail!("no step of the Rollout is an approval"),
+        (None, several) => bail!("name one of the approval steps with --step: {}", several.join(", ")),
+    }
 }
 
 /// What Git declares instead, where it can: a change of the Rollout's spec.
-fn declared(verb: Verb) -> Option<Value> {
+fn declared(verb: Verb, rollout: &Rollout, step: &Value, mut decided: Value) -> Option<Value> {
+    let spec = rollout.spec.value();
+    let promotion = &spec["promotion"];
+    // A merge patch replaces a list whole.
+    let with = |list: &str, one: Value| {
+        let mut all = promotion[list].as_array().cloned().unwrap_or_default();
+        all.push(one);
+        json!({"promotion": {list: all}})
+    };
+    if let Some(fields) = decided.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
     match verb {
+        Verb::Approve => {
+            decided["step"] = step.clone();
+            Some(with("approvals", decided))
+        }
+        Verb::Abort => Some(with("reject", decided)),
+        Verb::Retry => {
+            let at_abort = rollout.status.aborted.as_ref().map_or(0, |aborted| i64::from(aborted.retry));
+            let retry = promotion["retry"].as_i64().unwrap_or(0).max(at_abort);
+            Some(json!({"promotion": {"retry": retry + 1}}))
+        }
         Verb::Pause => Some(json!({"paused": true})),
         Verb::Resume => Some(json!({"paused": false})),
         Verb::Restart => Some(json!({"restartAt": clock::now()})),
-        Verb::Promote | Verb::PromoteFull | Verb::Abort | Verb::Retry => None,
+        Verb::Promote | Verb::PromoteFull => None,
     }
 }
 
@@ -131,7 +181,7 @@ fn question(verb: Verb, rollout: &Rollout) -> Option<String> {
         Verb::PromoteFull => Some(format!("Promote {image} of {name} past every step and every gate?")),
         Verb::Abort => Some(format!("Abort {image} of {name}? All traffic goes to stable.")),
         Verb::Restart => Some(format!("Restart all pods of {name}?")),
-        Verb::Promote | Verb::Retry | Verb::Pause | Verb::Resume => None,
+        Verb::Approve | Verb::Promote | Verb::Retry | Verb::Pause | Verb::Resume => None,
     }
 }
 

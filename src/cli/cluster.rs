@@ -229,7 +229,12 @@ fn allowed<K: Clone>(
 fn template_names(strategy: &Strategy) -> Vec<(String, bool)> {
     let of_step = |step: &Step| match step {
         Step::Analysis(gate) => Some(gate.clone()),
-        Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::Pause(_) | Step::SetRoute(_) | Step::Faulty => None,
+        Step::SetWeight(_)
+        | Step::SetCanaryScale(_)
+        | Step::Pause(_)
+        | Step::Approval(_)
+        | Step::SetRoute(_)
+        | Step::Faulty => None,
     };
     let background = strategy.background.iter().map(|background| background.gate.clone());
     let gates: Vec<Gate> = strategy.steps.iter().filter_map(of_step).chain(background).collect();

@@ -294,7 +294,7 @@ pub fn difference(input: &mut Input, at: usize, before: &Before) -> anyhow::Resu
         spec,
         steps: steps.iter().map(|step| step_text(step)).collect(),
         gates: if runs { gates(input, &strategy, &namespace) } else { Vec::new() },
-        people: steps.iter().filter(|step| matches!(step, Step::Pause(None))).count(),
+        people: steps.iter().filter(|step| matches!(step, Step::Pause(None) | Step::Approval(_))).count(),
         time: None,
         revert: runs.then(|| revert(&strategy)),
         faults: strategy.faults.iter().map(ToString::to_string).collect(),
@@ -378,7 +378,12 @@ fn changes(from: &Value, to: &Value, path: &str) -> Vec<Change> {
 fn gates_of(strategy: &Strategy) -> impl Iterator<Item = (Option<usize>, &Gate)> {
     let steps = strategy.steps.iter().enumerate().filter_map(|(at, step)| match step {
         Step::Analysis(gate) => Some((Some(at), gate)),
-        Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::Pause(_) | Step::SetRoute(_) | Step::Faulty => None,
+        Step::SetWeight(_)
+        | Step::SetCanaryScale(_)
+        | Step::Pause(_)
+        | Step::Approval(_)
+        | Step::SetRoute(_)
+        | Step::Faulty => None,
     });
     steps.chain(strategy.background.iter().map(|background| (None, &background.gate)))
 }

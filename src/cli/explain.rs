@@ -27,6 +27,13 @@ const NEXT: &[(&str, &str)] = &[
     ("Draining", "nothing: it is over in seconds"),
     ("NoReplicas", "scale up: kubectl scale rollout/{name} --replicas=N, or in Git"),
     ("PausedByStep", "kubectl serin promote {name}, or kubectl serin abort {name}"),
+    (
+        "AwaitingApproval",
+        "kubectl serin approve {name} --emit prints the approval to commit; kubectl serin approve {name} gives it at once",
+    ),
+    ("Held", "set spec.promotion.hold to false in Git"),
+    ("OutsideWindow", "nothing: it goes on by itself; kubectl serin promote {name} --full does not wait"),
+    ("Rejected", "push another revision, or take the rejection out of Git"),
     ("PausedBySpec", "set spec.paused to false in Git"),
     ("PausedByAction", "kubectl serin resume {name}, or kubectl serin abort {name}"),
     ("AnalysisRunning", "nothing: the analysis decides"),

@@ -65,6 +65,11 @@ enum Asking {
     History(history::Arguments),
     /// Shows the way from commit to pods and routes, and back from a pod, an image or a commit.
     Trace(trace::Arguments),
+    /// Approves a step of a canary.
+    #[command(
+        after_help = "Examples:\n  kubectl serin approve checkout --emit        the approval, to commit\n  kubectl serin approve checkout --step business-signoff --reason CHG-1234"
+    )]
+    Approve(ApproveArguments),
     /// Passes the current step.
     #[command(
         after_help = "Examples:\n  kubectl serin promote checkout --reason 'smoke tests passed'\n  kubectl serin promote checkout --full      every step that is left"
@@ -115,6 +120,15 @@ enum Offline {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<OsString>,
     },
+}
+
+#[derive(clap::Args)]
+struct ApproveArguments {
+    #[command(flatten)]
+    action: act::Arguments,
+    /// Name of the approval step; absent: the one that is waited for, else the only one.
+    #[arg(long)]
+    step: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -186,15 +200,18 @@ async fn ask(cluster: &Cluster, command: &Asking, look: Look) -> anyhow::Result<
         Asking::Explain(arguments) => explain::run(cluster, arguments, look).await,
         Asking::History(arguments) => history::run(cluster, arguments, look).await,
         Asking::Trace(arguments) => trace::run(cluster, arguments, look).await,
+        Asking::Approve(arguments) => {
+            act::run(cluster, Verb::Approve, &arguments.action, arguments.step.as_deref()).await
+        }
         Asking::Promote(arguments) => {
             let verb = if arguments.full { Verb::PromoteFull } else { Verb::Promote };
-            act::run(cluster, verb, &arguments.action).await
+            act::run(cluster, verb, &arguments.action, None).await
         }
-        Asking::Abort(arguments) => act::run(cluster, Verb::Abort, arguments).await,
-        Asking::Retry(arguments) => act::run(cluster, Verb::Retry, arguments).await,
-        Asking::Pause(arguments) => act::run(cluster, Verb::Pause, arguments).await,
-        Asking::Resume(arguments) => act::run(cluster, Verb::Resume, arguments).await,
-        Asking::Restart(arguments) => act::run(cluster, Verb::Restart, arguments).await,
+        Asking::Abort(arguments) => act::run(cluster, Verb::Abort, arguments, None).await,
+        Asking::Retry(arguments) => act::run(cluster, Verb::Retry, arguments, None).await,
+        Asking::Pause(arguments) => act::run(cluster, Verb::Pause, arguments, None).await,
+        Asking::Resume(arguments) => act::run(cluster, Verb::Resume, arguments, None).await,
+        Asking::Restart(arguments) => act::run(cluster, Verb::Restart, arguments, None).await,
         Asking::Doctor(arguments) => doctor::run(cluster, arguments, look).await,
         Asking::Undo(arguments) => undo::run(cluster, arguments).await,
         Asking::Set(arguments) => set::run(cluster, arguments).await,

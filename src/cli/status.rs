@@ -177,6 +177,7 @@ fn waits_for_a_person(rollout: &Rollout) -> bool {
     status.phase == Some(Phase::Paused)
         && status.blocked_by.iter().any(|wait| {
             wait.until.is_none()
-                && ["PausedByStep", "PausedBySpec", "PausedByAction", "Inconclusive"].contains(&wait.reason.as_str())
+                && ["AwaitingApproval", "Held", "PausedByStep", "PausedBySpec", "PausedByAction", "Inconclusive"]
+                    .contains(&wait.reason.as_str())
         })
 }

@@ -183,6 +183,7 @@ pub fn step_text(step: &Step) -> String {
         Step::SetCanaryScale(Scale::MatchTrafficWeight) => "setCanaryScale to what the weight needs".to_owned(),
         Step::Pause(Some(duration)) => format!("pause {duration:#}"),
         Step::Pause(None) => "pause until promoted".to_owned(),
+        Step::Approval(name) => format!("approval {name}"),
         Step::Analysis(gate) => {
             let names: Vec<&str> = gate.templates.iter().map(|template| template.template_name.as_str()).collect();
             format!("analysis {}", names.join(", "))
@@ -432,7 +433,8 @@ fn wait_line(wait: &Wait, message: &str, now: Timestamp) -> Line<'static> {
 /// One decision: when, what, who and why.
 pub fn decision_line(decision: &Decision, now: Timestamp) -> Line<'static> {
     let age = age(decision.at, now);
-    Line::from(format!("  {age:>4} ago  {:<16} {}: {}", decision.what, decision.by, decision.why))
+    let commit = decision.commit.as_ref().map_or_else(String::new, |commit| format!(" ({})", short(commit)));
+    Line::from(format!("  {age:>4} ago  {:<16} {}{commit}: {}", decision.what, decision.by, decision.why))
 }
 
 /// Time between two moments, as kubectl shortens it.

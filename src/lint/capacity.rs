@@ -97,7 +97,7 @@ fn check_scale(subject: &Subject<'_>, found: &mut Found) {
                     );
                 }
             }
-            Step::Pause(_) | Step::Analysis(_) | Step::SetRoute(_) | Step::Faulty => {}
+            Step::Pause(_) | Step::Analysis(_) | Step::Approval(_) | Step::SetRoute(_) | Step::Faulty => {}
         }
     }
 }

@@ -112,6 +112,7 @@ rules! {
     WEIGHT_WITHOUT_POD = "weight-without-pod", Warning, "The pods cannot give this weight.", "raise spec.replicas, choose a weight that the pods can give, or use trafficRouting";
     SCALE_BELOW_WEIGHT = "scale-below-weight", Warning, "The canary has too few pods for its weight.", "scale the canary up before the weight, or use matchTrafficWeight";
     NO_GATE = "no-gate", Note, "Nothing but the pods' readiness holds a bad canary.", "add an analysis, or a pause";
+    APPROVAL_STEP = "approval-step", Warning, "An approval is for a step that there is not.", "correct the name of the step, or remove the approval";
     LONG_STEP = "long-step", Note, "A step takes longer than a day.", "shorten it, or let a person end it: pause: {}";
     DEADLINE_TOO_SHORT = "deadline-too-short", Warning, "The pods cannot be available before the deadline.", "raise progressDeadlineSeconds";
     NO_READINESS_PROBE = "no-readiness-probe", Note, "A container has no readinessProbe, so that its pod is ready before it can serve.", "add a readinessProbe";

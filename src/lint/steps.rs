@@ -18,8 +18,9 @@ pub(super) const STEPS: &str = "spec.strategy.canary.steps";
 pub(super) fn check(subject: &Subject<'_>, found: &mut Found) {
     check_weights(subject, found);
     check_lengths(subject, found);
+    check_approvals(subject, found);
     let steps = &subject.strategy.steps;
-    let holds = |step: &Step| matches!(step, Step::Pause(_) | Step::Analysis(_) | Step::Faulty);
+    let holds = |step: &Step| matches!(step, Step::Pause(_) | Step::Analysis(_) | Step::Approval(_) | Step::Faulty);
     if !steps.iter().any(holds) && subject.strategy.background.is_none() && subject.strategy.faults.is_empty() {
         let path = if steps.is_empty() { "spec.strategy.canary" } else { STEPS };
         let message = if steps.is_empty() {
@@ -65,14 +66,32 @@ fn check_weights(subject: &Subject<'_>, found: &mut Found) {
     }
 }
 
+fn check_approvals(subject: &Subject<'_>, found: &mut Found) {
+    let steps = || {
+        let name = |step: &'_ Step| if let Step::Approval(name) = step { Some(name.clone()) } else { None };
+        subject.strategy.steps.iter().filter_map(name)
+    };
+    for (index, approval) in subject.strategy.promotion.approvals.iter().enumerate() {
+        if !steps().any(|name| name == approval.step) {
+            let path = format!("spec.promotion.approvals[{index}].step");
+            let known = steps().collect::<Vec<_>>().join(", ");
+            let known = if known.is_empty() { "no step waits for an approval".to_owned() } else { known };
+            found.add(&rule::APPROVAL_STEP, subject.object, &path, format!("is none of the steps: {known}"));
+        }
+    }
+}
+
 fn check_lengths(subject: &Subject<'_>, found: &mut Found) {
     for (index, step) in subject.strategy.steps.iter().enumerate() {
         let (takes, path) = match step {
             Step::Pause(Some(duration)) => (*duration, format!("{STEPS}[{index}].pause.duration")),
             Step::Analysis(gate) => (analysis::length(subject, gate), format!("{STEPS}[{index}].analysis")),
-            Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::Pause(None) | Step::SetRoute(_) | Step::Faulty => {
-                continue;
-            }
+            Step::SetWeight(_)
+            | Step::SetCanaryScale(_)
+            | Step::Pause(None)
+            | Step::Approval(_)
+            | Step::SetRoute(_)
+            | Step::Faulty => continue,
         };
         if takes > STEP_MOST {
             found.add(&rule::LONG_STEP, subject.object, &path, format!("takes {takes:#}"));
@@ -85,6 +104,7 @@ pub(super) fn length(subject: &Subject<'_>, from: usize) -> Option<SignedDuratio
     subject.strategy.steps.iter().skip(from).try_fold(SignedDuration::ZERO, |sum, step| {
         Some(sum.saturating_add(match step {
             Step::Pause(duration) => (*duration)?,
+            Step::Approval(_) => return None,
             Step::Analysis(gate) => analysis::length(subject, gate),
             Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::SetRoute(_) | Step::Faulty => SignedDuration::ZERO,
         }))

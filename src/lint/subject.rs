@@ -69,7 +69,12 @@ impl<'a> Subject<'a> {
     pub(super) fn gates(&self) -> Vec<GateAt<'_>> {
         let of_step = |(index, step): (usize, &'_ Step)| match step {
             Step::Analysis(_) => Some(index),
-            Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::Pause(_) | Step::SetRoute(_) | Step::Faulty => None,
+            Step::SetWeight(_)
+            | Step::SetCanaryScale(_)
+            | Step::Pause(_)
+            | Step::Approval(_)
+            | Step::SetRoute(_)
+            | Step::Faulty => None,
         };
         let mut gates = Vec::new();
         for index in self.strategy.steps.iter().enumerate().filter_map(of_step) {

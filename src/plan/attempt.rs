@@ -1,6 +1,7 @@
 //! Begins and ends of an attempt: a first deployment, a new template, a newer one, stable's again, an abort, a promotion.
 
 use super::course::{Course, Facts};
+use super::promotion;
 use super::revision::{Pods, hash_text};
 use super::step;
 use super::weight::enough;
@@ -8,7 +9,12 @@ use crate::api::names;
 use crate::api::status::{Aborted, Attempt, Decision, Draining, Outcome, OutcomeKind, RevisionStatus};
 
 /// Who decides when nobody asked.
-pub const SERIN: &str = "serin";
+const SERIN: &str = "serin";
+
+/// A decision of Serin's own.
+pub fn by_serin(facts: &Facts<'_>, what: &str, why: impl Into<String>) -> Decision {
+    Decision { at: facts.now, by: SERIN.into(), what: what.into(), why: why.into(), commit: None }
+}
 
 /// Begins, supersedes or reverts, as the template asks.
 pub fn begin(facts: &Facts<'_>, course: &mut Course) {
@@ -25,15 +31,19 @@ pub fn begin(facts: &Facts<'_>, course: &mut Course) {
 
 /// The first deployment has no canary: it becomes stable as soon as enough of its pods are available.
 fn first(facts: &Facts<'_>, course: &mut Course, target: &str) {
+    let stable = revision(facts, course, target);
+    if let Some((_, why)) = promotion::rejection(facts, &stable) {
+        course.hold("Rejected", format!("{why}: {target} would be the first revision; push another, or take it out"));
+        return;
+    }
     let pods = facts.pods_of(target);
     if !facts.pods.contains_key(target) || pods.available < enough(facts.replicas) {
         return;
     }
     let why = format!("first deployment: {} of {} pods are available", pods.available, facts.replicas);
-    let stable = revision(facts, course, target);
     record(facts, course, &stable, OutcomeKind::Promoted, &why);
     course.status.stable = Some(stable);
-    course.decide(Decision { at: facts.now, by: SERIN.into(), what: "FirstDeployment".into(), why });
+    course.decide(by_serin(facts, "FirstDeployment", why));
 }
 
 /// The template is stable's again: nothing is in progress any more.
@@ -44,12 +54,7 @@ fn revert(facts: &Facts<'_>, course: &mut Course) {
     if course.status.aborted.is_none() {
         record(facts, course, &canary, OutcomeKind::Reverted, "the template is stable's again");
         drain(course, &canary.hash, OutcomeKind::Reverted);
-        course.decide(Decision {
-            at: facts.now,
-            by: SERIN.into(),
-            what: "Revert".into(),
-            why: "the template is stable's again".into(),
-        });
+        course.decide(by_serin(facts, "Revert", "the template is stable's again"));
     }
     clear(course);
 }
@@ -73,12 +78,12 @@ fn start(facts: &Facts<'_>, course: &mut Course, target: &str) {
     open(facts, course, 1);
     if let Some(why) = rollback {
         skip(facts, course);
-        course.decide(Decision { at: facts.now, by: SERIN.into(), what: "Rollback".into(), why });
+        course.decide(by_serin(facts, "Rollback", why));
     }
 }
 
 /// Why a target may skip the steps: it was promoted before, and lies within the rollback window.
-fn rollback(facts: &Facts<'_>, course: &Course, target: &str) -> Option<String> {
+pub fn rollback(facts: &Facts<'_>, course: &Course, target: &str) -> Option<String> {
     let window = facts.strategy.rollback_window?;
     let last = course.status.history.iter().rev().find(|outcome| outcome.hash == target)?;
     let age = |pods: &Pods| (pods.created_at, pods.revision);
@@ -114,6 +119,7 @@ fn open(facts: &Facts<'_>, course: &mut Course, number: i32) {
         weight: 0,
         skip_steps: false,
         short_of_pods: None,
+        approvals: Vec::new(),
     });
 }
 
@@ -127,22 +133,24 @@ pub fn retry(facts: &Facts<'_>, course: &mut Course) {
     open(facts, course, number.saturating_add(1));
 }
 
-/// Aborts the canary in progress: by whom, a word and the evidence.
-pub fn abort(facts: &Facts<'_>, course: &mut Course, by: &str, reason: &str, message: &str) {
+/// Aborts the canary in progress, for a decision of one word and its evidence.
+pub fn abort(facts: &Facts<'_>, course: &mut Course, decision: Decision) {
     let Some(canary) = course.canary().cloned() else {
         return;
     };
+    let (reason, message) = (decision.what.clone(), decision.why.clone());
     record(facts, course, &canary, OutcomeKind::Aborted, &format!("{reason}: {message}"));
     drain(course, &canary.hash, OutcomeKind::Aborted);
     course.status.aborted = Some(Aborted {
         hash: canary.hash,
         at: facts.now,
-        reason: reason.into(),
-        message: message.into(),
+        reason: reason.clone(),
+        message: message.clone(),
         restored_at: None,
+        retry: facts.strategy.promotion.retry,
     });
     course.status.paused = None;
-    course.decide(Decision { at: facts.now, by: by.into(), what: "Abort".into(), why: format!("{reason}: {message}") });
+    course.decide(Decision { what: "Abort".into(), why: format!("{reason}: {message}"), ..decision });
 }
 
 /// Records the canary as the new stable: the point of no return.
@@ -173,7 +181,7 @@ pub fn promote(facts: &Facts<'_>, course: &mut Course) {
         }
     };
     let why = format!("{steps} and the canary is fully available");
-    course.decide(Decision { at: facts.now, by: SERIN.into(), what: "Promote".into(), why });
+    course.decide(by_serin(facts, "Promote", why));
 }
 
 /// Hash of the steps before an index, as written.
@@ -226,8 +234,17 @@ fn revision(facts: &Facts<'_>, course: &Course, hash: &str) -> RevisionStatus {
         image: images(facts),
         commit: facts.annotation(names::GIT_COMMIT),
         author: facts.annotation(names::GIT_AUTHOR),
+        version: version(facts),
         ..RevisionStatus::default()
     }
+}
+
+/// The version that the template, else the object that holds it, is labelled with.
+fn version(facts: &Facts<'_>) -> Option<String> {
+    let of_template = facts.strategy.template.as_ref().and_then(|template| {
+        template.pointer("/metadata/labels")?.get(names::VERSION_LABEL)?.as_str().map(str::to_owned)
+    });
+    of_template.or_else(|| facts.label(names::VERSION_LABEL))
 }
 
 /// Images of the template's containers, joined by commas.

@@ -5,11 +5,12 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::action::Action;
 use super::analysis::later;
-use super::attempt;
 use super::course::{Course, Facts};
 use super::step;
+use super::strategy::Step;
+use super::{attempt, promotion};
 use crate::api::action::{RolloutActionSpec, Verb};
-use crate::api::status::{AnalysisKind, Decision, HandledAction, Verdict};
+use crate::api::status::{AnalysisKind, Approval, Decision, HandledAction, Verdict};
 use crate::api::watched::RolloutAction;
 
 /// How long an answered action is kept.
@@ -50,7 +51,7 @@ fn decide(facts: &Facts<'_>, course: &mut Course, action: &RolloutAction) -> Res
     let spec: RolloutActionSpec =
         serde_json::from_str(&action.spec.text()).map_err(|error| format!("cannot be read: {error}"))?;
     let done = carry_out(facts, course, &spec)?;
-    if spec.action != Verb::Abort {
+    if ![Verb::Abort, Verb::Approve].contains(&spec.action) {
         course.decide(decision(facts, &spec));
     }
     Ok(done)
@@ -60,11 +61,12 @@ fn decide(facts: &Facts<'_>, course: &mut Course, action: &RolloutAction) -> Res
 fn decision(facts: &Facts<'_>, spec: &RolloutActionSpec) -> Decision {
     let by = spec.by.as_ref().map_or_else(|| "somebody".to_owned(), |by| format!("{by} (unverified)"));
     let why = spec.reason.clone().unwrap_or_else(|| "no reason given".into());
-    Decision { at: facts.now, by, what: title(spec.action).into(), why }
+    Decision { at: facts.now, by, what: title(spec.action).into(), why, commit: None }
 }
 
 fn title(verb: Verb) -> &'static str {
     match verb {
+        Verb::Approve => "Approve",
         Verb::Promote => "Promote step",
         Verb::PromoteFull => "Promote full",
         Verb::Abort => "Abort",
@@ -98,21 +100,26 @@ fn carry_out(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -
     let is_aborted = course.status.aborted.is_some();
     match spec.action {
         Verb::Retry if is_aborted => {
+            if let Some((_, why)) = promotion::rejection(facts, &canary) {
+                return Err(format!("revision {} is rejected by {why}; take that out of Git first", canary.hash));
+            }
             attempt::retry(facts, course);
             Ok(format!("revision {} begins again at step 1", canary.hash))
         }
         Verb::Retry => Err("the canary is not aborted".into()),
-        Verb::Promote | Verb::PromoteFull | Verb::Abort | Verb::Pause | Verb::Resume if is_aborted => {
+        Verb::Approve | Verb::Promote | Verb::PromoteFull | Verb::Abort | Verb::Pause | Verb::Resume if is_aborted => {
             Err(format!("revision {} is aborted; retry it, or push another", canary.hash))
         }
         Verb::Abort => {
-            let Decision { by, why, .. } = decision(facts, spec);
-            attempt::abort(facts, course, &by, "AbortedByAction", &why);
+            attempt::abort(facts, course, Decision { what: "AbortedByAction".into(), ..decision(facts, spec) });
             Ok(format!("revision {} is aborted; traffic goes to stable", canary.hash))
         }
+        Verb::Approve => approve(facts, course, spec),
         Verb::Promote => promote(facts, course, spec),
-        Verb::PromoteFull if facts.strategy.paused => Err("spec.paused is true; set it to false in Git".into()),
         Verb::PromoteFull => {
+            if let Some(hold) = held_by_git(facts) {
+                return Err(hold.into());
+            }
             course.status.paused = None;
             attempt::skip(facts, course);
             Ok("all steps are skipped; the canary is promoted as soon as it is fully available".into())
@@ -139,10 +146,50 @@ fn restart(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> 
     Ok("all pods are restarted, a few at a time and as disruption budgets allow".into())
 }
 
+/// What Git says that holds the rollout, whoever asks.
+fn held_by_git(facts: &Facts<'_>) -> Option<&'static str> {
+    if facts.strategy.paused {
+        Some("spec.paused is true; set it to false in Git")
+    } else if facts.strategy.promotion.hold {
+        Some("spec.promotion.hold is true; set it to false in Git")
+    } else {
+        None
+    }
+}
+
+/// Approves a step for the canary, now or before it is reached.
+fn approve(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> Result<String, String> {
+    let names = || promotion::approval_steps(facts).map(|(_, name)| name).collect::<Vec<_>>().join(", ");
+    let wanted = match &spec.step {
+        Some(step) => match step {
+            IntOrString::Int(index) => index.to_string(),
+            IntOrString::String(name) => name.clone(),
+        },
+        None => return Err(format!("step is missing: set it to the name of an approval step: {}", names())),
+    };
+    let found = promotion::approval_steps(facts).find(|(index, name)| *name == wanted || index.to_string() == wanted);
+    let Some((index, name)) = found else {
+        let known = names();
+        let known = if known.is_empty() { "there is none".to_owned() } else { format!("there are: {known}") };
+        return Err(format!("no approval step is called {wanted}; {known}"));
+    };
+    let is_known = course.status.attempt.iter().flat_map(|attempt| &attempt.approvals).any(|one| one.step == name);
+    if is_known || index < course.step_index() {
+        return Ok(format!("{name} is approved already"));
+    }
+    let Decision { at, by, .. } = decision(facts, spec);
+    let approval = Approval { step: name.to_owned(), at, by, reason: spec.reason.clone(), commit: None };
+    promotion::record(course, approval);
+    Ok(format!("{name} is approved for revision {}", spec.revision))
+}
+
 fn promote(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> Result<String, String> {
     let index = course.status.current_step_index.unwrap_or(0);
-    if facts.strategy.paused {
-        return Err("spec.paused is true; set it to false in Git".into());
+    if let Some(hold) = held_by_git(facts) {
+        return Err(hold.into());
+    }
+    if let Some(Step::Approval(name)) = facts.strategy.steps.get(course.step_index()) {
+        return Err(format!("the step waits for the approval {name}; approve it, in Git or by an action approve"));
     }
     if course.has_passed_all(facts) {
         return Err("all steps are passed already".into());

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::analysis::later;
 use super::force;
@@ -108,11 +109,19 @@ impl<'a> Facts<'a> {
 
     /// An annotation of the Deployment that brings the template, else of the Rollout.
     pub fn annotation(&self, key: &str) -> Option<String> {
+        workload::annotation(self.holders(), key)
+    }
+
+    /// A label of the Deployment that brings the template, else of the Rollout.
+    pub fn label(&self, key: &str) -> Option<String> {
+        let mut values = self.holders().filter_map(|metadata| metadata.labels.as_ref()?.get(key));
+        values.find(|value| !value.is_empty()).cloned()
+    }
+
+    /// The objects that bring the template: the Deployment, and the Rollout.
+    fn holders(&self) -> impl Iterator<Item = &ObjectMeta> {
         let workload = self.observed.workload.found().filter(|_| self.strategy.workload.is_some());
-        workload::annotation(
-            workload.map(|one| &one.metadata).into_iter().chain([&self.observed.rollout.metadata]),
-            key,
-        )
+        workload.map(|one| &one.metadata).into_iter().chain([&self.observed.rollout.metadata])
     }
 }
 

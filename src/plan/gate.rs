@@ -1,7 +1,7 @@
 //! The analyses of the attempt under way: begun when their weight is in force, fed with answers, and their verdicts.
 
 use super::analysis;
-use super::attempt::{self, SERIN};
+use super::attempt::{self, by_serin};
 use super::course::{Course, Facts};
 use super::measurement::Measurement;
 use super::preset::Place;
@@ -73,7 +73,12 @@ fn gate(facts: &Facts<'_>, course: &Course, kind: AnalysisKind) -> Option<(Gate,
     match kind {
         AnalysisKind::Step => match facts.strategy.steps.get(course.step_index())? {
             Step::Analysis(gate) => Some((gate.clone(), course.status.current_step_index)),
-            Step::SetWeight(_) | Step::SetCanaryScale(_) | Step::Pause(_) | Step::SetRoute(_) | Step::Faulty => None,
+            Step::SetWeight(_)
+            | Step::SetCanaryScale(_)
+            | Step::Pause(_)
+            | Step::Approval(_)
+            | Step::SetRoute(_)
+            | Step::Faulty => None,
         },
         AnalysisKind::Background => {
             let background = facts.strategy.background.as_ref()?;
@@ -123,7 +128,7 @@ fn judge_one(
     let evidence = analysis::evidence(&recorded, &metrics);
     replace(course, recorded);
     match verdict {
-        Verdict::Fail => attempt::abort(facts, course, SERIN, "AnalysisFailed", &evidence),
+        Verdict::Fail => attempt::abort(facts, course, by_serin(facts, "AnalysisFailed", evidence)),
         Verdict::Inconclusive => {
             course.hold("Inconclusive", format!("{evidence}; promote the step, resume to measure again, or abort"));
         }

@@ -6,7 +6,6 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Plan;
 use super::action::Action;
 use super::analysis::later;
 use super::course::Facts;
@@ -14,7 +13,7 @@ use super::force;
 use super::route::Leg;
 use super::strategy::{Scale, Step};
 use super::weight::{Split, carried_at_most, pods_for};
-use super::workload;
+use super::{Plan, attempt, promotion, workload};
 use crate::api::status::{OutcomeKind, RolloutStatus, Verdict};
 
 /// A broken invariant.
@@ -46,6 +45,7 @@ pub fn check(facts: &Facts<'_>, plan: &Plan) -> Vec<Violation> {
     violations.extend(checks.led_pods_stay());
     violations.extend(checks.ratio_keeps_capacity());
     violations.extend(checks.stable_changes_by_promotion());
+    violations.extend(checks.approvals_are_given());
     violations.extend(checks.abort_moves_traffic());
     violations.extend(checks.failed_stays_failed());
     violations.extend(checks.measured_in_force());
@@ -319,6 +319,20 @@ impl Checks<'_> {
                 ),
             )
         })
+    }
+
+    /// S5: no approval step is passed without an approval on record.
+    fn approvals_are_given(&self) -> Option<Violation> {
+        let status = &self.plan.status;
+        let attempt = status.attempt.as_ref().filter(|attempt| !attempt.skip_steps)?;
+        let index = usize::try_from(status.current_step_index?).ok()?;
+        // Steps that were edited begin again as soon as they may.
+        if attempt.passed_steps != attempt::passed_steps(self.facts, index) {
+            return None;
+        }
+        let mut passed = promotion::approval_steps(self.facts).filter(|(step, _)| *step < index);
+        let (_, name) = passed.find(|(_, name)| !attempt.approvals.iter().any(|approval| approval.step == *name))?;
+        Some(broken("S5", format!("the approval {name} is passed, and nobody gave it")))
     }
 
     /// S6: an abort, a revert and a newer revision move traffic in the pass that decides them, whenever stable has a ready pod.

@@ -11,13 +11,13 @@
 use super::course::{Course, Facts, Waiting};
 use super::route::{self, REJECTED};
 use super::strategy::RouteKind;
-use super::{force, ratio, workload};
+use super::{force, promotion, ratio, workload};
 use crate::api::names;
 use crate::api::status::{Condition, Phase, RevisionStatus, RolloutStatus, Wait};
 use crate::api::watched::writer;
 
 /// Waits that nobody but a person can end by changing an object.
-const STALLING: [&str; 12] = [
+const STALLING: [&str; 13] = [
     "InvalidSpec",
     "WorkloadMissing",
     "RouteMissing",
@@ -30,10 +30,14 @@ const STALLING: [&str; 12] = [
     "TemplateInvalid",
     "ProviderMissing",
     "ProviderInvalid",
+    "Rejected",
 ];
 /// Waits for a person, a time or data.
-const PAUSING: [&str; 8] = [
+const PAUSING: [&str; 11] = [
     "NoReplicas",
+    "Held",
+    "OutsideWindow",
+    "AwaitingApproval",
     "PausedByStep",
     "PausedBySpec",
     "PausedByAction",
@@ -50,6 +54,7 @@ pub fn finish(facts: &Facts<'_>, course: Course, wanted_weight: i32) -> RolloutS
     let is_in_force = course.is_in_force(facts);
     let mut status = course.status;
     status.observed_generation = facts.observed.rollout.metadata.generation.unwrap_or(0);
+    status.commit = facts.annotation(names::GIT_COMMIT);
     let selector =
         facts.strategy.selector.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
     // While the Deployment that brings it is not there, autoscalers go on by the one before.
@@ -140,9 +145,19 @@ fn summary(facts: &Facts<'_>, status: &RolloutStatus, waits: &[Waiting]) -> (Pha
             .collect();
         let also = if others.is_empty() { String::new() } else { format!(" ({})", told(&others)) };
         let restored =
-            aborted.restored_in().map_or(String::new(), |seconds| format!(" all requests since {seconds} s later"));
+            aborted.restored_in().map_or(String::new(), |seconds| format!(" (all requests since {seconds} s later)"));
+        let asked = status.canary.as_ref().filter(|canary| facts.target.as_ref() == Some(&canary.hash));
+        let asked = asked.map_or_else(|| facts.target.clone().unwrap_or_default(), named);
+        let stable = status.stable.as_ref().map_or_else(|| "nothing".to_owned(), named);
+        let is_rejected = status.canary.as_ref().is_some_and(|canary| promotion::rejection(facts, canary).is_some());
+        let retry = aborted.retry.max(facts.strategy.promotion.retry) + 1;
+        let next = if is_rejected {
+            "revert the commit, or push a fix".to_owned()
+        } else {
+            format!("revert the commit, push a fix, or try it again by spec.promotion.retry: {retry}")
+        };
         let message = format!(
-            "{} was aborted: {}: {}; stable {stable} serves{restored}{also}; revert the commit, push a fix, or retry",
+            "{} was aborted: {}: {}; the cluster serves {stable}{restored}, Git asks for {asked}{also}; {next}",
             aborted.hash, aborted.reason, aborted.message
         );
         return (Phase::Degraded, "Aborted".into(), message);
@@ -182,6 +197,12 @@ fn summary(facts: &Facts<'_>, status: &RolloutStatus, waits: &[Waiting]) -> (Pha
     }
 }
 
+/// A revision with the commit that brought it.
+fn named(revision: &RevisionStatus) -> String {
+    let commit = revision.commit.as_ref().map_or(String::new(), |commit| format!(" (commit {commit})"));
+    format!("{}{commit}", revision.hash)
+}
+
 fn conditions(
     facts: &Facts<'_>,
     status: &RolloutStatus,
@@ -218,6 +239,16 @@ fn conditions(
         ));
     } else if status.stable.is_some() {
         list.push(("Promoted", "True", promoted.unwrap_or_else(|| "FirstDeployment".into()), String::new()));
+    }
+    // What people and pipelines wait for: there, and True, while it is so.
+    if phase == Phase::Paused {
+        list.push(("Paused", "True", reason.to_owned(), message.to_owned()));
+    }
+    if let Some(wait) = status.blocked_by.iter().find(|wait| wait.reason == "AwaitingApproval") {
+        list.push(("AwaitingApproval", "True", wait.reason.clone(), wait.message.clone()));
+    }
+    if let Some(aborted) = &status.aborted {
+        list.push(("Aborted", "True", aborted.reason.clone(), message.to_owned()));
     }
     if let Some(held) = status.blocked_by.iter().find(|wait| workload::is_held(&wait.reason)) {
         list.push(("WorkloadScaledDown", "False", held.reason.clone(), held.message.clone()));

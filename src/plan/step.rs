@@ -3,17 +3,18 @@
 //! ```text
 //! setWeight: pods available -> weight written -> in force -> passed
 //! pause:     time over, or promoted               -> passed
+//! approval:  approved for this revision           -> passed
 //! setHeaderRoute, setMirrorRoute: a pod available -> route written -> in force -> passed
 //! analysis:  verdict Pass -> passed;  Fail -> aborted;  Inconclusive -> held
 //! all passed and fully available, background analysis not failing -> promoted
 //! ```
 
 use super::analysis::later;
-use super::attempt::{self, SERIN};
+use super::attempt::{self, by_serin};
 use super::course::{Course, Facts};
-use super::ratio;
 use super::strategy::Step;
-use crate::api::status::{AnalysisKind, Attempt, Decision, ShortOfPods, Verdict};
+use super::{promotion, ratio};
+use crate::api::status::{AnalysisKind, Attempt, ShortOfPods, Verdict};
 
 /// Begins the steps again when passed ones were edited.
 pub fn reread(facts: &Facts<'_>, course: &mut Course) {
@@ -26,8 +27,8 @@ pub fn reread(facts: &Facts<'_>, course: &mut Course) {
     };
     let steps = facts.strategy.steps.len();
     if index > steps || attempt.passed_steps != attempt::passed_steps(facts, index) {
-        let why = "steps already passed were edited; the steps begin again".to_owned();
-        course.decide(Decision { at: facts.now, by: SERIN.into(), what: "StepsEdited".into(), why });
+        let why = "steps already passed were edited; the steps begin again";
+        course.decide(by_serin(facts, "StepsEdited", why));
         course.status.current_step_index = Some(0);
         course.status.analysis.retain(|analysis| analysis.kind == AnalysisKind::Background);
         attempt.passed_steps = attempt::passed_steps(facts, 0);
@@ -68,7 +69,7 @@ pub fn deadline(facts: &Facts<'_>, course: &mut Course) {
     } else if facts.strategy.deadline_aborts {
         let message =
             format!("{message} after {} seconds without progress", facts.strategy.progress_deadline.as_secs());
-        attempt::abort(facts, course, SERIN, "ProgressDeadlineExceeded", &message);
+        attempt::abort(facts, course, by_serin(facts, "ProgressDeadlineExceeded", message));
     } else {
         course.hold(
             "ProgressDeadlineExceeded",
@@ -110,7 +111,14 @@ pub fn pass(facts: &Facts<'_>, course: &mut Course) {
     if let Some(attempt) = &mut course.status.attempt {
         let weight = match facts.strategy.steps.get(index) {
             Some(Step::SetWeight(weight)) => *weight,
-            Some(Step::SetCanaryScale(_) | Step::Pause(_) | Step::Analysis(_) | Step::SetRoute(_) | Step::Faulty)
+            Some(
+                Step::SetCanaryScale(_)
+                | Step::Pause(_)
+                | Step::Analysis(_)
+                | Step::Approval(_)
+                | Step::SetRoute(_)
+                | Step::Faulty,
+            )
             | None => attempt.weight,
         };
         let passed_steps = attempt::passed_steps(facts, index + 1);
@@ -136,6 +144,7 @@ fn is_complete(facts: &Facts<'_>, course: &mut Course, step: &Step) -> bool {
                 .find(|analysis| analysis.kind == AnalysisKind::Step && analysis.step == index);
             own.is_some_and(|analysis| analysis.verdict == Verdict::Pass)
         }
+        Step::Approval(name) => promotion::is_approved(facts, course, name),
         Step::SetRoute(_) => has_front(facts, course),
         Step::Faulty => false,
     }

@@ -3,6 +3,7 @@
 
 mod managed;
 mod metadata;
+mod promotion;
 mod routing;
 mod step;
 mod target;
@@ -18,6 +19,7 @@ use serde_json::Value;
 
 pub use self::managed::Managed;
 pub use self::metadata::PodMetadata;
+pub use self::promotion::{Promotion, Windows};
 pub use self::target::{Pick, RouteKind, Target};
 use super::observed::Workload;
 use crate::api::rollout::{ArgumentSpec, CanarySpec, RolloutSpec, TemplateRef};
@@ -95,6 +97,8 @@ pub struct Strategy {
     pub steps: Vec<Step>,
     /// The steps as written, for telling whether passed ones were edited.
     pub steps_written: Vec<String>,
+    /// What Git declares for a person.
+    pub promotion: Promotion,
     /// All that is wrong; nothing new begins while there is any.
     pub faults: Vec<Fault>,
 }
@@ -201,6 +205,8 @@ pub enum Step {
     Pause(Option<SignedDuration>),
     /// Wait for a verdict.
     Analysis(Gate),
+    /// Wait for the approval of this name.
+    Approval(String),
     /// A header or mirror route, set or taken away.
     SetRoute(Managed),
     /// Cannot be read; the faults say why.
@@ -260,6 +266,7 @@ pub fn of(namespace: &str, spec: &Value, workload: &Workload) -> Strategy {
     let background =
         canary.analysis.as_ref().map(|analysis| step::parse_background(analysis, steps.len(), &mut faults));
     workload::check_template(&spec, workload, &mut faults);
+    let promotion = promotion::parse(spec.promotion.as_ref(), &steps, &mut faults);
     if spec.progress_deadline_seconds.unwrap_or(600) <= spec.min_ready_seconds.unwrap_or(0) {
         faults.push(Fault::new("spec.progressDeadlineSeconds", "must be greater than minReadySeconds"));
     }
@@ -291,6 +298,7 @@ pub fn of(namespace: &str, spec: &Value, workload: &Workload) -> Strategy {
         stable_metadata: PodMetadata::of(canary.stable_metadata.as_ref()),
         steps,
         steps_written,
+        promotion,
         selector: spec.selector.map(|selector| selector.match_labels).unwrap_or_default(),
         template: spec.template,
         workload: spec.workload_ref.map(|workload| workload.name),
@@ -431,8 +439,8 @@ mod tests {
         );
         check(
             steps,
-            json!([{"approval": {"name": "testers"}}]),
-            &["spec.strategy.canary.steps[0].approval: is not supported yet; remove it"],
+            json!([{"approval": {"name": "testers"}}, {"approval": {"name": "testers"}}]),
+            &["spec.strategy.canary.steps[1].approval.name: testers is the name of an earlier step; give each its own"],
         );
         check(
             steps,

@@ -10,6 +10,7 @@ mod front;
 mod labelled;
 mod metric;
 mod pods;
+mod promotion;
 mod role;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -388,6 +389,9 @@ impl Model {
         if self.aborted.as_deref() == Some(revision) {
             self.breaks("S7", format!("{revision} gets {weight}% after it was aborted"));
         }
+        if self.is_rejected(revision) {
+            self.breaks("S7", format!("{revision} gets {weight}%, and Git has rejected it for long"));
+        }
         if let Some(began) = self.began_at(revision, Duration::ZERO).filter(|began| self.is_held(*began)) {
             let known = self.assigned.get(revision).map_or(&[][..], Vec::as_slice);
             let before = known.iter().rev().skip(1).take_while(|(at, _)| *at >= began);
@@ -444,6 +448,11 @@ impl Model {
     }
 
     fn step_lacks(&self, revision: &str, step: &Value, since: &mut Instant, answered: &[Answered]) -> Option<String> {
+        if let Some(approval) = step.get("approval") {
+            let began = self.began_at(revision, STALE)?;
+            let is_approved = self.is_approved(revision, &approval["name"], began);
+            return (!is_approved).then(|| "nobody approved it".into());
+        }
         if let Some(pause) = step.get("pause") {
             if pause["duration"].is_null() {
                 return Some("nobody promoted it".into());

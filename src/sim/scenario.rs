@@ -29,7 +29,7 @@ pub struct Scenario {
     pub metrics: Vec<MetricText>,
     /// What happens besides, in any order.
     pub events: Vec<EventText>,
-    /// After what time a person promotes a pause without an end; absent: nobody does.
+    /// After what time a person promotes a pause without an end, or approves a step; absent: nobody does.
     pub promote_after: Option<DurationText>,
 }
 
@@ -65,7 +65,7 @@ pub struct MetricText {
 pub struct EventText {
     /// When, after the commit.
     pub after: Option<DurationText>,
-    /// A person creates a RolloutAction: promote, promoteFull, abort, retry, pause, resume or restart.
+    /// A person creates a RolloutAction: approve, promote, promoteFull, abort, retry, pause, resume or restart.
     pub act: Option<String>,
     /// Git brings another image for the first container.
     pub commit: Option<Commit>,
@@ -170,7 +170,7 @@ impl EventText {
     fn read(&self, image: &str, template: &Value) -> anyhow::Result<Event> {
         let mut found = Vec::new();
         if let Some(action) = &self.act {
-            let known = ["promote", "promoteFull", "abort", "retry", "pause", "resume", "restart"];
+            let known = ["approve", "promote", "promoteFull", "abort", "retry", "pause", "resume", "restart"];
             if !known.contains(&action.as_str()) {
                 bail!("act: {action} is none of {}", known.join(", "));
             }
@@ -259,7 +259,7 @@ mod tests {
         };
         assert!(told("metrics: [{value: fine}]").contains("metrics[0]: value: fine is none of good"));
         assert!(told("events: [{after: 1m}]").contains("events[0]: write exactly one of act"));
-        assert!(told("events: [{act: jump}]").contains("events[0]: act: jump is none of promote"));
+        assert!(told("events: [{act: jump}]").contains("events[0]: act: jump is none of approve, promote"));
         assert!(told("pods: {readyAfter: soon}").contains("pods: \"soon\" is not a duration"));
         assert!(told("metric: []").contains("metric"), "{}", told("metric: []"));
     }

@@ -72,8 +72,10 @@ pub struct Stage<'a> {
     slow_until: Instant,
     /// How far the Rollout is, and since when.
     progress: (Progress, Instant),
-    /// When a person promotes the pause that has no end.
+    /// When a person promotes the pause that has no end, or approves.
     promotes_at: Option<Instant>,
+    /// Whether it is an approval that is waited for.
+    awaits_approval: bool,
     waits_for_a_time: bool,
     is_fair: bool,
     last_write: Instant,
@@ -152,6 +154,7 @@ impl<'a> Stage<'a> {
             mesh,
             progress: (Progress::default(), began),
             promotes_at: None,
+            awaits_approval: false,
             waits_for_a_time: false,
             is_fair: false,
             last_write: began,
@@ -174,7 +177,8 @@ impl<'a> Stage<'a> {
             }
             if self.promotes_at.is_some_and(|at| at <= now) {
                 self.promotes_at = None;
-                self.happen(&Event::Act("promote".into()));
+                let verb = if self.awaits_approval { "approve" } else { "promote" };
+                self.happen(&Event::Act(verb.into()));
             }
             while let Some(next) = coming.next_if(|next| self.at(next.at) <= now) {
                 self.happen(&next.event);
@@ -309,13 +313,14 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// A person who promotes pauses notices one; what waits for a time is not at rest.
+    /// A person who promotes pauses and approves notices one; what waits for a time is not at rest.
     fn see_pause(&mut self, rollout: &Value) {
         let waits = rollout.pointer("/status/blockedBy").and_then(Value::as_array).into_iter().flatten();
-        let is_pause = |wait: &&Value| {
-            wait.get("reason").is_some_and(|reason| reason == "PausedByStep") && wait.get("until").is_none()
+        let is_for = |wait: &Value, reason: &str| {
+            wait.get("reason").is_some_and(|own| own == reason) && wait.get("until").is_none()
         };
-        let pauses = waits.clone().any(|wait| is_pause(&wait));
+        self.awaits_approval = waits.clone().any(|wait| is_for(wait, "AwaitingApproval"));
+        let pauses = self.awaits_approval || waits.clone().any(|wait| is_for(wait, "PausedByStep"));
         self.waits_for_a_time = waits.into_iter().any(|wait| wait.get("until").is_some());
         let patience = self.story.promotes_after.filter(|_| pauses).map(Duration::from_millis);
         self.promotes_at = patience.map(|patience| self.promotes_at.unwrap_or_else(|| Instant::now() + patience));

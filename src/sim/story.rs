@@ -33,7 +33,7 @@ pub struct Story {
     pub fair_at: u64,
     /// Whether pods, metrics and deleted objects are well again from then on, too.
     pub heals: bool,
-    /// After how many milliseconds a person promotes a pause without an end; absent: nobody does.
+    /// After how many milliseconds a person promotes a pause without an end, or approves a step; absent: nobody does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub promotes_after: Option<u64>,
     /// After how many milliseconds without a step, a weight or a decision a run is at its end; absent: never for that.

@@ -50,8 +50,10 @@ pub fn judge(story: &Story, left: &mut Left) -> End {
     let status = RolloutStatus::deserialize(&rollout["status"]).unwrap_or_default();
     let wanted = left.model.wanted().unwrap_or_default().to_owned();
     let stable = status.stable.as_ref().map(|stable| stable.hash.clone());
-    let waits_for_people = ["PausedByStep", "PausedBySpec", "PausedByAction", "Inconclusive", "NoReplicas"];
+    let waits_for_people =
+        ["AwaitingApproval", "Held", "PausedByStep", "PausedBySpec", "PausedByAction", "Inconclusive", "NoReplicas"];
     let is_waiting = status.blocked_by.iter().any(|wait| waits_for_people.contains(&wait.reason.as_str()));
+    let is_rejected = status.blocked_by.iter().any(|wait| wait.reason == "Rejected");
     // Pods of a promoted revision may go on to misbehave as the scenario says.
     let is_well = status.phase == Some(Phase::Healthy) || !story.heals;
     let is_deleted =
@@ -62,7 +64,7 @@ pub fn judge(story: &Story, left: &mut Left) -> End {
         Outcome::Promoted
     } else if status.aborted.as_ref().is_some_and(|aborted| aborted.hash == wanted) {
         Outcome::Aborted
-    } else if status.phase == Some(Phase::Paused) && is_waiting {
+    } else if (status.phase == Some(Phase::Paused) && is_waiting) || is_rejected {
         Outcome::Waiting
     } else {
         Outcome::Stuck
@@ -107,6 +109,7 @@ fn check_abort(story: &Story, left: &mut Left, status: &RolloutStatus, wanted: &
                 // A clock that jumps begins analyses anew in the middle, with what they have counted.
                 "AnalysisFailed" => may || events().any(|event| matches!(event, Event::ClockJump(_))),
                 "AbortedByAction" => has_acted("abort"),
+                "Rejected" => left.model.was_rejected(wanted),
                 "ProgressDeadlineExceeded" => {
                     !is_gentle(story) || events().any(|event| matches!(event, Event::Pods(..)))
                 }

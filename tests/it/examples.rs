@@ -47,12 +47,24 @@ async fn told(running: &Running) -> String {
                 .join(" ");
         }
         let waits = status.blocked_by.iter().any(|wait| wait.reason == "PausedByStep" && wait.until.is_none());
-        if waits && status.phase == Some(Phase::Paused) {
+        if status.blocked_by.iter().any(|wait| wait.reason == "AwaitingApproval") {
+            approve(running).await;
+        } else if waits && status.phase == Some(Phase::Paused) {
             promote(running, status.canary.as_ref().map_or("", |canary| &canary.hash)).await;
         }
         sleep(Duration::from_millis(25)).await;
     }
     panic!("no end: {}", running.rollout("checkout").status.message);
+}
+
+/// Commits the example's `approval.yaml`.
+async fn approve(running: &Running) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/16-approved-in-git/approval.yaml");
+    let approval: Value = serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let mut rollout = Value::clone(&running.cluster.get("rollouts", "shop", "checkout").unwrap());
+    json_patch::merge(&mut rollout["spec"], &approval["spec"]);
+    running.cluster.replace("rollouts", rollout).unwrap();
+    sleep(Duration::from_millis(25)).await;
 }
 
 /// Does with the example's `promote.yaml` what its README says.

@@ -53,6 +53,8 @@ enum Happening {
     Unready(BTreeMap<String, i32>),
     /// An action whose step is told as text.
     ActAtText(String),
+    /// An action approve for the step of this name.
+    Approve(String),
     /// Another manager writes the canary's weight in place.
     Weight(i32),
     /// Another manager writes the routes as Git has them, header and mirror routes away.
@@ -118,6 +120,13 @@ fn happen(world: &mut World, happening: &Happening) {
             let action = world.observed.actions.last_mut().unwrap();
             let mut spec = action.spec.value();
             spec["step"] = json!(spec["step"].to_string());
+            action.spec = Json::from(&spec);
+        }
+        Happening::Approve(step) => {
+            world.act("approve");
+            let action = world.observed.actions.last_mut().unwrap();
+            let mut spec = action.spec.value();
+            spec["step"] = json!(step);
             action.spec = Json::from(&spec);
         }
         Happening::Weight(weight) => world.write_weight(*weight),

@@ -19,10 +19,7 @@ const NO_RUNS: &str = "is not supported: measurements are kept in the Rollout's 
 pub const ROLLOUT_REFUSED: &[Refused] = &[
     Refused {
         path: "",
-        fields: &[
-            ("promotion", NOT_YET),
-            ("analysis", "is not supported: there are no AnalysisRun objects to limit; remove it"),
-        ],
+        fields: &[("analysis", "is not supported: there are no AnalysisRun objects to limit; remove it")],
     },
     Refused {
         path: "workloadRef",
@@ -78,7 +75,6 @@ pub const ROLLOUT_REFUSED: &[Refused] = &[
     Refused {
         path: "strategy.canary.steps[]",
         fields: &[
-            ("approval", NOT_YET),
             ("experiment", "is not supported; use an analysis step"),
             ("plugin", "is not supported; use an analysis step"),
             ("replicaProgressThreshold", NOT_YET),

@@ -25,7 +25,7 @@ fn check_scales(steps: &[Step], faults: &mut Vec<Fault>) {
             Step::SetCanaryScale(_) => without_pods = None,
             Step::SetRoute(route) if route.matches.is_empty() => drop(routes.remove(&route.name)),
             Step::SetRoute(route) => drop(routes.insert(&route.name)),
-            Step::Pause(_) | Step::Analysis(_) | Step::Faulty => continue,
+            Step::Pause(_) | Step::Analysis(_) | Step::Approval(_) | Step::Faulty => continue,
         }
         if let (Some(scale), Some(route)) = (without_pods, routes.first()) {
             faults.push(Fault::new(
@@ -47,12 +47,13 @@ fn check_scales(steps: &[Step], faults: &mut Vec<Fault>) {
 fn parse_one(index: usize, step: &StepSpec, faults: &mut Vec<Fault>) -> Step {
     let path = format!("spec.strategy.canary.steps[{index}]");
     let refused_here = faults.iter().any(|fault| fault.path.starts_with(&format!("{path}.")));
-    match (&step.set_header_route, &step.set_mirror_route) {
-        (None, None) => {}
-        (Some(route), None) if is_alone(step) => {
+    match (&step.set_header_route, &step.set_mirror_route, &step.approval) {
+        (None, None, None) => {}
+        (None, None, Some(approval)) if is_alone(step) => return Step::Approval(approval.name.clone()),
+        (Some(route), None, None) if is_alone(step) => {
             return managed::header(&format!("{path}.setHeaderRoute"), route, faults);
         }
-        (None, Some(route)) if is_alone(step) => {
+        (None, Some(route), None) if is_alone(step) => {
             return managed::mirror(&format!("{path}.setMirrorRoute"), route, faults);
         }
         _ => {
@@ -89,7 +90,7 @@ fn parse_one(index: usize, step: &StepSpec, faults: &mut Vec<Fault>) -> Step {
     }
 }
 
-/// Whether a step has no member but a header or mirror route.
+/// Whether a step has no member but an approval, a header or a mirror route.
 fn is_alone(step: &StepSpec) -> bool {
     step.set_weight.is_none() && step.set_canary_scale.is_none() && step.pause.is_none() && step.analysis.is_none()
 }

@@ -43,20 +43,21 @@ impl Model {
         self.valid(since).any(|act| actions.contains(&act.action.as_str()))
     }
 
-    /// Whether a person passed this step since then.
+    /// Whether a person passed or approved this step since then.
     pub(super) fn has_passed(&self, step: usize, since: Instant) -> bool {
-        self.valid(since).any(|act| act.action == "promote" && act.step == Some(step))
+        self.valid(since).any(|act| ["approve", "promote"].contains(&act.action.as_str()) && act.step == Some(step))
     }
 
     /// When a revision was last asked to be tried again.
     pub(super) fn retried_at(&self) -> Option<Instant> {
-        self.valid(self.began).rev().find(|act| act.action == "retry").map(|act| act.at)
+        let by_act = self.valid(self.began).rev().find(|act| act.action == "retry").map(|act| act.at);
+        by_act.max(self.asked_again_at())
     }
 
     /// Whether a person has held the attempt that began then, for as long as a controller may not know.
     pub(super) fn is_held(&self, began: Instant) -> bool {
-        let last = self.valid(began).rfind(|act| act.action != "restart" && act.action != "abort");
-        last.is_some_and(|act| act.action == "pause" && act.at.elapsed() > STALE)
+        let last = self.valid(began).rfind(|act| !["restart", "abort", "approve"].contains(&act.action.as_str()));
+        self.is_held_by_git() || last.is_some_and(|act| act.action == "pause" && act.at.elapsed() > STALE)
     }
 
     /// S5: no step is passed while a person holds the rollout, or while the background analysis says nothing.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{LATE, Model, STALE, Spec};
+use super::{LATE, Model, STALE, Spec, promotion};
 use crate::api::names;
 use crate::controller::proxies::search::Source;
 use crate::embedded::log::Change;
@@ -145,7 +145,8 @@ impl Model {
         let deadline = since_then.iter().filter_map(|spec| spec.value["progressDeadlineSeconds"].as_u64()).max();
         let wants_pods = since_then.iter().all(|spec| spec.value["replicas"].as_u64() != Some(0));
         let Some(deadline) = deadline.filter(|_| wants_pods).map(Duration::from_secs) else { return };
-        if since_then.iter().any(|spec| waits_first(spec)) {
+        let is_withheld = |spec: &Spec| promotion::is_held(spec) || promotion::is_rejected(spec);
+        if since_then.iter().any(|spec| waits_first(spec) || is_withheld(spec)) {
             return;
         }
         let needs = since_then.iter().map(|spec| self.first_pods(spec)).min().unwrap_or(1);
@@ -294,6 +295,7 @@ impl Model {
 
 /// Whether the first step waits, before there is a weight that needs pods.
 fn waits_first(spec: &Spec) -> bool {
-    let first = &spec.value["strategy"]["canary"]["steps"][0];
-    first.get("pause").is_some() || first.get("analysis").is_some()
+    let steps = spec.value["strategy"]["canary"]["steps"].as_array().into_iter().flatten();
+    let mut before = steps.take_while(|step| step.get("setWeight").is_none());
+    before.any(|step| ["pause", "analysis", "approval"].iter().any(|wait| step.get(wait).is_some()))
 }

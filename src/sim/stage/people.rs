@@ -56,14 +56,14 @@ impl Stage<'_> {
         }
     }
 
-    /// A person acts: `promote@2` on the step with index 2, `promote` on the one that it is at.
+    /// A person acts: `promote@2` and `approve@2` on the step with index 2, `promote` and `approve` on the one that it is at.
     pub(super) fn act(&mut self, text: &str) {
         let Some(rollout) = self.cluster.get("rollouts", &self.namespace, &self.name) else { return };
         let (action, at) = text.split_once('@').map_or((text, None), |(action, step)| (action, step.parse().ok()));
         let revision =
             rollout.pointer("/status/canary/hash").or_else(|| rollout.pointer("/status/stable/hash")).cloned();
         let current = rollout.pointer("/status/currentStepIndex").and_then(Value::as_u64).unwrap_or(0);
-        let step = at.or_else(|| usize::try_from(current).ok()).filter(|_| action == "promote");
+        let step = at.or_else(|| usize::try_from(current).ok()).filter(|_| ["approve", "promote"].contains(&action));
         self.acts += 1;
         let name = format!("{action}-{}", self.acts);
         let mut spec =

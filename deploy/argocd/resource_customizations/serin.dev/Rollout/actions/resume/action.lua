@@ -1,0 +1,19 @@
+local os = require("os")
+
+local name = obj.metadata.name .. "-resume-" .. os.date("!%Y%m%d%H%M%S")
+return {
+  {
+    operation = "create",
+    resource = {
+      apiVersion = "serin.dev/v1alpha1",
+      kind = "RolloutAction",
+      metadata = { name = name, namespace = obj.metadata.namespace },
+      spec = {
+        rollout = obj.metadata.name,
+        revision = obj.status.canary.hash,
+        action = "resume",
+        reason = "asked for in Argo CD",
+      },
+    },
+  },
+}

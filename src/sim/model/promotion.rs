@@ -1,0 +1,61 @@
+//! What Git declares for people: approvals, holds, rejections and retries.
+#![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{Model, STALE, Spec};
+
+fn image(spec: &Spec) -> &Value {
+    &spec.value["template"]["spec"]["containers"][0]["image"]
+}
+
+/// Whether Git rejects its own revision.
+pub(super) fn is_rejected(spec: &Spec) -> bool {
+    let rejections = spec.value["promotion"]["reject"].as_array().into_iter().flatten();
+    rejections.into_iter().any(|rejection| rejection["for"]["image"] == *image(spec))
+}
+
+/// Whether Git holds the rollout.
+pub(super) fn is_held(spec: &Spec) -> bool {
+    spec.value["promotion"]["hold"] == true
+}
+
+impl Model {
+    /// Since when all that Git has asked for is so, where it is so now.
+    fn so_since(&self, is_so: impl Fn(&Spec) -> bool) -> Option<Instant> {
+        self.specs.iter().rev().take_while(|spec| is_so(spec)).last().map(|spec| spec.at)
+    }
+
+    /// Whether Git has held the rollout for as long as a controller may not know.
+    pub(super) fn is_held_by_git(&self) -> bool {
+        self.so_since(is_held).is_some_and(|since| since.elapsed() > STALE)
+    }
+
+    /// Whether Git has rejected a revision for as long as a controller may not know.
+    pub(super) fn is_rejected(&self, revision: &str) -> bool {
+        self.so_since(|spec| spec.hash == revision && is_rejected(spec)).is_some_and(|since| since.elapsed() > STALE)
+    }
+
+    /// Whether Git ever rejected a revision.
+    pub fn was_rejected(&self, revision: &str) -> bool {
+        self.specs.iter().any(|spec| spec.hash == revision && is_rejected(spec))
+    }
+
+    /// Whether Git approved a step for a revision, at any time since then.
+    pub(super) fn is_approved(&self, revision: &str, step: &Value, since: Instant) -> bool {
+        let until = self.specs.iter().skip(1).map(|next| next.at).chain([Instant::now()]);
+        self.specs.iter().zip(until).any(|(spec, until)| {
+            let approvals = spec.value["promotion"]["approvals"].as_array().into_iter().flatten();
+            let mut own = approvals.filter(|approval| approval["step"] == *step);
+            spec.hash == revision && until >= since && own.any(|approval| approval["for"]["image"] == *image(spec))
+        })
+    }
+
+    /// When Git last asked for an aborted revision to be tried again, more often than ever before.
+    pub(super) fn asked_again_at(&self) -> Option<Instant> {
+        let retry = |spec: &Spec| spec.value["promotion"]["retry"].as_i64().unwrap_or(0);
+        let pairs = self.specs.iter().zip(self.specs.iter().skip(1));
+        pairs.rev().find(|(before, after)| retry(after) > retry(before)).map(|(_, after)| after.at)
+    }
+}

@@ -176,7 +176,7 @@ fn name_obstacles(facts: &Facts<'_>, course: &mut Course) {
 fn hold_by_people(facts: &Facts<'_>, course: &mut Course) {
     promotion::name_holds(facts, course);
     let is_wanted = facts.target.as_deref() != course.stable();
-    if facts.strategy.paused && is_wanted && course.status.aborted.is_none() {
+    if facts.strategy.paused && is_wanted && !course.has_failed(facts) {
         course.hold("PausedBySpec", "spec.paused is true; set it to false to go on");
     }
     if let Some(pause) = course.status.paused.clone() {

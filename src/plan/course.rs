@@ -207,6 +207,11 @@ impl Course {
         self.status.in_progress()
     }
 
+    /// Whether what Git asks for was aborted.
+    pub fn has_failed(&self, facts: &Facts<'_>) -> bool {
+        self.status.aborted.as_ref().is_some_and(|aborted| facts.target.as_ref() == Some(&aborted.hash))
+    }
+
     /// Hash of stable.
     pub fn stable(&self) -> Option<&str> {
         self.status.stable.as_ref().map(|stable| stable.hash.as_str())

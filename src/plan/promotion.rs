@@ -39,7 +39,7 @@ pub fn hold(facts: &Facts<'_>, course: &mut Course) {
 /// Names the holds, while there is something to hold.
 pub fn name_holds(facts: &Facts<'_>, course: &mut Course) {
     let is_wanted = facts.target.is_some() && facts.target.as_deref() != course.stable();
-    if !is_wanted || course.status.aborted.is_some() {
+    if !is_wanted || course.has_failed(facts) {
         return;
     }
     if facts.strategy.promotion.hold {

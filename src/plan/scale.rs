@@ -154,7 +154,9 @@ fn canary_pods(facts: &Facts<'_>, course: &mut Course, hash: &str) -> Option<Act
             && course.has_ready_stable(facts)
             && !serves
             && (wanted > 0 || is_drained));
-    let has_requests = facts.replicas > 0 && (has_weight || leads);
+    // Subsets that somebody has taken the labels from select every pod.
+    let is_unlabelled = !facts.route.legs.is_empty() && facts.route.canary.is_none();
+    let has_requests = facts.replicas > 0 && (has_weight || leads || is_unlabelled);
     let pods = if !may_shrink {
         wanted.max(current)
     } else if has_requests {

@@ -47,6 +47,9 @@ const PAUSING: [&str; 11] = [
     force::UNACKNOWLEDGED,
 ];
 
+/// What Git holds a revision by that it asks for.
+const HOLDS: [&str; 3] = ["Held", "OutsideWindow", "PausedBySpec"];
+
 /// Completes the status of a course.
 pub fn finish(facts: &Facts<'_>, course: Course, wanted_weight: i32) -> RolloutStatus {
     let previous = &facts.observed.rollout.status;
@@ -137,7 +140,9 @@ fn summary(facts: &Facts<'_>, status: &RolloutStatus, waits: &[Waiting]) -> (Pha
         return (Phase::Progressing, "Leaving".into(), "being deleted: the route goes back to stable first".into());
     }
     let stable = status.stable.as_ref().map_or("nothing", |stable| stable.hash.as_str());
-    if let Some(aborted) = &status.aborted {
+    // What is held is another revision than the one that was aborted.
+    let is_held = |wait: &Waiting| HOLDS.contains(&wait.reason);
+    if let Some(aborted) = status.aborted.as_ref().filter(|_| !waits.iter().any(is_held)) {
         let others: Vec<Waiting> = waits
             .iter()
             .filter(|wait| STALLING.contains(&wait.reason) || wait.reason == "StableNotReady")

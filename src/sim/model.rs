@@ -88,6 +88,9 @@ pub struct Model {
     was_stable: BTreeSet<String>,
     aborted: Option<String>,
     aborted_at: Option<Instant>,
+    /// When Git last asked for another try, and whether there was something to try again.
+    raised_at: Option<Instant>,
+    raised_counts: bool,
     /// When the API server last refused the Rollout's status.
     status_refused_at: Option<Instant>,
     jumped_at: Option<Instant>,
@@ -141,6 +144,8 @@ impl Model {
             was_stable: BTreeSet::new(),
             aborted: None,
             aborted_at: None,
+            raised_at: None,
+            raised_counts: false,
             status_refused_at: None,
             jumped_at: None,
             disturbed_at: began,
@@ -221,6 +226,7 @@ impl Model {
             self.managed.extend(front::names(&value));
             self.roles.extend(&value);
             self.specs.push(Spec { at: Instant::now(), hash: revision::hash(&value["template"]), value });
+            self.see_retry();
         }
         self.git.insert(key, object.clone());
     }
@@ -581,6 +587,7 @@ impl Model {
         if aborted != self.aborted {
             self.aborted_at = aborted.as_ref().map(|_| Instant::now());
             self.aborted = aborted;
+            self.see_abort();
         }
     }
 }

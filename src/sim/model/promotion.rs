@@ -52,10 +52,25 @@ impl Model {
         })
     }
 
-    /// When Git last asked for an aborted revision to be tried again, more often than ever before.
+    /// When Git last asked for an aborted revision to be tried again: that counts if it is aborted, or is a moment later.
     pub(super) fn asked_again_at(&self) -> Option<Instant> {
+        self.raised_at.filter(|_| self.raised_counts)
+    }
+
+    /// Takes a commit in that may ask for another try.
+    pub(super) fn see_retry(&mut self) {
         let retry = |spec: &Spec| spec.value["promotion"]["retry"].as_i64().unwrap_or(0);
-        let pairs = self.specs.iter().zip(self.specs.iter().skip(1));
-        pairs.rev().find(|(before, after)| retry(after) > retry(before)).map(|(_, after)| after.at)
+        let mut last = self.specs.iter().rev();
+        if let (Some(after), Some(before)) = (last.next(), last.next())
+            && retry(after) > retry(before)
+        {
+            self.raised_at = Some(after.at);
+            self.raised_counts = self.aborted.as_ref() == Some(&after.hash);
+        }
+    }
+
+    /// Takes an abort in: what Git asked a moment ago was not known yet.
+    pub(super) fn see_abort(&mut self) {
+        self.raised_counts |= self.raised_at.is_some_and(|raised| raised.elapsed() < STALE);
     }
 }

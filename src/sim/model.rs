@@ -91,6 +91,7 @@ pub struct Model {
     /// When Git last asked for another try, and whether there was something to try again.
     raised_at: Option<Instant>,
     raised_counts: bool,
+    retry_at_abort: i64,
     /// When the API server last refused the Rollout's status.
     status_refused_at: Option<Instant>,
     jumped_at: Option<Instant>,
@@ -146,6 +147,7 @@ impl Model {
             aborted_at: None,
             raised_at: None,
             raised_counts: false,
+            retry_at_abort: 0,
             status_refused_at: None,
             jumped_at: None,
             disturbed_at: began,

@@ -6,6 +6,10 @@ use tokio::time::Instant;
 
 use super::{Model, STALE, Spec};
 
+fn retry(spec: &Spec) -> i64 {
+    spec.value["promotion"]["retry"].as_i64().unwrap_or(0)
+}
+
 fn image(spec: &Spec) -> &Value {
     &spec.value["template"]["spec"]["containers"][0]["image"]
 }
@@ -59,18 +63,23 @@ impl Model {
 
     /// Takes a commit in that may ask for another try.
     pub(super) fn see_retry(&mut self) {
-        let retry = |spec: &Spec| spec.value["promotion"]["retry"].as_i64().unwrap_or(0);
         let mut last = self.specs.iter().rev();
         if let (Some(after), Some(before)) = (last.next(), last.next())
             && retry(after) > retry(before)
         {
-            self.raised_at = Some(after.at);
-            self.raised_counts = self.aborted.as_ref() == Some(&after.hash);
+            let is_aborted = self.aborted.as_ref() == Some(&after.hash);
+            if is_aborted && retry(after) <= self.retry_at_abort {
+                return;
+            }
+            (self.raised_at, self.raised_counts) = (Some(after.at), is_aborted);
         }
     }
 
     /// Takes an abort in: what Git asked a moment ago was not known yet.
     pub(super) fn see_abort(&mut self) {
-        self.raised_counts |= self.raised_at.is_some_and(|raised| raised.elapsed() < STALE);
+        if self.aborted.is_some() {
+            self.raised_counts |= self.raised_at.is_some_and(|raised| raised.elapsed() < STALE);
+            self.retry_at_abort = self.specs.last().map_or(0, retry);
+        }
     }
 }

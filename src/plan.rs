@@ -166,9 +166,6 @@ fn name_obstacles(facts: &Facts<'_>, course: &mut Course) {
     if let Some(refusal) = &facts.observed.refusal {
         course.wait("WriteRefused", refusal.clone());
     }
-    if facts.strategy.paused {
-        course.is_held = true;
-    }
     promotion::hold(facts, course);
 }
 

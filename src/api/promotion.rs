@@ -10,7 +10,7 @@ use super::duration::DurationText;
 pub struct PromotionSpec {
     /// Approvals of `approval` steps, each for one revision. One for another revision has no effect, and may stay.
     pub approvals: Option<Vec<ApprovalSpec>>,
-    /// Holds the rollout where it is. An abort and a revert to stable still happen.
+    /// Holds the rollout where it is. An abort and a revert to stable still happen; a newer template ends the canary, and waits.
     pub hold: Option<bool>,
     /// Revisions that are aborted, and not tried again. Stronger than an approval; of no effect on a revision that is stable.
     pub reject: Option<Vec<RejectionSpec>>,

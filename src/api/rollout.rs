@@ -43,7 +43,7 @@ pub struct RolloutSpec {
     pub rollback_window: Option<RollbackWindow>,
     /// Restarts the pods that are older than this time, a few at a time and as disruption budgets allow. May lie ahead.
     pub restart_at: Option<Timestamp>,
-    /// Holds the rollout where it is. An abort and a revert to stable still happen.
+    /// Holds the rollout where it is. An abort and a revert to stable still happen; a newer template ends the canary, and waits.
     pub paused: Option<bool>,
     /// How a new template reaches traffic.
     pub strategy: StrategySpec,

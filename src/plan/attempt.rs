@@ -61,17 +61,18 @@ fn revert(facts: &Facts<'_>, course: &mut Course) {
 
 /// A new template: the canary begins at step 0, the one before it is superseded.
 fn start(facts: &Facts<'_>, course: &mut Course, target: &str) {
-    // Without its route a new canary's pods would take traffic that no step has permitted.
-    if course.is_held || (course.canary().is_none() && !facts.problems.is_empty()) {
+    if course.is_held {
+        // What Git no longer asks for goes, though nothing comes in its place yet.
+        if promotion::holds(facts, course) && course.canary().is_some() {
+            supersede(facts, course, target);
+        }
         return;
     }
-    if let Some(canary) = course.canary().cloned() {
-        record(facts, course, &canary, OutcomeKind::Superseded, &format!("revision {target} came"));
-        drain(course, &canary.hash, OutcomeKind::Superseded);
-        // Were the template to go back before it is on record, the attempt would go on as if nothing had happened.
-        course.has_decided = true;
+    // Without its route a new canary's pods would take traffic that no step has permitted.
+    if course.canary().is_none() && !facts.problems.is_empty() {
+        return;
     }
-    clear(course);
+    supersede(facts, course, target);
     course.status.draining.retain(|draining| draining.hash != target);
     let rollback = rollback(facts, course, target);
     course.status.canary = Some(revision(facts, course, target));
@@ -80,6 +81,17 @@ fn start(facts: &Facts<'_>, course: &mut Course, target: &str) {
         skip(facts, course);
         course.decide(by_serin(facts, "Rollback", why));
     }
+}
+
+/// Ends the canary before a newer template.
+fn supersede(facts: &Facts<'_>, course: &mut Course, target: &str) {
+    if let Some(canary) = course.canary().cloned() {
+        record(facts, course, &canary, OutcomeKind::Superseded, &format!("revision {target} came"));
+        drain(course, &canary.hash, OutcomeKind::Superseded);
+        // Were the template to go back before it is on record, the attempt would go on as if nothing had happened.
+        course.has_decided = true;
+    }
+    clear(course);
 }
 
 /// Why a target may skip the steps: it was promoted before, and lies within the rollback window.

@@ -31,9 +31,12 @@ fn are_same(one: &str, other: &str) -> bool {
 
 /// Holds what begins and what goes on, before anything does.
 pub fn hold(facts: &Facts<'_>, course: &mut Course) {
-    if facts.strategy.promotion.hold || is_closed(facts, course) {
-        course.is_held = true;
-    }
+    course.is_held |= holds(facts, course);
+}
+
+/// Whether Git holds the rollout.
+pub fn holds(facts: &Facts<'_>, course: &Course) -> bool {
+    facts.strategy.paused || facts.strategy.promotion.hold || is_closed(facts, course)
 }
 
 /// Names the holds, while there is something to hold.

@@ -156,7 +156,8 @@ fn canary_pods(facts: &Facts<'_>, course: &mut Course, hash: &str) -> Option<Act
             && (wanted > 0 || is_drained));
     // Subsets that somebody has taken the labels from select every pod.
     let is_unlabelled = !facts.route.legs.is_empty() && facts.route.canary.is_none();
-    let has_requests = facts.replicas > 0 && (has_weight || leads || is_unlabelled);
+    let is_due = course.permitted(facts) > 0;
+    let has_requests = facts.replicas > 0 && (has_weight || leads || is_unlabelled || is_due);
     let pods = if !may_shrink {
         wanted.max(current)
     } else if has_requests {

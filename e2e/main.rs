@@ -41,7 +41,10 @@ async fn main() -> ExitCode {
         let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| name.contains(*wanted));
         all.into_iter().filter(|(name, _)| is_wanted(name)).collect()
     };
+    let has_engines = std::env::var("E2E_WRITES").is_ok();
+    let beside_engines = if has_engines { choose(stories::beside_engines()) } else { Vec::new() };
     let (together, alone) = (choose(stories::all()), choose(stories::alone()));
+    let together = [together, beside_engines].concat();
     println!("running {} stories, each {repeat} times", together.len() + alone.len());
     let mut results = tell(&environment, &together, repeat, AT_ONCE).await;
     results.extend(tell(&environment, &alone, repeat, 1).await);

@@ -5,6 +5,7 @@ mod autoscale;
 mod change;
 mod conformance;
 mod gateway;
+mod gitops;
 mod metrics;
 mod people;
 mod plugin;
@@ -90,4 +91,28 @@ pub fn all() -> Vec<(&'static str, Story)> {
 /// Stories that disturb others, or share a lease with them: they are told one after the other, when the rest is over.
 pub fn alone() -> Vec<(&'static str, Story)> {
     stories!["plugin-doctor" => plugin::doctor, "paused-leader-wakes-late" => rest::paused_leader, "api-server-restarted" => rest::api_server_restarted]
+}
+
+/// Stories beside the GitOps engines, which `e2e/run gitops` alone builds and starts.
+pub fn beside_engines() -> Vec<(&'static str, Story)> {
+    stories![
+        "gitops-flux-owned" => gitops::flux_owned,
+        "gitops-argo-owned" => gitops::argo_owned,
+        "gitops-argo-owned-server-side" => gitops::argo_owned_server_side,
+        "gitops-flux-delegate" => gitops::flux_delegate,
+        "gitops-argo-delegate" => gitops::argo_delegate,
+        "gitops-argo-delegate-server-side" => gitops::argo_delegate_server_side,
+        "gitops-flux-in-place" => gitops::flux_in_place,
+        "gitops-argo-in-place" => gitops::argo_in_place,
+        "gitops-argo-in-place-ignored" => gitops::argo_in_place_ignored,
+        "gitops-argo-in-place-ignored-server-side" => gitops::argo_in_place_ignored_server_side,
+        "gitops-argo-hosts-ignored" => gitops::argo_hosts_ignored,
+        "gitops-argo-hosts-ignored-server-side" => gitops::argo_hosts_ignored_server_side,
+        "gitops-argo-http-route-ignored" => gitops::argo_http_route_ignored,
+        "gitops-flux-in-place-applied-once" => gitops::flux_in_place_applied_once,
+        "gitops-flux-http-route-applied-once" => gitops::flux_http_route_applied_once,
+        "gitops-argo-route-edited" => gitops::argo_route_edited,
+        "gitops-argo-route-edited-server-side" => gitops::argo_route_edited_server_side,
+        "gitops-argo-route-kept" => gitops::argo_route_kept,
+    ]
 }

@@ -2,6 +2,7 @@
 
 pub mod environment;
 pub mod exporter;
+pub mod gitops;
 pub mod monitor;
 pub mod pods;
 pub mod shipped;

@@ -12,7 +12,8 @@ use crate::support::{Environment, Given, World};
 
 const PATH: &str = "/apis/gateway.networking.k8s.io/v1/namespaces/{ns}/httproutes/checkout";
 
-fn http_route() -> Value {
+/// An HTTPRoute in Git between two Services.
+pub fn http_route() -> Value {
     json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "checkout"},
         "spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "checkout", "port": 80}], "rules": [

@@ -11,7 +11,8 @@ use serin::api::watched::Rollout;
 use crate::support::world::{is_aborted, is_healthy};
 use crate::support::{Environment, Given, World};
 
-fn virtual_service() -> Value {
+/// A route in Git between subsets, with routes and a destination of others.
+pub fn virtual_service() -> Value {
     json!({
         "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "checkout"},
         "spec": {"hosts": ["checkout"], "gateways": ["mesh"], "http": [
@@ -25,7 +26,8 @@ fn virtual_service() -> Value {
     })
 }
 
-fn destination_rule() -> Value {
+/// The subsets of that route, in Git too.
+pub fn destination_rule() -> Value {
     json!({
         "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": "checkout"},
         "spec": {"host": "checkout", "trafficPolicy": {"connectionPool": {"tcp": {"maxConnections": 777}}}, "subsets": [
@@ -33,7 +35,8 @@ fn destination_rule() -> Value {
     })
 }
 
-fn in_place() -> Given {
+/// A Rollout on both.
+pub fn in_place() -> Given {
     Given {
         istio: json!({
             "virtualService": {"name": "checkout", "routes": ["primary"]},

@@ -18,6 +18,12 @@ use crate::plan::strategy::{RouteKind, Routing, Target};
 
 pub(super) const APPLICATION: Kind = ("argoproj.io", "Application");
 const KUSTOMIZATION: Kind = ("kustomize.toolkit.fluxcd.io", "Kustomization");
+/// Annotations by which Flux writes an object once, or never.
+const ONCE: [(&str, &str); 3] = [
+    ("kustomize.toolkit.fluxcd.io/ssa", "IfNotPresent"),
+    ("kustomize.toolkit.fluxcd.io/ssa", "Ignore"),
+    ("kustomize.toolkit.fluxcd.io/reconcile", "disabled"),
+];
 /// Kinds of other progressive delivery controllers.
 const OTHERS: [Kind; 6] = [
     ("argoproj.io", "Rollout"),
@@ -81,24 +87,20 @@ fn deploys_to(tool: &Object, object: &Object) -> bool {
 fn check_annotations(object: &Object, found: &mut Found) {
     const FORCED: [(&str, &str); 2] =
         [("kustomize.toolkit.fluxcd.io/force", "enabled"), ("argocd.argoproj.io/sync-options", "Replace=true")];
-    const ONCE: [(&str, &str); 3] = [
-        ("kustomize.toolkit.fluxcd.io/ssa", "IfNotPresent"),
-        ("kustomize.toolkit.fluxcd.io/ssa", "Ignore"),
-        ("kustomize.toolkit.fluxcd.io/reconcile", "disabled"),
-    ];
-    let holds = |(key, value): &(&str, &str)| {
-        let given = object.annotation(key).unwrap_or_default().to_lowercase();
-        given.split(',').any(|one| one.trim() == value.to_lowercase())
-    };
-    for (key, value) in FORCED.iter().filter(|pair| holds(pair)) {
+    for (key, value) in FORCED.iter().filter(|pair| is_annotated(object, pair)) {
         let message =
             format!("{value} replaces the whole Rollout: its replicas, and its pods where it is created again");
         found.add_with(&rule::FORCED_APPLY, (object, &format!("metadata.annotations.{key}"), Mark::Key), message, "");
     }
-    for (key, value) in ONCE.iter().filter(|pair| holds(pair)) {
+    for (key, value) in ONCE.iter().filter(|pair| is_annotated(object, pair)) {
         let message = format!("{value} keeps every later commit from the cluster: no canary ever begins");
         found.add_with(&rule::APPLIED_ONCE, (object, &format!("metadata.annotations.{key}"), Mark::Key), message, "");
     }
+}
+
+fn is_annotated(object: &Object, (key, value): &(&str, &str)) -> bool {
+    let given = object.annotation(key).unwrap_or_default().to_lowercase();
+    given.split(',').any(|one| one.trim() == value.to_lowercase())
 }
 
 /// Whether a tool leaves alone what Serin writes in the middle of a canary.
@@ -108,30 +110,52 @@ fn check_drift(
     (tool, holds): (&Object, &Holds),
     found: &mut Found,
 ) {
-    let has_rule = matches!(subject.strategy.routing, Some(Routing::InPlace { rule: Some(_), .. }));
-    let kinds = [(of_input(kind), true, "weights"), (DESTINATION_RULE, has_rule, "subsets")];
-    let lacking: Vec<&str> =
-        kinds.iter().filter(|(kind, is_used, _)| *is_used && !ignores(tool, *kind)).map(|(.., what)| *what).collect();
     let is_argo = tool.is(APPLICATION);
+    let rule = if let Some(Routing::InPlace { rule: Some((name, ..)), .. }) = &subject.strategy.routing {
+        Some(name.as_str())
+    } else {
+        None
+    };
+    let routes: Vec<&str> = targets.iter().map(|target| target.object.as_str()).collect();
+    let spares = |kind: Kind, names: &[&str]| {
+        let is_once = |object: &Object| ONCE.iter().any(|pair| is_annotated(object, pair));
+        let find = |name: &str| subject.input.find(kind, &subject.object.namespace, name);
+        ignores(tool, kind) || (!is_argo && names.iter().all(|name| find(name).is_some_and(is_once)))
+    };
+    let mut lacking = Vec::new();
+    if !spares(of_input(kind), &routes) {
+        lacking.push("weights");
+    }
+    if rule.is_some_and(|rule| !spares(DESTINATION_RULE, &[rule])) {
+        lacking.push("subsets");
+    }
     if !lacking.is_empty() {
-        let names: Vec<&str> = targets.iter().map(|target| target.object.as_str()).collect();
         let message = format!(
             "does not ignore the {} of {} that Serin writes; {}",
             lacking.join(" and the "),
             subject.object.title(),
-            holds.told(&format!("{kind} {}", names.join(", ")))
+            holds.told(&format!("{kind} {}", routes.join(", ")))
         );
-        let fix = if is_argo { argo_snippet(kind, has_rule) } else { flux_snippet((kind, targets), subject) };
+        let fix = if is_argo { argo_snippet(kind, rule.is_some()) } else { flux_snippet((kind, targets), subject) };
         let path =
             if tool.value.pointer("/spec/ignoreDifferences").is_some() { "spec.ignoreDifferences" } else { "spec" };
         found.add_with(&rule::ROUTE_DRIFT, (tool, path, Mark::Key), message, &fix);
     } else if is_argo {
-        let options = tool.list("/spec/syncPolicy/syncOptions");
-        if !options.iter().any(|option| option.as_str() == Some("RespectIgnoreDifferences=true")) {
-            let message =
-                "ignores the weights in the comparison alone: a sync for any other reason writes them back".to_owned();
-            found.add_with(&rule::IGNORE_NOT_RESPECTED, (tool, "spec.ignoreDifferences", Mark::Key), message, "");
-        }
+        check_options(tool, found);
+    }
+}
+
+/// Argo CD compares without the weights: with what else may it write them, and does it write what Git changes?
+fn check_options(tool: &Object, found: &mut Found) {
+    let options = tool.list("/spec/syncPolicy/syncOptions");
+    let place = |wanted: &str| options.iter().position(|option| option.as_str() == Some(wanted));
+    if let Some(index) = place("RespectIgnoreDifferences=true") {
+        let message = "keeps every list that has something ignored as the cluster has it: what Git changes of the route never arrives";
+        found.add(&rule::EDITS_NOT_APPLIED, tool, &format!("spec.syncPolicy.syncOptions[{index}]"), message.to_owned());
+    } else if place("ApplyOutOfSyncOnly=true").is_none() {
+        let message =
+            "ignores the weights in the comparison alone: a sync for any other reason writes them back".to_owned();
+        found.add_with(&rule::IGNORE_NOT_RESPECTED, (tool, "spec.ignoreDifferences", Mark::Key), message, "");
     }
 }
 
@@ -161,9 +185,9 @@ fn ignores(tool: &Object, (group, kind): Kind) -> bool {
 fn argo_snippet(route: RouteKind, has_rule: bool) -> String {
     let (group, path) =
         (route.group(), format!(".spec.{}[]?.{}[]?.weight", route.routes(Protocol::Http), route.destinations()));
-    let rule = "\n  - group: networking.istio.io\n    kind: DestinationRule\n    jqPathExpressions:\n    - .spec.subsets[]?.labels[\"serin.dev/revision-hash\"]";
+    let rule = "\n  - group: networking.istio.io\n    kind: DestinationRule\n    jqPathExpressions:\n    - .spec.subsets[]?.labels";
     format!(
-        "add to the Application:\nspec:\n  ignoreDifferences:\n  - group: {group}\n    kind: {route}\n    jqPathExpressions:\n    - {path}{}\n  syncPolicy:\n    syncOptions: [ApplyOutOfSyncOnly=true, RespectIgnoreDifferences=true]",
+        "add to the Application:\nspec:\n  ignoreDifferences:\n  - group: {group}\n    kind: {route}\n    jqPathExpressions:\n    - {path}{}\n  syncPolicy:\n    syncOptions: [ApplyOutOfSyncOnly=true]",
         if has_rule { rule } else { "" }
     )
 }
@@ -197,6 +221,7 @@ fn flux_snippet((kind, targets): (RouteKind, &[Target]), subject: &Subject<'_>) 
             "\n  - paths: [/spec/subsets]\n    target: {{group: networking.istio.io, kind: DestinationRule, name: {name}}}"
         );
     }
+    text.push_str("\nor, before Flux 2.9, annotate these objects: kustomize.toolkit.fluxcd.io/ssa: IfNotPresent; then what Git changes of them does not arrive");
     text
 }
 

@@ -122,7 +122,8 @@ rules! {
     QUOTA_TOO_SMALL = "quota-too-small", Warning, "A quota has no room for the canary beside stable.", "raise the quota, or use dynamicStableScale";
     OTHER_CONTROLLER = "other-controller", Warning, "The object belongs to another progressive delivery controller.", "move it over: kubectl serin convert";
     ROUTE_DRIFT = "route-drift", Warning, "Argo CD or Flux writes the weights back in the middle of a canary.", "tell it to ignore the weights, or let Serin own the route";
-    IGNORE_NOT_RESPECTED = "ignore-not-respected", Warning, "Argo CD ignores the weights when it compares, and writes them all the same.", "add RespectIgnoreDifferences=true to syncPolicy.syncOptions";
+    IGNORE_NOT_RESPECTED = "ignore-not-respected", Warning, "Argo CD ignores the weights when it compares, and writes them with every commit.", "add ApplyOutOfSyncOnly=true to syncPolicy.syncOptions";
+    EDITS_NOT_APPLIED = "edits-not-applied", Warning, "Argo CD never writes what Git changes of the route.", "use ApplyOutOfSyncOnly=true in place of RespectIgnoreDifferences=true";
     ROUTE_IN_GIT = "route-in-git", Note, "Git holds the route whose weights Serin writes.", "tell Argo CD or Flux to ignore the weights, or let Serin own the route";
     FORCED_APPLY = "forced-apply", Warning, "The object is deleted and created again when it cannot be applied.", "remove the option: with the Rollout go its pods";
     APPLIED_ONCE = "applied-once", Warning, "Changes in Git never reach the object.", "remove the annotation";

@@ -12,6 +12,7 @@ use super::course::{Course, Facts, Waiting};
 use super::route::{self, REJECTED};
 use super::strategy::RouteKind;
 use super::{force, promotion, ratio, workload};
+use crate::api::istio::Protocol;
 use crate::api::names;
 use crate::api::status::{Condition, Phase, RevisionStatus, RolloutStatus, Wait};
 use crate::api::watched::writer;
@@ -296,21 +297,29 @@ fn contested(facts: &Facts<'_>, status: &RolloutStatus) -> Option<String> {
     }
     let leg = facts.route.legs.first()?;
     let who = writer(route::holder(facts.observed, leg)?).map_or_else(|| "somebody".to_owned(), |(name, _)| name);
-    let remedy = match leg.kind {
-        RouteKind::VirtualService if facts.owns_route() => "it is Serin's: nothing else may write it",
-        RouteKind::VirtualService => {
-            "let Git ignore `.spec.http[].route[].weight` there (Argo CD: ignoreDifferences with RespectIgnoreDifferences=true), or use `owned`"
-        }
-        RouteKind::HttpRoute => {
-            "let Git ignore `.spec.rules[].backendRefs[].weight` there (Argo CD: ignoreDifferences with RespectIgnoreDifferences=true)"
-        }
-    };
+    let remedy =
+        if facts.owns_route() { "it is Serin's: nothing else may write it".to_owned() } else { remedy(leg.kind, &who) };
     Some(format!(
         "{who} changed the weights of {} {} {count} times during this rollout; {remedy}; field manager of Serin: {}",
         leg.kind,
         leg.object,
         names::FIELD_MANAGER
     ))
+}
+
+/// How the tool that reverts weights in Git is told to leave them alone.
+fn remedy(kind: RouteKind, who: &str) -> String {
+    let path = format!(".spec.{}[].{}[].weight", kind.routes(Protocol::Http), kind.destinations());
+    let setting = if who.starts_with("kustomize-controller") {
+        "Flux 2.9: spec.ignore of the Kustomization; before: annotation kustomize.toolkit.fluxcd.io/ssa: IfNotPresent"
+    } else {
+        "Argo CD: ignoreDifferences with ApplyOutOfSyncOnly=true"
+    };
+    let or_owned = match kind {
+        RouteKind::VirtualService => ", or use `owned`",
+        RouteKind::HttpRoute => "",
+    };
+    format!("let Git ignore `{path}` there ({setting}){or_owned}")
 }
 
 /// Whether a status says more than other counts of pods and other words, so that it must be written at once.
@@ -336,4 +345,24 @@ fn without_counts(status: &RolloutStatus) -> RolloutStatus {
         attempt.short_of_pods = None;
     }
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_tool_is_told_in_its_own_words() {
+        let check = |kind, who, wanted: &str| assert_eq!(remedy(kind, who), wanted);
+        check(
+            RouteKind::VirtualService,
+            "argocd-controller",
+            "let Git ignore `.spec.http[].route[].weight` there (Argo CD: ignoreDifferences with ApplyOutOfSyncOnly=true), or use `owned`",
+        );
+        check(
+            RouteKind::HttpRoute,
+            "kustomize-controller",
+            "let Git ignore `.spec.rules[].backendRefs[].weight` there (Flux 2.9: spec.ignore of the Kustomization; before: annotation kustomize.toolkit.fluxcd.io/ssa: IfNotPresent)",
+        );
+    }
 }

@@ -270,7 +270,7 @@ fn who_reverts_the_weights_is_named() {
     let contested = conditions.iter().find(|condition| condition.kind == "RouteContested").unwrap();
     assert_eq!(
         contested.message,
-        "argocd-controller changed the weights of HTTPRoute checkout 1 times during this rollout; let Git ignore `.spec.rules[].backendRefs[].weight` there (Argo CD: ignoreDifferences with RespectIgnoreDifferences=true); field manager of Serin: serin"
+        "argocd-controller changed the weights of HTTPRoute checkout 1 times during this rollout; let Git ignore `.spec.rules[].backendRefs[].weight` there (Argo CD: ignoreDifferences with ApplyOutOfSyncOnly=true); field manager of Serin: serin"
     );
 }
 

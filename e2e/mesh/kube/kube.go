@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"time"
 )
@@ -125,6 +127,24 @@ func (c *Client) do(ctx context.Context, method, path, kind string, body, into a
 		return err
 	}
 	return json.NewDecoder(response.Body).Decode(into)
+}
+
+// Proxy hands requests on to the API server, as this client; what is watched comes at once.
+func (c *Client) Proxy() (*httputil.ReverseProxy, error) {
+	host, err := url.Parse(c.host)
+	if err != nil {
+		return nil, err
+	}
+	rewrite := func(request *httputil.ProxyRequest) {
+		request.SetURL(host)
+		request.Out.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	// Connections of its own: over HTTP/2 many watches leave no stream of one connection to other requests.
+	transport := c.http.Transport.(*http.Transport).Clone()
+	transport.ForceAttemptHTTP2, transport.TLSNextProto = false, map[string]func(string, *tls.Conn) http.RoundTripper{}
+	transport.TLSClientConfig.NextProtos = nil
+	transport.MaxIdleConnsPerHost = 100
+	return &httputil.ReverseProxy{Rewrite: rewrite, Transport: transport, FlushInterval: -1}, nil
 }
 
 // Get reads an object or a list.

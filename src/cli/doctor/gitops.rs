@@ -23,7 +23,7 @@ spec:
   - group: {}
     kind: {kind}
     jqPathExpressions: ['.spec.{}[]?.{}[]?.weight']
-  syncPolicy: {{syncOptions: [ApplyOutOfSyncOnly=true, RespectIgnoreDifferences=true]}}{}",
+  syncPolicy: {{syncOptions: [ApplyOutOfSyncOnly=true]}}{}",
         kind.group(),
         kind.routes(Protocol::Http),
         kind.destinations(),
@@ -35,11 +35,12 @@ fn flux(kind: RouteKind) -> String {
     let path = format!("/spec/{}/0/{}", kind.routes(Protocol::Http), kind.destinations());
     format!(
         "\
-in the Kustomization that holds it:
+in the Kustomization that holds it (Flux 2.9 and later):
 spec:
   ignore:
   - paths: [{path}/0/weight, {path}/1/weight]
-    target: {{group: {}, kind: {kind}}}{}",
+    target: {{group: {}, kind: {kind}}}
+before Flux 2.9, annotate it kustomize.toolkit.fluxcd.io/ssa: IfNotPresent; then what Git changes of it does not arrive{}",
         kind.group(),
         or_owned(kind)
     )
@@ -135,7 +136,9 @@ fn ignores(tool: &Value, route: RouteKind, name: &str) -> bool {
         let is_kind = rule.get("kind").and_then(Value::as_str) == Some(&wanted);
         is_kind && is_named(rule.get("name")) && rule.to_string().contains("weight")
     });
-    let respects = rules("/spec/syncPolicy/syncOptions").any(|option| option == "RespectIgnoreDifferences=true");
+    // Else a sync of something else writes the weights.
+    let spares = |option: &Value| option == "ApplyOutOfSyncOnly=true" || option == "RespectIgnoreDifferences=true";
+    let respects = rules("/spec/syncPolicy/syncOptions").any(spares);
     let flux = rules("/spec/ignore").any(|rule| {
         let target = rule.get("target");
         let kind = target.and_then(|target| target.get("kind")).and_then(Value::as_str);
@@ -156,7 +159,7 @@ mod tests {
     fn rules_that_ignore_the_weights() {
         let ignores = |tool: &Value, name: &str| ignores(tool, RouteKind::VirtualService, name);
         let rule = json!({"kind": "VirtualService", "jqPathExpressions": [".spec.http[]?.route[]?.weight"]});
-        let options = json!({"syncOptions": ["RespectIgnoreDifferences=true"]});
+        let options = json!({"syncOptions": ["ApplyOutOfSyncOnly=true"]});
         assert!(ignores(&json!({"spec": {"ignoreDifferences": [rule], "syncPolicy": options}}), "checkout"));
         assert!(!ignores(&json!({"spec": {"ignoreDifferences": [rule]}}), "checkout"), "a sync takes them back");
         let named = json!({"kind": "VirtualService", "name": "other", "jsonPointers": ["/spec/http/0/route/0/weight"]});

@@ -72,3 +72,37 @@ pub async fn abort_and_retry(environment: Arc<Environment>, name: String) {
     );
     world.end().await;
 }
+
+/// Git approves a revision, holds the next, rejects it, and asks for it again.
+pub async fn declared(environment: Arc<Environment>, name: String) {
+    let world = World::start(environment, &name).await;
+    let steps = json!([{"setWeight": 40}, {"approval": {"name": "business-signoff"}}, {"setWeight": 80}]);
+    let approval = |image: &str| json!([{"step": "business-signoff", "for": {"image": image}, "by": "alice"}]);
+    let declares =
+        |given: &Given, promotion: serde_json::Value| Given { spec: json!({"promotion": promotion}), ..given.clone() };
+    let first = Given { steps, ..Given::default() };
+    world.healthy(&declares(&first, json!({"approvals": approval("checkout:1")}))).await;
+    let second = first.image("checkout:2");
+    world.given(&declares(&second, json!({"approvals": approval("checkout:1")}))).await;
+    let awaited = world
+        .wait("an approval is awaited", 30, |rollout| {
+            rollout.status.conditions.iter().any(|one| one.kind == "AwaitingApproval" && one.status == "True")
+        })
+        .await;
+    world.assert(awaited.status.message.contains("for another revision"), &awaited.status.message);
+    let promote = world.act("promote", &second.hash(), Some(1)).await;
+    world.assert(!world.answer(&promote).await.0, "a promotion does not pass an approval");
+    world.given(&declares(&second, json!({"approvals": approval("checkout:2")}))).await;
+    let promoted = world.wait("promoted", 30, |rollout| is_healthy(rollout, &second.hash())).await;
+    let is_approved =
+        |decision: &serin::api::status::Decision| decision.what == "Approve business-signoff" && decision.by == "alice";
+    world.assert(promoted.status.decisions.iter().any(is_approved), "the approval is on record, with who");
+    let third = first.image("checkout:3");
+    world.given(&declares(&third, json!({"hold": true}))).await;
+    world.wait("held", 10, |rollout| rollout.status.blocked_by.iter().any(|wait| wait.reason == "Held")).await;
+    world.given(&declares(&third, json!({"reject": [{"for": {"templateHash": third.hash()}}]}))).await;
+    world.wait("rejected", 10, |rollout| is_aborted(rollout, "Rejected")).await;
+    world.given(&declares(&third, json!({"retry": 1, "approvals": approval("checkout:3")}))).await;
+    world.wait("promoted at last", 30, |rollout| is_healthy(rollout, &third.hash())).await;
+    world.end().await;
+}

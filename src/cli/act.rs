@@ -236,3 +236,46 @@ async fn answer(cluster: &Cluster, action: &str, verb: Verb, name: &str) -> anyh
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rollout(promotion: Value) -> Rollout {
+        let steps = json!([{"setWeight": 5}, {"approval": {"name": "testers"}}, {"approval": {"name": "sales"}}]);
+        let spec = json!({"promotion": promotion, "strategy": {"canary": {"steps": steps}}});
+        let status = json!({"currentStepIndex": 1, "aborted": {"hash": "h", "at": "2026-11-20T10:00:00Z", "reason": "R", "message": "", "retry": 4}});
+        serde_json::from_value(json!({"metadata": {"name": "checkout"}, "spec": spec, "status": status})).unwrap()
+    }
+
+    #[test]
+    fn what_is_declared_keeps_what_is_there() {
+        let (old, new) =
+            (json!({"step": "sales", "for": {"image": "a:1"}}), json!({"for": {"templateHash": "h"}, "reason": null}));
+        let here = rollout(json!({"approvals": [old], "retry": 2}));
+        let approved = declared(Verb::Approve, &here, &json!("testers"), new.clone()).unwrap();
+        let wanted = json!({"promotion": {"approvals": [old, {"step": "testers", "for": {"templateHash": "h"}}]}});
+        assert_eq!(approved, wanted);
+        let rejected = declared(Verb::Abort, &here, &Value::Null, new.clone()).unwrap();
+        assert_eq!(rejected, json!({"promotion": {"reject": [{"for": {"templateHash": "h"}}]}}));
+        // More than there was at the abort.
+        assert_eq!(declared(Verb::Retry, &here, &Value::Null, new), Some(json!({"promotion": {"retry": 5}})));
+    }
+
+    #[test]
+    fn the_approval_that_is_awaited_is_meant() {
+        let mut here = rollout(json!({}));
+        assert_eq!(approval_step(&here, None).unwrap(), "testers");
+        assert_eq!(approval_step(&here, Some("sales")).unwrap(), "sales");
+        let told = |error: anyhow::Error| error.to_string();
+        assert_eq!(
+            approval_step(&here, Some("legal")).map_err(told),
+            Err("no approval step is called legal: testers, sales".into())
+        );
+        here.status.current_step_index = Some(0);
+        assert_eq!(
+            approval_step(&here, None).map_err(told),
+            Err("name one of the approval steps with --step: testers, sales".into())
+        );
+    }
+}

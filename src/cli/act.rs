@@ -241,7 +241,7 @@ async fn answer(cluster: &Cluster, action: &str, verb: Verb, name: &str) -> anyh
 mod tests {
     use super::*;
 
-    fn rollout(promotion: Value) -> Rollout {
+    fn rollout(promotion: &Value) -> Rollout {
         let steps = json!([{"setWeight": 5}, {"approval": {"name": "testers"}}, {"approval": {"name": "sales"}}]);
         let spec = json!({"promotion": promotion, "strategy": {"canary": {"steps": steps}}});
         let status = json!({"currentStepIndex": 1, "aborted": {"hash": "h", "at": "2026-11-20T10:00:00Z", "reason": "R", "message": "", "retry": 4}});
@@ -252,7 +252,7 @@ mod tests {
     fn what_is_declared_keeps_what_is_there() {
         let (old, new) =
             (json!({"step": "sales", "for": {"image": "a:1"}}), json!({"for": {"templateHash": "h"}, "reason": null}));
-        let here = rollout(json!({"approvals": [old], "retry": 2}));
+        let here = rollout(&json!({"approvals": [old], "retry": 2}));
         let approved = declared(Verb::Approve, &here, &json!("testers"), new.clone()).unwrap();
         let wanted = json!({"promotion": {"approvals": [old, {"step": "testers", "for": {"templateHash": "h"}}]}});
         assert_eq!(approved, wanted);
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_approval_that_is_awaited_is_meant() {
-        let mut here = rollout(json!({}));
+        let mut here = rollout(&json!({}));
         assert_eq!(approval_step(&here, None).unwrap(), "testers");
         assert_eq!(approval_step(&here, Some("sales")).unwrap(), "sales");
         let told = |error: anyhow::Error| error.to_string();

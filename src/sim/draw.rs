@@ -59,11 +59,7 @@ pub fn story(seed: u64) -> Story {
             if other.is_so(0.5) { other.scene(&objects, last) } else { last }
         }
     };
-    if wildness == Wildness::Wild && seed % 8 == 7 {
-        let mut people = Draw { chance: Rng::with_seed(seed.rotate_left(48) | 1), events: Vec::new() };
-        people.promotion(&mut spec, last);
-        draw.events.append(&mut people.events);
-    }
+    draw.events.extend(promotion::events((seed, wildness), &mut spec, last));
     if wildness == Wildness::Wild && spec.pointer("/strategy/canary/stableMetadata").is_some() {
         roles.redress(last);
     }

@@ -187,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    fn windows(spec: Value) -> (Windows, Vec<String>) {
+    fn windows(spec: &Value) -> (Windows, Vec<String>) {
         let spec: PromotionSpec = serde_json::from_value(json!({"windows": spec})).unwrap();
         let mut faults = Vec::new();
         let windows = parse(Some(&spec), &[], &mut faults).windows;
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn rollouts_go_on_in_allowed_windows() {
-        let (windows, faults) = windows(json!([
+        let (windows, faults) = windows(&json!([
             {"cron": "0 9 * * MON-FRI", "duration": "8h", "timeZone": "Asia/Shanghai"},
         ]));
         assert_eq!(faults, [""; 0]);
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_denied_window_is_stronger() {
-        let (windows, _) = windows(json!([
+        let (windows, _) = windows(&json!([
             {"cron": "0 8 * * *", "duration": "10h"},
             {"cron": "0 12 20 11 *", "duration": "24h", "mode": "Deny"},
         ]));
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn without_an_allowed_window_all_is_allowed_but_what_is_denied() {
-        let (windows, _) = windows(json!([{"cron": "0 0 * * FRI", "duration": "72h", "mode": "Deny"}]));
+        let (windows, _) = windows(&json!([{"cron": "0 0 * * FRI", "duration": "72h", "mode": "Deny"}]));
         check(&windows, "2026-11-19T23:00:00Z", true, Some("2026-11-20T00:00:00Z"));
         check(&windows, "2026-11-22T12:00:00Z", false, Some("2026-11-23T00:00:00Z"));
         check(&Windows::default(), "2026-11-22T12:00:00Z", true, None);
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn clocks_that_change_move_the_begin_not_the_length() {
-        let (windows, _) = windows(json!([{"cron": "30 2 * * *", "duration": "1h", "timeZone": "Europe/Berlin"}]));
+        let (windows, _) = windows(&json!([{"cron": "30 2 * * *", "duration": "1h", "timeZone": "Europe/Berlin"}]));
         // On 2026-03-29 two o'clock is three: half past two is not there.
         check(&windows, "2026-03-29T00:59:00Z", false, Some("2026-03-29T01:00:00Z"));
         check(&windows, "2026-03-30T00:29:00Z", false, Some("2026-03-30T00:30:00Z"));
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_window_that_never_comes_holds_for_ever() {
-        let (windows, faults) = windows(json!([{"cron": "0 0 30 2 *", "duration": "1h"}]));
+        let (windows, faults) = windows(&json!([{"cron": "0 0 30 2 *", "duration": "1h"}]));
         assert_eq!(faults, [""; 0]);
         check(&windows, "2026-11-20T00:00:00Z", false, None);
     }
@@ -258,7 +258,7 @@ mod tests {
         let fault = |key: &str, value: Value| {
             let mut window = json!({"cron": "0 9 * * *", "duration": "8h"});
             window[key] = value;
-            windows(json!([window])).1.join("\n")
+            windows(&json!([window])).1.join("\n")
         };
         assert!(fault("cron", json!("every day")).starts_with("spec.promotion.windows[0].cron: \"every day\": "));
         assert!(fault("cron", json!("0 0 9 * * *")).contains("such as 0 9 * * MON-FRI"));

@@ -1,16 +1,26 @@
 //! Steps that wait for an approval, and what Git declares for people.
 
+use fastrand::Rng;
 use serde_json::{Value, json};
 
-use super::{Draw, image};
-use crate::sim::story::Event;
+use super::{Draw, Wildness, image};
+use crate::sim::story::{At, Event};
 
 /// Names of the approvals.
 const NAMES: [&str; 2] = ["testers", "business-signoff"];
 
+/// In one of eight wild stories, what people do about the approvals that are put among the steps, by a chance of its own.
+pub(super) fn events((seed, wildness): (u64, Wildness), spec: &mut Value, last: u64) -> Vec<At> {
+    let mut draw = Draw { chance: Rng::with_seed(seed.rotate_left(48) | 1), events: Vec::new() };
+    if wildness == Wildness::Wild && seed % 8 == 7 {
+        draw.promotion(spec, last);
+    }
+    draw.events
+}
+
 impl Draw {
     /// Puts approvals among the steps; and then Git approves, rejects, holds and asks again, and a person approves.
-    pub(super) fn promotion(&mut self, spec: &mut Value, last: u64) {
+    fn promotion(&mut self, spec: &mut Value, last: u64) {
         let Some(steps) = spec.pointer_mut("/strategy/canary/steps").and_then(Value::as_array_mut) else { return };
         let count = self.chance.usize(1..=NAMES.len());
         for name in NAMES.into_iter().take(count) {

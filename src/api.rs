@@ -8,6 +8,7 @@ pub mod duration;
 pub mod gateway;
 pub mod istio;
 pub mod json;
+pub mod kustomize;
 pub mod names;
 pub mod promotion;
 pub mod provider;

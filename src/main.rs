@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use kube::Api;
 use serin::api::provider::MetricProviderSpec;
-use serin::api::{crd, names};
+use serin::api::{crd, kustomize, names};
 use serin::cli::screen::LookArguments;
 use serin::cli::simulate;
 use serin::controller::lease::{self, Candidate, Leadership};
@@ -70,6 +70,9 @@ struct CrdsArguments {
     /// Writes one file a kind into this folder instead.
     #[arg(long)]
     output_dir: Option<PathBuf>,
+    /// Prints what Kustomize needs to merge lists of these kinds and of Kubernetes' own by their keys: the file of `openapi:`.
+    #[arg(long, conflicts_with = "output_dir")]
+    kustomize_openapi: bool,
 }
 
 #[derive(clap::Args)]
@@ -146,6 +149,10 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 fn print_crds(arguments: &CrdsArguments) -> anyhow::Result<()> {
+    if arguments.kustomize_openapi {
+        println!("{:#}", kustomize::openapi());
+        return Ok(());
+    }
     for definition in crd::definitions() {
         let text = crd::yaml(&definition)?;
         match &arguments.output_dir {

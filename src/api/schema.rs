@@ -21,7 +21,7 @@ use super::status::RolloutStatus;
 
 /// Schema of a Rollout.
 pub fn rollout() -> Value {
-    let mut schema = object::<RolloutSpec>(Some(schema_of::<RolloutStatus>()));
+    let mut schema = object::<RolloutSpec>(Some(of::<RolloutStatus>()));
     let spec = at(&mut schema, "spec");
     let template = tightened_template(at(spec, "template").take());
     strip_nullable(spec);
@@ -270,11 +270,11 @@ pub fn metric_provider() -> Value {
 
 /// Schema of a RolloutAction.
 pub fn rollout_action() -> Value {
-    let mut schema = object::<RolloutActionSpec>(Some(schema_of::<RolloutActionStatus>()));
+    let mut schema = object::<RolloutActionSpec>(Some(of::<RolloutActionStatus>()));
     let spec = at(&mut schema, "spec");
     strip_nullable(spec);
     *at(spec, "step") = {
-        let mut step = schema_of::<IntOrString>();
+        let mut step = of::<IntOrString>();
         set(&mut step, "maxLength", json!(63));
         set(
             &mut step,
@@ -302,7 +302,8 @@ pub fn rollout_action() -> Value {
     schema
 }
 
-fn schema_of<T: JsonSchema>() -> Value {
+/// The schema of a type, in one piece.
+pub(super) fn of<T: JsonSchema>() -> Value {
     let generator = SchemaSettings::openapi3()
         .with(|settings| {
             settings.inline_subschemas = true;
@@ -325,7 +326,7 @@ fn object<T: JsonSchema>(status: Option<Value>) -> Value {
     properties.insert("apiVersion".into(), json!({"type": "string"}));
     properties.insert("kind".into(), json!({"type": "string"}));
     properties.insert("metadata".into(), json!({"type": "object"}));
-    properties.insert("spec".into(), schema_of::<T>());
+    properties.insert("spec".into(), of::<T>());
     if let Some(mut status) = status {
         strip_nullable(&mut status);
         strip_defaults(&mut status);

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde::Deserialize as _;
 use serde_json::{Value, json};
-use serin::api::crd;
+use serin::api::{crd, kustomize};
 use serin::controller::apply::PERMISSIONS;
 
 fn read(path: &str) -> String {
@@ -21,6 +21,12 @@ fn definitions_are_fresh() {
         let is_fresh = read(&format!("crds/{name}.yaml")) == fresh;
         assert!(is_fresh, "{name} is old: run `cargo run -- crds --output-dir crds`");
     }
+}
+
+#[test]
+fn what_kustomize_reads_is_fresh() {
+    let is_fresh = read("deploy/kustomize/openapi.json") == format!("{:#}\n", kustomize::openapi());
+    assert!(is_fresh, "run `cargo run -- crds --kustomize-openapi >deploy/kustomize/openapi.json`");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What Kustomize must know to merge lists by their keys: an OpenAPI document of Serin's kinds and of Kubernetes' own.
+//! What Kustomize must know to merge lists by their keys: an `OpenAPI` document of Serin's kinds and of Kubernetes' own.
 //!
 //! Kustomize takes one such file in the place of its own, so that Kubernetes' kinds belong in it, too. The document has only
 //! what leads to a list that is merged; Kustomize merges maps and replaces lists that it knows nothing of.

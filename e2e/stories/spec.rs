@@ -37,7 +37,7 @@ pub async fn invalid(environment: Arc<Environment>, name: String) {
         ("two members", step(json!({"setWeight": 5, "pause": {}})), "exactly one of setWeight"),
         ("a weight above 100", step(json!({"setWeight": 120})), "spec.strategy.canary.steps[0].setWeight"),
         ("a null pause", step(json!({"pause": null})), "spec.strategy.canary.steps[0]"),
-        ("an unsupported step", step(json!({"approval": {"name": "x"}})), "approval is not supported yet"),
+        ("an unsupported step", step(json!({"experiment": {"duration": "5m"}})), "experiment is not supported"),
         (
             "a scale of two kinds",
             step(json!({"setCanaryScale": {"replicas": 2, "weight": 5}})),

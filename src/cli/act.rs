@@ -111,21 +111,20 @@ fn object(cluster: &Cluster, verb: Verb, rollout: &Rollout, revision: &str) -> V
 /// The approval step that is meant: the one that is named, the one that is waited for, or the only one.
 fn approval_step(rollout: &Rollout, named: Option<&str>) -> anyhow::Result<String> {
     let namespace = rollout.metadata.namespace.as_deref().unwrap_or_default();
-    let steps = strategy::parse(namespace, &rollout.spec.value()).steps;
-    let name_of = |step: &Step| if let Step::Approval(name) = step { Some(name.clone()) } else { None };
-    let all: Vec<String> = steps.iter().filter_map(name_of).collect();
+    let strategy = strategy::parse(namespace, &rollout.spec.value());
+    let all: Vec<&str> = strategy.approvals().map(|(_, name)| name).collect();
     if let Some(name) = named {
-        if !all.iter().any(|known| known == name) {
+        if !all.contains(&name) {
             let known = if all.is_empty() { "no step of the Rollout is one".to_owned() } else { all.join(", ") };
             bail!("no approval step is called {name}: {known}");
         }
         return Ok(name.to_owned());
     }
     let current = rollout.status.current_step_index.and_then(|index| usize::try_from(index).ok());
-    let awaited = current.and_then(|index| steps.get(index)).and_then(name_of);
+    let awaited = current.and_then(|index| strategy.steps.get(index)).and_then(Step::approval);
     match (awaited, all.as_slice()) {
-        (Some(name), _) => Ok(name),
-        (None, [only]) => Ok(only.clone()),
+        (Some(name), _) => Ok(name.to_owned()),
+        (None, [only]) => Ok((*only).to_owned()),
         (None, []) => bail!("no step of the Rollout is an approval"),
         (None, several) => bail!("name one of the approval steps with --step: {}", several.join(", ")),
     }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::outcome::{NoCluster, NotFound};
 use crate::api::names;
 use crate::api::watched::{AnalysisTemplate, ClusterAnalysisTemplate, Deployment, ReplicaSet, Rollout};
-use crate::plan::strategy::{self, Gate, Step, Strategy};
+use crate::plan::strategy::{self, Strategy};
 
 /// Which cluster, as with kubectl.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -227,20 +227,9 @@ fn allowed<K: Clone>(
 
 /// Names of the templates that a strategy uses, each once, and whether each is of the cluster.
 fn template_names(strategy: &Strategy) -> Vec<(String, bool)> {
-    let of_step = |step: &Step| match step {
-        Step::Analysis(gate) => Some(gate.clone()),
-        Step::SetWeight(_)
-        | Step::SetCanaryScale(_)
-        | Step::Pause(_)
-        | Step::Approval(_)
-        | Step::SetRoute(_)
-        | Step::Faulty => None,
-    };
-    let background = strategy.background.iter().map(|background| background.gate.clone());
-    let gates: Vec<Gate> = strategy.steps.iter().filter_map(of_step).chain(background).collect();
-    let mut names: Vec<(String, bool)> = gates
-        .iter()
-        .flat_map(|gate| &gate.templates)
+    let mut names: Vec<(String, bool)> = strategy
+        .gates()
+        .flat_map(|(_, gate)| &gate.templates)
         .map(|template| (template.template_name.clone(), template.cluster_scope.unwrap_or(false)))
         .collect();
     names.sort();

@@ -28,7 +28,7 @@ use crate::api::status::{OutcomeKind, RolloutStatus};
 use crate::embedded::store::key_of;
 use crate::plan::observed::Workload;
 use crate::plan::revision;
-use crate::plan::strategy::{self, Gate, Step, Strategy};
+use crate::plan::strategy::{self, Step, Strategy};
 use crate::sim::input::{self, Input};
 use crate::sim::scenario::{PodsText, Scenario};
 use crate::sim::verdict;
@@ -374,24 +374,10 @@ fn changes(from: &Value, to: &Value, path: &str) -> Vec<Change> {
     }
 }
 
-/// The gates of the steps, each with its step, then that of the background.
-fn gates_of(strategy: &Strategy) -> impl Iterator<Item = (Option<usize>, &Gate)> {
-    let steps = strategy.steps.iter().enumerate().filter_map(|(at, step)| match step {
-        Step::Analysis(gate) => Some((Some(at), gate)),
-        Step::SetWeight(_)
-        | Step::SetCanaryScale(_)
-        | Step::Pause(_)
-        | Step::Approval(_)
-        | Step::SetRoute(_)
-        | Step::Faulty => None,
-    });
-    steps.chain(strategy.background.iter().map(|background| (None, &background.gate)))
-}
-
 /// What each gate wants, as far as its templates are in the input.
 fn gates(input: &Input, strategy: &Strategy, namespace: &str) -> Vec<String> {
     let mut told = Vec::new();
-    for (step, gate) in gates_of(strategy) {
+    for (step, gate) in strategy.gates() {
         let place = step.map_or_else(|| "background".to_owned(), |step| format!("step {}", step + 1));
         for reference in &gate.templates {
             let kind =

@@ -106,7 +106,7 @@ impl Inquiries {
         }
         match &refusal {
             Some(why) => {
-                tracing::info!(%why, "proxies cannot be asked which route they have: each route is only waited for")
+                tracing::info!(%why, "proxies cannot be asked which route they have: each route is only waited for; kubectl serin doctor tells what is missing")
             }
             None => tracing::info!("proxies are asked which route they have"),
         }

@@ -67,10 +67,7 @@ fn check_weights(subject: &Subject<'_>, found: &mut Found) {
 }
 
 fn check_approvals(subject: &Subject<'_>, found: &mut Found) {
-    let steps = || {
-        let name = |step: &'_ Step| if let Step::Approval(name) = step { Some(name.clone()) } else { None };
-        subject.strategy.steps.iter().filter_map(name)
-    };
+    let steps = || subject.strategy.approvals().map(|(_, name)| name);
     for (index, approval) in subject.strategy.promotion.approvals.iter().enumerate() {
         if !steps().any(|name| name == approval.step) {
             let path = format!("spec.promotion.approvals[{index}].step");

@@ -14,7 +14,7 @@ use crate::api::provider::MetricProviderSpec;
 use crate::api::rollout::RolloutSpec;
 use crate::api::watched::{DestinationRule, HttpRoute, Service, VirtualService};
 use crate::plan::observed::{Observed, Template, Workload};
-use crate::plan::strategy::{self, Gate, Step, Strategy};
+use crate::plan::strategy::{self, Gate, Strategy};
 
 /// A Rollout that can be read.
 pub(super) struct Subject<'a> {
@@ -67,32 +67,9 @@ impl<'a> Subject<'a> {
 
     /// Its gates, each with its path: of the steps, then of the background.
     pub(super) fn gates(&self) -> Vec<GateAt<'_>> {
-        let of_step = |(index, step): (usize, &'_ Step)| match step {
-            Step::Analysis(_) => Some(index),
-            Step::SetWeight(_)
-            | Step::SetCanaryScale(_)
-            | Step::Pause(_)
-            | Step::Approval(_)
-            | Step::SetRoute(_)
-            | Step::Faulty => None,
-        };
-        let mut gates = Vec::new();
-        for index in self.strategy.steps.iter().enumerate().filter_map(of_step) {
-            if let Some(Step::Analysis(gate)) = self.strategy.steps.get(index) {
-                gates.push(GateAt {
-                    gate,
-                    path: format!("spec.strategy.canary.steps[{index}].analysis"),
-                    step: Some(index),
-                });
-            }
-        }
-        let background = self.strategy.background.as_ref();
-        gates.extend(background.map(|background| GateAt {
-            gate: &background.gate,
-            path: "spec.strategy.canary.analysis".to_owned(),
-            step: None,
-        }));
-        gates
+        let of_step = |step: Option<usize>| step.map_or_else(String::new, |index| format!(".steps[{index}]"));
+        let path = |step| format!("spec.strategy.canary{}.analysis", of_step(step));
+        self.strategy.gates().map(|(step, gate)| GateAt { gate, path: path(step), step }).collect()
     }
 }
 

@@ -159,7 +159,7 @@ fn held_by_git(facts: &Facts<'_>) -> Option<&'static str> {
 
 /// Approves a step for the canary, now or before it is reached.
 fn approve(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> Result<String, String> {
-    let names = || promotion::approval_steps(facts).map(|(_, name)| name).collect::<Vec<_>>().join(", ");
+    let names = || facts.strategy.approvals().map(|(_, name)| name).collect::<Vec<_>>().join(", ");
     let wanted = match &spec.step {
         Some(step) => match step {
             IntOrString::Int(index) => index.to_string(),
@@ -167,7 +167,7 @@ fn approve(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> 
         },
         None => return Err(format!("step is missing: set it to the name of an approval step: {}", names())),
     };
-    let found = promotion::approval_steps(facts).find(|(index, name)| *name == wanted || index.to_string() == wanted);
+    let found = facts.strategy.approvals().find(|(index, name)| *name == wanted || index.to_string() == wanted);
     let Some((index, name)) = found else {
         let known = names();
         let known = if known.is_empty() { "there is none".to_owned() } else { format!("there are: {known}") };
@@ -188,7 +188,7 @@ fn promote(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> 
     if let Some(hold) = held_by_git(facts) {
         return Err(hold.into());
     }
-    if let Some(Step::Approval(name)) = facts.strategy.steps.get(course.step_index()) {
+    if let Some(name) = facts.strategy.steps.get(course.step_index()).and_then(Step::approval) {
         return Err(format!("the step waits for the approval {name}; approve it, in Git or by an action approve"));
     }
     if course.has_passed_all(facts) {

@@ -6,7 +6,7 @@ use super::course::{Course, Facts};
 use super::measurement::Measurement;
 use super::preset::Place;
 use super::ratio;
-use super::strategy::{Gate, Step};
+use super::strategy::Gate;
 use super::template::{self, Metric, Names, Obstacle};
 use crate::api::status::{AnalysisKind, AnalysisStatus, Verdict};
 
@@ -71,15 +71,10 @@ fn gate(facts: &Facts<'_>, course: &Course, kind: AnalysisKind) -> Option<(Gate,
         return None;
     }
     match kind {
-        AnalysisKind::Step => match facts.strategy.steps.get(course.step_index())? {
-            Step::Analysis(gate) => Some((gate.clone(), course.status.current_step_index)),
-            Step::SetWeight(_)
-            | Step::SetCanaryScale(_)
-            | Step::Pause(_)
-            | Step::Approval(_)
-            | Step::SetRoute(_)
-            | Step::Faulty => None,
-        },
+        AnalysisKind::Step => {
+            let gate = facts.strategy.steps.get(course.step_index())?.gate()?;
+            Some((gate.clone(), course.status.current_step_index))
+        }
         AnalysisKind::Background => {
             let background = facts.strategy.background.as_ref()?;
             (course.step_index() >= background.starting_step).then(|| (background.gate.clone(), None))

@@ -13,7 +13,7 @@ use super::force;
 use super::route::Leg;
 use super::strategy::{Scale, Step};
 use super::weight::{Split, carried_at_most, pods_for};
-use super::{Plan, attempt, promotion, workload};
+use super::{Plan, attempt, workload};
 use crate::api::status::{OutcomeKind, RolloutStatus, Verdict};
 
 /// A broken invariant.
@@ -330,7 +330,7 @@ impl Checks<'_> {
         if attempt.passed_steps != attempt::passed_steps(self.facts, index) {
             return None;
         }
-        let mut passed = promotion::approval_steps(self.facts).filter(|(step, _)| *step < index);
+        let mut passed = self.facts.strategy.approvals().filter(|(step, _)| *step < index);
         let (_, name) = passed.find(|(_, name)| !attempt.approvals.iter().any(|approval| approval.step == *name))?;
         Some(broken("S5", format!("the approval {name} is passed, and nobody gave it")))
     }

@@ -2,7 +2,6 @@
 
 use super::attempt;
 use super::course::{Course, Facts};
-use super::strategy::Step;
 use crate::api::names;
 use crate::api::promotion::RevisionSelector;
 use crate::api::status::{Approval, Decision, RevisionStatus};
@@ -165,17 +164,4 @@ pub fn record(course: &mut Course, approval: Approval) {
     if let Some(attempt) = &mut course.status.attempt {
         attempt.approvals.push(approval);
     }
-}
-
-/// The names of the approval steps.
-pub fn approval_steps<'a>(facts: &Facts<'a>) -> impl Iterator<Item = (usize, &'a str)> {
-    facts.strategy.steps.iter().enumerate().filter_map(|(index, step)| match step {
-        Step::Approval(name) => Some((index, name.as_str())),
-        Step::SetWeight(_)
-        | Step::SetCanaryScale(_)
-        | Step::Pause(_)
-        | Step::Analysis(_)
-        | Step::SetRoute(_)
-        | Step::Faulty => None,
-    })
 }

@@ -103,6 +103,19 @@ pub struct Strategy {
     pub faults: Vec<Fault>,
 }
 
+impl Strategy {
+    /// The gates of the steps, each with the index of its step, then that of the background.
+    pub fn gates(&self) -> impl Iterator<Item = (Option<usize>, &Gate)> {
+        let steps = self.steps.iter().enumerate().filter_map(|(index, step)| Some((Some(index), step.gate()?)));
+        steps.chain(self.background.iter().map(|background| (None, &background.gate)))
+    }
+
+    /// The names of the approvals, each with the index of its step.
+    pub fn approvals(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.steps.iter().enumerate().filter_map(|(index, step)| Some((index, step.approval()?)))
+    }
+}
+
 /// Where the weights are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Routing {
@@ -211,6 +224,18 @@ pub enum Step {
     SetRoute(Managed),
     /// Cannot be read; the faults say why.
     Faulty,
+}
+
+impl Step {
+    /// The gate of an analysis.
+    pub fn gate(&self) -> Option<&Gate> {
+        if let Self::Analysis(gate) = self { Some(gate) } else { None }
+    }
+
+    /// The name of an approval.
+    pub fn approval(&self) -> Option<&str> {
+        if let Self::Approval(name) = self { Some(name) } else { None }
+    }
 }
 
 /// How many pods the canary has.

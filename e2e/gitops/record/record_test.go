@@ -2,25 +2,21 @@ package record
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"serin.dev/e2e/mesh/kube"
+	"serin.dev/e2e/mesh/kube/kubetest"
 )
 
 // newRecorder is a recorder before an API server that holds one object with this spec, and takes what is sent in its place.
 func newRecorder(t *testing.T, spec string, out *bytes.Buffer) *httptest.Server {
 	t.Helper()
 	version := 1
-	upstream := httptest.NewTLSServer(http.HandlerFunc(func(answer http.ResponseWriter, request *http.Request) {
+	client := kubetest.NewClient(t, func(answer http.ResponseWriter, request *http.Request) {
 		if request.Header.Get("Authorization") != "Bearer t" {
 			t.Errorf("%s without credentials", request.URL)
 		}
@@ -30,20 +26,7 @@ func newRecorder(t *testing.T, spec string, out *bytes.Buffer) *httptest.Server 
 			spec, version = text.String(), version+1
 		}
 		fmt.Fprintf(answer, `{"kind":"Rollout","metadata":{"name":"checkout","resourceVersion":"%d"},"spec":%s,"status":{"n":%d}}`, version, spec, version)
-	}))
-	t.Cleanup(upstream.Close)
-	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: upstream.Certificate().Raw})
-	config := fmt.Sprintf(`{"clusters":[{"cluster":{"server":%q,"certificate-authority-data":%q}}],"users":[{"user":{"token":"t"}}]}`,
-		upstream.URL, base64.StdEncoding.EncodeToString(authority))
-	path := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("KUBECONFIG", path)
-	client, err := kube.FromEnvironment()
-	if err != nil {
-		t.Fatal(err)
-	}
+	})
 	recorder, err := New(client, out)
 	if err != nil {
 		t.Fatal(err)

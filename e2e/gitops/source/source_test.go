@@ -5,10 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,28 +14,8 @@ import (
 	"strings"
 	"testing"
 
-	"serin.dev/e2e/mesh/kube"
+	"serin.dev/e2e/mesh/kube/kubetest"
 )
-
-// newClient is a client of an API server that answers so.
-func newClient(t *testing.T, answer http.HandlerFunc) *kube.Client {
-	t.Helper()
-	upstream := httptest.NewTLSServer(answer)
-	t.Cleanup(upstream.Close)
-	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: upstream.Certificate().Raw})
-	config := fmt.Sprintf(`{"clusters":[{"cluster":{"server":%q,"certificate-authority-data":%q}}],"users":[{"user":{"token":"t"}}]}`,
-		upstream.URL, base64.StdEncoding.EncodeToString(authority))
-	path := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("KUBECONFIG", path)
-	client, err := kube.FromEnvironment()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return client
-}
 
 func commit(t *testing.T, folder, content string) string {
 	t.Helper()
@@ -75,7 +52,7 @@ func TestEachCommitIsPublishedOnce(t *testing.T) {
 		}
 	}
 	patches := 0
-	client := newClient(t, func(answer http.ResponseWriter, request *http.Request) {
+	client := kubetest.NewClient(t, func(answer http.ResponseWriter, request *http.Request) {
 		if request.URL.Path != "/apis/source.toolkit.fluxcd.io/v1/namespaces/shop/gitrepositories/app/status" {
 			t.Error(request.URL)
 		}

@@ -3,18 +3,16 @@ package pods
 import (
 	"context"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"serin.dev/e2e/mesh/echo"
 	"serin.dev/e2e/mesh/kube"
+	"serin.dev/e2e/mesh/kube/kubetest"
 )
 
 // TestMain lets this test's binary be the echo process too, which the runner starts as itself.
@@ -32,25 +30,10 @@ func TestMain(m *testing.M) {
 func newRunner(t *testing.T) (*runner, <-chan string) {
 	t.Helper()
 	removed := make(chan string, 10)
-	server := httptest.NewTLSServer(http.HandlerFunc(func(answer http.ResponseWriter, request *http.Request) {
+	client := kubetest.NewClient(t, func(answer http.ResponseWriter, request *http.Request) {
 		removed <- request.Method + " " + request.URL.Path
 		fmt.Fprint(answer, "{}")
-	}))
-	t.Cleanup(server.Close)
-	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	config, _ := json.Marshal(map[string]any{
-		"clusters": []any{map[string]any{"cluster": map[string]any{"server": server.URL, "certificate-authority-data": authority}}},
-		"users":    []any{map[string]any{"user": map[string]any{"token": "t"}}},
 	})
-	path := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := os.WriteFile(path, config, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("KUBECONFIG", path)
-	client, err := kube.FromEnvironment()
-	if err != nil {
-		t.Fatal(err)
-	}
 	return &runner{ctx: context.Background(), client: client, processes: map[string]*process{}}, removed
 }
 

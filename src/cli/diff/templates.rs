@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Change, Difference, Effect, changes, gates_of};
+use super::{Change, Difference, Effect, changes};
 use crate::api::status::RolloutStatus;
 use crate::embedded::store::key_of;
 use crate::plan::strategy;
@@ -157,7 +157,7 @@ fn user(template: &Value, rollout: &Value, differences: &[Difference]) -> Option
         stays: true,
         canary: None,
     };
-    for (step, gate) in gates_of(&strategy) {
+    for (step, gate) in strategy.gates() {
         let names_it = gate.templates.iter().any(|one| {
             one.template_name == wanted
                 && one.cluster_scope.unwrap_or(false) == is_cluster

@@ -129,11 +129,11 @@ pub(super) fn parse(spec: Option<&PromotionSpec>, steps: &[Step], faults: &mut V
 fn check_names(steps: &[Step], faults: &mut Vec<Fault>) {
     let mut names: Vec<&str> = Vec::new();
     for (index, step) in steps.iter().enumerate() {
-        let Step::Approval(name) = step else { continue };
+        let Some(name) = step.approval() else { continue };
         let path = format!("spec.strategy.canary.steps[{index}].approval.name");
         if name.is_empty() {
             faults.push(Fault::new(path, "is empty; give the approval a name"));
-        } else if names.contains(&name.as_str()) {
+        } else if names.contains(&name) {
             faults.push(Fault::new(path, format!("{name} is the name of an earlier step; give each its own")));
         }
         names.push(name);

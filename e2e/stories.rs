@@ -105,6 +105,8 @@ pub fn beside_engines() -> Vec<(&'static str, Story)> {
         "gitops-argo-delegate-server-side" => gitops::argo_delegate_server_side,
         "gitops-flux-in-place" => gitops::flux_in_place,
         "gitops-argo-in-place" => gitops::argo_in_place,
+        "gitops-flux-hosts" => gitops::flux_hosts,
+        "gitops-argo-hosts-server-side" => gitops::argo_hosts_server_side,
         "gitops-argo-in-place-ignored" => gitops::argo_in_place_ignored,
         "gitops-argo-in-place-ignored-server-side" => gitops::argo_in_place_ignored_server_side,
         "gitops-argo-hosts-ignored" => gitops::argo_hosts_ignored,

@@ -8,6 +8,7 @@ pub mod analysis;
 pub mod attempt;
 pub mod command;
 pub mod condition;
+pub mod contest;
 pub mod course;
 pub mod force;
 pub mod gate;
@@ -188,12 +189,12 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
         return None;
     }
     let route = course.route();
-    let peace = course::peace_at(&route);
+    let peace = contest::peace_at(&route);
     let (front, front_passed) = (course.front(facts), course.front_passed(facts));
     let is_short = facts.route.weight() < course.permitted(facts) || !facts.route.has_front(&front);
     let is_contested = peace.is_some_and(|at| at > facts.now) && is_short;
     if let Some(at) = peace.filter(|_| is_contested) {
-        course.wait_until("RouteContested", "somebody else changes the weights; see condition RouteContested", at);
+        course.wait_until("RouteContested", "somebody else changes the route; see condition RouteContested", at);
     }
     let lacks = stable_lacks(facts, course);
     let stable = course
@@ -226,6 +227,7 @@ fn route_change(facts: &Facts<'_>, course: &mut Course) -> Option<Change> {
         resting: route.resting.as_ref(),
     };
     let (change, waiting) = traffic::next(&facts.route, &wanted);
+    let change = change.filter(|change| !contest::leaves_alone(facts, course, change));
     // No weight moves with it, so that it waits for nothing.
     let moves_port = facts.route.port.is_wrong && !facts.is_leaving;
     let change = change.or_else(|| moves_port.then_some(Change::Port));
@@ -308,7 +310,11 @@ fn remember(facts: &Facts<'_>, course: &mut Course, change: &Change, actions: &[
             route.asked_managed.clear();
             return;
         }
-        Change::Subsets { .. } | Change::Unlabel | Change::Port => return,
+        Change::Subsets { stable, canary } => {
+            contest::remember(facts, route, (stable, canary), !course.has_decided);
+            return;
+        }
+        Change::Unlabel | Change::Port => return,
     }
     // A status that is written first speaks of a write that may fail.
     route.unseen = !course.has_decided;

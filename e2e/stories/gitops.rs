@@ -375,6 +375,8 @@ stories! {
     argo_delegate: leaves_alone, Argo, delegate;
     flux_in_place: contests, Flux, in_place;
     argo_in_place: contests, Argo, in_place;
+    flux_hosts: contests, Flux, hosts;
+    argo_hosts_server_side: contests, ArgoServerSide, hosts;
     argo_delegate_server_side: leaves_alone, ArgoServerSide, delegate;
     argo_in_place_ignored: ignores, Argo, in_place;
     argo_in_place_ignored_server_side: ignores, ArgoServerSide, in_place;

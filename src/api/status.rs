@@ -327,6 +327,16 @@ pub struct RouteStatus {
     /// When that was last seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contested_at: Option<Timestamp>,
+    /// How often somebody else changed the revision labels of the two subsets, or the selectors of the two Services, that Git
+    /// holds; zero again once they have stayed as they are for ten minutes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub relabelled: i32,
+    /// When that was last seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relabelled_at: Option<Timestamp>,
+    /// The revisions that Serin last gave the two subsets, or Services, that Git holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked_sides: Option<AskedSides>,
     /// The canary weight that Serin last asked for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub asked: i32,
@@ -339,6 +349,20 @@ pub struct RouteStatus {
     /// Whether that weight was written by the last pass, and not looked at since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unseen: bool,
+}
+
+/// The revisions that Serin last gave the two subsets, or Services, that Git holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AskedSides {
+    /// The objects, as in `DestinationRule checkout`.
+    pub of: String,
+    /// Hash of the stable side.
+    pub stable: String,
+    /// Hash of the canary side.
+    pub canary: String,
+    /// Whether they have them, as far as is known: nobody else has changed them since.
+    pub held: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -167,7 +167,7 @@ impl VirtualService {
 
 watched!(
     /// An Istio DestinationRule.
-    DestinationRule, "networking.istio.io", "v1", "DestinationRule", "destinationrules", NamespaceResourceScope, "bare",
+    DestinationRule, "networking.istio.io", "v1", "DestinationRule", "destinationrules", NamespaceResourceScope, "subsets",
     {
         /// Host and subsets.
         spec: DestinationRuleSpec,
@@ -188,7 +188,7 @@ watched!(
 
 watched!(
     /// A Service.
-    Service, "", "v1", "Service", "services", NamespaceResourceScope, "bare",
+    Service, "", "v1", "Service", "services", NamespaceResourceScope, "selectors",
     {
         /// Its selector and ports.
         spec: ServiceSpec,
@@ -398,39 +398,42 @@ fn children<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
     Ok(metadata.into())
 }
 
-/// Reads the metadata of an object that Serin finds by its name: neither labels nor annotations.
-fn bare<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let slim = Slim::deserialize(deserializer)?;
-    Ok(Slim { labels: None, annotations: None, ..slim }.into())
+/// Reads the metadata of a VirtualService or an HTTPRoute.
+fn routes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    Ok(with_writers(ObjectMeta::deserialize(deserializer)?, &["f:http", "f:tls", "f:tcp", "f:rules"]))
 }
 
-/// Reads the metadata of a VirtualService or an HTTPRoute: the same, but of `managedFields` the last foreign writer of the spec stays, and Serin's own entry while the routes are
-/// as Serin wrote them last.
-fn routes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let mut metadata = ObjectMeta::deserialize(deserializer)?;
-    let entries = metadata.managed_fields.take().unwrap_or_default();
-    let (own, foreign): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_own);
+/// Reads the metadata of a DestinationRule.
+fn subsets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    Ok(with_writers(ObjectMeta::deserialize(deserializer)?, &["f:subsets"]))
+}
+
+/// Reads the metadata of a Service.
+fn selectors<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    Ok(with_writers(ObjectMeta::deserialize(deserializer)?, &["f:selector"]))
+}
+
+/// The metadata of an object that Serin edits: neither labels nor annotations, and of `managedFields` the last foreign writer
+/// of the spec, and Serin's own entry while one of these fields is as Serin wrote it last. Each of them is owned as a whole.
+fn with_writers(metadata: ObjectMeta, edited: &[&str]) -> ObjectMeta {
+    let (own, foreign): (Vec<_>, Vec<_>) = metadata.managed_fields.into_iter().flatten().partition(is_own);
     let spec = |entry: &ManagedFieldsEntry| entry.fields_v1.as_ref().map(|fields| fields.0.get("f:spec").cloned());
     let last = foreign
         .into_iter()
         .filter(|entry| spec(entry).is_none_or(|spec| spec.is_some()))
         .max_by_key(|entry| entry.time.as_ref().map(|time| time.0));
     let own = own.into_iter().find(|entry| {
-        let owns = |field: &str| spec(entry).flatten().is_some_and(|spec| spec.get(field).is_some());
-        ROUTES.iter().any(|field| owns(field))
+        let owns = |field: &&str| spec(entry).flatten().is_some_and(|spec| spec.get(*field).is_some());
+        edited.iter().any(owns)
     });
     let kept: Vec<ManagedFieldsEntry> = last
         .into_iter()
         .chain(own)
         .map(|entry| ManagedFieldsEntry { manager: entry.manager, time: entry.time, ..ManagedFieldsEntry::default() })
         .collect();
-    metadata.managed_fields = (!kept.is_empty()).then_some(kept);
-    (metadata.labels, metadata.annotations) = (None, None);
-    Ok(metadata)
+    let managed_fields = (!kept.is_empty()).then_some(kept);
+    ObjectMeta { labels: None, annotations: None, managed_fields, ..metadata }
 }
-
-/// The fields of a VirtualService and of an HTTPRoute that hold weights; each is owned as a whole.
-const ROUTES: [&str; 4] = ["f:http", "f:tls", "f:tcp", "f:rules"];
 
 /// Reads the metadata of a Deployment: of its annotations Serin's own, and of `managedFields` who holds `spec.replicas`.
 fn workloads<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
@@ -497,7 +500,7 @@ impl Deployment {
     }
 }
 
-/// Whether the routes are as Serin wrote them last: nobody has changed them since.
+/// Whether what Serin edits of an object is as Serin wrote it last: nobody has changed it since.
 pub fn wrote_last(metadata: &ObjectMeta) -> bool {
     metadata.managed_fields.iter().flatten().any(is_own)
 }

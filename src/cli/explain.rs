@@ -48,7 +48,7 @@ const NEXT: &[(&str, &str)] = &[
     ("TemplateInvalid", "correct the template"),
     ("ProviderMissing", "create the MetricProvider, or correct its name in the template"),
     ("ProviderInvalid", "correct the MetricProvider, or ask its administrator"),
-    ("RouteContested", "let the other tool ignore the weights, as the message says"),
+    ("RouteContested", "let the other tool ignore them, as the condition RouteContested says"),
     ("RouteMissing", "create it as the message says"),
     ("RouteTaken", "remove the host there, or edit that route in place"),
     ("RouteNotMergeable", "remove the workloadSelector of the DestinationRule"),

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::analysis::later;
+use super::contest;
 use super::force;
 use super::measurement::Query;
 use super::observed::Observed;
@@ -17,7 +17,6 @@ use super::weight::pods_for;
 use super::workload;
 use crate::api::names;
 use crate::api::status::{Decision, Draining, OutcomeKind, RevisionStatus, RolloutStatus, RouteStatus, WorkloadStatus};
-use crate::api::watched::wrote_last;
 
 /// Outcomes and decisions kept in the status.
 const KEPT: usize = 10;
@@ -308,13 +307,6 @@ impl Course {
     }
 }
 
-/// When a contested route may be raised again: at once at first, then later each time, a minute at most.
-pub fn peace_at(route: &RouteStatus) -> Option<Timestamp> {
-    let doublings = u32::try_from(route.contested - 2).ok()?;
-    let seconds = 1_i64.checked_shl(doublings).unwrap_or(60).clamp(1, 60);
-    route.contested_at.map(|at| later(at, SignedDuration::from_secs(seconds)))
-}
-
 /// Begins a course: remembers what of the route changed since the last pass.
 pub fn track(facts: &Facts<'_>) -> Course {
     let mut course = Course {
@@ -332,10 +324,7 @@ pub fn track(facts: &Facts<'_>) -> Course {
     let mut route = course.route();
     let line = if facts.strategy.ratio.is_some() { ratio::line(facts, &course) } else { facts.route.line() };
     let has_weight = facts.route.carries();
-    if is_contested(facts, &course, &route) {
-        route.contested += 1;
-        route.contested_at = Some(facts.now);
-    }
+    contest::track(facts, &mut course, &mut route);
     route.unseen = false;
     if route.observed != line {
         course.has_moved = route.since.is_some();
@@ -387,7 +376,7 @@ fn begun_by_now(mut status: RolloutStatus, now: Timestamp) -> RolloutStatus {
     sides.filter_map(|side| side.shrunk_at.as_mut()).for_each(clamp);
     if let Some(route) = &mut status.route {
         let times = [&mut route.since, &mut route.acknowledged, &mut route.zero_since, &mut route.zero_acknowledged];
-        times.into_iter().chain([&mut route.contested_at]).flatten().for_each(clamp);
+        times.into_iter().chain([&mut route.contested_at, &mut route.relabelled_at]).flatten().for_each(clamp);
     }
     for analysis in &mut status.analysis {
         clamp(&mut analysis.started_at);
@@ -397,17 +386,4 @@ fn begun_by_now(mut status: RolloutStatus, now: Timestamp) -> RolloutStatus {
     let draining = status.draining.iter_mut().flat_map(|draining| [&mut draining.since, &mut draining.acknowledged]);
     draining.flatten().for_each(clamp);
     status
-}
-
-/// Whether somebody else changed the weights since the last pass. That may have been quicker than the next look.
-fn is_contested(facts: &Facts<'_>, course: &Course, route: &RouteStatus) -> bool {
-    let Some(canary) = course.canary().filter(|_| route.since.is_some() && !facts.route.legs.is_empty()) else {
-        return false;
-    };
-    let has_moved = route.unseen || route.observed != facts.route.line();
-    let is_ours = |leg: &route::Leg| route::holder(facts.observed, leg).is_some_and(wrote_last);
-    has_moved
-        && facts.route.canary.as_ref() == Some(&canary.hash)
-        && (!facts.route.is_at(route.asked) || !facts.route.has_names(&route.asked_managed))
-        && !facts.route.legs.iter().all(is_ours)
 }

@@ -33,7 +33,7 @@ pub const REASONS: &[(&str, &str)] = &[
     ("WorkloadScaledDown", "the Deployment that `workloadRef` names has no pods any more"),
     ("Restarted", "all pods were restarted, as `restartAt` or an action asked"),
     ("Stalled", "the rollout cannot go on; the message says what to do"),
-    ("RouteContested", "somebody else changes the weights"),
+    ("RouteContested", "somebody else changes the weights, or which pods they lead to"),
 ];
 
 /// What happened, in order.
@@ -99,9 +99,11 @@ pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
     if reason_of(after).is_some() && reason_of(before) != reason_of(after) && after.aborted.is_none() {
         note("Stalled", true, after.message.clone());
     }
-    let contested = |status: &RolloutStatus| status.route.as_ref().map_or(0, |route| route.contested);
-    if contested(before) == 0 && contested(after) > 0 {
-        note("RouteContested", true, "somebody else changed the weights; see condition RouteContested".into());
+    let contested = |status: &RolloutStatus| {
+        status.conditions.iter().find(|condition| condition.kind == "RouteContested").map(|told| told.message.clone())
+    };
+    if let (None, Some(message)) = (contested(before), contested(after)) {
+        note("RouteContested", true, message);
     }
     notes
 }

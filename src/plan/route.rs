@@ -2,6 +2,7 @@
 //! Two dependent writes are never planned at once: the second waits until the first is in force.
 
 mod front;
+mod held;
 mod parents;
 mod port;
 mod question;
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 pub use self::front::{Front, Present};
+pub use self::held::{HeldSides, held_sides};
 pub use self::parents::are_told_apart;
 pub(super) use self::port::written as port;
 pub use self::port::{Port, UNCLEAR as PORT_UNCLEAR};

@@ -9,13 +9,10 @@
 //! | cannot go on | Degraded | False | - | True |
 
 use super::course::{Course, Facts, Waiting};
-use super::route::{self, REJECTED};
-use super::strategy::RouteKind;
-use super::{force, promotion, ratio, workload};
-use crate::api::istio::Protocol;
+use super::route::REJECTED;
+use super::{contest, force, promotion, ratio, workload};
 use crate::api::names;
 use crate::api::status::{Condition, Phase, RevisionStatus, RolloutStatus, Wait};
-use crate::api::watched::writer;
 
 /// Waits that nobody but a person can end by changing an object.
 const STALLING: [&str; 13] = [
@@ -259,8 +256,8 @@ fn conditions(
     if let Some(held) = status.blocked_by.iter().find(|wait| workload::is_held(&wait.reason)) {
         list.push(("WorkloadScaledDown", "False", held.reason.clone(), held.message.clone()));
     }
-    if let Some(contested) = contested(facts, status) {
-        list.push(("RouteContested", "True", "WeightsReverted".to_owned(), contested));
+    if let Some((reason, message)) = contest::told(facts, status) {
+        list.push(("RouteContested", "True", reason.to_owned(), message));
     }
     list.into_iter().map(|(kind, truth, reason, message)| condition(facts, (kind, truth), reason, message)).collect()
 }
@@ -281,45 +278,6 @@ fn condition(facts: &Facts<'_>, (kind, truth): (&str, &str), reason: String, mes
         observed_generation: facts.observed.rollout.metadata.generation.unwrap_or(0),
         last_transition_time: previous.map_or(facts.now, |previous| previous.last_transition_time),
     }
-}
-
-/// Who reverts the weights of a route in flight, and the snippet that ends it.
-fn contested(facts: &Facts<'_>, status: &RolloutStatus) -> Option<String> {
-    let count = status.route.as_ref().map_or(0, |route| route.contested);
-    if count == 0 {
-        return None;
-    }
-    // Who it was is read when it is noticed: with the weights corrected the object no longer says.
-    let before = &facts.observed.rollout.status;
-    let told = before.conditions.iter().find(|condition| condition.kind == "RouteContested");
-    if let Some(told) = told.filter(|_| before.route.as_ref().is_some_and(|route| route.contested == count)) {
-        return Some(told.message.clone());
-    }
-    let leg = facts.route.legs.first()?;
-    let who = writer(route::holder(facts.observed, leg)?).map_or_else(|| "somebody".to_owned(), |(name, _)| name);
-    let remedy =
-        if facts.owns_route() { "it is Serin's: nothing else may write it".to_owned() } else { remedy(leg.kind, &who) };
-    Some(format!(
-        "{who} changed the weights of {} {} {count} times during this rollout; {remedy}; field manager of Serin: {}",
-        leg.kind,
-        leg.object,
-        names::FIELD_MANAGER
-    ))
-}
-
-/// How the tool that reverts weights in Git is told to leave them alone.
-fn remedy(kind: RouteKind, who: &str) -> String {
-    let path = format!(".spec.{}[].{}[].weight", kind.routes(Protocol::Http), kind.destinations());
-    let setting = if who.starts_with("kustomize-controller") {
-        "Flux 2.9: spec.ignore of the Kustomization; before: annotation kustomize.toolkit.fluxcd.io/ssa: IfNotPresent"
-    } else {
-        "Argo CD: ignoreDifferences with ApplyOutOfSyncOnly=true"
-    };
-    let or_owned = match kind {
-        RouteKind::VirtualService => ", or use `owned`",
-        RouteKind::HttpRoute => "",
-    };
-    format!("let Git ignore `{path}` there ({setting}){or_owned}")
 }
 
 /// Whether a status says more than other counts of pods and other words, so that it must be written at once.
@@ -345,24 +303,4 @@ fn without_counts(status: &RolloutStatus) -> RolloutStatus {
         attempt.short_of_pods = None;
     }
     status
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_tool_is_told_in_its_own_words() {
-        let check = |kind, who, wanted: &str| assert_eq!(remedy(kind, who), wanted);
-        check(
-            RouteKind::VirtualService,
-            "argocd-controller",
-            "let Git ignore `.spec.http[].route[].weight` there (Argo CD: ignoreDifferences with ApplyOutOfSyncOnly=true), or use `owned`",
-        );
-        check(
-            RouteKind::HttpRoute,
-            "kustomize-controller",
-            "let Git ignore `.spec.rules[].backendRefs[].weight` there (Flux 2.9: spec.ignore of the Kustomization; before: annotation kustomize.toolkit.fluxcd.io/ssa: IfNotPresent)",
-        );
-    }
 }

@@ -79,7 +79,7 @@ fn contested(rollout: &Rollout) -> Option<Check> {
     let conditions = &rollout.status.conditions;
     let fight = conditions.iter().find(|condition| condition.kind == "RouteContested" && condition.status == "True")?;
     let name = rollout.metadata.name.as_deref().unwrap_or_default();
-    Some(Check::failed(NAME, format!("Rollout {name}: {}", fight.message), "let that tool ignore the weights"))
+    Some(Check::failed(NAME, format!("Rollout {name}: {}", fight.message), "let that tool ignore them"))
 }
 
 fn in_git(rollout: &Rollout) -> Vec<(String, RouteKind)> {

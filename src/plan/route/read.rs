@@ -228,7 +228,7 @@ fn read_rule(
 }
 
 /// Whether an object's controller is this Rollout.
-fn is_ours(observed: &Observed, metadata: &ObjectMeta) -> bool {
+pub(super) fn is_ours(observed: &Observed, metadata: &ObjectMeta) -> bool {
     let uid = observed.rollout.metadata.uid.as_deref();
     metadata.owner_references.iter().flatten().any(|owner| Some(owner.uid.as_str()) == uid)
 }

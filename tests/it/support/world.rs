@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use serin::api::json::Json;
-use serin::api::watched::{DestinationRule, Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
+use serin::api::watched::{Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
 use serin::plan::action::Action;
 use serin::plan::measurement::{Measurement, Sample};
 use serin::plan::observed::{Observed, Settings, Template, Workload};
@@ -356,6 +356,23 @@ impl World {
         self.observed.virtual_services[0] = from(body);
     }
 
+    /// Another manager writes the Services, or the DestinationRule, as Git has them: without Serin's label.
+    pub fn take_labels_back(&mut self, manager: &str) {
+        let version = self.next_version();
+        for service in &mut self.observed.services {
+            service.spec.selector.remove("serin.dev/revision-hash");
+            let body = written_by(serde_json::to_value(&*service).unwrap(), manager, &["f:selector"]);
+            *service = from(body);
+            service.metadata.resource_version = Some(version.clone());
+        }
+        for rule in &mut self.observed.destination_rules {
+            rule.spec.subsets.iter_mut().for_each(|subset| subset.labels.clear());
+            *rule = from(written_by(serde_json::to_value(&*rule).unwrap(), manager, &["f:subsets"]));
+            rule.metadata.resource_version = Some(version.clone());
+        }
+        self.wake = Some(self.now);
+    }
+
     /// Lets time pass, a second at a time, and plans whenever something is due.
     pub fn pass_time(&mut self, seconds: i64) {
         for _ in 0..seconds {
@@ -544,8 +561,8 @@ impl World {
             }
             Action::EditDestinationRule { version: known, edits, .. } => {
                 let body = serde_json::to_value(&self.observed.destination_rules[0]).unwrap();
-                let next: DestinationRule = from(patched(body, objects::subset_patch(known, edits)));
-                self.observed.destination_rules[0] = next;
+                let next = written_by(patched(body, objects::subset_patch(known, edits)), "serin", &["f:subsets"]);
+                self.observed.destination_rules[0] = from(next);
             }
             Action::CreateService { .. }
             | Action::EditService { .. }
@@ -604,7 +621,7 @@ impl World {
             let known = self.observed.services.iter_mut().find(|one| one.metadata.name.as_ref() == Some(name)).unwrap();
             let mut body = serde_json::to_value(&*known).unwrap();
             json_patch::merge(&mut body, &objects::selector_patch(version, hash.as_deref()));
-            *known = from(body);
+            *known = from(written_by(body, "serin", &["f:selector"]));
         }
         if let Action::ScaleWorkload { replicas, .. } = action {
             let Workload::Found(deployment) = &mut self.observed.workload else { panic!("there is no Deployment") };
@@ -729,8 +746,13 @@ impl World {
 }
 
 /// A VirtualService whose routes Serin wrote last.
-fn written_by_serin(mut object: Value) -> Value {
-    let fields = json!({"f:spec": {"f:http": {}, "f:tls": {}, "f:tcp": {}}});
-    object["metadata"]["managedFields"] = json!([{"manager": "serin", "fieldsV1": fields}]);
+fn written_by_serin(object: Value) -> Value {
+    written_by(object, "serin", &["f:http", "f:tls", "f:tcp"])
+}
+
+/// An object of whose spec this manager wrote these fields last.
+fn written_by(mut object: Value, manager: &str, fields: &[&str]) -> Value {
+    let fields: serde_json::Map<String, Value> = fields.iter().map(|field| ((*field).to_owned(), json!({}))).collect();
+    object["metadata"]["managedFields"] = json!([{"manager": manager, "fieldsV1": {"f:spec": fields}}]);
     object
 }

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod cache;
 pub mod client;
 pub mod clock;
+pub mod commit;
 pub mod error;
 pub mod lease;
 pub mod measure;
@@ -122,6 +123,8 @@ pub struct Shell {
     pub proxies: Option<Arc<dyn Proxies>>,
     /// Routes that proxies are asked about.
     pub inquiries: Arc<Inquiries>,
+    /// Whose records of commits are read.
+    pub sources: commit::Sources,
     /// Settings that plans depend on.
     pub settings: Settings,
     /// Events.
@@ -185,6 +188,8 @@ pub struct Start {
     pub default_provider: Option<MetricProviderSpec>,
     /// Knows the proxies; none where written routes are only waited for.
     pub proxies: Option<Arc<dyn Proxies>>,
+    /// Whose records of commits are read.
+    pub sources: commit::Sources,
     /// Settings that plans depend on.
     pub settings: Settings,
     /// Metrics.
@@ -207,6 +212,8 @@ pub fn use_ring() {
 pub async fn run(start: Start, mut stop: watch::Receiver<bool>) {
     let namespace = start.namespace.clone();
     let shell = Arc::new(Shell::new(start));
+    let rollouts = shell.caches.rollouts.clone();
+    shell.metrics.find_rollouts(move || rollouts.all());
     let mut tasks = feed_all(&shell, namespace.as_deref());
     tokio::select! {
         biased;
@@ -306,6 +313,7 @@ impl Shell {
             default_provider: start.default_provider,
             inbox: Arc::default(),
             proxies: start.proxies,
+            sources: start.sources,
             inquiries: Arc::default(),
             settings: start.settings,
             metrics: start.metrics,

@@ -21,6 +21,7 @@ use self::screen::Screen;
 use crate::api::provider::MetricProviderSpec;
 use crate::api::status::{Phase, RolloutStatus};
 use crate::api::watched::Rollout;
+use crate::controller::commit::Sources;
 use crate::controller::lease::Leadership;
 use crate::controller::measure::prometheus::PrometheusMeter;
 use crate::controller::telemetry::Metrics;
@@ -72,6 +73,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         leadership: Leadership::alone(),
         default_provider: Some(MetricProviderSpec::at(&address)),
         proxies: None,
+        sources: Sources::default(),
         settings: Settings {
             route_wait_ms: millis(500, options.speed),
             drain_ms: millis(500, options.speed),

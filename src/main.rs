@@ -19,7 +19,7 @@ use serin::controller::proxies::Proxies;
 use serin::controller::proxies::istiod::{Addresses, Istiod, TokenOf};
 use serin::controller::proxies::search::Searches;
 use serin::controller::telemetry::{self, LogFormat, Metrics};
-use serin::controller::{self, Start, clock, server};
+use serin::controller::{self, Start, clock, commit, server};
 use serin::demo;
 use serin::plan::observed::Settings;
 use tokio::signal::unix::{SignalKind, signal};
@@ -99,6 +99,13 @@ struct RunArguments {
     /// File of a token to show instead, with the audience `istio-ca`.
     #[arg(long, env = "SERIN_ISTIOD_TOKEN_FILE")]
     istiod_token_file: Option<PathBuf>,
+    /// Whose records tell the commit of a Rollout without the annotation `serin.dev/git-commit`: Flux's Kustomizations, Argo CD's
+    /// Applications. Each needs the rules in deploy/commit.
+    #[arg(long, env = "SERIN_COMMIT_FROM", value_enum, value_delimiter = ',')]
+    commit_from: Vec<CommitSource>,
+    /// Namespace of Argo CD.
+    #[arg(long, env = "SERIN_ARGOCD_NAMESPACE", default_value = "argocd")]
+    argocd_namespace: String,
     /// Seconds that a written route takes at most to reach every proxy, where nobody can be asked.
     #[arg(long, env = "SERIN_ROUTE_WAIT", default_value_t = 2.0)]
     route_wait: f64,
@@ -128,6 +135,14 @@ struct RunArguments {
     log: String,
     #[arg(long, env = "NO_COLOR", hide = true, num_args = 0..=1, default_value = "", default_missing_value = "1")]
     no_color_variable: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum CommitSource {
+    /// `status.lastAttemptedRevision` of the Kustomization that the Rollout's labels name.
+    Flux,
+    /// `status.operationState` of the Application that the Rollout's tracking annotation names.
+    Argocd,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -202,6 +217,10 @@ async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         leadership,
         default_provider: arguments.prometheus_url.as_deref().map(MetricProviderSpec::at),
         proxies,
+        sources: commit::Sources {
+            flux: arguments.commit_from.contains(&CommitSource::Flux),
+            argo: arguments.commit_from.contains(&CommitSource::Argocd).then_some(arguments.argocd_namespace),
+        },
         settings,
         metrics: metrics.clone(),
         readiness: readiness.clone(),

@@ -5,7 +5,7 @@ mkdir -p "$E2E_REPOSITORIES" "$dir/engines"
 : >"$E2E_WRITES"
 "$E2E_KUBECTL" apply --server-side -f "$cache/bin/gitops-crds" >/dev/null
 "$E2E_KUBECTL" wait --for=condition=Established --timeout=30s -f "$cache/bin/gitops-crds" >/dev/null
-"$E2E_KUBECTL" apply --server-side -f e2e/gitops/argocd.yaml >/dev/null
+"$E2E_KUBECTL" apply --server-side -f e2e/gitops/argocd.yaml -f deploy/commit >/dev/null
 "$E2E_KUBECTL" config view --raw -o json >"$dir/engines/admin.json"
 engines=127.0.0.1:$(free_port) artifacts=127.0.0.1:$(free_port)
 # The engines reach the API server only through the recorder, which has the credentials.

@@ -138,12 +138,22 @@ async fn released(world: &World, git: &Git<'_>, mode: &Mode, more: &Value) -> Ve
     world.assert(still, "what Git asks for again is not tried again");
     git.revert();
     world.wait("Git's stable is Healthy", 15, |rollout| is_healthy(rollout, &second.hash())).await;
+    has_commits(world, git, &[third.hash(), second.hash()]);
     let weights = world.monitor.weights("checkout");
     world.assert(weights == [0, 20, 50, 0, 20, 50, 0], &format!("weights were {weights:?}"));
     settled(world, git).await;
     let writes = tell(mode, "in flight", git, (before, began));
     at_rest(world, git).await;
     writes
+}
+
+/// No pipeline has written a commit: it is what the engine has on record.
+fn has_commits(world: &World, git: &Git<'_>, hashes: &[String]) {
+    let status = world.monitor.rollout("checkout").expect("the Rollout").status;
+    let of = |hash: &String| status.history.iter().find(|one| one.hash == *hash).and_then(|one| one.commit.clone());
+    let told: Vec<Option<String>> = std::iter::once(status.commit.clone()).chain(hashes.iter().map(of)).collect();
+    let wanted: Vec<Option<String>> = git.commits().into_iter().take(told.len()).map(Some).collect();
+    world.assert(told == wanted, &format!("the commits are known, newest first: {told:?}, of {wanted:?}"));
 }
 
 /// The engine's writes after so many, since then; printed as docs/gitops.md has them in its table.

@@ -123,6 +123,11 @@ impl<'a> Git<'a> {
         self.run("git", &["revert", "--no-edit", "HEAD"]);
     }
 
+    /// All commits, newest first.
+    pub fn commits(&self) -> Vec<String> {
+        self.run("git", &["rev-list", "HEAD"]).lines().map(str::to_owned).collect()
+    }
+
     fn run(&self, program: &str, arguments: &[&str]) -> String {
         let identity = ["AUTHOR", "COMMITTER"];
         let mut command = Command::new(program);

@@ -181,6 +181,8 @@ impl World {
             .args(if arguments.is_empty() { vec!["--leader-election=false".to_owned()] } else { arguments.to_vec() })
             .args(["--listen", address])
             .env("KUBECONFIG", &self.environment.kubeconfig)
+            // `e2e/run gitops` starts the engines and gives the rules.
+            .envs(std::env::var_os("E2E_REPOSITORIES").map(|_| ("SERIN_COMMIT_FROM", "flux,argocd")))
             .stdout(Stdio::null())
             .stderr(log);
         command.spawn().expect("the release binary starts")

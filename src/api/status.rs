@@ -92,6 +92,13 @@ impl RolloutStatus {
     pub fn in_progress(&self) -> Option<&RevisionStatus> {
         self.canary.as_ref().filter(|_| self.aborted.is_none())
     }
+
+    /// The last commit, where it came after the one that brought the revision that Git asks for, and changed nothing of it.
+    pub fn accepted_commit(&self) -> Option<&str> {
+        let asked = self.canary.as_ref().or(self.stable.as_ref()).filter(|_| self.aborted.is_none())?;
+        let (last, brought) = (self.commit.as_deref()?, asked.commit.as_deref()?);
+        (last != brought).then_some(last)
+    }
 }
 
 impl Default for RolloutStatus {

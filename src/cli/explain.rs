@@ -9,7 +9,7 @@ use super::clock;
 use super::cluster::{Cluster, Tree};
 use super::outcome::Outcome;
 use super::screen::Look;
-use super::view::{age, pods_of};
+use super::view::{age, pods_of, short};
 use crate::api::status::{Aborted, AnalysisKind, MetricStatus, Phase, RevisionStatus, RolloutStatus, Verdict, Wait};
 
 /// What a person can do about a wait, by its reason. `{name}` is the Rollout's.
@@ -143,6 +143,12 @@ impl Told {
         self.say(format!("{} is healthy: {stable} has all traffic{since}.", self.name));
         if let Some(last) = status.history.last() {
             self.show(format!("{}: {}", last.outcome, last.reason));
+        }
+        if let Some(commit) = status.accepted_commit() {
+            self.say(format!(
+                "Commit {} came after it and is accepted: it changes nothing in the pods.",
+                short(commit)
+            ));
         }
         for wait in &status.blocked_by {
             self.say(format!("It has waited {} for {}: {}.", age(wait.since, now), wait.reason, wait.message));

@@ -142,7 +142,8 @@ fn judged(rollout: &Rollout, arguments: &Arguments) -> Option<Outcome> {
     let status = &rollout.status;
     let goal = arguments.goal;
     let annotations = rollout.metadata.annotations.as_ref();
-    let applied = annotations.and_then(|annotations| annotations.get(names::GIT_COMMIT));
+    // The controller may have read it where the tool that applied it has it on record.
+    let applied = annotations.and_then(|annotations| annotations.get(names::GIT_COMMIT)).or(status.commit.as_ref());
     let is_applied = |commit: &String| applied.is_some_and(|applied| applied.starts_with(commit.as_str()));
     if !arguments.commit.as_ref().is_none_or(is_applied) {
         return None;

@@ -104,6 +104,9 @@ pub fn lines(tree: &Tree, glyphs: &Glyphs, now: Timestamp) -> Vec<Line<'static>>
     lines.push(Line::default());
     lines.extend(deployment(tree));
     lines.extend(revisions(tree, glyphs, now));
+    if let Some(commit) = status.accepted_commit() {
+        lines.push(Line::from(dim(format!("commit {} is accepted: it changes nothing in the pods", short(commit)))));
+    }
     if !status.decisions.is_empty() {
         lines.push(title("DECISIONS"));
         lines.extend(status.decisions.iter().rev().take(DECISIONS).map(|decision| decision_line(decision, now)));

@@ -96,6 +96,11 @@ impl<K: Resource<DynamicType = ()> + Clone + PartialEq> Cache<K> {
         self.inner().objects.keys().cloned().collect()
     }
 
+    /// All objects.
+    pub fn all(&self) -> Vec<Arc<K>> {
+        self.inner().objects.values().cloned().collect()
+    }
+
     /// Replaces everything by a finished list; the objects that changed or went, with their words.
     fn replace(&self) -> Vec<(Arc<K>, Vec<String>)> {
         let mut inner = self.inner();

@@ -9,7 +9,7 @@ use tracing::Instrument;
 
 use super::cache::Select;
 use super::error::{Class, Error};
-use super::{Shell, apply, clock, measure, observe, proxies};
+use super::{Shell, apply, clock, commit, measure, observe, proxies};
 use crate::api::names;
 use crate::api::status::{Outcome, OutcomeKind, Phase, RolloutStatus};
 use crate::api::watched::Rollout;
@@ -84,6 +84,7 @@ async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<
     }
     let mut pass = Pass { shell, name, stored: rollout.status.clone(), measured: Vec::new(), notes: Vec::new() };
     let mut status = rollout.status.clone();
+    let commit = commit::of(shell, rollout).await;
     let mut rollout = rollout.clone();
     for round in 0..ROUNDS_MOST {
         let now = (shell.clock)();
@@ -92,6 +93,7 @@ async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<
             return Ok(Some(left));
         }
         observed.rollout.status = status;
+        observed.commit.clone_from(&commit);
         shell.refer(name, read);
         pass.measured = shell.inbox.answers(name);
         let (plan, violations) = plan::checked(&observed, &pass.measured, now);

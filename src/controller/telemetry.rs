@@ -1,11 +1,15 @@
-//! Logs and the Prometheus registry. Label sets are bounded: no name of a Rollout stands in a label.
+//! Logs and the Prometheus registry. Label sets are bounded: the names of Rollouts stand in those of one metric alone, which is
+//! made when it is read, of what there is then.
 
+use std::fmt::{self, Debug};
 use std::io::{self, IsTerminal as _};
 use std::sync::atomic::AtomicI64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use clap::ValueEnum;
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -13,6 +17,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
+use crate::api::status::RevisionStatus;
+use crate::api::watched::Rollout;
 use crate::plan::invariant::Violation;
 
 /// Violations that are kept to be shown.
@@ -61,6 +67,64 @@ struct Request {
     outcome: &'static str,
 }
 
+/// What a Rollout is at. A label `namespace` would be the scraped process's own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Info {
+    rollout_namespace: String,
+    rollout: String,
+    phase: String,
+    stable: String,
+    stable_commit: String,
+    canary: String,
+    canary_commit: String,
+}
+
+impl Info {
+    fn of(rollout: &Rollout) -> Self {
+        let (stable, canary) = (rollout.status.stable.as_ref(), rollout.status.canary.as_ref());
+        let hash = |side: Option<&RevisionStatus>| side.map(|side| side.hash.clone()).unwrap_or_default();
+        let commit = |side: Option<&RevisionStatus>| side.and_then(|side| side.commit.clone()).unwrap_or_default();
+        Self {
+            rollout_namespace: rollout.metadata.namespace.clone().unwrap_or_default(),
+            rollout: rollout.metadata.name.clone().unwrap_or_default(),
+            phase: rollout.status.phase.map(|phase| phase.to_string()).unwrap_or_default(),
+            stable: hash(stable),
+            stable_commit: commit(stable),
+            canary: hash(canary),
+            canary_commit: commit(canary),
+        }
+    }
+}
+
+/// All Rollouts that there are, once they are known.
+type Rollouts = Arc<OnceLock<Box<dyn Fn() -> Vec<Arc<Rollout>> + Send + Sync>>>;
+
+/// One series a Rollout while this replica leads, so that each is there once.
+struct Infos {
+    rollouts: Rollouts,
+    leader: Gauge<i64, AtomicI64>,
+}
+
+impl Debug for Infos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Infos")
+    }
+}
+
+impl Collector for Infos {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(rollouts) = self.rollouts.get().filter(|_| self.leader.get() == 1) else {
+            return Ok(());
+        };
+        let help = "What each Rollout is at: its phase, and the revisions with the commits that brought them";
+        let mut family = encoder.encode_descriptor("rollout_info", help, None, MetricType::Gauge)?;
+        for rollout in rollouts() {
+            family.encode_family(&Info::of(&rollout))?.encode_gauge(&1_i64)?;
+        }
+        Ok(())
+    }
+}
+
 /// The controller's own metrics.
 pub struct Metrics {
     registry: Registry,
@@ -74,6 +138,7 @@ pub struct Metrics {
     broken: Counter,
     violations: Mutex<Vec<String>>,
     leader: Gauge<i64, AtomicI64>,
+    all: Rollouts,
 }
 
 impl Default for Metrics {
@@ -90,6 +155,7 @@ impl Default for Metrics {
             broken: Counter::default(),
             violations: Mutex::default(),
             leader: Gauge::default(),
+            all: Rollouts::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("passes", "Passes over a Rollout, by outcome", metrics.passes.clone());
@@ -105,6 +171,7 @@ impl Default for Metrics {
         );
         registry.register("broken_invariants", "Plans that broke a safety invariant: bugs", metrics.broken.clone());
         registry.register("leader", "1 while this replica leads", metrics.leader.clone());
+        registry.register_collector(Box::new(Infos { rollouts: metrics.all.clone(), leader: metrics.leader.clone() }));
         metrics
     }
 }
@@ -168,6 +235,11 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
+    /// Names where all Rollouts are found; once.
+    pub fn find_rollouts(&self, all: impl Fn() -> Vec<Arc<Rollout>> + Send + Sync + 'static) {
+        let _ = self.all.set(Box::new(all));
+    }
+
     /// All metrics in the OpenMetrics text format.
     pub fn text(&self) -> String {
         let mut out = String::new();
@@ -185,5 +257,27 @@ mod tests {
         assert!(has_color("", true));
         assert!(!has_color("1", true), "NO_COLOR");
         assert!(!has_color("", false), "a file or a pipe");
+    }
+
+    #[test]
+    fn each_rollout_has_a_series_while_this_replica_leads_and_it_is_there() {
+        let rollouts: Arc<Mutex<Vec<Arc<Rollout>>>> = Arc::default();
+        let metrics = Metrics::default();
+        let all = rollouts.clone();
+        metrics.find_rollouts(move || all.lock().unwrap().clone());
+        let told = || metrics.text().lines().filter(|line| line.starts_with("serin_rollout_info{")).collect::<String>();
+        let rollout = serde_json::json!({
+            "metadata": {"name": "checkout", "namespace": "shop"},
+            "status": {"observedGeneration": 1, "phase": "Healthy", "stable": {"hash": "7c9f", "revision": 1, "image": "checkout:1", "commit": "4f2a91c"}},
+        });
+        rollouts.lock().unwrap().push(Arc::new(serde_json::from_value(rollout).unwrap()));
+        assert_eq!(told(), "", "another replica leads");
+        metrics.leads(true);
+        assert_eq!(
+            told(),
+            r#"serin_rollout_info{rollout_namespace="shop",rollout="checkout",phase="Healthy",stable="7c9f",stable_commit="4f2a91c",canary="",canary_commit=""} 1"#
+        );
+        rollouts.lock().unwrap().clear();
+        assert_eq!(told(), "", "it is gone");
     }
 }

@@ -129,7 +129,7 @@ rules! {
     APPLIED_ONCE = "applied-once", Warning, "Changes in Git never reach the object.", "remove the annotation";
     WAIT_TOO_SHORT = "wait-too-short", Warning, "A deployment tool gives up waiting before the steps are over.", "raise the timeout, or do not wait for the Rollout";
     REVISION_NOT_PINNED = "revision-not-pinned", Note, "The source follows whatever is newest.", "name a branch, a tag or a commit";
-    NO_GIT_COMMIT = "no-git-commit", Note, "The Rollout does not say which commit it is.", "set the annotation serin.dev/git-commit in the pipeline, such as by kustomize's commonAnnotations";
+    NO_GIT_COMMIT = "no-git-commit", Note, "The Rollout does not say which commit it is.", "set the annotation serin.dev/git-commit in the pipeline, such as by kustomize's commonAnnotations, or let Serin read it from Flux or Argo CD (serin run --commit-from)";
 }
 
 /// The rule of a name.

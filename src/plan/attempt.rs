@@ -244,7 +244,7 @@ fn revision(facts: &Facts<'_>, course: &Course, hash: &str) -> RevisionStatus {
         hash: hash.into(),
         revision: if own > 0 && (own == newest || is_first) { own } else { newest + 1 },
         image: images(facts),
-        commit: facts.annotation(names::GIT_COMMIT),
+        commit: facts.commit(),
         author: facts.annotation(names::GIT_AUTHOR),
         version: version(facts),
         ..RevisionStatus::default()

@@ -111,6 +111,11 @@ impl<'a> Facts<'a> {
         workload::annotation(self.holders(), key)
     }
 
+    /// The commit: as an annotation says, else as the tool that applied it has it on record.
+    pub fn commit(&self) -> Option<String> {
+        self.annotation(names::GIT_COMMIT).or_else(|| self.observed.commit.clone())
+    }
+
     /// A label of the Deployment that brings the template, else of the Rollout.
     pub fn label(&self, key: &str) -> Option<String> {
         let mut values = self.holders().filter_map(|metadata| metadata.labels.as_ref()?.get(key));

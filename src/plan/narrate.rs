@@ -45,7 +45,8 @@ pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
     if before.stable.is_none()
         && let Some(stable) = &after.stable
     {
-        note("FirstDeployment", false, format!("revision {} of {} is stable", stable.hash, stable.image));
+        let commit = of_commit(stable.commit.as_ref());
+        note("FirstDeployment", false, format!("revision {} of {}{commit} is stable", stable.hash, stable.image));
     }
     if let Some(weight) = weight_passed(before, after) {
         note("WeightInForce", false, weight);
@@ -54,7 +55,12 @@ pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
     let is_new = |outcome: &&crate::api::status::Outcome| !is_first && !before.history.contains(outcome);
     for outcome in after.history.iter().filter(is_new) {
         let is_warning = outcome.outcome == OutcomeKind::Aborted;
-        note(&outcome.outcome.to_string(), is_warning, format!("revision {}: {}", outcome.hash, outcome.reason));
+        let commit = of_commit(outcome.commit.as_ref());
+        note(
+            &outcome.outcome.to_string(),
+            is_warning,
+            format!("revision {}{commit}: {}", outcome.hash, outcome.reason),
+        );
     }
     let restored = |status: &RolloutStatus| status.aborted.as_ref().and_then(Aborted::restored_in);
     if let (None, Some(seconds), Some(aborted)) = (restored(before), restored(after), &after.aborted) {
@@ -108,10 +114,15 @@ pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
     notes
 }
 
+/// The commit that brought a revision, in brackets.
+pub(super) fn of_commit(commit: Option<&String>) -> String {
+    commit.map_or_else(String::new, |commit| format!(" (commit {commit})"))
+}
+
 fn started(before: &RolloutStatus, after: &RolloutStatus) -> Option<String> {
     let (attempt, canary) = (after.attempt.as_ref()?, after.canary.as_ref()?);
     let same = before.attempt.as_ref().is_some_and(|known| known.started_at == attempt.started_at);
-    let commit = canary.commit.as_ref().map_or(String::new(), |commit| format!(", commit {commit}"));
+    let commit = of_commit(canary.commit.as_ref());
     (!same && after.aborted.is_none()).then(|| {
         format!(
             "revision {} of {}{commit}: attempt {}, {} steps",

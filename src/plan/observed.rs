@@ -19,6 +19,9 @@ pub struct Observed {
     /// The Deployment that it names in `workloadRef`.
     #[serde(skip_serializing_if = "Workload::is_unlisted")]
     pub workload: Workload,
+    /// The commit that brought this generation, where the GitOps tool that applied it has it on record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// ReplicaSets that it owns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replica_sets: Vec<ReplicaSet>,

@@ -2,7 +2,6 @@
 
 use super::attempt;
 use super::course::{Course, Facts};
-use crate::api::names;
 use crate::api::promotion::RevisionSelector;
 use crate::api::status::{Approval, Decision, RevisionStatus};
 
@@ -90,7 +89,7 @@ pub fn rejection(facts: &Facts<'_>, revision: &RevisionStatus) -> Option<(String
 pub fn reject(facts: &Facts<'_>, course: &mut Course) {
     let found = course.canary().and_then(|canary| rejection(facts, canary));
     if let Some((by, why)) = found {
-        let commit = facts.annotation(names::GIT_COMMIT);
+        let commit = facts.commit();
         attempt::abort(facts, course, Decision { at: facts.now, by, what: "Rejected".to_owned(), why, commit });
     }
 }
@@ -113,7 +112,7 @@ pub fn retry(facts: &Facts<'_>, course: &mut Course) {
         by: GIT.to_owned(),
         what: "Retry".to_owned(),
         why,
-        commit: facts.annotation(names::GIT_COMMIT),
+        commit: facts.commit(),
     });
     attempt::retry(facts, course);
 }
@@ -133,7 +132,7 @@ pub fn is_approved(facts: &Facts<'_>, course: &mut Course, step: &str) -> bool {
             at: facts.now,
             by: found.by.clone().unwrap_or_else(|| GIT.to_owned()),
             reason: found.reason.clone(),
-            commit: facts.annotation(names::GIT_COMMIT),
+            commit: facts.commit(),
         };
         record(course, approval);
         return true;

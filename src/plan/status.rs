@@ -9,9 +9,9 @@
 //! | cannot go on | Degraded | False | - | True |
 
 use super::course::{Course, Facts, Waiting};
+use super::narrate::of_commit;
 use super::route::REJECTED;
 use super::{contest, force, promotion, ratio, workload};
-use crate::api::names;
 use crate::api::status::{Condition, Phase, RevisionStatus, RolloutStatus, Wait};
 
 /// Waits that nobody but a person can end by changing an object.
@@ -55,7 +55,7 @@ pub fn finish(facts: &Facts<'_>, course: Course, wanted_weight: i32) -> RolloutS
     let is_in_force = course.is_in_force(facts);
     let mut status = course.status;
     status.observed_generation = facts.observed.rollout.metadata.generation.unwrap_or(0);
-    status.commit = facts.annotation(names::GIT_COMMIT);
+    status.commit = facts.commit();
     let selector =
         facts.strategy.selector.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
     // While the Deployment that brings it is not there, autoscalers go on by the one before.
@@ -202,8 +202,7 @@ fn summary(facts: &Facts<'_>, status: &RolloutStatus, waits: &[Waiting]) -> (Pha
 
 /// A revision with the commit that brought it.
 fn named(revision: &RevisionStatus) -> String {
-    let commit = revision.commit.as_ref().map_or(String::new(), |commit| format!(" (commit {commit})"));
-    format!("{}{commit}", revision.hash)
+    format!("{}{}", revision.hash, of_commit(revision.commit.as_ref()))
 }
 
 fn conditions(

@@ -25,6 +25,7 @@ use super::story::{Event, Health, Story};
 use crate::api::names;
 use crate::api::provider::MetricProviderSpec;
 use crate::controller::clock::Clock;
+use crate::controller::commit::Sources;
 use crate::controller::lease::{Candidate, Leadership};
 use crate::controller::proxies::Proxies;
 use crate::controller::proxies::search::Searches;
@@ -474,6 +475,7 @@ impl<'a> Stage<'a> {
             meter: Arc::new(Asker { prometheus: self.prometheus.clone(), link: link.clone() }),
             default_provider: Some(MetricProviderSpec::at("http://prometheus.simulated")),
             proxies: self.story.slowest.map(|_| Arc::new(Searches(self.mesh.istiod())) as Arc<dyn Proxies>),
+            sources: Sources::default(),
             settings: self.story.settings.clone(),
             metrics,
             readiness: controller::readiness(),

@@ -12,6 +12,7 @@ use serin::api::provider::MetricProviderSpec;
 use serin::api::status::Phase;
 use serin::api::watched::Rollout;
 use serin::controller::clock::Clock;
+use serin::controller::commit::Sources;
 use serin::controller::lease::{Candidate, Leadership};
 use serin::controller::measure::Meter;
 use serin::controller::server::Readiness;
@@ -76,6 +77,7 @@ fn run(
         meter: Arc::new(Always(success_rate)),
         default_provider: Some(MetricProviderSpec::at("http://127.0.0.1:1")),
         proxies: None,
+        sources: Sources::default(),
         settings: Settings { route_wait_ms: 500, drain_ms: 500, ..Settings::default() },
         metrics: Arc::new(Metrics::default()),
         readiness,

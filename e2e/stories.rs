@@ -3,6 +3,7 @@
 mod abort;
 mod autoscale;
 mod change;
+mod config;
 mod conformance;
 mod gateway;
 mod gitops;
@@ -57,6 +58,7 @@ pub fn all() -> Vec<(&'static str, Story)> {
         "autoscaled" => autoscale::autoscaled,
         "restarted" => restart::restarted,
         "metadata-by-role" => role::told_by_pods,
+        "configuration-of-a-revision" => config::belongs_to_a_revision,
         "pause-and-promote-by-action" => people::pause_and_promote,
         "abort-and-retry-by-action" => people::abort_and_retry,
         "declared-in-git" => people::declared,

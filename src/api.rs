@@ -3,6 +3,7 @@
 
 pub mod action;
 pub mod analysis;
+pub mod config;
 pub mod crd;
 pub mod duration;
 pub mod gateway;

@@ -5,6 +5,7 @@ pub mod cache;
 pub mod client;
 pub mod clock;
 pub mod commit;
+pub mod configs;
 pub mod error;
 pub mod lease;
 pub mod measure;
@@ -139,6 +140,8 @@ pub struct Shell {
     pub pods: Watches<Pod>,
     /// Deployments that Rollouts name in `workloadRef`.
     pub workloads: Watches<Deployment>,
+    /// ConfigMaps and Secrets of Rollouts that ask for copies.
+    pub configs: configs::ConfigWatches,
     memory: Mutex<Memory>,
 }
 
@@ -321,6 +324,7 @@ impl Shell {
             queue: Queue::default(),
             pods: Watches::default(),
             workloads: Watches::default(),
+            configs: configs::ConfigWatches::default(),
             memory: Mutex::default(),
         }
     }
@@ -461,6 +465,7 @@ impl Shell {
         drop(memory);
         self.pods.end(name);
         self.workloads.end(name);
+        self.configs.end(name);
         self.inquiries.end(name);
         self.metrics.phase(phase, None);
     }
@@ -491,9 +496,9 @@ impl Shell {
         COUNTS_WAIT.checked_sub(stored.elapsed()).filter(|left| !left.is_zero())
     }
 
-    /// How long the first list of the Deployment that a Rollout names is still waited for.
+    /// How long the first list of the Deployment that a Rollout names, or of its configuration, is still waited for.
     pub fn list_wait(&self, name: &str) -> Option<Duration> {
-        let since = self.workloads.awaited_since(name)?;
+        let since = self.workloads.awaited_since(name).into_iter().chain(self.configs.awaited_since(name)).min()?;
         LIST_WAIT.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
     }
 

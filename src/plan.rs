@@ -25,6 +25,7 @@ pub mod revision;
 pub mod role;
 pub mod route;
 pub mod scale;
+pub mod snapshot;
 pub mod status;
 pub mod step;
 pub mod strategy;
@@ -85,13 +86,13 @@ pub struct Wake {
 
 /// Decides what to do next.
 pub fn plan(observed: &Observed, measured: &[Measurement], now: Timestamp) -> Plan {
-    let strategy = strategy_of(observed);
+    let strategy = strategy_at(observed, Some(now));
     decide(&Facts::of(observed, &strategy, now), measured)
 }
 
 /// Decides what to do next, and what of it breaks an invariant: nothing, or there is a bug.
 pub fn checked(observed: &Observed, measured: &[Measurement], now: Timestamp) -> (Plan, Vec<Violation>) {
-    let strategy = strategy_of(observed);
+    let strategy = strategy_at(observed, Some(now));
     let facts = Facts::of(observed, &strategy, now);
     let plan = decide(&facts, measured);
     let violations = invariant::check(&facts, &plan);
@@ -100,14 +101,21 @@ pub fn checked(observed: &Observed, measured: &[Measurement], now: Timestamp) ->
 
 /// What of a plan breaks an invariant, whoever made it.
 pub fn violations(observed: &Observed, plan: &Plan, now: Timestamp) -> Vec<Violation> {
-    let strategy = strategy_of(observed);
+    let strategy = strategy_at(observed, Some(now));
     invariant::check(&Facts::of(observed, &strategy, now), plan)
 }
 
 /// The spec of a snapshot's Rollout, understood.
 pub fn strategy_of(observed: &Observed) -> Strategy {
+    strategy_at(observed, None)
+}
+
+/// The same at a time, when what has just changed is left alone.
+fn strategy_at(observed: &Observed, now: Option<Timestamp>) -> Strategy {
     let namespace = observed.rollout.metadata.namespace.as_deref().unwrap_or_default();
-    strategy::of(namespace, &observed.rollout.spec.value(), &observed.workload)
+    let mut strategy = strategy::of(namespace, &observed.rollout.spec.value(), &observed.workload);
+    snapshot::resolve(observed, &mut strategy, now);
+    strategy
 }
 
 fn decide(facts: &Facts<'_>, measured: &[Measurement]) -> Plan {
@@ -158,6 +166,7 @@ fn name_obstacles(facts: &Facts<'_>, course: &mut Course) {
         course.hold("InvalidSpec", fault.to_string());
     }
     workload::track(facts, course);
+    snapshot::track(facts, course);
     for collision in &facts.route.collisions {
         course.hold("InvalidSpec", collision.clone());
     }

@@ -392,6 +392,13 @@ impl World {
         self.client.request(request).await.ok()
     }
 
+    /// Deletes one object.
+    pub async fn delete(&self, path: &str) {
+        let request = http::Request::delete(path.replace("{ns}", &self.namespace)).body(Vec::new()).unwrap();
+        let deleted: Result<Value, kube::Error> = self.client.request(request).await;
+        self.assert(deleted.is_ok(), &format!("deleted: {deleted:?}"));
+    }
+
     /// Reasons of the events about the Rollout.
     pub async fn events(&self) -> Vec<String> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);

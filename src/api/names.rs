@@ -15,6 +15,10 @@ pub const REVISION: &str = "serin.dev/revision";
 pub const POD_METADATA: &str = "serin.dev/pod-metadata";
 /// Annotation on ReplicaSets whose pods do not all carry yet what the template says for their role.
 pub const POD_METADATA_PENDING: &str = "serin.dev/pod-metadata-pending";
+/// Annotation on ReplicaSets: the copies of ConfigMaps and Secrets that their template refers to.
+pub const CONFIG_COPIES: &str = "serin.dev/config-copies";
+/// Annotation on such a copy: the name of what it is a copy of.
+pub const CONFIG_SOURCE: &str = "serin.dev/config-source";
 /// Label on every child: the Rollout's name.
 pub const ROLLOUT: &str = "serin.dev/rollout";
 /// Label on pods that Istio's own metrics carry as `destination_canonical_revision`.

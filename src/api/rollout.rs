@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::config::ConfigSnapshotsSpec;
 use super::duration::DurationText;
 use super::promotion::{ApprovalStepSpec, PromotionSpec};
 
@@ -45,6 +46,9 @@ pub struct RolloutSpec {
     pub restart_at: Option<Timestamp>,
     /// Holds the rollout where it is. An abort and a revert to stable still happen; a newer template ends the canary, and waits.
     pub paused: Option<bool>,
+    /// Keeps the ConfigMaps and Secrets that the template refers to as they were for each revision, so that an abort brings back
+    /// code and configuration; a change of one alone begins a canary. Absent: pods read them as they are.
+    pub config_snapshots: Option<ConfigSnapshotsSpec>,
     /// How a new template reaches traffic.
     pub strategy: StrategySpec,
     /// What a person decides, declared in Git: approvals, hold, reject, retry and windows.

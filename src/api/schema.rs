@@ -50,6 +50,7 @@ pub fn rollout() -> Value {
         ("strategy.canary.trafficRouting.gatewayAPI.httpRoute.rules", 20),
         ("strategy.canary.trafficRouting.istio.owned.hosts", 100),
         ("strategy.canary.trafficRouting.istio.owned.gateways", 20),
+        ("configSnapshots.except", 100),
         ("promotion.approvals", 100),
         ("promotion.reject", 100),
         ("promotion.windows", 20),
@@ -78,6 +79,11 @@ fn rollout_rules(spec: &mut Value) {
         at(spec, "workloadRef"),
         "self.apiVersion == 'apps/v1' && self.kind == 'Deployment'",
         "only a Deployment of apps/v1 is supported",
+    );
+    rule(
+        spec,
+        "!has(self.configSnapshots) || !has(self.workloadRef)",
+        "configSnapshots cannot be given with workloadRef; write spec.template",
     );
     one_of(at(spec, "strategy.canary.trafficRouting"), ROUTING_MEMBERS);
     one_of(at(spec, "strategy.canary.trafficRouting.gatewayAPI"), &["httpRoute", "httpRoutes"]);

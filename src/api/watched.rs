@@ -62,6 +62,8 @@ macro_rules! watched {
     };
 }
 
+pub(super) use watched;
+
 watched!(
     /// A Rollout; its spec is parsed by `plan::strategy`.
     Rollout, names::GROUP, names::VERSION, "Rollout", "rollouts", NamespaceResourceScope, "users",

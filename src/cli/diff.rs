@@ -256,6 +256,13 @@ fn removed(rollout: &Value) -> Difference {
     }
 }
 
+/// What a revision covers that manifests do not show as the cluster has it.
+fn uncompared(strategy: &Strategy) -> Option<String> {
+    strategy.snapshots.as_ref()?;
+    let told = "spec.configSnapshots: the content of ConfigMaps and Secrets is not compared; where it changes, a rollout starts too, and the hashes of revisions differ from these";
+    Some(told.to_owned())
+}
+
 /// What the commit does to one of the Rollouts of the input.
 pub fn difference(input: &mut Input, at: usize, before: &Before) -> anyhow::Result<Difference> {
     let after = input.whole(at)?.clone();
@@ -298,7 +305,7 @@ pub fn difference(input: &mut Input, at: usize, before: &Before) -> anyhow::Resu
         time: None,
         revert: runs.then(|| revert(&strategy)),
         faults: strategy.faults.iter().map(ToString::to_string).collect(),
-        warnings: refused.into_iter().chain(takeover).collect(),
+        warnings: refused.into_iter().chain(takeover).chain(uncompared(&strategy)).collect(),
     };
     if runs {
         count_as_before(input, at, now);

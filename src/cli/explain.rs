@@ -74,6 +74,15 @@ const NEXT: &[(&str, &str)] = &[
         "RootMissing",
         "write the delegate into the VirtualService that holds the host, as the message says; the Deployment serves meanwhile",
     ),
+    (
+        "ConfigUnlisted",
+        "wait a few seconds; if it lasts, bind the ClusterRole that the message names in this namespace",
+    ),
+    (
+        "ConfigMissing",
+        "bring it back in Git, or list it in spec.configSnapshots.except; pods that there are keep their copies",
+    ),
+    ("ConfigSettling", "nothing: it goes on by itself within five seconds"),
     ("WriteRefused", "read the message: quota, admission policy, permissions"),
 ];
 

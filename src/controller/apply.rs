@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::Shell;
 use super::error::{Class, Error};
+use super::{Shell, configs};
 use crate::api::names;
 use crate::api::status::RolloutStatus;
 use crate::api::watched::{
@@ -116,6 +116,10 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
             let delete = DeleteParams::background().preconditions(preconditions);
             shell.write("replicasets", "delete", &action.to_string(), api.delete(name, &delete)).await.map(|_| ())
         }
+        Action::CopyConfig { kind, source, name, digest } => {
+            configs::copy(shell, observed, action, (*kind, source, name, digest)).await
+        }
+        Action::DeleteCopy { kind, name, uid } => configs::delete(shell, observed, action, (*kind, name, uid)).await,
         Action::WriteVirtualService { name, version, split, front } => {
             let body = objects::virtual_service(observed, name, version.as_deref(), (*split, front));
             let written: VirtualService =

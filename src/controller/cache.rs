@@ -195,6 +195,8 @@ pub enum Select {
     Labels(String),
     /// The one of this name.
     Name(String),
+    /// Those with these fields.
+    Fields(&'static str),
 }
 
 /// Feeds a cache for ever. Streaming lists keep the memory of a start small; a server without them is listed in pages.
@@ -211,6 +213,7 @@ where
             Select::All => config,
             Select::Labels(labels) => config.labels(labels),
             Select::Name(name) => config.fields(&format!("metadata.name={name}")),
+            Select::Fields(fields) => config.fields(fields),
         };
         let mut events = watch(api.clone(), config).default_backoff().boxed();
         loop {

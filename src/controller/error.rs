@@ -19,6 +19,12 @@ pub enum Error {
         /// What was to be done.
         action: String,
     },
+    /// What was to be done speaks of something that has changed since.
+    #[error("{action}: it has changed meanwhile")]
+    Old {
+        /// What was to be done.
+        action: String,
+    },
     /// Another replica leads, or may.
     #[error("this replica does not lead")]
     NotLeading,
@@ -48,6 +54,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Write { source, .. } => class_of(source),
+            Self::Old { .. } => Class::Conflict,
             Self::TimeOut { .. } => Class::Transient,
             Self::Told { .. } => Class::Refused,
             Self::NotLeading => Class::NotLeading,

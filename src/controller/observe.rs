@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::Shell;
 use super::cache::Select;
+use super::{Shell, configs};
 use crate::api::istio::full_host;
 use crate::api::names;
 use crate::api::provider::MetricProviderSpec;
@@ -127,6 +127,8 @@ pub fn observe(shell: &Shell, rollout: &Rollout) -> (Observed, BTreeSet<String>)
         edits_postponed: shell.edits_postponed(&format!("{namespace}/{name}")),
         ..Observed::default()
     };
+    let of = (uid.as_deref().unwrap_or_default(), &*observed.replica_sets);
+    observed.configs = configs::observe(shell, &format!("{namespace}/{name}"), &spec, of);
     observed.workload = workload(shell, &format!("{namespace}/{name}"), &spec);
     read_route(shell, &namespace, &name, &spec, &mut observed, &mut read);
     read_http_routes(shell, &namespace, &spec, &mut observed, &mut read);

@@ -104,6 +104,17 @@ where
         }
     }
 
+    /// Forgets an object that was deleted.
+    pub fn forget(&self, rollout: &str, name: &str) {
+        let inner = self.inner();
+        let Some((watch, (namespace, _))) = inner.get(rollout).zip(rollout.split_once('/')) else {
+            return;
+        };
+        if let Some(object) = watch.objects.get(namespace, name) {
+            watch.objects.delete(&object);
+        }
+    }
+
     /// Watches a Rollout's objects no more.
     pub fn end(&self, rollout: &str) {
         self.inner().remove(rollout);

@@ -78,6 +78,7 @@ pub const KINDS: &[Kind] = &[
     Kind { has_status: true, has_generation: true, answers_deleted: true, ..core("pods", "Pod") },
     Kind { has_status: true, answers_deleted: true, ..core("services", "Service") },
     core("secrets", "Secret"),
+    core("configmaps", "ConfigMap"),
     Kind {
         has_status: true,
         has_generation: true,

@@ -17,6 +17,8 @@ pub struct Selection {
     pub name: Option<String>,
     /// Labels.
     pub labels: Selector,
+    /// The one type that is not meant, of Secrets.
+    pub other_than: Option<String>,
 }
 
 impl Selection {
@@ -28,6 +30,10 @@ impl Selection {
         }
         for field in requirements(fields) {
             let (key, value) = field.split_once('=').unwrap_or((field, ""));
+            if let Some(other) = field.strip_prefix("type!=") {
+                selection.other_than = Some(other.to_owned());
+                continue;
+            }
             let value = value.trim_start_matches('=').to_owned();
             match key {
                 "metadata.name" => selection.name = Some(value),
@@ -47,6 +53,10 @@ impl Selection {
         };
         self.namespace.as_ref().is_none_or(|wanted| *wanted == namespace)
             && self.name.as_ref().is_none_or(|wanted| *wanted == name)
+            && self
+                .other_than
+                .as_deref()
+                .is_none_or(|other| object.pointer("/type").and_then(Value::as_str) != Some(other))
             && (self.labels.selects_all() || self.labels.matches(&labels()))
     }
 }
@@ -106,6 +116,7 @@ mod tests {
             ("none", "", false),
             ("", "metadata.name=a", true),
             ("", "metadata.name=b", false),
+            ("", "type!=Opaque", true),
         ] {
             let selection = Selection::of(Some("shop".into()), labels, fields).unwrap_or_default();
             assert_eq!(selection.selects(&object), wanted, "{labels} {fields}");

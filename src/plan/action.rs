@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::strategy::{Managed, PodMetadata};
 use super::weight::Split;
+use crate::api::config::ConfigKind;
 use crate::api::istio::Protocol;
 use crate::api::names;
 use crate::api::watched::ServicePort;
@@ -57,6 +58,26 @@ pub enum Action {
         name: String,
         /// Its version in the snapshot.
         version: String,
+    },
+    /// Copies a ConfigMap or a Secret, if its content is what the snapshot says.
+    CopyConfig {
+        /// Which of them.
+        kind: ConfigKind,
+        /// Its name.
+        source: String,
+        /// Name of the copy.
+        name: String,
+        /// Digest of the content in the snapshot.
+        digest: String,
+    },
+    /// Deletes a copy that no revision has any more.
+    DeleteCopy {
+        /// Which of them.
+        kind: ConfigKind,
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
     },
     /// Writes the VirtualService that Serin owns, whole.
     WriteVirtualService {
@@ -284,6 +305,8 @@ impl Action {
             | Self::CreateReplicaSet { .. }
             | Self::ScaleReplicaSet { .. }
             | Self::DeleteReplicaSet { .. }
+            | Self::CopyConfig { .. }
+            | Self::DeleteCopy { .. }
             | Self::ScaleWorkload { .. }
             | Self::EvictPod { .. }
             | Self::EditPodTemplate { .. }
@@ -314,6 +337,8 @@ impl fmt::Display for Action {
                 write!(f, "scale ReplicaSet {name} to {replicas}")
             }
             Self::DeleteReplicaSet { name, .. } => write!(f, "delete ReplicaSet {name}"),
+            Self::CopyConfig { kind, source, name, .. } => write!(f, "copy {kind} {source} as {name}"),
+            Self::DeleteCopy { kind, name, .. } => write!(f, "delete {kind} {name}"),
             Self::WriteVirtualService { name, split: Some(split), front, .. } => {
                 write!(f, "write VirtualService {name} with {split}")?;
                 if front.is_empty() { Ok(()) } else { write!(f, " behind {}", named(front)) }

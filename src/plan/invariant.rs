@@ -102,6 +102,8 @@ impl Checks<'_> {
                 | Action::CreateReplicaSet { .. }
                 | Action::ScaleReplicaSet { .. }
                 | Action::DeleteReplicaSet { .. }
+                | Action::CopyConfig { .. }
+                | Action::DeleteCopy { .. }
                 | Action::WriteVirtualService { split: None, .. }
                 | Action::WriteDestinationRule { .. }
                 | Action::EditDestinationRule { .. }

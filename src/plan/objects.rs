@@ -30,12 +30,16 @@ pub fn replica_set(observed: &Observed, hash: &str, (replicas, revision): (i32, 
     let name = rollout.metadata.name.as_deref().unwrap_or_default();
     let selector: Map<String, Value> =
         strategy.selector.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+    let copies = super::snapshot::record(&strategy.copies);
     let mut template = strategy.template.unwrap_or_else(|| json!({}));
     label_pods(&mut template, name, hash);
     let mut labels: Map<String, Value> =
         template.pointer("/metadata/labels").and_then(Value::as_object).cloned().unwrap_or_default();
     labels.retain(|key, _| !names::is_tracking_key(key) || selector.contains_key(key));
     let mut annotations = json!({names::REVISION: revision.to_string()});
+    if let Some(copies) = copies {
+        annotations[names::CONFIG_COPIES] = json!(copies);
+    }
     if let Some(record) = metadata.record() {
         annotations[names::POD_METADATA] = json!(record);
         json_patch::merge(&mut template["metadata"], &json!(metadata));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::api::config::ConfigKind;
 use crate::api::json::Json;
 use crate::api::watched::{
     Deployment, DestinationRule, HttpRoute, Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService,
@@ -22,6 +23,9 @@ pub struct Observed {
     /// The commit that brought this generation, where the GitOps tool that applied it has it on record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// What its pods may take configuration from, where it asks for copies.
+    #[serde(skip_serializing_if = "Configs::is_empty")]
+    pub configs: Configs,
     /// ReplicaSets that it owns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replica_sets: Vec<ReplicaSet>,
@@ -63,6 +67,53 @@ pub struct Observed {
     pub refusal: Option<String>,
     /// The controller's settings.
     pub settings: Settings,
+}
+
+/// ConfigMaps and Secrets of the namespace, each by a digest of its content; none of a kind that is not listed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Configs {
+    /// ConfigMaps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_maps: Option<Vec<Config>>,
+    /// Secrets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Vec<Config>>,
+}
+
+impl Configs {
+    /// Those of a kind.
+    pub fn of(&self, kind: ConfigKind) -> Option<&[Config]> {
+        let listed = match kind {
+            ConfigKind::ConfigMap => &self.config_maps,
+            ConfigKind::Secret => &self.secrets,
+        };
+        listed.as_deref()
+    }
+
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A ConfigMap or a Secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Config {
+    /// What it is.
+    pub kind: ConfigKind,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Digest of its content.
+    pub digest: String,
+    /// When it was last written, where the API server tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<Timestamp>,
+    /// Whether it is a copy of this Rollout's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_copy: bool,
 }
 
 /// What is known of the Deployment that a Rollout names.

@@ -8,6 +8,7 @@ use super::course::{Course, Facts};
 use super::force;
 use super::ratio;
 use super::role;
+use super::snapshot;
 use super::traffic::Reached;
 use super::weight::pods_for;
 use crate::api::status::{Draining, OutcomeKind};
@@ -76,6 +77,7 @@ pub fn actions(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
         (Some(_), _, Some(ratio)) if !facts.is_leaving => {
             actions.extend(ratio::actions(facts, course, ratio));
             actions.extend(surplus(facts, course));
+            actions.extend(snapshot::surplus(facts));
             return actions;
         }
         (Some(stable), _, _) => {
@@ -90,6 +92,7 @@ pub fn actions(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
     }
     actions.extend(drained(facts, course));
     actions.extend(surplus(facts, course));
+    actions.extend(snapshot::surplus(facts));
     actions
 }
 
@@ -175,6 +178,10 @@ pub fn set(facts: &Facts<'_>, course: &Course, hash: &str, replicas: i32) -> Opt
         .flatten()
         .find(|one| one.hash == hash)
         .map(|one| one.revision);
+    let has_fewer = facts.pods.get(hash).is_none_or(|pods| pods.wanted < replicas);
+    if let Some(copy) = snapshot::missing(facts).filter(|_| has_fewer && facts.target.as_deref() == Some(hash)) {
+        return Some(copy);
+    }
     match facts.pods.get(hash) {
         Some(pods) => {
             let revision = number.filter(|number| *number != pods.revision);

@@ -15,9 +15,10 @@ use super::{contest, force, promotion, ratio, workload};
 use crate::api::status::{Condition, Phase, RevisionStatus, RolloutStatus, Wait};
 
 /// Waits that nobody but a person can end by changing an object.
-const STALLING: [&str; 13] = [
+const STALLING: [&str; 14] = [
     "InvalidSpec",
     "WorkloadMissing",
+    "ConfigMissing",
     "RouteMissing",
     "RouteTaken",
     "RouteNotMergeable",

@@ -9,7 +9,7 @@ mod step;
 mod target;
 mod workload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
@@ -22,6 +22,8 @@ pub use self::metadata::PodMetadata;
 pub use self::promotion::{Promotion, Windows};
 pub use self::target::{Pick, RouteKind, Target};
 use super::observed::Workload;
+use super::snapshot::{Copy, Unknown};
+use crate::api::config::{ConfigKind, ConfigSnapshotsSpec};
 use crate::api::rollout::{ArgumentSpec, CanarySpec, RolloutSpec, TemplateRef};
 use crate::api::schema::{NEED_ROUTING, ROLLOUT_REFUSED, Refused};
 
@@ -99,6 +101,12 @@ pub struct Strategy {
     pub steps_written: Vec<String>,
     /// What Git declares for a person.
     pub promotion: Promotion,
+    /// Which configuration belongs to a revision.
+    pub snapshots: Option<ConfigSnapshots>,
+    /// Copies of it that the template refers to.
+    pub copies: Vec<Copy>,
+    /// Why there is no template, though the spec has one.
+    pub unknown: Option<Unknown>,
     /// All that is wrong; nothing new begins while there is any.
     pub faults: Vec<Fault>,
 }
@@ -326,12 +334,46 @@ pub fn of(namespace: &str, spec: &Value, workload: &Workload) -> Strategy {
         promotion,
         selector: spec.selector.map(|selector| selector.match_labels).unwrap_or_default(),
         template: spec.template,
+        snapshots: snapshots(spec.config_snapshots.as_ref(), spec.workload_ref.is_some(), &mut faults),
+        copies: Vec::new(),
+        unknown: None,
         workload: spec.workload_ref.map(|workload| workload.name),
         faults,
     };
     managed::check(&spec.strategy.canary, &mut strategy);
     metadata::check(&mut strategy);
     strategy
+}
+
+/// Which configuration belongs to a revision.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConfigSnapshots {
+    /// The kinds.
+    pub kinds: BTreeSet<ConfigKind>,
+    /// Names of objects that are left as they are.
+    pub except: BTreeSet<String>,
+}
+
+fn snapshots(
+    spec: Option<&ConfigSnapshotsSpec>,
+    has_workload: bool,
+    faults: &mut Vec<Fault>,
+) -> Option<ConfigSnapshots> {
+    let spec = spec?;
+    let path = "spec.configSnapshots";
+    if has_workload {
+        faults.push(Fault::new(
+            path,
+            "cannot be given with workloadRef: the Deployment's pods have no copies; write spec.template",
+        ));
+    }
+    if spec.kinds.is_empty() {
+        faults.push(Fault::new(format!("{path}.kinds"), "is empty; write ConfigMap, Secret or both"));
+    }
+    Some(ConfigSnapshots {
+        kinds: spec.kinds.iter().copied().collect(),
+        except: spec.except.iter().flatten().cloned().collect(),
+    })
 }
 
 /// A number of pods, or percent such as `25%`.

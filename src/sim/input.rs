@@ -110,6 +110,19 @@ impl Input {
         }
     }
 
+    /// Simulated pods read no configuration, and what of it the cluster has is not known here.
+    fn leave_configuration_out(&mut self, rollout: &mut Value) {
+        let (_, name) = key_of(rollout);
+        let spec = rollout["spec"].as_object_mut();
+        if spec.and_then(|spec| spec.remove("configSnapshots")).is_some() {
+            let note =
+                format!("Rollout {name}: spec.configSnapshots plays no part; hashes of revisions are those without it");
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+    }
+
     /// A Rollout with its pod template.
     pub fn whole(&self, at: usize) -> anyhow::Result<&Value> {
         let rollout = self.rollouts.get(at).context("no such Rollout")?;
@@ -136,11 +149,12 @@ impl Input {
 
     /// The same, where the release before has this template.
     pub fn story_after(&mut self, at: usize, before: Value, scenario: &Scenario, seed: u64) -> anyhow::Result<Story> {
-        let rollout = self.whole(at)?.clone();
+        let mut rollout = self.whole(at)?.clone();
         let (namespace, name) = key_of(&rollout);
         self.assume(&rollout, &namespace);
         let template = rollout["spec"]["template"].clone();
         let image = image_of(&template);
+        self.leave_configuration_out(&mut rollout);
         let mut earlier = rollout.clone();
         earlier["spec"]["template"] = before;
         if let Some((replicas, said_by)) = self.least_replicas(&rollout) {

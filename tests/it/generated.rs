@@ -120,6 +120,7 @@ fn waits_are_documented() {
         "plan/traffic.rs",
         "plan/role.rs",
         "plan/workload.rs",
+        "plan/snapshot.rs",
         "plan/force.rs",
         "plan/route/port.rs",
     ] {

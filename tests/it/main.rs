@@ -32,6 +32,7 @@ mod screens;
 mod shell;
 mod simulate;
 mod simulation;
+mod snapshots;
 mod support;
 mod tidy;
 mod timelines;

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use serin::api::config::ConfigKind;
 use serin::api::istio::Protocol;
 use serin::api::watched::VirtualService;
 use serin::plan::action::{Action, FrontEdit, MetadataEdit, SubsetEdit, WeightEdit};
@@ -224,6 +225,8 @@ fn routes_and_services_move_traffic() {
         },
         Action::ScaleReplicaSet { name: name(), generation: 1, number: 1, replicas: 1, revision: None },
         Action::DeleteReplicaSet { name: name(), version: version() },
+        Action::CopyConfig { kind: ConfigKind::Secret, source: name(), name: name(), digest: name() },
+        Action::DeleteCopy { kind: ConfigKind::ConfigMap, name: name(), uid: name() },
         Action::EvictPod { name: name(), uid: name() },
         Action::EditPodTemplate { name: name(), version: version(), edit: MetadataEdit::default() },
         Action::EditPod { name: name(), version: version(), edit: MetadataEdit::default() },

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use serin::api::config::ConfigKind;
 use serin::api::json::Json;
 use serin::api::watched::{Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
 use serin::plan::action::Action;
 use serin::plan::measurement::{Measurement, Sample};
-use serin::plan::observed::{Observed, Settings, Template, Workload};
+use serin::plan::observed::{Config, Observed, Settings, Template, Workload};
 use serin::plan::{Plan, checked, objects, plan, revision};
 
 /// Passes after which nothing may be left to do at one moment.
@@ -373,6 +374,33 @@ impl World {
         self.wake = Some(self.now);
     }
 
+    /// ConfigMaps, or Secrets, that there are.
+    fn configs(&mut self, kind: ConfigKind) -> &mut Vec<Config> {
+        let configs = &mut self.observed.configs;
+        let listed = match kind {
+            ConfigKind::ConfigMap => &mut configs.config_maps,
+            ConfigKind::Secret => &mut configs.secrets,
+        };
+        listed.get_or_insert_default()
+    }
+
+    /// A ConfigMap or a Secret is gone.
+    pub fn remove_config(&mut self, kind: ConfigKind, name: &str) {
+        self.configs(kind).retain(|one| one.name != name);
+        self.wake = Some(self.now);
+    }
+
+    /// A ConfigMap or a Secret has this content now.
+    pub fn set_config(&mut self, kind: ConfigKind, name: &str, digest: &str, is_copy: bool) {
+        let uid = format!("uid-of-{name}");
+        let config =
+            Config { kind, name: name.into(), uid, digest: digest.into(), changed_at: Some(self.now), is_copy };
+        let configs = self.configs(kind);
+        configs.retain(|one| one.name != name);
+        configs.push(config);
+        self.wake = Some(self.now);
+    }
+
     /// Lets time pass, a second at a time, and plans whenever something is due.
     pub fn pass_time(&mut self, seconds: i64) {
         for _ in 0..seconds {
@@ -538,6 +566,8 @@ impl World {
             Action::DeleteReplicaSet { name, .. } => {
                 self.observed.replica_sets.retain(|one| one.metadata.name.as_ref() != Some(name));
             }
+            Action::CopyConfig { kind, name, digest, .. } => self.set_config(*kind, name, digest, true),
+            Action::DeleteCopy { kind, name, .. } => self.configs(*kind).retain(|one| one.name != *name),
             Action::WriteVirtualService { name, split, front, .. } => {
                 let body =
                     written_by_serin(objects::virtual_service(&self.observed, name, Some(&version), (*split, front)));

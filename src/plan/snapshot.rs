@@ -1,0 +1,268 @@
+//! Copies of the ConfigMaps and Secrets that a pod template refers to, so that a revision keeps its configuration.
+//!
+//! Each object that is referred to has an immutable copy for each content that a revision was made of, named
+//! `<rollout>-<object>-<digest of the content>`, and the revision's template refers to the copy. So the revision hash covers
+//! the content: another content is another revision, and an abort or a revert goes back to what was there. It is what
+//! kustomize's `configMapGenerator` does with its hash suffix, for objects that come from elsewhere.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::action::Action;
+use super::analysis::later;
+use super::course::{Course, Facts};
+use super::observed::{Config, Configs, Observed};
+use super::revision::{hash_of, hash_text};
+use super::strategy::{ConfigSnapshots, Strategy};
+use crate::api::config::ConfigKind;
+use crate::api::names;
+
+/// How long a changed object is left alone before a revision is made of it: a commit that changes several objects, or the
+/// template as well, makes one revision and not several.
+const SETTLE: SignedDuration = SignedDuration::from_secs(5);
+/// The longest name of an object.
+const NAME_MOST: usize = 253;
+
+/// A copy that the template's revision needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copy {
+    /// What is copied.
+    pub kind: ConfigKind,
+    /// Name of the object.
+    pub source: String,
+    /// Name of the copy.
+    pub name: String,
+    /// Digest of the content.
+    pub digest: String,
+}
+
+/// Why the template's revision is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unknown {
+    /// A kind is being read, or may not be read.
+    Unlisted(ConfigKind),
+    /// Objects that the template refers to do not exist.
+    Missing(Vec<String>),
+    /// An object has changed a moment ago.
+    Settling {
+        /// Which.
+        object: String,
+        /// Until when it is left alone.
+        until: Timestamp,
+    },
+}
+
+/// The template with its references to copies, and the copies.
+pub type Resolved = Result<(Value, Vec<Copy>), Unknown>;
+
+/// Leads the template's references to the copies; while that cannot be, there is no template.
+pub fn resolve(observed: &Observed, strategy: &mut Strategy, now: Option<Timestamp>) {
+    let Some((snapshots, template)) = strategy.snapshots.clone().zip(strategy.template.as_ref()) else {
+        return;
+    };
+    let rollout = observed.rollout.metadata.name.as_deref().unwrap_or_default();
+    let now = now.filter(|_| observed.rollout.status.stable.is_some());
+    match resolved((rollout, template), &snapshots, &observed.configs, now) {
+        Ok((template, copies)) => {
+            strategy.template = Some(template);
+            strategy.copies = copies;
+        }
+        Err(unknown) => {
+            strategy.template = None;
+            strategy.unknown = Some(unknown);
+        }
+    }
+}
+
+/// The same for any template; where no time is given, nothing settles.
+pub fn resolved(
+    (rollout, template): (&str, &Value),
+    snapshots: &ConfigSnapshots,
+    configs: &Configs,
+    now: Option<Timestamp>,
+) -> Resolved {
+    let mut copies: Vec<Copy> = Vec::new();
+    let (mut missing, mut unlisted, mut settling) = (BTreeSet::new(), None, None);
+    let mut template = template.clone();
+    each_reference(&mut template, &mut |kind, name, is_optional| {
+        if !snapshots.kinds.contains(&kind) || snapshots.except.contains(name) {
+            return;
+        }
+        let Some(listed) = configs.of(kind) else {
+            unlisted = Some(kind);
+            return;
+        };
+        let Some(config) = listed.iter().find(|one| one.name == *name) else {
+            if !is_optional {
+                missing.insert(format!("{kind} {name}"));
+            }
+            return;
+        };
+        let until = config.changed_at.zip(now).map(|(at, now)| (later(at.min(now), SETTLE), now));
+        if let Some((until, _)) = until.filter(|(until, now)| until > now) {
+            settling = Some(Unknown::Settling { object: format!("{kind} {name}"), until });
+        }
+        let copy = copy_of(rollout, config);
+        name.clone_from(&copy.name);
+        if !copies.contains(&copy) {
+            copies.push(copy);
+        }
+    });
+    if let Some(kind) = unlisted {
+        return Err(Unknown::Unlisted(kind));
+    }
+    if !missing.is_empty() {
+        return Err(Unknown::Missing(missing.into_iter().collect()));
+    }
+    settling.map_or(Ok((template, copies)), Err)
+}
+
+/// The copy of an object; a copy is its own. A name that is too long is cut; its digest keeps it apart.
+fn copy_of(rollout: &str, config: &Config) -> Copy {
+    // What `kubectl serin undo` finds of an earlier revision names its copies.
+    if config.is_copy {
+        let name = config.name.clone();
+        return Copy { kind: config.kind, source: name.clone(), name, digest: config.digest.clone() };
+    }
+    let digest = hash_text(&format!("{}/{}/{}", config.kind, config.name, config.digest));
+    let whole = format!("{rollout}-{}", config.name);
+    let room = NAME_MOST - digest.len() - 1;
+    let name: String = whole.chars().take(room).collect();
+    Copy {
+        kind: config.kind,
+        source: config.name.clone(),
+        name: format!("{name}-{digest}"),
+        digest: config.digest.clone(),
+    }
+}
+
+/// Every reference of a pod template to a ConfigMap or a Secret: its kind, its name, and whether it may be missing. Secrets that
+/// images are pulled with are none: they say nothing of what a pod does.
+fn each_reference(template: &mut Value, told: &mut dyn FnMut(ConfigKind, &mut String, bool)) {
+    let Some(pod) = template.get_mut("spec") else { return };
+    for list in ["containers", "initContainers"] {
+        for container in list_at(pod, list) {
+            for one in list_at(container, "envFrom") {
+                told_at(one, "configMapRef", (ConfigKind::ConfigMap, "name"), told);
+                told_at(one, "secretRef", (ConfigKind::Secret, "name"), told);
+            }
+            for one in list_at(container, "env").filter_map(|one| one.get_mut("valueFrom")) {
+                told_at(one, "configMapKeyRef", (ConfigKind::ConfigMap, "name"), told);
+                told_at(one, "secretKeyRef", (ConfigKind::Secret, "name"), told);
+            }
+        }
+    }
+    for volume in list_at(pod, "volumes") {
+        told_at(volume, "configMap", (ConfigKind::ConfigMap, "name"), told);
+        told_at(volume, "secret", (ConfigKind::Secret, "secretName"), told);
+        if let Some(projected) = volume.get_mut("projected") {
+            for source in list_at(projected, "sources") {
+                told_at(source, "configMap", (ConfigKind::ConfigMap, "name"), told);
+                told_at(source, "secret", (ConfigKind::Secret, "name"), told);
+            }
+        }
+    }
+}
+
+fn list_at<'a>(value: &'a mut Value, field: &str) -> impl Iterator<Item = &'a mut Value> {
+    value.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+fn told_at(
+    holder: &mut Value,
+    field: &str,
+    (kind, key): (ConfigKind, &str),
+    told: &mut dyn FnMut(ConfigKind, &mut String, bool),
+) {
+    let Some(reference) = holder.get_mut(field) else { return };
+    let is_optional = reference.get("optional").and_then(Value::as_bool).unwrap_or(false);
+    if let Some(Value::String(name)) = reference.get_mut(key) {
+        told(kind, name, is_optional);
+    }
+}
+
+/// Names what is in the way of the template's revision.
+pub fn track(facts: &Facts<'_>, course: &mut Course) {
+    let Some(unknown) = &facts.strategy.unknown else { return };
+    match unknown {
+        Unknown::Unlisted(kind) => course.hold(
+            "ConfigUnlisted",
+            format!("{kind}s are being read, as spec.configSnapshots asks; if that lasts, Serin may not list them here: bind ClusterRole {} in this namespace", kind.role()),
+        ),
+        Unknown::Missing(objects) => course.hold(
+            "ConfigMissing",
+            format!("the template refers to {}, which does not exist; create it, or list it in spec.configSnapshots.except", objects.join(" and ")),
+        ),
+        Unknown::Settling { object, until } => {
+            course.is_held = true;
+            course.wait_until("ConfigSettling", format!("{object} has just changed; what else the commit changes may follow"), *until);
+        }
+    }
+}
+
+/// The first copy that the template's revision needs and that is not there.
+pub fn missing(facts: &Facts<'_>) -> Option<Action> {
+    let is_there = |copy: &&Copy| {
+        let listed = facts.observed.configs.of(copy.kind).unwrap_or_default();
+        listed.iter().any(|one| one.is_copy && one.name == copy.name)
+    };
+    let copy = facts.strategy.copies.iter().find(|copy| !is_there(copy))?;
+    Some(Action::CopyConfig {
+        kind: copy.kind,
+        source: copy.source.clone(),
+        name: copy.name.clone(),
+        digest: copy.digest.clone(),
+    })
+}
+
+/// Copies that no ReplicaSet refers to, nor the template. While the template is not known, all stay.
+pub fn surplus(facts: &Facts<'_>) -> Vec<Action> {
+    if facts.strategy.unknown.is_some() {
+        return Vec::new();
+    }
+    let sets = &facts.observed.replica_sets;
+    let recorded = sets.iter().filter(|set| hash_of(set).is_some());
+    let recorded = recorded.filter_map(|set| set.metadata.annotations.as_ref()?.get(names::CONFIG_COPIES));
+    let wanted = facts.strategy.copies.iter().map(|copy| word(copy.kind, &copy.name));
+    let used: BTreeSet<String> = recorded.flat_map(|all| all.split(',').map(str::to_owned)).chain(wanted).collect();
+    let copies = ConfigKind::ALL.into_iter().filter_map(|kind| facts.observed.configs.of(kind)).flatten();
+    copies
+        .filter(|one| one.is_copy && !used.contains(&word(one.kind, &one.name)))
+        .map(|one| Action::DeleteCopy { kind: one.kind, name: one.name.clone(), uid: one.uid.clone() })
+        .collect()
+}
+
+/// What a ReplicaSet records of the copies that its template refers to.
+pub fn record(copies: &[Copy]) -> Option<String> {
+    let words: Vec<String> = copies.iter().map(|copy| word(copy.kind, &copy.name)).collect();
+    (!words.is_empty()).then(|| words.join(","))
+}
+
+fn word(kind: ConfigKind, name: &str) -> String {
+    format!("{kind}/{name}")
+}
+
+/// The copy of an object's content, which goes with the Rollout.
+pub fn body(observed: &Observed, (kind, source, name): (ConfigKind, &str, &str), content: &Value) -> Value {
+    let rollout = &observed.rollout;
+    let mut body = json!({
+        "apiVersion": "v1",
+        "kind": kind.to_string(),
+        "metadata": {
+            "name": name,
+            "namespace": rollout.metadata.namespace,
+            "labels": {names::ROLLOUT: rollout.metadata.name},
+            "annotations": {names::CONFIG_SOURCE: source},
+            "ownerReferences": [super::objects::owner(rollout, true)],
+        },
+        "immutable": true,
+    });
+    // A Secret's type says what else reads it; pods read keys alone.
+    let own = ["data", "binaryData"].into_iter().filter_map(|field| Some((field, content.get(field)?)));
+    if let Some(fields) = body.as_object_mut() {
+        fields.extend(own.map(|(field, value)| (field.to_owned(), value.clone())));
+    }
+    body
+}

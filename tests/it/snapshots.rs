@@ -1,0 +1,328 @@
+//! Configuration that belongs to a revision: copies of ConfigMaps and Secrets.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use serin::api::config::ConfigKind::{self, ConfigMap, Secret};
+use serin::api::status::Phase;
+use serin::api::watched::Rollout;
+use serin::controller::lease::Leadership;
+use serin::embedded::Cluster;
+use serin::plan::observed::{Config, Configs};
+use serin::plan::snapshot::{Unknown, resolved};
+use serin::plan::strategy::ConfigSnapshots;
+use tokio::time::sleep;
+
+use crate::shell;
+use crate::support::world::{World, owned, spec, template};
+
+/// A template that takes configuration from a ConfigMap and a Secret.
+fn configured(image: &str) -> Value {
+    let mut template = template(image);
+    template["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "settings"}}]);
+    template["spec"]["volumes"] = json!([{"name": "keys", "secret": {"secretName": "keys"}}]);
+    template
+}
+
+fn new(snapshots: &Value) -> World {
+    let mut spec = spec("checkout:1", 4, &owned());
+    spec["template"] = configured("checkout:1");
+    spec["configSnapshots"] = snapshots.clone();
+    let canary = &mut spec["strategy"]["canary"];
+    canary["analysis"] = json!(null);
+    canary["steps"] = json!([{"setWeight": 50}, {"pause": {}}]);
+    World::new(&spec)
+}
+
+/// A Rollout at rest that copies both kinds.
+fn at_rest() -> World {
+    let mut world = new(&json!({"kinds": ["ConfigMap", "Secret"]}));
+    world.set_config(ConfigMap, "settings", "one", false);
+    world.set_config(Secret, "keys", "k", false);
+    world.settle();
+    world.pass_time(20);
+    assert_eq!(world.phase(), "Healthy");
+    world
+}
+
+/// The copies that there are.
+fn copies(world: &World) -> Vec<String> {
+    let of = |kind: ConfigKind| world.observed.configs.of(kind).unwrap_or_default().iter();
+    of(ConfigMap).chain(of(Secret)).filter(|one| one.is_copy).map(|one| one.name.clone()).collect()
+}
+
+/// What the ReplicaSet of a revision records.
+fn recorded(world: &World, hash: &str) -> String {
+    let sets = &world.observed.replica_sets;
+    let set = sets.iter().find(|set| set.metadata.name.as_deref() == Some(&format!("checkout-{hash}"))).unwrap();
+    set.metadata.annotations.as_ref().unwrap()["serin.dev/config-copies"].clone()
+}
+
+fn stable(world: &World) -> String {
+    world.observed.rollout.status.stable.as_ref().unwrap().hash.clone()
+}
+
+fn waits(world: &World) -> Vec<String> {
+    world.observed.rollout.status.blocked_by.iter().map(|wait| format!("{}: {}", wait.reason, wait.message)).collect()
+}
+
+#[test]
+fn a_change_of_configuration_alone_is_a_canary_and_its_end_brings_the_old_one_back() {
+    let mut world = at_rest();
+    let (first, of_first) = (stable(&world), copies(&world));
+    assert_eq!(of_first.len(), 2, "{of_first:?}");
+    let log = world.log.join("\n");
+    let copied = log.find("copy ConfigMap settings as checkout-settings-").unwrap();
+    assert!(copied < log.find("create ReplicaSet").unwrap(), "pods find their configuration: {log}");
+    assert_eq!(recorded(&world, &first), format!("ConfigMap/{},Secret/{}", of_first[0], of_first[1]));
+
+    world.set_config(ConfigMap, "settings", "two", false);
+    world.settle();
+    assert_eq!(copies(&world), of_first, "what else the commit changes may follow");
+    assert_eq!(
+        waits(&world),
+        ["ConfigSettling: ConfigMap settings has just changed; what else the commit changes may follow"]
+    );
+    world.pass_time(20);
+    assert_eq!(world.weight(), 50, "nothing of the template has changed: {:?}", world.log);
+    let second = world.observed.rollout.status.canary.as_ref().unwrap().hash.clone();
+    assert_ne!(second, first);
+    assert_ne!(recorded(&world, &second), recorded(&world, &first));
+    assert_eq!(copies(&world).len(), 3, "the Secret is the same, and so is its copy");
+
+    world.act("abort");
+    world.pass_time(60);
+    assert_eq!(world.weight(), 0);
+    assert_eq!(stable(&world), first);
+    assert!(of_first.iter().all(|copy| copies(&world).contains(copy)), "stable's configuration is there");
+
+    world.set_config(ConfigMap, "settings", "one", false);
+    world.pass_time(20);
+    assert_eq!(world.phase(), "Healthy", "the old content is the old revision");
+    assert_eq!(stable(&world), first);
+}
+
+#[test]
+fn template_and_configuration_of_one_commit_are_one_revision() {
+    let mut world = at_rest();
+    world.set_config(ConfigMap, "settings", "two", false);
+    world.settle();
+    world.pass_time(2);
+    world.edit(|spec| spec["template"] = configured("checkout:2"));
+    world.settle();
+    world.pass_time(30);
+    let status = &world.observed.rollout.status;
+    assert_eq!(status.canary.as_ref().unwrap().image, "checkout:2");
+    let ended: Vec<String> = status.history.iter().map(|one| one.outcome.to_string()).collect();
+    assert_eq!(ended, ["Promoted"], "nothing was superseded");
+}
+
+#[test]
+fn configuration_that_git_takes_away_breaks_no_pods() {
+    let mut world = at_rest();
+    let (first, of_first) = (stable(&world), copies(&world));
+    world.remove_config(ConfigMap, "settings");
+    world.pass_time(20);
+    assert_eq!(
+        waits(&world),
+        [
+            "ConfigMissing: the template refers to ConfigMap settings, which does not exist; create it, or list it in spec.configSnapshots.except"
+        ]
+    );
+    assert_eq!(world.phase(), "Degraded");
+    assert_eq!((stable(&world), copies(&world)), (first.clone(), of_first));
+    assert_eq!(world.observed.rollout.status.stable.as_ref().unwrap().ready, 4, "they serve");
+    world.set_config(ConfigMap, "settings", "one", false);
+    world.pass_time(20);
+    assert_eq!((world.phase().as_str(), stable(&world)), ("Healthy", first));
+}
+
+#[test]
+fn copies_go_with_the_last_revision_that_has_them() {
+    let mut world = at_rest();
+    world.edit(|spec| spec["revisionHistoryLimit"] = json!(1));
+    for content in ["two", "three", "four"] {
+        world.set_config(ConfigMap, "settings", content, false);
+        world.pass_time(20);
+        world.act("promote");
+        world.pass_time(90);
+        assert_eq!(world.phase(), "Healthy", "{content}: {:?}", waits(&world));
+    }
+    let sets = world.observed.replica_sets.iter().filter_map(|set| set.metadata.annotations.as_ref());
+    let used: BTreeSet<String> = sets
+        .flat_map(|all| all["serin.dev/config-copies"].split(',').map(|one| one.split_once('/').unwrap().1.to_owned()))
+        .collect();
+    assert_eq!(copies(&world).into_iter().collect::<BTreeSet<_>>(), used);
+    assert_eq!(used.len(), 3, "two ConfigMaps and the Secret, which never changed");
+
+    // Without copies any more, the template refers to the objects themselves, which is another revision.
+    world.edit(|spec| spec["configSnapshots"] = json!(null));
+    world.settle();
+    world.pass_time(20);
+    world.act("promote");
+    world.edit(|spec| spec["revisionHistoryLimit"] = json!(0));
+    world.pass_time(120);
+    assert_eq!(copies(&world), Vec::<String>::new());
+}
+
+#[test]
+fn what_may_not_be_read_is_awaited_by_name() {
+    let mut world = new(&json!({"kinds": ["Secret"]}));
+    world.settle();
+    world.pass_time(20);
+    assert_eq!(
+        waits(&world)[..1],
+        [
+            "ConfigUnlisted: Secrets are being read, as spec.configSnapshots asks; if that lasts, Serin may not list them here: bind ClusterRole serin-secret-snapshots in this namespace"
+        ]
+    );
+    assert_eq!(world.observed.replica_sets, []);
+    world.set_config(Secret, "keys", "k", false);
+    world.settle();
+    world.pass_time(20);
+    assert_eq!(world.phase(), "Healthy");
+    assert_eq!(copies(&world).len(), 1, "ConfigMaps are read as they are");
+}
+
+#[test]
+fn every_reference_leads_to_the_copy() {
+    let at = Timestamp::from_second(1).unwrap();
+    let config = |kind, name: &str| Config {
+        kind,
+        name: name.into(),
+        uid: "1".into(),
+        digest: "d".into(),
+        changed_at: Some(at),
+        is_copy: false,
+    };
+    let configs = Configs {
+        config_maps: Some(vec![config(ConfigMap, "a"), config(ConfigMap, "pinned")]),
+        secrets: Some(vec![config(Secret, "b")]),
+    };
+    let kinds = |kinds: &[ConfigKind]| ConfigSnapshots {
+        kinds: kinds.iter().copied().collect(),
+        except: BTreeSet::from(["pinned".to_owned()]),
+    };
+    let given = json!({"spec": {
+        "initContainers": [{"envFrom": [{"secretRef": {"name": "b"}}]}],
+        "containers": [{
+            "env": [{"valueFrom": {"configMapKeyRef": {"name": "a", "key": "x"}}}, {"valueFrom": {"secretKeyRef": {"name": "b", "key": "x"}}}, {"value": "a"}],
+            "envFrom": [{"configMapRef": {"name": "a"}}, {"configMapRef": {"name": "gone", "optional": true}}, {"configMapRef": {"name": "pinned"}}],
+        }],
+        "volumes": [
+            {"configMap": {"name": "a"}}, {"secret": {"secretName": "b"}},
+            {"projected": {"sources": [{"configMap": {"name": "a"}}, {"secret": {"name": "b"}}, {"downwardAPI": {}}]}},
+        ],
+        "imagePullSecrets": [{"name": "b"}],
+    }});
+    let (led, copies) = resolved(("web", &given), &kinds(&[ConfigMap, Secret]), &configs, None).unwrap();
+    let names: Vec<&str> = copies.iter().map(|copy| copy.name.as_str()).collect();
+    let [a, b] = names[..] else { panic!("{names:?}") };
+    assert!(a.starts_with("web-a-") && b.starts_with("web-b-"), "{names:?}");
+    let text = given
+        .to_string()
+        .replace(r#""name":"a""#, &format!(r#""name":"{a}""#))
+        .replace(r#""secretName":"b""#, &format!(r#""secretName":"{b}""#));
+    let wanted = text
+        .replace(r#""name":"b""#, &format!(r#""name":"{b}""#))
+        .replace(&format!(r#""imagePullSecrets":[{{"name":"{b}"}}]"#), r#""imagePullSecrets":[{"name":"b"}]"#);
+    assert_eq!(led.to_string(), wanted);
+    let (led, copies) = resolved(("web", &given), &kinds(&[]), &configs, None).unwrap();
+    assert_eq!((led, copies), (given.clone(), Vec::new()));
+
+    // A template that names a copy, as an undo finds it, is that revision's.
+    let copy = Config { is_copy: true, ..config(ConfigMap, "web-a-8l2gbx7rcv") };
+    let has_copy = Configs { config_maps: Some(vec![copy]), ..configs.clone() };
+    let named = json!({"spec": {"volumes": [{"configMap": {"name": "web-a-8l2gbx7rcv"}}]}});
+    let (led, copies) = resolved(("web", &named), &kinds(&[ConfigMap]), &has_copy, None).unwrap();
+    assert_eq!((led, copies.len()), (named, 1));
+
+    let without = Configs { config_maps: Some(Vec::new()), ..configs.clone() };
+    assert_eq!(
+        resolved(("web", &given), &kinds(&[ConfigMap]), &without, None),
+        Err(Unknown::Missing(vec!["ConfigMap a".into()]))
+    );
+    let unlisted = Configs { secrets: None, ..configs.clone() };
+    assert_eq!(resolved(("web", &given), &kinds(&[Secret]), &unlisted, None), Err(Unknown::Unlisted(Secret)));
+    // Names of any length are names; other content, another kind and another Rollout are other copies.
+    let long = "x".repeat(253);
+    let name = |rollout: &str, kind, source: &str, digest: &str| {
+        let one = Config { digest: digest.into(), ..config(kind, source) };
+        let configs =
+            Configs { config_maps: Some(vec![one.clone()]), secrets: Some(vec![Config { kind: Secret, ..one }]) };
+        let volume = match kind {
+            ConfigMap => json!({"configMap": {"name": source}}),
+            Secret => json!({"secret": {"secretName": source}}),
+        };
+        let given = json!({"spec": {"volumes": [volume]}});
+        resolved((rollout, &given), &kinds(&[ConfigMap, Secret]), &configs, None).unwrap().1.remove(0).name
+    };
+    assert_eq!(name("web", ConfigMap, &long, "d").len(), 253);
+    let names = [
+        name("web", ConfigMap, "a", "d"),
+        name("web", ConfigMap, "a", "e"),
+        name("web", Secret, "a", "d"),
+        name("api", ConfigMap, "a", "d"),
+    ];
+    assert_eq!(BTreeSet::from(names).len(), 4);
+}
+
+/// What a pod of a revision would read: the content of the copy that its template refers to.
+fn read_by(cluster: &Cluster, hash: &str) -> Value {
+    let set = cluster.get("replicasets", "shop", &format!("checkout-{hash}")).unwrap();
+    let name = set["spec"]["template"]["spec"]["containers"][0]["envFrom"][0]["configMapRef"]["name"].as_str().unwrap();
+    let copy = cluster.get("configmaps", "shop", name).unwrap();
+    assert_eq!(
+        (&copy["immutable"], &copy["metadata"]["ownerReferences"][0]["kind"]),
+        (&json!(true), &json!("Rollout"))
+    );
+    copy["data"].clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_controller_copies_what_the_revision_was_made_of() {
+    let clock = shell::virtual_clock();
+    let cluster = shell::cluster(&clock);
+    let config = |content: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "namespace": "shop"}, "data": {"greeting": content}});
+    cluster.apply("configmaps", &config("hello")).unwrap();
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": "shop"}, "type": "Opaque", "data": {"key": "c2VjcmV0"}});
+    cluster.apply("secrets", &secret).unwrap();
+    let release = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "sh.helm.release.v1.web.v1", "namespace": "shop"}, "type": "helm.sh/release.v1", "data": {}});
+    cluster.apply("secrets", &release).unwrap();
+    let mut spec = spec("checkout:1", 3, &owned());
+    spec["template"] = configured("checkout:1");
+    spec["configSnapshots"] = json!({"kinds": ["ConfigMap", "Secret"]});
+    let rollout = json!({"apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec});
+    cluster.apply("services", &json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": {"selector": {"app": "checkout"}}})).unwrap();
+    cluster.apply("rollouts", &rollout).unwrap();
+    let running = shell::start(&cluster, &clock, Leadership::alone(), 1.0);
+    let healthy = |rollout: &Rollout| rollout.status.phase == Some(Phase::Healthy);
+    let first = running.wait("checkout", "Healthy", healthy).await.status.stable.unwrap().hash;
+    assert_eq!(read_by(&cluster, &first), json!({"greeting": "hello"}));
+
+    sleep(Duration::from_mins(1)).await;
+    cluster.apply("configmaps", &config("good day")).unwrap();
+    let is_next =
+        |rollout: &Rollout| healthy(rollout) && rollout.status.stable.as_ref().is_some_and(|one| one.hash != first);
+    let second = running.wait("checkout", "Healthy with the new content", is_next).await.status.stable.unwrap().hash;
+    assert_eq!(read_by(&cluster, &second), json!({"greeting": "good day"}));
+    assert_eq!(read_by(&cluster, &first), json!({"greeting": "hello"}), "until the revision is forgotten");
+
+    sleep(Duration::from_mins(2)).await;
+    let before = cluster.requests().len();
+    sleep(Duration::from_mins(20)).await;
+    assert_eq!(cluster.requests()[before..], [] as [String; 0], "nothing at rest");
+    cluster
+        .apply("rollouts", &{
+            let mut rollout = rollout.clone();
+            rollout["spec"]["revisionHistoryLimit"] = json!(0);
+            rollout
+        })
+        .unwrap();
+    sleep(Duration::from_mins(1)).await;
+    let left = cluster.list("configmaps").len();
+    assert_eq!(left, 2, "the object and the copy of stable");
+    running.end().await;
+}

@@ -54,13 +54,9 @@ pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
     let is_first = before.stable.is_none();
     let is_new = |outcome: &&crate::api::status::Outcome| !is_first && !before.history.contains(outcome);
     for outcome in after.history.iter().filter(is_new) {
-        let is_warning = outcome.outcome == OutcomeKind::Aborted;
-        let commit = of_commit(outcome.commit.as_ref());
-        note(
-            &outcome.outcome.to_string(),
-            is_warning,
-            format!("revision {}{commit}: {}", outcome.hash, outcome.reason),
-        );
+        let (is_warning, commit) = (outcome.outcome == OutcomeKind::Aborted, of_commit(outcome.commit.as_ref()));
+        let told = format!("revision {}{commit}: {}", outcome.hash, outcome.reason);
+        note(&outcome.outcome.to_string(), is_warning, told);
     }
     let restored = |status: &RolloutStatus| status.aborted.as_ref().and_then(Aborted::restored_in);
     if let (None, Some(seconds), Some(aborted)) = (restored(before), restored(after), &after.aborted) {
@@ -105,13 +101,16 @@ pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
     if reason_of(after).is_some() && reason_of(before) != reason_of(after) && after.aborted.is_none() {
         note("Stalled", true, after.message.clone());
     }
-    let contested = |status: &RolloutStatus| {
-        status.conditions.iter().find(|condition| condition.kind == "RouteContested").map(|told| told.message.clone())
-    };
     if let (None, Some(message)) = (contested(before), contested(after)) {
-        note("RouteContested", true, message);
+        note("RouteContested", true, message.to_owned());
     }
     notes
+}
+
+/// Who writes what is Serin's, while somebody does.
+fn contested(status: &RolloutStatus) -> Option<&str> {
+    let told = status.conditions.iter().find(|condition| condition.kind == "RouteContested")?;
+    Some(told.message.as_str())
 }
 
 /// The commit that brought a revision, in brackets.

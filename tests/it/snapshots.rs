@@ -11,7 +11,7 @@ use serin::api::watched::Rollout;
 use serin::controller::lease::Leadership;
 use serin::embedded::Cluster;
 use serin::plan::observed::{Config, Configs};
-use serin::plan::snapshot::{Unknown, resolved};
+use serin::plan::snapshot::{Resolved, Unknown, resolved};
 use serin::plan::strategy::ConfigSnapshots;
 use tokio::time::sleep;
 
@@ -186,25 +186,26 @@ fn what_may_not_be_read_is_awaited_by_name() {
     assert_eq!(copies(&world).len(), 1, "ConfigMaps are read as they are");
 }
 
-#[test]
-fn every_reference_leads_to_the_copy() {
-    let at = Timestamp::from_second(1).unwrap();
-    let config = |kind, name: &str| Config {
-        kind,
-        name: name.into(),
-        uid: "1".into(),
-        digest: "d".into(),
-        changed_at: Some(at),
-        is_copy: false,
-    };
-    let configs = Configs {
+fn config(kind: ConfigKind, name: &str) -> Config {
+    let changed_at = Some(Timestamp::from_second(1).unwrap());
+    Config { kind, name: name.into(), uid: "1".into(), digest: "d".into(), changed_at, is_copy: false }
+}
+
+fn configs() -> Configs {
+    Configs {
         config_maps: Some(vec![config(ConfigMap, "a"), config(ConfigMap, "pinned")]),
         secrets: Some(vec![config(Secret, "b")]),
-    };
-    let kinds = |kinds: &[ConfigKind]| ConfigSnapshots {
-        kinds: kinds.iter().copied().collect(),
-        except: BTreeSet::from(["pinned".to_owned()]),
-    };
+    }
+}
+
+/// What becomes of a template of the Rollout `web`.
+fn led(given: &Value, kinds: &[ConfigKind], configs: &Configs) -> Resolved {
+    let except = BTreeSet::from(["pinned".to_owned()]);
+    resolved(("web", given), &ConfigSnapshots { kinds: kinds.iter().copied().collect(), except }, configs, None)
+}
+
+#[test]
+fn every_reference_leads_to_the_copy() {
     let given = json!({"spec": {
         "initContainers": [{"envFrom": [{"secretRef": {"name": "b"}}]}],
         "containers": [{
@@ -217,49 +218,48 @@ fn every_reference_leads_to_the_copy() {
         ],
         "imagePullSecrets": [{"name": "b"}],
     }});
-    let (led, copies) = resolved(("web", &given), &kinds(&[ConfigMap, Secret]), &configs, None).unwrap();
+    let (template, copies) = led(&given, &[ConfigMap, Secret], &configs()).unwrap();
     let names: Vec<&str> = copies.iter().map(|copy| copy.name.as_str()).collect();
     let [a, b] = names[..] else { panic!("{names:?}") };
     assert!(a.starts_with("web-a-") && b.starts_with("web-b-"), "{names:?}");
-    let text = given
-        .to_string()
-        .replace(r#""name":"a""#, &format!(r#""name":"{a}""#))
-        .replace(r#""secretName":"b""#, &format!(r#""secretName":"{b}""#));
-    let wanted = text
-        .replace(r#""name":"b""#, &format!(r#""name":"{b}""#))
-        .replace(&format!(r#""imagePullSecrets":[{{"name":"{b}"}}]"#), r#""imagePullSecrets":[{"name":"b"}]"#);
-    assert_eq!(led.to_string(), wanted);
-    let (led, copies) = resolved(("web", &given), &kinds(&[]), &configs, None).unwrap();
-    assert_eq!((led, copies), (given.clone(), Vec::new()));
+    let mut wanted = given.to_string();
+    for (field, from, to) in [("name", "a", a), ("secretName", "b", b), ("name", "b", b)] {
+        wanted = wanted.replace(&format!(r#""{field}":"{from}""#), &format!(r#""{field}":"{to}""#));
+    }
+    let pulled = |name: &str| format!(r#""imagePullSecrets":[{{"name":"{name}"}}]"#);
+    assert_eq!(template.to_string(), wanted.replace(&pulled(b), &pulled("b")));
+    assert_eq!(led(&given, &[], &configs()), Ok((given.clone(), Vec::new())));
 
-    // A template that names a copy, as an undo finds it, is that revision's.
-    let copy = Config { is_copy: true, ..config(ConfigMap, "web-a-8l2gbx7rcv") };
-    let has_copy = Configs { config_maps: Some(vec![copy]), ..configs.clone() };
-    let named = json!({"spec": {"volumes": [{"configMap": {"name": "web-a-8l2gbx7rcv"}}]}});
-    let (led, copies) = resolved(("web", &named), &kinds(&[ConfigMap]), &has_copy, None).unwrap();
-    assert_eq!((led, copies.len()), (named, 1));
+    let without = Configs { config_maps: Some(Vec::new()), ..configs() };
+    assert_eq!(led(&given, &[ConfigMap], &without), Err(Unknown::Missing(vec!["ConfigMap a".into()])));
+    let unlisted = Configs { secrets: None, ..configs() };
+    assert_eq!(led(&given, &[Secret], &unlisted), Err(Unknown::Unlisted(Secret)));
+}
 
-    let without = Configs { config_maps: Some(Vec::new()), ..configs.clone() };
-    assert_eq!(
-        resolved(("web", &given), &kinds(&[ConfigMap]), &without, None),
-        Err(Unknown::Missing(vec!["ConfigMap a".into()]))
-    );
-    let unlisted = Configs { secrets: None, ..configs.clone() };
-    assert_eq!(resolved(("web", &given), &kinds(&[Secret]), &unlisted, None), Err(Unknown::Unlisted(Secret)));
-    // Names of any length are names; other content, another kind and another Rollout are other copies.
-    let long = "x".repeat(253);
-    let name = |rollout: &str, kind, source: &str, digest: &str| {
-        let one = Config { digest: digest.into(), ..config(kind, source) };
-        let configs =
-            Configs { config_maps: Some(vec![one.clone()]), secrets: Some(vec![Config { kind: Secret, ..one }]) };
+#[test]
+fn names_of_copies_tell_everything_apart() {
+    let volume = |kind, source: &str| {
         let volume = match kind {
             ConfigMap => json!({"configMap": {"name": source}}),
             Secret => json!({"secret": {"secretName": source}}),
         };
-        let given = json!({"spec": {"volumes": [volume]}});
-        resolved((rollout, &given), &kinds(&[ConfigMap, Secret]), &configs, None).unwrap().1.remove(0).name
+        json!({"spec": {"volumes": [volume]}})
     };
-    assert_eq!(name("web", ConfigMap, &long, "d").len(), 253);
+    // A template that names a copy, as an undo finds it, is that revision's.
+    let copy = Config { is_copy: true, ..config(ConfigMap, "web-a-8l2gbx7rcv") };
+    let has_copy = Configs { config_maps: Some(vec![copy]), ..configs() };
+    let named = volume(ConfigMap, "web-a-8l2gbx7rcv");
+    let (template, copies) = led(&named, &[ConfigMap], &has_copy).unwrap();
+    assert_eq!((template, copies.len()), (named, 1));
+
+    let name = |rollout: &str, kind, source: &str, digest: &str| {
+        let one = Config { digest: digest.into(), ..config(kind, source) };
+        let configs =
+            Configs { config_maps: Some(vec![one.clone()]), secrets: Some(vec![Config { kind: Secret, ..one }]) };
+        let snapshots = ConfigSnapshots { kinds: ConfigKind::ALL.into(), ..ConfigSnapshots::default() };
+        resolved((rollout, &volume(kind, source)), &snapshots, &configs, None).unwrap().1.remove(0).name
+    };
+    assert_eq!(name("web", ConfigMap, &"x".repeat(253), "d").len(), 253);
     let names = [
         name("web", ConfigMap, "a", "d"),
         name("web", ConfigMap, "a", "e"),

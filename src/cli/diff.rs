@@ -28,6 +28,7 @@ use crate::api::status::{OutcomeKind, RolloutStatus};
 use crate::embedded::store::key_of;
 use crate::plan::observed::Workload;
 use crate::plan::revision;
+use crate::plan::snapshot::{self, Unknown};
 use crate::plan::strategy::{self, Step, Strategy};
 use crate::sim::input::{self, Input};
 use crate::sim::scenario::{PodsText, Scenario};
@@ -256,16 +257,41 @@ fn removed(rollout: &Value) -> Difference {
     }
 }
 
-/// What a revision covers that manifests do not show as the cluster has it.
-fn uncompared(strategy: &Strategy) -> Option<String> {
-    strategy.snapshots.as_ref()?;
-    let told = "spec.configSnapshots: the content of ConfigMaps and Secrets is not compared; where it changes, a rollout starts too, and the hashes of revisions differ from these";
-    Some(told.to_owned())
+/// Leads both templates to the copies of ConfigMaps and Secrets that their revisions cover, so that a change of one shows; where
+/// one is not there to compare, neither, and why.
+fn cover_configuration(
+    strategy: &Strategy,
+    (now, before): (&mut Value, &Before),
+    (after, input): (&mut Value, &Input),
+) -> Option<String> {
+    let snapshots = strategy.snapshots.as_ref()?;
+    let (namespace, name) = key_of(after);
+    let led = |template: &Value, configs: &[Value]| {
+        let own: Vec<&Value> = configs.iter().filter(|one| key_of(one).0 == namespace).collect();
+        snapshot::offline((&name, template), snapshots, &own).map(|(template, _)| template)
+    };
+    let covered = now["configSnapshots"] == after["spec"]["configSnapshots"];
+    let of_now =
+        if now.is_null() || !covered { Ok(now["template"].clone()) } else { led(&now["template"], &before.configs) };
+    match (of_now, led(&after["spec"]["template"], &input.configs)) {
+        (Ok(of_now), Ok(of_after)) => {
+            if now.is_object() {
+                now["template"] = of_now;
+            }
+            after["spec"]["template"] = of_after;
+            None
+        }
+        (Err(Unknown::Missing(objects)), _) | (_, Err(Unknown::Missing(objects))) => Some(format!(
+            "spec.configSnapshots: {} cannot be compared, which the revision covers: a change of it starts a rollout too, and the hashes of revisions differ from these; give its manifest, too",
+            objects.join(" and ")
+        )),
+        (Err(_), _) | (_, Err(_)) => None,
+    }
 }
 
 /// What the commit does to one of the Rollouts of the input.
 pub fn difference(input: &mut Input, at: usize, before: &Before) -> anyhow::Result<Difference> {
-    let after = input.whole(at)?.clone();
+    let mut after = input.whole(at)?.clone();
     let written = input.written.get(at).cloned().context("no such Rollout")?;
     let deployment = input::deployment_of(&written, &input.deployments).cloned();
     let (namespace, name) = key_of(&after);
@@ -273,14 +299,15 @@ pub fn difference(input: &mut Input, at: usize, before: &Before) -> anyhow::Resu
     let workload = workload.map_or(Workload::Unlisted, |read| Workload::Found(Box::new(read)));
     let strategy = strategy::of(&namespace, &written["spec"], &workload);
     let known = before.find(&after);
-    let now = known.as_ref().map_or(&Value::Null, |known| known.spec);
+    let mut now = known.as_ref().map_or(Value::Null, |known| known.spec.clone());
+    let uncompared = cover_configuration(&strategy, (&mut now, before), (&mut after, input));
     let status = known.as_ref().map_or_else(RolloutStatus::default, |known| known.status.clone());
     let template = changes(&now["template"], &after["spec"]["template"], "spec.template");
     let spec = known.as_ref().map_or_else(Vec::new, |known| {
         let rest = |spec: &Value| rest(spec, &written["spec"]);
         changes(&rest(known.written), &rest(&written["spec"]), "spec")
     });
-    let from_revision = known.as_ref().map(Known::revision);
+    let from_revision = known.as_ref().map(|known| Known { spec: &now, ..known.clone() }.revision());
     let to_revision = before::revision_after(&after["spec"]["template"], deployment.as_ref(), &status);
     let effect = effect(&strategy, from_revision.as_deref(), &to_revision, (&status, !spec.is_empty()));
     let runs = matches!(effect, Effect::Rollout);
@@ -305,10 +332,10 @@ pub fn difference(input: &mut Input, at: usize, before: &Before) -> anyhow::Resu
         time: None,
         revert: runs.then(|| revert(&strategy)),
         faults: strategy.faults.iter().map(ToString::to_string).collect(),
-        warnings: refused.into_iter().chain(takeover).chain(uncompared(&strategy)).collect(),
+        warnings: refused.into_iter().chain(takeover).chain(uncompared).collect(),
     };
     if runs {
-        count_as_before(input, at, now);
+        count_as_before(input, at, &now);
         difference.time = time(input, at, &now["template"], &mut difference.summary)?;
     }
     Ok(difference)

@@ -4,10 +4,14 @@
 //! `<rollout>-<object>-<digest of the content>`, and the revision's template refers to the copy. So the revision hash covers
 //! the content: another content is another revision, and an abort or a revert goes back to what was there. It is what
 //! kustomize's `configMapGenerator` does with its hash suffix, for objects that come from elsewhere.
+#![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 use std::collections::BTreeSet;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::action::Action;
@@ -16,7 +20,7 @@ use super::course::{Course, Facts};
 use super::observed::{Config, Configs, Observed};
 use super::revision::{hash_of, hash_text};
 use super::strategy::{ConfigSnapshots, Strategy};
-use crate::api::config::ConfigKind;
+use crate::api::config::{ConfigKind, ConfigMap, Secret};
 use crate::api::names;
 
 /// How long a changed object is left alone before a revision is made of it: a commit that changes several objects, or the
@@ -181,6 +185,42 @@ fn told_at(
     if let Some(Value::String(name)) = reference.get_mut(key) {
         told(kind, name, is_optional);
     }
+}
+
+/// A template as the controller leads it to copies, by ConfigMaps and Secrets as manifests have them.
+pub fn offline(template: (&str, &Value), snapshots: &ConfigSnapshots, objects: &[&Value]) -> Resolved {
+    let of = |kind: ConfigKind| {
+        let word = kind.to_string();
+        let own = objects.iter().filter(move |object| object["kind"] == word.as_str());
+        Some(own.filter_map(|object| written(kind, object)).collect())
+    };
+    let configs = Configs { config_maps: of(ConfigKind::ConfigMap), secrets: of(ConfigKind::Secret) };
+    resolved(template, snapshots, &configs, None)
+}
+
+/// A ConfigMap or a Secret of a manifest, as the API server will have it.
+fn written(kind: ConfigKind, object: &Value) -> Option<Config> {
+    let digest = match kind {
+        ConfigKind::ConfigMap => ConfigMap::deserialize(object).ok()?.digest(),
+        ConfigKind::Secret => {
+            let mut object = object.clone();
+            for (key, text) in object["stringData"].take().as_object().into_iter().flatten() {
+                object["data"][key] = json!(STANDARD.encode(text.as_str().unwrap_or_default()));
+            }
+            Secret::deserialize(&object).ok()?.digest()
+        }
+    };
+    let name = object["metadata"]["name"].as_str()?.to_owned();
+    Some(Config { kind, name, uid: String::new(), digest, changed_at: None, is_copy: false })
+}
+
+/// The ConfigMaps and Secrets that a template refers to.
+pub fn references(template: &Value) -> BTreeSet<(ConfigKind, String)> {
+    let mut found = BTreeSet::new();
+    each_reference(&mut template.clone(), &mut |kind, name, _| {
+        found.insert((kind, name.clone()));
+    });
+    found
 }
 
 /// Names what is in the way of the template's revision.

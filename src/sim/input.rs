@@ -35,6 +35,8 @@ pub struct Input {
     pub deployments: Vec<Value>,
     /// Everything else that a simulation reads.
     pub others: Vec<Value>,
+    /// ConfigMaps and Secrets, which the revision of a Rollout may cover.
+    pub configs: Vec<Value>,
     /// `HorizontalPodAutoscalers`, which say how many pods a Rollout without `spec.replicas` has at least.
     pub autoscalers: Vec<Value>,
     /// What was assumed or left out, in sentences.
@@ -84,7 +86,8 @@ pub fn read_any(texts: &[(String, String)], namespace: &str) -> anyhow::Result<I
                 ("Rollout", _) if group == "serin.dev" => input.rollouts.push(object),
                 ("Rollout", _) => bail!("{name}: this Rollout is of {group}; Serin's are of serin.dev/v1alpha1"),
                 ("HorizontalPodAutoscaler", _) if group == "autoscaling" => input.autoscalers.push(object),
-                ("Pod" | "ReplicaSet" | "Secret" | "Lease" | "Event", _) | (_, None) => ignored += 1,
+                ("ConfigMap" | "Secret", _) if group == "v1" => input.configs.push(object),
+                ("Pod" | "ReplicaSet" | "Lease" | "Event", _) | (_, None) => ignored += 1,
                 (_, Some(_)) => input.others.push(object),
             }
         }

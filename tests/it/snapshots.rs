@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use serin::api::config::ConfigKind::{self, ConfigMap, Secret};
 use serin::api::status::Phase;
 use serin::api::watched::Rollout;
+use serin::cli;
+use serin::cli::diff::{Difference, Effect, Item, from_cluster};
 use serin::controller::lease::Leadership;
 use serin::embedded::Cluster;
 use serin::plan::observed::{Config, Configs};
@@ -281,6 +283,15 @@ fn read_by(cluster: &Cluster, hash: &str) -> Value {
     copy["data"].clone()
 }
 
+/// What `kubectl serin diff` says of manifests.
+async fn offline(cluster: &Cluster, objects: &[&Value]) -> Difference {
+    let text: Vec<String> = objects.iter().map(|object| object.to_string()).collect();
+    let cluster = cli::cluster::Cluster { client: cluster.client("shop"), namespace: "shop".to_owned() };
+    let mut items = from_cluster(&cluster, &[("git".to_owned(), text.join("\n---\n"))]).await.unwrap();
+    let Item::Rollout(difference) = items.remove(0) else { panic!("{items:?}") };
+    difference
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_controller_copies_what_the_revision_was_made_of() {
     let clock = shell::virtual_clock();
@@ -303,10 +314,17 @@ async fn the_controller_copies_what_the_revision_was_made_of() {
     assert_eq!(read_by(&cluster, &first), json!({"greeting": "hello"}));
 
     sleep(Duration::from_mins(1)).await;
+    let told = offline(&cluster, &[&rollout, &config("good day"), &secret]).await;
+    assert_eq!((told.effect, told.from_revision.as_deref()), (Effect::Rollout, Some(first.as_str())), "{told:?}");
+    let unchanged = offline(&cluster, &[&rollout, &config("hello"), &secret]).await;
+    assert_eq!((unchanged.effect, unchanged.to_revision.as_str()), (Effect::Nothing, first.as_str()));
+    let unknown = offline(&cluster, &[&rollout, &secret]).await;
+    assert!(unknown.warnings[0].contains("ConfigMap settings cannot be compared"), "{:?}", unknown.warnings);
     cluster.apply("configmaps", &config("good day")).unwrap();
     let is_next =
         |rollout: &Rollout| healthy(rollout) && rollout.status.stable.as_ref().is_some_and(|one| one.hash != first);
     let second = running.wait("checkout", "Healthy with the new content", is_next).await.status.stable.unwrap().hash;
+    assert_eq!(second, told.to_revision, "as it was told before the merge");
     assert_eq!(read_by(&cluster, &second), json!({"greeting": "good day"}));
     assert_eq!(read_by(&cluster, &first), json!({"greeting": "hello"}), "until the revision is forgotten");
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use anyhow::Context as _;
 use kube::Resource;
 use kube::api::{Api, DynamicObject, ListParams};
-use kube::core::ApiResource;
+use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
 use super::templates;
@@ -16,7 +16,7 @@ use crate::api::watched::{AnalysisTemplate, ClusterAnalysisTemplate, Deployment,
 use crate::cli::cluster::Cluster;
 use crate::cli::outcome::NotFound;
 use crate::embedded::store::key_of;
-use crate::plan::{revision, workload};
+use crate::plan::{revision, snapshot, workload};
 use crate::sim::input::{Input, deployment_of, inline};
 
 /// What there is before the commit.
@@ -30,6 +30,8 @@ pub struct Before {
     pub(super) deployments: Vec<Value>,
     /// Analysis templates.
     pub(super) templates: Vec<Value>,
+    /// ConfigMaps and Secrets that revisions cover.
+    pub(super) configs: Vec<Value>,
     /// Whether what is not here is not there.
     pub(super) is_all: bool,
 }
@@ -52,8 +54,8 @@ impl Before {
             input.whole(at).context("read --from")?;
         }
         let templates = input.others.into_iter().filter(templates::is_template).collect();
-        let Input { rollouts, written, deployments, .. } = input;
-        Ok(Self { rollouts, written, deployments, templates, is_all: true })
+        let Input { rollouts, written, deployments, configs, .. } = input;
+        Ok(Self { rollouts, written, deployments, templates, configs, is_all: true })
     }
 
     /// What the cluster has of what manifests have.
@@ -77,8 +79,23 @@ impl Before {
             rollouts.extend(live);
         }
         let mut before = Self::of(rollouts, deployments);
+        before.add_configs(cluster).await;
         before.add_templates(cluster, input).await?;
         Ok(before)
+    }
+
+    /// Adds the ConfigMaps and Secrets that revisions cover. What may not be read is not compared.
+    async fn add_configs(&mut self, cluster: &Cluster) {
+        let covered = self.rollouts.iter().filter(|rollout| !rollout["spec"]["configSnapshots"].is_null());
+        for rollout in covered {
+            for (kind, name) in snapshot::references(&rollout["spec"]["template"]) {
+                let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", &kind.to_string()));
+                let (namespace, _) = key_of(rollout);
+                let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), &namespace, &resource);
+                let found = api.get(&name).await.ok().and_then(|object| serde_json::to_value(object).ok());
+                self.configs.extend(found);
+            }
+        }
     }
 
     /// Adds the analysis templates of manifests as the cluster has them, and the Rollouts that those which change may judge.
@@ -124,6 +141,7 @@ impl Before {
 }
 
 /// A Rollout before the commit.
+#[derive(Clone)]
 pub(super) struct Known<'a> {
     /// Its spec, with the template of the Deployment that it names.
     pub spec: &'a Value,

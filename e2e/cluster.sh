@@ -1,5 +1,6 @@
 # Sourced by e2e/run and e2e/bench: builds what they need, and starts the cluster unless KUBECONFIG names one.
 # Sets dir, cache and target; exports KUBECONFIG, SERIN_BIN and E2E_DIR; everything started ends with the caller.
+# With SERIN_BIN set the stories are told with that controller, and none is built.
 cache=${SERIN_E2E_CACHE:-$HOME/.cache/serin-e2e}
 target=${CARGO_TARGET_DIR:-$PWD/target}
 export CARGO_TARGET_DIR=$target
@@ -17,24 +18,29 @@ build() {
   if [ -z "${KUBECONFIG:-}" ]; then
     e2e/testbed/build.sh "$cache/bin"
   fi
-  cargo build --release --bin serin
+  if [ -z "${SERIN_BIN:-}" ]; then cargo build --release --bin serin; fi
   cargo test --no-run --features e2e --test "$1"
 }
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
+# Starts an API server with the controllers of Kubernetes; its files are in the folder dir/NAME.
+start_cluster() {
+  "$cache/bin/testbed" --dir "$dir/$1" --crds "$cache/bin/istio-crds.yaml" --crds "$cache/bin/gateway-crds" --crds crds --parent $$ 2>"$dir/$1.err" &
+  local testbed=$!
+  pids+=("$testbed")
+  for _ in $(seq 1200); do
+    [ -f "$dir/$1/ready" ] && break
+    kill -0 "$testbed" || { echo "the testbed ended"; cat "$dir/$1.err"; exit 1; }
+    sleep 0.1
+  done
+}
+
 start_testbed() {
   if [ -z "${KUBECONFIG:-}" ]; then
-    "$cache/bin/testbed" --dir "$dir/testbed" --crds "$cache/bin/istio-crds.yaml" --crds "$cache/bin/gateway-crds" --crds crds --parent $$ 2>"$dir/testbed.err" &
-    local testbed=$!
-    pids+=("$testbed")
-    for _ in $(seq 600); do
-      [ -f "$dir/testbed/ready" ] && break
-      kill -0 "$testbed" || { echo "the testbed ended"; cat "$dir/testbed.err"; exit 1; }
-      sleep 0.1
-    done
+    start_cluster testbed
     export KUBECONFIG=$dir/testbed/admin.kubeconfig
   fi
   export E2E_KUBECTL=${E2E_KUBECTL:-$(command -v kubectl || echo "$cache/bin/kubectl")}
-  export SERIN_BIN=$target/release/serin E2E_DIR=$dir
+  export SERIN_BIN=${SERIN_BIN:-$target/release/serin} E2E_DIR=$dir
 }

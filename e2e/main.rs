@@ -44,7 +44,9 @@ async fn main() -> ExitCode {
     let has_engines = std::env::var("E2E_WRITES").is_ok();
     let beside_engines = if has_engines { choose(stories::beside_engines()) } else { Vec::new() };
     let (together, alone) = (choose(stories::all()), choose(stories::alone()));
-    let together = [together, beside_engines].concat();
+    let mut long = stories::long();
+    long.retain(|(name, _)| has_engines && wanted.iter().any(|wanted| wanted == name));
+    let together = [together, beside_engines, long].concat();
     println!("running {} stories, each {repeat} times", together.len() + alone.len());
     let mut results = tell(&environment, &together, repeat, AT_ONCE).await;
     results.extend(tell(&environment, &alone, repeat, 1).await);

@@ -5,6 +5,7 @@ mod autoscale;
 mod change;
 mod config;
 mod conformance;
+mod example;
 mod gateway;
 mod gitops;
 mod metrics;
@@ -16,6 +17,7 @@ mod restart;
 mod role;
 mod route;
 mod scale;
+mod soak;
 mod spec;
 mod takeover;
 
@@ -119,5 +121,14 @@ pub fn beside_engines() -> Vec<(&'static str, Story)> {
         "gitops-argo-route-edited" => gitops::argo_route_edited,
         "gitops-argo-route-edited-server-side" => gitops::argo_route_edited_server_side,
         "gitops-argo-route-kept" => gitops::argo_route_kept,
+        "gitops-example-gitlab-argo" => example::gitlab_argo,
+        "gitops-example-flux" => example::flux,
+        "gitops-example-merge-to-publish" => example::merge_to_publish,
+        "gitops-example-rings" => example::rings,
     ]
+}
+
+/// Stories that take long: told only where the whole name is given.
+pub fn long() -> Vec<(&'static str, Story)> {
+    stories!["gitops-soak" => soak::soak]
 }

@@ -1,6 +1,7 @@
 //! What stories stand on: the environment, one story's world, and the monitor that checks the invariants.
 
 pub mod environment;
+pub mod example;
 pub mod exporter;
 pub mod gitops;
 pub mod monitor;
@@ -11,5 +12,6 @@ pub mod transcript;
 pub mod world;
 
 pub use environment::Environment;
+pub use example::Example;
 pub use pods::Ready;
 pub use world::{Given, World};

@@ -34,7 +34,7 @@ func main() {
 
 func run(ctx context.Context) error {
 	engines := flag.String("engines", "", "loopback address that the engines have in the place of the API server's")
-	artifacts := flag.String("artifacts", "", "loopback address that Flux fetches commits from")
+	artifacts := flag.String("artifacts", "", "loopback address that Flux fetches commits from; absent where no engine has its objects in this cluster")
 	repositories := flag.String("repositories", "", "folder with a Git repository for each namespace")
 	writes := flag.String("writes", "", "file that gets a line of JSON for each write of an engine")
 	flag.Parse()
@@ -51,14 +51,16 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server := source.New(client, *repositories, "http://"+*artifacts)
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	tasks.Go(func() { stop(serve(ctx, *engines, recorder)) })
-	tasks.Go(func() { stop(serve(ctx, *artifacts, server)) })
-	tasks.Go(func() { server.Follow(ctx) })
+	if *artifacts != "" {
+		server := source.New(client, *repositories, "http://"+*artifacts)
+		tasks.Go(func() { stop(serve(ctx, *artifacts, server)) })
+		tasks.Go(func() { server.Follow(ctx) })
+	}
 	<-ctx.Done()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
 		return err

@@ -1,5 +1,6 @@
-# Sourced by e2e/run, once the cluster is there: starts Flux and Argo CD on it. Exports E2E_REPOSITORIES, the folder that has a
-# Git repository for each namespace, E2E_WRITES, where each write of an engine is a line of JSON, and E2E_KUSTOMIZE.
+# Sourced by e2e/run, once the cluster is there: starts Flux and Argo CD on it, and another cluster that Argo CD applies to, too.
+# Exports E2E_REPOSITORIES, the folder that has a Git repository for each namespace, E2E_WRITES, where each write of an engine is
+# a line of JSON, E2E_KUSTOMIZE, and of the other cluster E2E_OTHER_KUBECONFIG and E2E_OTHER_ENGINES, its address for engines.
 export E2E_REPOSITORIES=$dir/repositories E2E_WRITES=$dir/writes.jsonl E2E_KUSTOMIZE=$cache/bin/kustomize
 mkdir -p "$E2E_REPOSITORIES" "$dir/engines"
 : >"$E2E_WRITES"
@@ -32,3 +33,17 @@ PATH=$cache/bin:$PATH KUBECONFIG=$dir/engines/kubeconfig ARGOCD_GPG_ENABLED=fals
   ARGOCD_ASK_PASS_SOCK=$dir/engines/ask-pass.sock ARGOCD_K8S_CLIENT_QPS=500 TMPDIR=$dir/engines \
   start_engine argocd "$cache/bin/argocd" -redis "127.0.0.1:$(free_port)" -repository "$(free_port)" \
   -repository-health "$(free_port)" -metrics "127.0.0.1:$(free_port)"
+
+# The other cluster. Argo CD knows it by a Secret, and reaches it by a recorder of its own.
+start_cluster other
+export E2E_OTHER_KUBECONFIG=$dir/other/admin.kubeconfig
+other=127.0.0.1:$(free_port)
+export E2E_OTHER_ENGINES=http://$other
+KUBECONFIG=$E2E_OTHER_KUBECONFIG "$E2E_KUBECTL" config view --raw -o json >"$dir/engines/other.json"
+KUBECONFIG=$dir/engines/other.json start_engine gitops-other "$cache/bin/gitops" -engines "$other" -writes "$E2E_WRITES"
+"$E2E_KUBECTL" apply --server-side -f - >/dev/null <<YAML
+apiVersion: v1
+kind: Secret
+metadata: {name: other, namespace: argocd, labels: {argocd.argoproj.io/secret-type: cluster}}
+stringData: {name: other, server: "$E2E_OTHER_ENGINES", config: "{}"}
+YAML

@@ -46,7 +46,7 @@ impl Bed {
         apply_shipped(&client).await;
         let dir = PathBuf::from(variable("E2E_DIR"));
         let kubeconfig = dir.join("serin.kubeconfig");
-        write_kubeconfig(&client, &kubeconfig).await;
+        write_kubeconfig(&client, std::env::var("KUBECONFIG").expect("KUBECONFIG").as_ref(), &kubeconfig).await;
         Self { client, binary: variable("SERIN_BIN").into(), kubeconfig, dir }
     }
 

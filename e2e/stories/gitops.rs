@@ -17,27 +17,33 @@ const ROUTES: &str = "/apis/networking.istio.io/v1/namespaces/{ns}/virtualservic
 const HTTP_ROUTE: &str = "/apis/gateway.networking.k8s.io/v1/namespaces/{ns}/httproutes/checkout";
 /// Where that route has a timeout.
 const TIMEOUT: &str = "/spec/http/1/timeout";
-/// How long nothing may be written at rest.
+/// How long nothing may be written at rest, at least; and how often the engine must have looked meanwhile, which takes longer on
+/// a machine with much to do.
 const REST: Duration = Duration::from_secs(20);
+const REST_MOST: Duration = Duration::from_mins(3);
+const LOOKS: usize = 10;
 
 /// Where the weights are, and what Git holds of it.
-struct Mode {
-    name: &'static str,
-    given: Given,
+pub struct Mode {
+    /// As the table has it.
+    pub name: &'static str,
+    /// The Rollout.
+    pub given: Given,
     /// Files besides the Rollout.
     files: Vec<(&'static str, Value)>,
     /// The object in Git that has the weights.
-    held: Option<(&'static str, &'static str)>,
+    pub held: Option<(&'static str, &'static str)>,
 }
 
 impl Mode {
     fn new(name: &'static str, given: Given, mut files: Vec<(&'static str, Value)>) -> Self {
-        let steps = json!([{"setWeight": 20}, {"setWeight": 50}, {"pause": {"duration": "2s"}}]);
+        let steps = json!([{"setWeight": 20}, {"setWeight": 50}, {"pause": {"duration": "4s"}}]);
         files.push(("service.yaml", service("checkout")));
         Self { name, given: Given { steps, ..given }, files, held: None }
     }
 
-    fn files(&self) -> Vec<(&'static str, Value)> {
+    /// All files.
+    pub fn files(&self) -> Vec<(&'static str, Value)> {
         [("rollout.yaml", self.given.object())].into_iter().chain(self.files.clone()).collect()
     }
 }
@@ -46,11 +52,11 @@ fn service(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"selector": {"app": "checkout"}, "ports": [{"name": "http", "port": 80}]}})
 }
 
-fn owned() -> Mode {
+pub fn owned() -> Mode {
     Mode::new("owned", Given::default(), Vec::new())
 }
 
-fn delegate() -> Mode {
+pub fn delegate() -> Mode {
     let root = json!({
         "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "root"},
         "spec": {"hosts": ["checkout"], "http": [{"name": "primary", "timeout": "7s", "delegate": {"name": "checkout-serin"}}]},
@@ -60,7 +66,7 @@ fn delegate() -> Mode {
 }
 
 /// A VirtualService and a DestinationRule in Git.
-fn in_place() -> Mode {
+pub fn in_place() -> Mode {
     let files =
         vec![("virtualservice.yaml", route::virtual_service()), ("destinationrule.yaml", route::destination_rule())];
     Mode { held: Some(("virtualservice.yaml", ROUTES)), ..Mode::new("in place", route::in_place(), files) }
@@ -95,7 +101,7 @@ fn http_route() -> Mode {
 }
 
 /// What docs/gitops.md lets Argo CD ignore.
-fn ignored() -> Value {
+pub fn ignored() -> Value {
     let rule = |group: &str, kind: &str, path: &str| json!({"group": group, "kind": kind, "jqPathExpressions": [path]});
     json!({
         "ignoreDifferences": [
@@ -109,7 +115,7 @@ fn ignored() -> Value {
 }
 
 /// What docs/gitops.md lets Flux leave alone, once it is there: everything that Serin writes to.
-fn applied_once(mut mode: Mode) -> Mode {
+pub fn applied_once(mut mode: Mode) -> Mode {
     for (name, object) in &mut mode.files {
         if *name != "service.yaml" {
             object["metadata"]["annotations"] = json!({"kustomize.toolkit.fluxcd.io/ssa": "IfNotPresent"});
@@ -122,22 +128,22 @@ fn applied_once(mut mode: Mode) -> Mode {
 async fn released(world: &World, git: &Git<'_>, mode: &Mode, more: &Value) -> Vec<Write> {
     git.follow(more).await;
     let first = &mode.given;
-    world.wait("the first deployment", 60, |rollout| is_healthy(rollout, &first.hash())).await;
+    world.wait("the first deployment", 180, |rollout| is_healthy(rollout, &first.hash())).await;
     settled(world, git).await;
     let (began, before) = (Instant::now(), git.writes().len());
     let (second, third) = (first.image("checkout:2"), first.image("checkout:3"));
     git.image("checkout:2");
-    world.wait("the canary is promoted", 60, |rollout| is_healthy(rollout, &second.hash())).await;
+    world.wait("the canary is promoted", 180, |rollout| is_healthy(rollout, &second.hash())).await;
     git.image("checkout:3");
     world.reaches(50).await;
     world.act("abort", &third.hash(), None).await;
-    world.wait("aborted", 5, |rollout| is_aborted(rollout, "AbortedByAction")).await;
+    world.wait("aborted", 30, |rollout| is_aborted(rollout, "AbortedByAction")).await;
     world.reaches(0).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let still = world.monitor.rollout("checkout").is_some_and(|rollout| is_aborted(&rollout, "AbortedByAction"));
     world.assert(still, "what Git asks for again is not tried again");
     git.revert();
-    world.wait("Git's stable is Healthy", 15, |rollout| is_healthy(rollout, &second.hash())).await;
+    world.wait("Git's stable is Healthy", 60, |rollout| is_healthy(rollout, &second.hash())).await;
     has_commits(world, git, &[third.hash(), second.hash()]);
     let weights = world.monitor.weights("checkout");
     world.assert(weights == [0, 20, 50, 0, 20, 50, 0], &format!("weights were {weights:?}"));
@@ -172,8 +178,8 @@ fn tell(mode: &Mode, when: &str, git: &Git<'_>, (before, since): (usize, Instant
 }
 
 /// Waits until the engine says that the cluster is as Git has it.
-async fn settled(world: &World, git: &Git<'_>) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+pub async fn settled(world: &World, git: &Git<'_>) {
+    let deadline = Instant::now() + Duration::from_mins(2);
     loop {
         let (is_as_git, _, status) = git.state().await;
         if is_as_git {
@@ -192,7 +198,7 @@ async fn at_rest(world: &World, git: &Git<'_>) {
     let (before, generation_before) = (git.writes().len(), generation());
     let (_, mut looked, _) = git.state().await;
     let (began, mut looks) = (Instant::now(), 0);
-    while began.elapsed() < REST {
+    while began.elapsed() < REST || looks < LOOKS && began.elapsed() < REST_MOST {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let (is_as_git, now, status) = git.state().await;
         looks += usize::from(now != looked);
@@ -200,7 +206,7 @@ async fn at_rest(world: &World, git: &Git<'_>) {
         world.assert(is_as_git, &format!("at rest the engine finds a difference: {status}"));
     }
     let written = git.writes().split_off(before);
-    world.assert(looks >= 10, &format!("the engine has looked {looks} times"));
+    world.assert(looks >= LOOKS, &format!("the engine has looked {looks} times"));
     world.assert(written.is_empty(), &format!("at rest the engine writes nothing: {written:?}"));
     world.assert(generation() == generation_before, "the Rollout is as it was");
 }
@@ -224,18 +230,18 @@ async fn leaves_alone(environment: Arc<Environment>, name: String, engine: Engin
 /// The Rollout leaves Git, and so the cluster, with its pods and the route that is Serin's.
 async fn pruned(world: &World, git: &Git<'_>) {
     git.remove("rollout.yaml");
-    world.until("the Rollout is gone", 30, || world.monitor.rollout("checkout").is_none().then_some(())).await;
-    world.until("its ReplicaSets are gone", 40, || world.monitor.replica_sets().is_empty().then_some(())).await;
+    world.until("the Rollout is gone", 120, || world.monitor.rollout("checkout").is_none().then_some(())).await;
+    world.until("its ReplicaSets are gone", 120, || world.monitor.replica_sets().is_empty().then_some(())).await;
     let left = world.object("/apis/networking.istio.io/v1/namespaces/{ns}/virtualservices/checkout-serin").await;
     world.assert(left.is_none(), "its route is gone");
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_mins(2);
     while world.object("/api/v1/namespaces/{ns}/pods").await.is_none_or(|pods| pods["items"] != json!([])) {
         world.assert(Instant::now() < deadline, "its pods are gone");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
-fn reverts(world: &World) -> i32 {
+pub fn reverts(world: &World) -> i32 {
     let rollout = world.monitor.rollout("checkout");
     rollout.and_then(|rollout| rollout.status.route).map_or(0, |route| route.contested)
 }
@@ -263,7 +269,7 @@ async fn edits(environment: Arc<Environment>, name: String, engine: Engine, mode
     let git = Git::new(&world, engine, &mode.files());
     git.follow(&ignored()).await;
     let (first, second) = (&mode.given, mode.given.image("checkout:2"));
-    world.wait("the first deployment", 60, |rollout| is_healthy(rollout, &first.hash())).await;
+    world.wait("the first deployment", 180, |rollout| is_healthy(rollout, &first.hash())).await;
     settled(&world, &git).await;
     edit(&git, &mode, "9s");
     arrives(&world, "9s").await;
@@ -273,10 +279,10 @@ async fn edits(environment: Arc<Environment>, name: String, engine: Engine, mode
     edit(&git, &mode, "11s");
     arrives(&world, "11s").await;
     let corrected = || (world.monitor.weights("checkout") == [0, 40, 0, 40]).then_some(());
-    world.until("Git's weights are corrected once", 10, corrected).await;
-    world.wait("the pause", 20, |rollout| rollout.status.phase == Some(Phase::Paused)).await;
+    world.until("Git's weights are corrected once", 60, corrected).await;
+    world.wait("the pause", 120, |rollout| rollout.status.phase == Some(Phase::Paused)).await;
     world.act("promote", &second.hash(), Some(1)).await;
-    world.wait("promoted", 30, |rollout| is_healthy(rollout, &second.hash())).await;
+    world.wait("promoted", 120, |rollout| is_healthy(rollout, &second.hash())).await;
     settled(&world, &git).await;
     is_as_git(&world, &mode).await;
     git.leave().await;
@@ -290,7 +296,7 @@ async fn keeps(environment: Arc<Environment>, name: String, engine: Engine, mode
     let mut respected = ignored();
     respected["syncOptions"] = json!(["ApplyOutOfSyncOnly=true", "RespectIgnoreDifferences=true"]);
     git.follow(&respected).await;
-    world.wait("the first deployment", 60, |rollout| is_healthy(rollout, &mode.given.hash())).await;
+    world.wait("the first deployment", 180, |rollout| is_healthy(rollout, &mode.given.hash())).await;
     settled(&world, &git).await;
     edit(&git, &mode, "9s");
     let (began, mut syncs) = (Instant::now(), 0);
@@ -318,7 +324,7 @@ async fn timeout(world: &World) -> Value {
 }
 
 async fn arrives(world: &World, wanted: &str) {
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + Duration::from_secs(90);
     while timeout(world).await != json!(wanted) {
         world.assert(Instant::now() < deadline, "what Git changes of a route arrives");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -347,7 +353,7 @@ async fn contests(environment: Arc<Environment>, name: String, engine: Engine, m
     let git = Git::new(&world, engine, &mode.files());
     git.follow(&Value::Null).await;
     let first = &mode.given;
-    world.wait("the first deployment", 60, |rollout| is_healthy(rollout, &first.hash())).await;
+    world.wait("the first deployment", 180, |rollout| is_healthy(rollout, &first.hash())).await;
     settled(&world, &git).await;
     let (began, before) = (Instant::now(), git.writes().len());
     git.image("checkout:2");
@@ -356,9 +362,9 @@ async fn contests(environment: Arc<Environment>, name: String, engine: Engine, m
         let names = |message: &str| message.starts_with(engine.manager()) && message.contains(engine.setting());
         conditions.any(|one| one.kind == "RouteContested" && names(&one.message))
     };
-    world.wait("the writer is named", 60, told).await;
+    world.wait("the writer is named", 180, told).await;
     git.revert();
-    world.wait("Git's stable is Healthy", 60, |rollout| is_healthy(rollout, &first.hash())).await;
+    world.wait("Git's stable is Healthy", 180, |rollout| is_healthy(rollout, &first.hash())).await;
     tell(&mode, "in flight", &git, (before, began));
     settled(&world, &git).await;
     is_as_git(&world, &mode).await;

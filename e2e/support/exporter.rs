@@ -55,13 +55,18 @@ impl Exporter {
     }
 
     fn text(&self) -> String {
-        let mut text = String::from("# TYPE e2e_requests_total counter\n");
+        let mut text = String::from("# TYPE e2e_requests_total counter\n# TYPE istio_requests_total counter\n");
         for ((story, revision), series) in self.series.lock().unwrap().iter_mut() {
             series.grow();
             for (code, count) in [("200", series.good), ("500", series.bad)] {
                 let _ = writeln!(
                     text,
                     "e2e_requests_total{{story=\"{story}\",revision=\"{revision}\",code=\"{code}\"}} {count}"
+                );
+                // As the proxies of clients report it.
+                let _ = writeln!(
+                    text,
+                    "istio_requests_total{{reporter=\"source\",destination_workload_namespace=\"{story}\",destination_canonical_revision=\"{revision}\",response_code=\"{code}\"}} {count}"
                 );
             }
         }

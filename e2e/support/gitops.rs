@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use jiff::Timestamp;
-use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, GroupVersionKind};
 use kube::core::ApiResource;
+use kube::{Api, Client};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -60,7 +60,8 @@ pub struct Write {
     /// Plural of the kind.
     pub resource: String,
     namespace: String,
-    name: String,
+    /// Name of the object.
+    pub name: String,
     status: u16,
     /// Whether the object became another one.
     pub changed: bool,
@@ -72,13 +73,19 @@ pub struct Git<'a> {
     /// Who applies it.
     pub engine: Engine,
     folder: PathBuf,
+    /// The name of the object that tells Flux to.
+    kustomization: &'static str,
+    /// What it follows.
+    branch: &'static str,
+    /// The cluster that the engine's own objects are in.
+    home: Client,
 }
 
 impl<'a> Git<'a> {
     /// A repository with a first commit of these files, and a kustomization that has the image apart. Nobody applies it yet.
     pub fn new(world: &'a World, engine: Engine, files: &[(&str, Value)]) -> Self {
         let folder = PathBuf::from(std::env::var("E2E_REPOSITORIES").expect("e2e/run gitops starts the engines"));
-        let git = Self { world, engine, folder: folder.join(&world.namespace) };
+        let git = Self { kustomization: "app", ..Self::at(world, engine, folder.join(&world.namespace), "main") };
         std::fs::create_dir_all(&git.folder).unwrap();
         git.run("git", &["init", "--quiet", "--initial-branch=main"]);
         for (name, object) in files {
@@ -90,6 +97,21 @@ impl<'a> Git<'a> {
         git.write("kustomization.yaml", &kustomization);
         git.commit("first");
         git
+    }
+
+    /// A repository that is there, and that somebody else has told the engine of.
+    pub fn at(world: &'a World, engine: Engine, folder: PathBuf, branch: &'static str) -> Self {
+        Self { world, engine, folder, kustomization: "checkout", branch, home: world.client.clone() }
+    }
+
+    /// The same, where the engine's own objects are in another cluster.
+    pub fn told_in(self, home: &World) -> Self {
+        Self { home: home.client.clone(), ..self }
+    }
+
+    /// How many commits there are.
+    pub fn commits(&self) -> usize {
+        self.run("git", &["rev-list", "--count", self.branch]).parse().expect("a number")
     }
 
     /// Writes a file.
@@ -185,20 +207,20 @@ impl<'a> Git<'a> {
         let (kind, namespace, name) = match self.engine {
             Engine::Flux => {
                 let kind = GroupVersionKind::gvk("kustomize.toolkit.fluxcd.io", "v1", "Kustomization");
-                (kind, self.world.namespace.as_str(), "app")
+                (kind, self.world.namespace.as_str(), self.kustomization)
             }
             Engine::Argo | Engine::ArgoServerSide => {
                 (GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Application"), "argocd", &*self.world.namespace)
             }
         };
-        (Api::namespaced_with(self.world.client.clone(), namespace, &ApiResource::from_gvk(&kind)), name)
+        (Api::namespaced_with(self.home.clone(), namespace, &ApiResource::from_gvk(&kind)), name)
     }
 
     /// What the engine says: whether the cluster is as the last commit has it, when it looked last, and all of its status.
     pub async fn state(&self) -> (bool, String, Value) {
         let (api, name) = self.tool();
         let status = api.get(name).await.expect("the engine's object").data["status"].clone();
-        let commit = self.run("git", &["rev-parse", "HEAD"]);
+        let commit = self.run("git", &["rev-parse", self.branch]);
         let (is_as_git, looked) = match self.engine {
             Engine::Flux => {
                 let ready = status["conditions"].as_array().into_iter().flatten().find(|one| one["type"] == "Ready");

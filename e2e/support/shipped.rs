@@ -26,10 +26,9 @@ pub async fn apply_shipped(client: &Client) {
     }
 }
 
-/// Writes the kubeconfig of the controller's service account.
-pub async fn write_kubeconfig(client: &Client, path: &Path) {
-    let admin = std::env::var("KUBECONFIG").expect("KUBECONFIG");
-    std::fs::write(path, kubeconfig_with(&admin, &request_token(client).await)).unwrap();
+/// Writes the kubeconfig of the controller's service account, by the administrator's.
+pub async fn write_kubeconfig(client: &Client, admin: &Path, path: &Path) {
+    std::fs::write(path, kubeconfig_with(admin, &request_token(client).await)).unwrap();
 }
 
 /// Applies every document of a file, as a GitOps tool does.
@@ -84,7 +83,7 @@ async fn request_token(client: &Client) -> String {
 }
 
 /// The administrator's kubeconfig with another user.
-fn kubeconfig_with(admin: &str, token: &str) -> String {
+fn kubeconfig_with(admin: &Path, token: &str) -> String {
     let mut config: Value = serde_yaml::from_str(&std::fs::read_to_string(admin).unwrap()).unwrap();
     let user = config["users"][0]["name"].clone();
     config["users"] = json!([{"name": user, "user": {"token": token}}]);

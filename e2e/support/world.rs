@@ -305,7 +305,7 @@ impl World {
     /// Waits until the canary has this weight.
     pub async fn reaches(&self, weight: i32) {
         let is_there = || (self.monitor.weights(NAME).last() == Some(&weight)).then_some(());
-        self.until(&format!("weight {weight}"), 20, is_there).await;
+        self.until(&format!("weight {weight}"), 60, is_there).await;
     }
 
     /// Fails with what was seen.

@@ -32,7 +32,7 @@ pub struct Arguments {
     /// Waits that long at most, such as `20m`; absent: for ever.
     #[arg(long, value_parser = timeout, requires = "watch")]
     timeout: Option<Duration>,
-    /// Waits first until this commit is applied, as the annotation serin.dev/git-commit tells; it may be shortened.
+    /// Waits first until this commit is applied, as the annotation serin.dev/git-commit tells, also where it brings the Rollout; it may be shortened.
     #[arg(long, value_name = "SHA")]
     commit: Option<String>,
     /// What is awaited: `promoted`, `paused`, `step=N` (counting from 1), or `phase=Healthy|Progressing|Paused|Degraded`.
@@ -90,8 +90,10 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<Out
         return Ok(judged(&rollout, arguments).unwrap_or(Outcome::TimedOut));
     }
     let watched = async {
-        // What does not exist is told at once; a watch would wait for it.
-        cluster.rollout(name).await?;
+        // What does not exist is told at once; a watch would wait for it. A commit may be the one that brings it.
+        if arguments.commit.is_none() {
+            cluster.rollout(name).await?;
+        }
         watch(cluster, arguments).await
     };
     let ended = match arguments.timeout {
@@ -118,6 +120,10 @@ async fn watch(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<Outco
     while let Some(event) = rollouts.next().await {
         let rollout = match event {
             Ok(Some(rollout)) => rollout,
+            Ok(None) if told.is_empty() && arguments.commit.is_some() => {
+                writeln!(std::io::stderr(), "there is no rollout {name} yet")?;
+                continue;
+            }
             Ok(None) => return Err(NotFound(format!("rollout {name} any more: it was deleted")).into()),
             Err(error) => {
                 writeln!(std::io::stderr(), "the connection is lost, trying again: {error}")?;

@@ -117,3 +117,25 @@ async fn every_example_runs() {
         running.end().await;
     }
 }
+
+/// Those with GitOps engines are told by `e2e/run gitops`: each has a story, a page and a line in the list.
+#[test]
+fn every_gitops_example_has_a_story() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let stories = std::fs::read_to_string(format!("{root}/e2e/stories.rs")).unwrap();
+    let list = std::fs::read_to_string(format!("{root}/examples/README.md")).unwrap();
+    let folders = std::fs::read_dir(format!("{root}/examples/gitops")).unwrap();
+    let names: Vec<String> = folders.map(|one| one.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.len() >= 4);
+    for name in names {
+        assert!(stories.contains(&format!("\"gitops-example-{name}\" => example::")), "{name} is not told");
+        assert!(list.contains(&format!("(gitops/{name}/)")), "{name} is not in the list");
+        let page = std::fs::read_to_string(format!("{root}/examples/gitops/{name}/README.md")).unwrap();
+        assert!(page.contains("\n```console\n$ "), "{name} shows no commands");
+        let base =
+            ["deploy", "deploy/base"].map(|folder| format!("{root}/examples/gitops/{name}/{folder}/rollout.yaml"));
+        let text = base.iter().find_map(|path| std::fs::read_to_string(path).ok()).unwrap();
+        let rollout: Value = serde_yaml::from_str(&text).unwrap();
+        assert_eq!(strategy::parse("shop", &rollout["spec"]).faults, [], "{name}");
+    }
+}

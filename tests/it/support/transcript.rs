@@ -27,11 +27,16 @@ pub struct Transcript {
 impl Transcript {
     /// The page `docs/<name>.md`, whose commands are run in the project's folder, with executables in `bin` first.
     pub fn of(name: &str, bin: &Path) -> Self {
-        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        Self::at(&root.join(format!("docs/{name}.md")), root, bin)
+    }
+
+    /// A page anywhere, whose commands are run in a folder, with executables in `bin` first.
+    pub fn at(page: &Path, folder: &Path, bin: &Path) -> Self {
         let variables = [("LC_ALL", "C.UTF-8"), ("RUST_BACKTRACE", "0")];
         Self {
-            page: root.join(format!("docs/{name}.md")),
-            folder: root,
+            page: page.to_owned(),
+            folder: folder.to_owned(),
             bin: bin.to_owned(),
             variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             replaced: Vec::new(),

@@ -9,6 +9,7 @@ pub mod configs;
 pub mod error;
 pub mod lease;
 pub mod measure;
+pub mod notify;
 pub mod observe;
 pub mod proxies;
 pub mod publish;
@@ -37,6 +38,7 @@ use self::clock::Clock;
 use self::error::{Class, Error};
 use self::lease::Leadership;
 use self::measure::{Inbox, Meter};
+use self::notify::{Notices, Notifications};
 use self::observe::words;
 use self::proxies::{Inquiries, Proxies};
 use self::publish::Publisher;
@@ -142,6 +144,8 @@ pub struct Shell {
     pub workloads: Watches<Deployment>,
     /// ConfigMaps and Secrets of Rollouts that ask for copies.
     pub configs: configs::ConfigWatches,
+    /// Tells people and tools outside of the cluster; none where nobody is told.
+    pub notices: Option<Arc<Notices>>,
     memory: Mutex<Memory>,
 }
 
@@ -199,6 +203,8 @@ pub struct Start {
     pub metrics: Arc<Metrics>,
     /// What is missing.
     pub readiness: Readiness,
+    /// Where messages may go, and who carries them; none where nobody is told.
+    pub notifications: Option<Notifications>,
 }
 
 /// Readiness of a controller that has listed nothing.
@@ -230,7 +236,12 @@ pub async fn run(start: Start, mut stop: watch::Receiver<bool>) {
         tasks.push(tokio::spawn(async move { inquiries.look_out(proxies.as_ref()).await }));
     }
     tasks.push(tokio::spawn(follow_leadership(shell.clone())));
+    let notices = shell.notices.as_ref();
+    let notifier = notices.map(|notices| notify::begin(&shell, notices, namespace.as_deref(), stop.clone()));
     shell.queue.run(CONCURRENCY, stop, |name| reconcile::reconcile(name, shell.clone())).await;
+    if let Some(notifier) = notifier {
+        notify::end(notifier).await;
+    }
     tasks.into_iter().for_each(|task| task.abort());
 }
 
@@ -325,6 +336,7 @@ impl Shell {
             pods: Watches::default(),
             workloads: Watches::default(),
             configs: configs::ConfigWatches::default(),
+            notices: start.notifications.map(|notifications| Arc::new(Notices::new(notifications))),
             memory: Mutex::default(),
         }
     }
@@ -448,6 +460,10 @@ impl Shell {
         }
         drop(memory);
         asked.iter().for_each(|name| self.queue.ask(name));
+        if let Some(notices) = &self.notices {
+            let changed = words.iter().filter_map(|word| word.strip_prefix("rollout/"));
+            changed.for_each(|name| notices.changed(name, self.rollout(name).as_deref()));
+        }
     }
 
     /// Forgets a Rollout that is gone.

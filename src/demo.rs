@@ -81,6 +81,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         },
         metrics: Arc::new(Metrics::default()),
         readiness: controller::readiness(),
+        notifications: None,
     };
     let controller = tokio::spawn(controller::run(start, stopped));
     let mut screen = Screen::open(options.has_color)?;

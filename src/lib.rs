@@ -7,6 +7,7 @@ pub mod convert;
 pub mod demo;
 pub mod embedded;
 pub mod lint;
+pub mod notify;
 pub mod plan;
 pub mod schema;
 pub mod sim;

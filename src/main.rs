@@ -15,12 +15,15 @@ use serin::cli::screen::LookArguments;
 use serin::cli::simulate;
 use serin::controller::lease::{self, Candidate, Leadership};
 use serin::controller::measure::prometheus::PrometheusMeter;
+use serin::controller::notify::Notifications;
+use serin::controller::notify::send::{self, Post};
 use serin::controller::proxies::Proxies;
 use serin::controller::proxies::istiod::{Addresses, Istiod, TokenOf};
 use serin::controller::proxies::search::Searches;
 use serin::controller::telemetry::{self, LogFormat, Metrics};
 use serin::controller::{self, Start, clock, commit, server};
 use serin::demo;
+use serin::notify::host::Hosts;
 use serin::plan::observed::Settings;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -118,6 +121,10 @@ struct RunArguments {
     /// Seconds that the longest request takes: a revision without traffic is drained after it.
     #[arg(long, env = "SERIN_DRAIN", default_value_t = 5.0)]
     drain: f64,
+    /// A host that notification channels may ask besides the well-known ones: `host` or `host:port`; with `http://` or `smtp://`
+    /// before it, without TLS. May be repeated.
+    #[arg(long, env = "SERIN_NOTIFICATION_HOST", value_delimiter = ',')]
+    notification_host: Vec<String>,
     /// Address of /healthz, /readyz and /metrics.
     #[arg(long, env = "SERIN_LISTEN", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
@@ -209,6 +216,9 @@ async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         drain_ms: millis(arguments.drain),
     };
     let proxies = proxies(&arguments, &client, &settings)?;
+    let hosts =
+        Hosts::of(&arguments.notification_host).map_err(|wrong| anyhow::anyhow!("--notification-host: {wrong}"))?;
+    let courier = Arc::new(Post::new(hosts.clone(), send::TIMEOUT).context("make the client of notifications")?);
     let start = Start {
         meter: Arc::new(PrometheusMeter::new(Api::namespaced(client.clone(), &arguments.system_namespace))),
         client,
@@ -224,6 +234,7 @@ async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         settings,
         metrics: metrics.clone(),
         readiness: readiness.clone(),
+        notifications: Some(Notifications { hosts, courier }),
     };
     let served = tokio::spawn(server::serve(arguments.listen, readiness, metrics, stopped.clone()));
     let elected = candidate.map(|candidate| tokio::spawn(candidate.run(resigned)));

@@ -10,6 +10,7 @@ pub mod command;
 pub mod condition;
 pub mod contest;
 pub mod course;
+pub mod events;
 pub mod force;
 pub mod gate;
 pub mod invariant;
@@ -471,8 +472,9 @@ fn complete(facts: &Facts<'_>, course: Course, actions: Vec<Action>) -> Plan {
         .map(|(at, reason)| Wake { at: *at, reason: reason.clone() });
     let wanted_weight = course.permitted(facts);
     let watches_pods = restart::under_way(facts, &course).is_some() || role::is_under_way(facts, &course);
-    let status = status::finish(facts, course, wanted_weight);
+    let mut status = status::finish(facts, course, wanted_weight);
     let notes = narrate::narrate(before, &status);
+    status.events = events::record(before, &status, &notes, facts.now);
     Plan { actions, status, is_status_first, withdraws_canary, queries, question, notes, wake, watches_pods }
 }
 

@@ -10,6 +10,7 @@ pub fn definitions() -> Vec<Value> {
         analysis_template("AnalysisTemplate", "analysistemplates", "Namespaced"),
         analysis_template("ClusterAnalysisTemplate", "clusteranalysistemplates", "Cluster"),
         metric_provider(),
+        notification_channel(),
         rollout_action(),
         rollout(),
     ]
@@ -70,6 +71,22 @@ fn metric_provider() -> Value {
         version.insert("additionalPrinterColumns".into(), json!([address, age_column()]));
     }
     definition("MetricProvider", "metricproviders", "Cluster", &[], &version)
+}
+
+fn notification_channel() -> Value {
+    let mut version = version(&schema::notification_channel());
+    let columns = json!([
+        {"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"},
+        {"name": "Sent", "type": "integer", "jsonPath": ".status.sent"},
+        {"name": "Failed", "type": "integer", "jsonPath": ".status.failed"},
+        {"name": "Message", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].message"},
+        age_column(),
+    ]);
+    if let Some(version) = version.as_object_mut() {
+        version.insert("additionalPrinterColumns".into(), columns);
+        version.insert("subresources".into(), json!({"status": {}}));
+    }
+    definition("NotificationChannel", "notificationchannels", "Namespaced", &["snc"], &version)
 }
 
 fn age_column() -> Value {

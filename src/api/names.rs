@@ -31,6 +31,10 @@ pub const GIT_PREFIX: &str = "serin.dev/git-";
 pub const GIT_COMMIT: &str = "serin.dev/git-commit";
 /// Annotation: who wrote that commit.
 pub const GIT_AUTHOR: &str = "serin.dev/git-author";
+/// Annotation: the repository of that commit, as a URL or `owner/name`.
+pub const GIT_REPO: &str = "serin.dev/git-repo";
+/// Annotation: a page that shows that commit.
+pub const GIT_URL: &str = "serin.dev/git-url";
 
 /// Label: the version of an application, as Kubernetes recommends it
 /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>).

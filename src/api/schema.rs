@@ -3,6 +3,7 @@
 //! fields silently, and a step pruned to `{}` would be a gate that vanished.
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
+mod notification;
 mod refused;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -12,6 +13,7 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::AddNullable;
 use serde_json::{Map, Value, json};
 
+pub use self::notification::{SERVICES, notification_channel};
 pub use self::refused::{ROLLOUT_REFUSED, Refused, TEMPLATE_REFUSED};
 use super::action::{RolloutActionSpec, RolloutActionStatus};
 use super::analysis::AnalysisTemplateSpec;

@@ -15,6 +15,7 @@ use super::gateway::{HttpRouteSpec, HttpRouteStatus};
 use super::istio::{DestinationRuleSpec, VirtualServiceSpec};
 use super::json::Json;
 use super::names;
+use super::notification::NotificationChannelStatus;
 use super::status::RolloutStatus;
 
 /// Declares a watched object: its fields besides the metadata, and where the API server has it.
@@ -122,6 +123,17 @@ watched!(
         spec: Json,
         /// The answer.
         status: Option<RolloutActionStatus>,
+    }
+);
+
+watched!(
+    /// A NotificationChannel.
+    NotificationChannel, names::GROUP, names::VERSION, "NotificationChannel", "notificationchannels", NamespaceResourceScope, "users",
+    {
+        /// What a team wrote.
+        spec: Json,
+        /// What Serin wrote last.
+        status: NotificationChannelStatus,
     }
 );
 

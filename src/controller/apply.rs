@@ -38,6 +38,8 @@ pub const PERMISSIONS: &[(&str, &str, &[&str])] = &[
     ("serin.dev", "metricproviders", &["list", "watch"]),
     ("serin.dev", "rolloutactions", &["list", "watch", "patch", "delete"]),
     ("serin.dev", "rolloutactions/status", &["patch"]),
+    ("serin.dev", "notificationchannels", &["get", "list", "watch"]),
+    ("serin.dev", "notificationchannels/status", &["patch"]),
     ("", "pods", &["list", "watch", "patch"]),
     ("", "pods/eviction", &["create"]),
     ("apps", "replicasets", &["get", "list", "watch", "create", "patch", "delete"]),

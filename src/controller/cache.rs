@@ -91,6 +91,18 @@ impl<K: Resource<DynamicType = ()> + Clone + PartialEq> Cache<K> {
         inner.delete(object, self.words)
     }
 
+    /// All objects of a namespace.
+    pub fn of_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
+        let inner = self.inner();
+        let first = (namespace.to_owned(), String::new());
+        inner
+            .objects
+            .range(first..)
+            .take_while(|((of, _), _)| of == namespace)
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+
     /// Namespaces and names of all objects.
     pub fn keys(&self) -> Vec<Key> {
         self.inner().objects.keys().cloned().collect()

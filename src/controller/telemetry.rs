@@ -125,6 +125,12 @@ impl Collector for Infos {
     }
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Notification {
+    kind: &'static str,
+    result: &'static str,
+}
+
 /// The controller's own metrics.
 pub struct Metrics {
     registry: Registry,
@@ -135,6 +141,7 @@ pub struct Metrics {
     ended: Family<Outcome, Counter>,
     rollouts: Family<Phase, Gauge>,
     events_dropped: Counter,
+    notifications: Family<Notification, Counter>,
     broken: Counter,
     violations: Mutex<Vec<String>>,
     leader: Gauge<i64, AtomicI64>,
@@ -152,6 +159,7 @@ impl Default for Metrics {
             ended: Family::default(),
             rollouts: Family::default(),
             events_dropped: Counter::default(),
+            notifications: Family::default(),
             broken: Counter::default(),
             violations: Mutex::default(),
             leader: Gauge::default(),
@@ -169,6 +177,7 @@ impl Default for Metrics {
             "Kubernetes Events that were not published",
             metrics.events_dropped.clone(),
         );
+        registry.register("notifications", "Messages of channels, by service", metrics.notifications.clone());
         registry.register("broken_invariants", "Plans that broke a safety invariant: bugs", metrics.broken.clone());
         registry.register("leader", "1 while this replica leads", metrics.leader.clone());
         registry.register_collector(Box::new(Infos { rollouts: metrics.all.clone(), leader: metrics.leader.clone() }));
@@ -214,6 +223,11 @@ impl Metrics {
     /// An Event was not published.
     pub fn event_dropped(&self) {
         self.events_dropped.inc();
+    }
+
+    /// A message of a channel ended, or is tried again.
+    pub fn notified(&self, kind: &'static str, result: &'static str) {
+        self.notifications.get_or_create(&Notification { kind, result }).inc();
     }
 
     /// A plan broke an invariant.

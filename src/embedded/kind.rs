@@ -101,6 +101,8 @@ pub const KINDS: &[Kind] = &[
     serin("clusteranalysistemplates", "ClusterAnalysisTemplate", false),
     serin("metricproviders", "MetricProvider", false),
     serin("rolloutactions", "RolloutAction", true),
+    serin("notificationchannels", "NotificationChannel", true),
+    Kind { has_status: true, ..custom("promoter.argoproj.io", "v1alpha1", "commitstatuses", "CommitStatus") },
 ];
 
 /// The kind of a plural.

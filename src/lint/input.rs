@@ -15,6 +15,7 @@ pub(super) const ROLLOUT: Kind = ("serin.dev", "Rollout");
 pub(super) const TEMPLATE: Kind = ("serin.dev", "AnalysisTemplate");
 pub(super) const CLUSTER_TEMPLATE: Kind = ("serin.dev", "ClusterAnalysisTemplate");
 pub(super) const PROVIDER: Kind = ("serin.dev", "MetricProvider");
+pub(super) const CHANNEL: Kind = ("serin.dev", "NotificationChannel");
 pub(super) const SERVICE: Kind = ("", "Service");
 pub(super) const DEPLOYMENT: Kind = ("apps", "Deployment");
 pub(super) const VIRTUAL_SERVICE: Kind = ("networking.istio.io", "VirtualService");

@@ -71,6 +71,8 @@ rules! {
     INVALID_STRATEGY = "invalid-strategy", Error, "The controller refuses the Rollout.", "";
     INVALID_TEMPLATE = "invalid-template", Error, "The controller refuses the analysis template.", "";
     INVALID_PROVIDER = "invalid-provider", Error, "The controller refuses the metric provider.", "";
+    INVALID_CHANNEL = "invalid-channel", Error, "The controller refuses the notification channel, or a part of it.", "";
+    NOTIFICATION_HOST = "notification-host", Warning, "A notification channel asks a host that is not known to everybody.", "";
     OBJECT_NAME = "object-name", Error, "API servers refuse the object's name, or that of its namespace.", "correct the name, and where others name the object";
     LABEL = "label", Error, "API servers refuse a label or an annotation.", "correct it here and where it is selected";
     CONTAINER = "container", Error, "API servers refuse a container of the template, so that no pod of the revision comes.", "correct the container";

@@ -5,12 +5,15 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use super::find::{Found, Mark, is_serin};
-use super::input::{CLUSTER_TEMPLATE, Object, PROVIDER, ROLLOUT, TEMPLATE};
+use super::input::{CHANNEL, CLUSTER_TEMPLATE, Object, PROVIDER, ROLLOUT, TEMPLATE};
 use super::name::nearest;
 use super::subject::Uses;
 use super::{rule, rule::Rule};
+use crate::api::notification::NotificationChannelSpec;
 use crate::api::provider::MetricProviderSpec;
 use crate::api::{crd, names};
+use crate::notify::host::Hosts;
+use crate::notify::service;
 use crate::plan::strategy::{self, Fault};
 use crate::plan::template;
 use crate::schema;
@@ -44,6 +47,22 @@ pub(super) fn check(uses: &Uses, object: &Object, found: &mut Found) {
     problems.retain(|problem| !is_told(&problem.path, &problem.message));
     faults.retain(|fault| !is_told(&fault.path, &fault.message));
     tell(object, &problems, &faults, found);
+    if object.is(CHANNEL) {
+        check_hosts(object, &pruned, found);
+    }
+}
+
+fn channel(spec: &Value) -> Option<NotificationChannelSpec> {
+    serde_json::from_value(spec.clone()).ok()
+}
+
+/// Hosts that only an administrator's flag allows, which no manifest shows.
+fn check_hosts(object: &Object, pruned: &Value, found: &mut Found) {
+    let spec = pruned.get("spec").and_then(channel);
+    let fault = spec.zip(Hosts::of(&[]).ok()).and_then(|(spec, hosts)| service::host_fault(&spec, &hosts));
+    if let Some(fault) = fault {
+        found.told(&rule::NOTIFICATION_HOST, object, &fault.path, &fault.message);
+    }
 }
 
 /// Serin's kinds, each with its plural.
@@ -146,6 +165,9 @@ fn faults(uses: &Uses, object: &Object, pruned: &Value, problems: &[Problem]) ->
         let fault = serde_json::from_value::<MetricProviderSpec>(spec.clone()).ok().and_then(|spec| spec.fault());
         let split = |fault: String| fault.split_once(": ").map(|(path, message)| Fault::new(path, message));
         fault.and_then(split).into_iter().collect()
+    } else if object.is(CHANNEL) {
+        let faults = channel(spec).map(|spec| service::faults(&spec)).unwrap_or_default();
+        faults.into_iter().map(|fault| Fault::new(&fault.path, &fault.message)).collect()
     } else {
         Vec::new()
     };
@@ -179,6 +201,8 @@ fn tell(object: &Object, problems: &[Problem], faults: &[Fault], found: &mut Fou
         &rule::INVALID_STRATEGY
     } else if object.is(PROVIDER) {
         &rule::INVALID_PROVIDER
+    } else if object.is(CHANNEL) {
+        &rule::INVALID_CHANNEL
     } else {
         &rule::INVALID_TEMPLATE
     };

@@ -479,6 +479,7 @@ impl<'a> Stage<'a> {
             settings: self.story.settings.clone(),
             metrics,
             readiness: controller::readiness(),
+            notifications: None,
         };
         tasks.push(tokio::spawn(controller::run(start, stopped)));
         Controller { link, stop, resign, tasks }

@@ -15,6 +15,7 @@ use serin::controller::clock::Clock;
 use serin::controller::commit::Sources;
 use serin::controller::lease::{Candidate, Leadership};
 use serin::controller::measure::Meter;
+use serin::controller::notify::Notifications;
 use serin::controller::server::Readiness;
 use serin::controller::telemetry::Metrics;
 use serin::controller::{self, Start};
@@ -68,9 +69,32 @@ fn run(
     (leadership, readiness): (Leadership, Readiness),
     success_rate: f64,
 ) -> Running {
+    let client = cluster.client("shop");
+    run_with(cluster, clock, (client, None), (leadership, readiness), success_rate)
+}
+
+/// The same, over a way of its own to the API server, with people to tell.
+pub fn start_telling(
+    cluster: &Cluster,
+    clock: &Clock,
+    client: kube::Client,
+    notifications: Notifications,
+    success_rate: f64,
+) -> Running {
+    let leads = (Leadership::alone(), controller::readiness());
+    run_with(cluster, clock, (client, Some(notifications)), leads, success_rate)
+}
+
+pub fn run_with(
+    cluster: &Cluster,
+    clock: &Clock,
+    (client, notifications): (kube::Client, Option<Notifications>),
+    (leadership, readiness): (Leadership, Readiness),
+    success_rate: f64,
+) -> Running {
     let (stop, stopped) = watch::channel(false);
     let start = Start {
-        client: cluster.client("shop"),
+        client,
         namespace: None,
         clock: clock.clone(),
         leadership,
@@ -81,6 +105,7 @@ fn run(
         settings: Settings { route_wait_ms: 500, drain_ms: 500, ..Settings::default() },
         metrics: Arc::new(Metrics::default()),
         readiness,
+        notifications,
     };
     Running { cluster: cluster.clone(), stop, task: tokio::spawn(controller::run(start, stopped)) }
 }
@@ -97,7 +122,7 @@ pub fn cluster(clock: &Clock) -> Cluster {
     cluster
 }
 
-fn rollout(name: &str, image: &str) -> Value {
+pub fn rollout(name: &str, image: &str) -> Value {
     let mut spec = spec(image, 3, &owned());
     spec["strategy"]["canary"]["trafficRouting"]["istio"] = json!({"owned": {"host": name, "hosts": [name]}});
     json!({"apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": name, "namespace": "shop"}, "spec": spec})
@@ -136,6 +161,11 @@ impl Running {
                 && rollout.status.stable.as_ref().is_some_and(|stable| stable.hash == wanted)
         })
         .await
+    }
+
+    /// Ends it as a crash does: what it wrote last, it wrote.
+    pub fn crash(self) {
+        self.task.abort();
     }
 
     pub async fn end(self) {
@@ -420,7 +450,7 @@ async fn answers_in_a_routes_status_hold_no_weight_up() {
     running.end().await;
 }
 
-fn candidate(cluster: &Cluster, clock: &Clock, identity: &str) -> (Leadership, Candidate) {
+pub fn candidate(cluster: &Cluster, clock: &Clock, identity: &str) -> (Leadership, Candidate) {
     let leadership = Leadership::candidate();
     let api = kube::Api::namespaced(cluster.client("serin-system"), "serin-system");
     let candidate = Candidate {

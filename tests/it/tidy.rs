@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 const IMPORTS: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("plan", &["api"]),
-    ("controller", &["api", "plan"]),
+    ("notify", &["api", "plan"]),
+    ("controller", &["api", "plan", "notify"]),
     ("schema", &["api"]),
     ("embedded", &["controller", "schema"]),
-    ("lint", &["api", "plan", "schema"]),
+    ("lint", &["api", "plan", "notify", "schema"]),
     ("sim", &["api", "plan", "controller", "embedded"]),
     ("convert", &["api", "plan"]),
     ("cli", &["api", "plan", "controller", "embedded", "schema", "sim", "lint", "convert"]),

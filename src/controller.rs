@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod cache;
+pub mod caches;
 pub mod client;
 pub mod clock;
 pub mod commit;
@@ -34,12 +35,12 @@ use tokio::time::{Instant, timeout};
 
 use self::apply::WRITE_TIMEOUT;
 use self::cache::{Cache, OnChange, Select, version_of};
+use self::caches::Caches;
 use self::clock::Clock;
 use self::error::{Class, Error};
 use self::lease::Leadership;
 use self::measure::{Inbox, Meter};
 use self::notify::{Notices, Notifications};
-use self::observe::words;
 use self::proxies::{Inquiries, Proxies};
 use self::publish::Publisher;
 use self::queue::Queue;
@@ -48,10 +49,7 @@ use self::telemetry::Metrics;
 use self::watches::Watches;
 use crate::api::names;
 use crate::api::provider::MetricProviderSpec;
-use crate::api::watched::{
-    AnalysisTemplate, ClusterAnalysisTemplate, Deployment, DestinationRule, HttpRoute, MetricProvider, Pod, ReplicaSet,
-    Rollout, RolloutAction, Service, VirtualService,
-};
+use crate::api::watched::{Deployment, Pod, Rollout};
 use crate::plan::analysis::later;
 use crate::plan::observed::{EditsPostponed, EvictionRefused, Settings};
 
@@ -81,30 +79,6 @@ const KINDS: [&str; 10] = [
 ];
 /// Kinds of these that a cluster may do without.
 const OPTIONAL_KINDS: [&str; 1] = ["httproutes"];
-
-/// Caches of all kinds.
-pub struct Caches {
-    /// Rollouts.
-    pub rollouts: Arc<Cache<Rollout>>,
-    /// ReplicaSets that carry the revision-hash label.
-    pub replica_sets: Arc<Cache<ReplicaSet>>,
-    /// VirtualServices.
-    pub virtual_services: Arc<Cache<VirtualService>>,
-    /// DestinationRules.
-    pub destination_rules: Arc<Cache<DestinationRule>>,
-    /// HTTPRoutes.
-    pub http_routes: Arc<Cache<HttpRoute>>,
-    /// Services.
-    pub services: Arc<Cache<Service>>,
-    /// AnalysisTemplates.
-    pub templates: Arc<Cache<AnalysisTemplate>>,
-    /// ClusterAnalysisTemplates.
-    pub cluster_templates: Arc<Cache<ClusterAnalysisTemplate>>,
-    /// MetricProviders.
-    pub providers: Arc<Cache<MetricProvider>>,
-    /// RolloutActions.
-    pub actions: Arc<Cache<RolloutAction>>,
-}
 
 /// What all passes share.
 pub struct Shell {
@@ -305,24 +279,12 @@ where
 
 impl Shell {
     fn new(start: Start) -> Self {
-        let caches = Caches {
-            rollouts: Arc::new(Cache::new(words::rollout)),
-            replica_sets: Arc::new(Cache::new(words::replica_set)),
-            virtual_services: Arc::new(Cache::new(words::virtual_service)),
-            destination_rules: Arc::new(Cache::new(words::destination_rule)),
-            http_routes: Arc::new(Cache::new(words::http_route)),
-            services: Arc::new(Cache::new(words::service)),
-            templates: Arc::new(Cache::new(words::template)),
-            cluster_templates: Arc::new(Cache::new(words::cluster_template)),
-            providers: Arc::new(Cache::new(words::provider)),
-            actions: Arc::new(Cache::new(words::action)),
-        };
         Self {
             publisher: Publisher::spawn(start.client.clone(), start.metrics.clone()),
             client: start.client,
             clock: start.clock,
             leadership: start.leadership,
-            caches,
+            caches: Caches::default(),
             meter: start.meter,
             default_provider: start.default_provider,
             inbox: Arc::default(),

@@ -145,8 +145,8 @@ impl<'a> Git<'a> {
         self.run("git", &["revert", "--no-edit", "HEAD"]);
     }
 
-    /// All commits, newest first.
-    pub fn commits(&self) -> Vec<String> {
+    /// The hashes of all commits, newest first.
+    pub fn hashes(&self) -> Vec<String> {
         self.run("git", &["rev-list", "HEAD"]).lines().map(str::to_owned).collect()
     }
 

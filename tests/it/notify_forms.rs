@@ -71,7 +71,9 @@ fn told(outgoing: Outgoing) -> String {
     match outgoing {
         Outgoing::Http(request) => {
             let body: Value = serde_json::from_str(&request.body).unwrap();
-            let headers: String = request.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+            let headers: Vec<String> =
+                request.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+            let headers = headers.concat();
             format!("POST {}\n{headers}\n{body:#}\n", request.url)
         }
         Outgoing::Mail(mail) => {

@@ -135,8 +135,8 @@ async fn signatures_are_those_that_the_services_document() {
     assert_eq!(send(Service::Feishu, &unsigned, &address, "Aborted").await, Outcome::Refused("code 19021".into()));
 
     let address = receiver(|got| {
-        let digits: String =
-            hmac("SECkey", std::str::from_utf8(&got.body).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let signed = hmac("SECkey", std::str::from_utf8(&got.body).unwrap());
+        let digits = signed.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         let is_right = got.header("x-signature") == format!("sha256={digits}")
             && got.header("authorization") == "Bearer tok-1"
             && got.header("idempotency-key") == "0f1e2d3c-0000-4000-8000-000000000001.7.1767323045678"

@@ -285,7 +285,7 @@ fn read_by(cluster: &Cluster, hash: &str) -> Value {
 
 /// What `kubectl serin diff` says of manifests.
 async fn offline(cluster: &Cluster, objects: &[&Value]) -> Difference {
-    let text: Vec<String> = objects.iter().map(|object| object.to_string()).collect();
+    let text: Vec<String> = objects.iter().map(ToString::to_string).collect();
     let cluster = cli::cluster::Cluster { client: cluster.client("shop"), namespace: "shop".to_owned() };
     let mut items = from_cluster(&cluster, &[("git".to_owned(), text.join("\n---\n"))]).await.unwrap();
     let Item::Rollout(difference) = items.remove(0) else { panic!("{items:?}") };

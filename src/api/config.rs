@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::names;
 use super::watched::watched;
 
 /// A kind that pods take configuration from.
@@ -115,11 +116,16 @@ fn digest(texts: &[&str]) -> String {
     })
 }
 
-/// Reads the metadata: no labels nor annotations, and of `managedFields` the newest time.
+/// Reads the metadata: of labels and annotations what a copy is a copy of alone, and of `managedFields` the newest time.
 fn newest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     let metadata = ObjectMeta::deserialize(deserializer)?;
     let time = metadata.managed_fields.into_iter().flatten().filter_map(|entry| entry.time).max_by_key(|time| time.0);
     let managed_fields =
         time.map(|time| vec![ManagedFieldsEntry { time: Some(time), ..ManagedFieldsEntry::default() }]);
-    Ok(ObjectMeta { labels: None, annotations: None, managed_fields, ..metadata })
+    let mut annotations = metadata.annotations;
+    if let Some(all) = &mut annotations {
+        all.retain(|key, _| key == names::CONFIG_SOURCE);
+    }
+    let annotations = annotations.filter(|all| !all.is_empty());
+    Ok(ObjectMeta { labels: None, annotations, managed_fields, ..metadata })
 }

@@ -29,7 +29,7 @@ use crate::embedded::store::key_of;
 use crate::plan::observed::Workload;
 use crate::plan::revision;
 use crate::plan::snapshot::{self, Unknown};
-use crate::plan::strategy::{self, Step, Strategy};
+use crate::plan::strategy::{self, ConfigSnapshots, Step, Strategy};
 use crate::sim::input::{self, Input};
 use crate::sim::scenario::{PodsText, Scenario};
 use crate::sim::verdict;
@@ -264,16 +264,19 @@ fn cover_configuration(
     (now, before): (&mut Value, &Before),
     (after, input): (&mut Value, &Input),
 ) -> Option<String> {
-    let snapshots = strategy.snapshots.as_ref()?;
     let (namespace, name) = key_of(after);
-    let led = |template: &Value, configs: &[Value]| {
+    let of = |spec: &Value| strategy::of(&namespace, spec, &Workload::Unlisted).snapshots;
+    let (of_now, of_after) = (of(now), strategy.snapshots.clone());
+    if of_now.is_none() && of_after.is_none() {
+        return None;
+    }
+    let led = |template: &Value, snapshots: Option<ConfigSnapshots>, configs: &[Value]| {
+        let Some(snapshots) = snapshots else { return Ok(template.clone()) };
         let own: Vec<&Value> = configs.iter().filter(|one| key_of(one).0 == namespace).collect();
-        snapshot::offline((&name, template), snapshots, &own).map(|(template, _)| template)
+        snapshot::offline((&name, template), &snapshots, &own).map(|(template, _)| template)
     };
-    let covered = now["configSnapshots"] == after["spec"]["configSnapshots"];
-    let of_now =
-        if now.is_null() || !covered { Ok(now["template"].clone()) } else { led(&now["template"], &before.configs) };
-    match (of_now, led(&after["spec"]["template"], &input.configs)) {
+    let of_now = led(&now["template"], of_now, &before.configs);
+    match (of_now, led(&after["spec"]["template"], of_after, &input.configs)) {
         (Ok(of_now), Ok(of_after)) => {
             if now.is_object() {
                 now["template"] = of_now;

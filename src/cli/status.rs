@@ -149,7 +149,9 @@ fn judged(rollout: &Rollout, arguments: &Arguments) -> Option<Outcome> {
     let goal = arguments.goal;
     let annotations = rollout.metadata.annotations.as_ref();
     // The controller may have read it where the tool that applied it has it on record.
-    let applied = annotations.and_then(|annotations| annotations.get(names::GIT_COMMIT)).or(status.commit.as_ref());
+    let annotated = annotations.and_then(|annotations| annotations.get(names::GIT_COMMIT));
+    // A commit that changes no field of the spec is there once the controller has seen it.
+    let applied = status.commit.as_ref().filter(|seen| annotated.is_none_or(|annotated| annotated == *seen));
     let is_applied = |commit: &String| applied.is_some_and(|applied| applied.starts_with(commit.as_str()));
     if !arguments.commit.as_ref().is_none_or(is_applied) {
         return None;

@@ -73,7 +73,9 @@ pub async fn of(shell: &Shell, rollout: &Rollout) -> Option<String> {
 /// Where its commit is on record, if a tool applied it whose records are read.
 fn record(sources: &Sources, rollout: &Rollout) -> Option<Record> {
     let (labels, annotations) = (rollout.labels(), rollout.annotations());
-    if annotations.contains_key(names::GIT_COMMIT) {
+    // A new image of a Deployment, or another content of a ConfigMap, does not change the Rollout, which tells when to read.
+    let comes_otherwise = rollout.workload().is_some() || rollout.spec.value().get("configSnapshots").is_some();
+    if annotations.contains_key(names::GIT_COMMIT) || comes_otherwise {
         return None;
     }
     if let (true, Some(name), Some(namespace)) = (sources.flux, labels.get(FLUX_NAME), labels.get(FLUX_NAMESPACE)) {
@@ -152,6 +154,13 @@ mod tests {
         assert_eq!(argo("team_web:serin.dev/Rollout:shop/checkout"), application("team"));
         assert_eq!(argo("web:serin.dev/Rollout:shop/cart"), None, "copied from another object");
         assert_eq!(argo("web"), None);
+        for field in
+            [json!({"workloadRef": {"name": "checkout"}}), json!({"configSnapshots": {"kinds": ["ConfigMap"]}})]
+        {
+            let mut other = given(&flux, &json!({}));
+            other.spec = serde_json::from_value(field).unwrap();
+            assert_eq!(record(&both, &other), None, "what changes a revision does not change the Rollout");
+        }
         assert_eq!(record(&both, &given(&json!({}), &json!({}))), None);
     }
 

@@ -78,8 +78,19 @@ fn config(kind: ConfigKind, digest: String, metadata: &ObjectMeta, rollout: &str
         uid: metadata.uid.clone().unwrap_or_default(),
         digest,
         changed_at: metadata.managed_fields.iter().flatten().find_map(|entry| entry.time.as_ref()).map(|time| time.0),
-        is_copy: metadata.owner_references.iter().flatten().any(|owner| owner.uid == rollout),
+        is_copy: is_copy(metadata, rollout),
     }
+}
+
+/// Whether Serin made it for this Rollout: what a user lets go with the Rollout is the user's.
+fn is_copy(metadata: &ObjectMeta, rollout: &str) -> bool {
+    let is_made = metadata.annotations.as_ref().is_some_and(|all| all.contains_key(names::CONFIG_SOURCE));
+    is_made
+        && metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .any(|owner| owner.uid == rollout && owner.controller == Some(true))
 }
 
 fn api(shell: &Shell, observed: &Observed, kind: ConfigKind) -> Api<DynamicObject> {
@@ -120,8 +131,7 @@ pub async fn copy(
         Err(error) if error.class() == Class::Conflict => (shell.read(api.get(name)).await?, Some(error)),
         Err(error) => return Err(error),
     };
-    let uid = observed.rollout.metadata.uid.as_deref();
-    if !written.metadata.owner_references.iter().flatten().any(|owner| Some(owner.uid.as_str()) == uid) {
+    if !is_copy(&written.metadata, observed.rollout.metadata.uid.as_deref().unwrap_or_default()) {
         let message = format!("{kind} {name} exists and is not this Rollout's; delete or rename it");
         return Err(Error::Told { message });
     }

@@ -42,6 +42,8 @@ pub fn judge(service: Service, is_webhook_of_slack: bool, answer: &Answer) -> Ou
         200..300 => of_body(service, is_webhook_of_slack, answer),
         300..400 => Outcome::Refused(format!("HTTP {code}: redirects are not followed")),
         400 if service == Service::GitLab && is_same_status(answer) => Outcome::Sent(None),
+        // A limit of GitHub's.
+        403 if answer.retry_after.is_some() => Outcome::Later(format!("HTTP {code}"), retry_after(answer)),
         408 | 425 | 429 | 500.. => Outcome::Later(format!("HTTP {code}"), retry_after(answer)),
         _ => Outcome::Refused(format!("HTTP {code}")),
     }

@@ -36,9 +36,10 @@ enum State {
 impl State {
     fn of(reason: &str) -> Option<Self> {
         match reason {
-            "RolloutStarted" | "Paused" => Some(Self::Pending),
+            // What stalls may go on once somebody mends it.
+            "RolloutStarted" | "Paused" | "Stalled" => Some(Self::Pending),
             "FirstDeployment" | "Promoted" => Some(Self::Success),
-            "Aborted" | "Stalled" => Some(Self::Failure),
+            "Aborted" => Some(Self::Failure),
             "Superseded" | "Reverted" => Some(Self::Cancelled),
             _ => None,
         }

@@ -24,6 +24,8 @@ use crate::api::watched::Rollout;
 
 /// How often a message is tried, and how long.
 const TRIES_MOST: i32 = 6;
+/// What is older is no news.
+const FRESH: SignedDuration = SignedDuration::from_hours(1);
 const LONGEST: SignedDuration = SignedDuration::from_mins(20);
 /// The waits between tries.
 const WAITS: [i64; 5] = [5, 20, 60, 120, 300];
@@ -196,7 +198,9 @@ impl Ledger<'_> {
                 None => event.at > since,
             };
             let is_told = |event: &&RolloutEvent| service::tells(self.spec, self.service, &event.reason);
-            let first = rollout.status.events.iter().filter(is_new).find(is_told);
+            // What a channel could not tell, or was not asked to, is no news after an hour.
+            let is_fresh = |event: &&RolloutEvent| self.now.duration_since(event.at) <= FRESH;
+            let first = rollout.status.events.iter().filter(is_new).filter(is_fresh).find(is_told);
             let is_selected = || selector.selects(rollout.metadata.labels.as_ref().unwrap_or(&none));
             pending.extend(first.filter(|_| is_selected()).map(|event| (rollout, event)));
         }

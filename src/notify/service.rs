@@ -257,7 +257,11 @@ pub fn host_fault(spec: &NotificationChannelSpec, hosts: &Hosts) -> Option<Fault
     let refused = |(path, url): (&'static str, String)| {
         hosts.check(&url).err().map(|message| Fault::new("HostNotAllowed", path, message))
     };
-    urls(spec).into_iter().find_map(refused)
+    // What names a host to one library names another to the next.
+    let is_name = |host: &str| host.chars().all(|one| one.is_ascii_alphanumeric() || ['.', '-'].contains(&one));
+    let mail = spec.email.as_ref().filter(|mail| !is_name(&mail.host));
+    let unnamed = mail.map(|_| Fault::new("HostNotAllowed", "email.host", "is no name of a host".to_owned()));
+    unnamed.or_else(|| urls(spec).into_iter().find_map(refused))
 }
 
 /// The keys of Secrets that a channel names.

@@ -51,6 +51,8 @@ fn subject<'a>(before: &'a RolloutStatus, after: &'a RolloutStatus, reason: &str
     match reason {
         "Superseded" | "Reverted" => before.canary.as_ref(),
         "FirstDeployment" | "Promoted" => after.stable.as_ref(),
+        // At rest no commit is at fault, nor waits.
+        "Stalled" | "Paused" => canary,
         _ => canary.or(after.stable.as_ref()),
     }
 }

@@ -20,6 +20,10 @@ const PODS_MOST: usize = 10;
 
 /// What the pods of a revision are to carry. A revision without a role keeps what it has: one that was aborted or superseded.
 pub fn wanted<'a>(facts: &Facts<'a>, course: &Course, hash: &str) -> Option<&'a PodMetadata> {
+    // What Git's template gives a key is not known while the template is not.
+    if facts.strategy.unknown.is_some() {
+        return None;
+    }
     let is_first = course.stable().is_none() && facts.target.as_deref() == Some(hash);
     if is_first || course.stable() == Some(hash) {
         Some(&facts.strategy.stable_metadata)

@@ -178,8 +178,9 @@ pub fn set(facts: &Facts<'_>, course: &Course, hash: &str, replicas: i32) -> Opt
         .flatten()
         .find(|one| one.hash == hash)
         .map(|one| one.revision);
-    let has_fewer = facts.pods.get(hash).is_none_or(|pods| pods.wanted < replicas);
-    if let Some(copy) = snapshot::missing(facts).filter(|_| has_fewer && facts.target.as_deref() == Some(hash)) {
+    // Pods that come later need it as well.
+    let has_pods = replicas > 0 || !facts.pods.contains_key(hash);
+    if let Some(copy) = snapshot::missing(facts).filter(|_| has_pods && facts.target.as_deref() == Some(hash)) {
         return Some(copy);
     }
     match facts.pods.get(hash) {

@@ -18,7 +18,7 @@ use super::action::Action;
 use super::analysis::later;
 use super::course::{Course, Facts};
 use super::observed::{Config, Configs, Observed};
-use super::revision::{hash_of, hash_text};
+use super::revision::{hash, hash_of, hash_text};
 use super::strategy::{ConfigSnapshots, Strategy};
 use crate::api::config::{ConfigKind, ConfigMap, Secret};
 use crate::api::names;
@@ -67,7 +67,15 @@ pub fn resolve(observed: &Observed, strategy: &mut Strategy, now: Option<Timesta
         return;
     };
     let rollout = observed.rollout.metadata.name.as_deref().unwrap_or_default();
-    let now = now.filter(|_| observed.rollout.status.stable.is_some());
+    let status = &observed.rollout.status;
+    let now = now.filter(|_| status.stable.is_some());
+    // What is there already needs no wait: a touch that changes nothing, a revert.
+    let known = |template: &Value| {
+        let hash = hash(template);
+        [&status.stable, &status.canary].into_iter().flatten().any(|side| side.hash == hash)
+    };
+    let at_once = resolved((rollout, template), &snapshots, &observed.configs, None);
+    let now = now.filter(|_| !at_once.as_ref().is_ok_and(|(template, _)| known(template)));
     match resolved((rollout, template), &snapshots, &observed.configs, now) {
         Ok((template, copies)) => {
             strategy.template = Some(template);
@@ -104,8 +112,9 @@ pub fn resolved(
             }
             return;
         };
-        let until = config.changed_at.zip(now).map(|(at, now)| (later(at.min(now), SETTLE), now));
-        if let Some((until, _)) = until.filter(|(until, now)| until > now) {
+        // A clock that is ahead of this one by more says nothing.
+        let until = config.changed_at.zip(now).map(|(at, now)| (later(at, SETTLE), now));
+        if let Some((until, _)) = until.filter(|(until, now)| until > now && *until <= later(*now, SETTLE + SETTLE)) {
             settling = Some(Unknown::Settling { object: format!("{kind} {name}"), until });
         }
         let copy = copy_of(rollout, config);

@@ -47,7 +47,7 @@ const PAUSING: [&str; 11] = [
 ];
 
 /// What Git holds a revision by that it asks for.
-const HOLDS: [&str; 3] = ["Held", "OutsideWindow", "PausedBySpec"];
+const HOLDS: [&str; 6] = ["Held", "OutsideWindow", "PausedBySpec", "ConfigUnlisted", "ConfigMissing", "ConfigSettling"];
 
 /// Completes the status of a course.
 pub fn finish(facts: &Facts<'_>, course: Course, wanted_weight: i32) -> RolloutStatus {

@@ -134,11 +134,38 @@ fn configuration_that_git_takes_away_breaks_no_pods() {
         ]
     );
     assert_eq!(world.phase(), "Degraded");
+    let told = world.observed.rollout.status.events.last().unwrap();
+    assert_eq!((told.reason.as_str(), told.revision.as_str()), ("Stalled", ""), "stable's commit is not at fault");
     assert_eq!((stable(&world), copies(&world)), (first.clone(), of_first));
     assert_eq!(world.observed.rollout.status.stable.as_ref().unwrap().ready, 4, "they serve");
     world.set_config(ConfigMap, "settings", "one", false);
     world.pass_time(20);
     assert_eq!((world.phase().as_str(), stable(&world)), ("Healthy", first));
+}
+
+#[test]
+fn what_is_there_already_waits_for_nothing() {
+    let mut world = at_rest();
+    let (first, of_first) = (stable(&world), copies(&world));
+    world.set_config(ConfigMap, "settings", "one", false);
+    world.settle();
+    assert_eq!((world.phase().as_str(), waits(&world)), ("Healthy", Vec::new()), "a touch that changes nothing");
+    world.remove_config(ConfigMap, &of_first[0]);
+    world.settle();
+    let restored = copies(&world).into_iter().collect::<BTreeSet<_>>();
+    assert_eq!(restored, of_first.into_iter().collect(), "the next pod of stable finds its configuration");
+
+    world.set_config(ConfigMap, "settings", "two", false);
+    world.pass_time(20);
+    world.act("abort");
+    world.pass_time(60);
+    assert_eq!(world.phase(), "Degraded");
+    world.set_config(ConfigMap, "settings", "three", false);
+    world.settle();
+    assert_eq!(world.phase(), "Progressing", "the fix is not what was aborted: {:?}", waits(&world));
+    world.set_config(ConfigMap, "settings", "one", false);
+    world.settle();
+    assert_eq!((world.phase().as_str(), stable(&world)), ("Healthy", first), "a revert is at once");
 }
 
 #[test]
@@ -308,6 +335,10 @@ async fn the_controller_copies_what_the_revision_was_made_of() {
     let rollout = json!({"apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec});
     cluster.apply("services", &json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": {"selector": {"app": "checkout"}}})).unwrap();
     cluster.apply("rollouts", &rollout).unwrap();
+    let uid = cluster.get("rollouts", "shop", "checkout").unwrap()["metadata"]["uid"].clone();
+    let owner = json!({"apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "name": "checkout", "uid": uid});
+    let users = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "users", "namespace": "shop", "ownerReferences": [owner]}});
+    cluster.apply("configmaps", &users).unwrap();
     let running = shell::start(&cluster, &clock, Leadership::alone(), 1.0);
     let healthy = |rollout: &Rollout| rollout.status.phase == Some(Phase::Healthy);
     let first = running.wait("checkout", "Healthy", healthy).await.status.stable.unwrap().hash;
@@ -341,6 +372,6 @@ async fn the_controller_copies_what_the_revision_was_made_of() {
         .unwrap();
     sleep(Duration::from_mins(1)).await;
     let left = cluster.list("configmaps").len();
-    assert_eq!(left, 2, "the object and the copy of stable");
+    assert_eq!(left, 3, "the object, the copy of stable, and what a user lets go with the Rollout");
     running.end().await;
 }

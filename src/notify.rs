@@ -1,5 +1,5 @@
 //! What people and tools are told outside of the cluster, and in which form: pure functions. Which message is due
-//! ([`ledger`]), what it says ([`context`], [`template`]), where it may go ([`host`]), how each service wants it ([`format`])
+//! ([`ledger`]), what it says ([`context`], [`template`]), where it may go ([`host`]), how each service wants it ([`mod@format`])
 //! and what its answer means ([`answer`]). Sends nothing; the shell of it is `controller::notify`.
 
 pub mod answer;

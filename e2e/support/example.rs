@@ -27,12 +27,14 @@ const BAD: [&str; 2] = ["Round", "1.2.0"];
 /// The fraction of its requests that fail.
 const ERRORS: f64 = 0.3;
 /// Times, names that are drawn, hashes of commits and of revisions, what was measured, and its picture.
-const VARYING: [&str; 7] = [
+const VARYING: [&str; 8] = [
+    // Before commits, which its digits look like.
+    r"\b0\.\d+\b",
     r"\b(checkout-[a-z0-9]{10})-[a-z0-9]{5}\b",
     r"\b[bcdfghjklmnpqrstvwxz2456789]{10}\b",
     r"\b[0-9a-f]{7,40}\b",
-    r"\b\d+(ms|s|m)\b|\b\d+m\d+s\b|\b\d+ of \d+ failed",
-    r"\b0\.\d+\b|\b1 |\b\d+\.\d+ s\b",
+    r"\b\d+(ms|s|m)\b|\b\d+m\d+s\b|\b\d+ of \d+ failed|\b\d+ of \d+ pods are available",
+    r"\b1 |\b\d+\.\d+ s\b",
     r"\d\d:\d\d:\d\d|\d{4}-\d\d-\d\d",
     r"[▁▂▃▄▅▆▇█]+ … ",
 ];

@@ -111,7 +111,7 @@ impl<'a> Git<'a> {
 
     /// How many commits there are.
     pub fn commits(&self) -> usize {
-        self.run("git", &["rev-list", "--count", self.branch]).parse().expect("a number")
+        self.hashes().len()
     }
 
     /// Writes a file.
@@ -147,7 +147,7 @@ impl<'a> Git<'a> {
 
     /// The hashes of all commits, newest first.
     pub fn hashes(&self) -> Vec<String> {
-        self.run("git", &["rev-list", "HEAD"]).lines().map(str::to_owned).collect()
+        self.run("git", &["rev-list", self.branch]).lines().map(str::to_owned).collect()
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> String {

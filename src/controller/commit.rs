@@ -70,12 +70,20 @@ pub async fn of(shell: &Shell, rollout: &Rollout) -> Option<String> {
     None
 }
 
-/// Where its commit is on record, if a tool applied it whose records are read.
+/// Where its commit is on record, if a tool applied it whose records are read. A new image of a Deployment, or another content of
+/// a ConfigMap, does not change the Rollout, which tells when to read.
 fn record(sources: &Sources, rollout: &Rollout) -> Option<Record> {
+    let record = named(sources, rollout)?;
+    let spec = rollout.spec.value();
+    let comes_otherwise =
+        ["workloadRef", "configSnapshots"].iter().any(|field| spec.get(field).is_some_and(|given| !given.is_null()));
+    (!comes_otherwise).then_some(record)
+}
+
+/// The record that its labels or annotations name.
+fn named(sources: &Sources, rollout: &Rollout) -> Option<Record> {
     let (labels, annotations) = (rollout.labels(), rollout.annotations());
-    // A new image of a Deployment, or another content of a ConfigMap, does not change the Rollout, which tells when to read.
-    let comes_otherwise = rollout.workload().is_some() || rollout.spec.value().get("configSnapshots").is_some();
-    if annotations.contains_key(names::GIT_COMMIT) || comes_otherwise {
+    if annotations.contains_key(names::GIT_COMMIT) {
         return None;
     }
     if let (true, Some(name), Some(namespace)) = (sources.flux, labels.get(FLUX_NAME), labels.get(FLUX_NAMESPACE)) {

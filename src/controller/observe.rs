@@ -115,21 +115,22 @@ pub fn observe(shell: &Shell, rollout: &Rollout) -> (Observed, BTreeSet<String>)
         .find(&own)
         .into_iter()
         .filter(|one| one.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == uid.as_ref()));
+    let key = format!("{namespace}/{name}");
     let mut observed = Observed {
         rollout: rollout.clone(),
         replica_sets: replica_sets.map(|one| (*one).clone()).collect(),
         actions: caches.actions.find(&own).into_iter().map(|one| (*one).clone()).collect(),
         settings: shell.settings.clone(),
-        proxies: proxies(shell, &format!("{namespace}/{name}")),
+        proxies: proxies(shell, &key),
         refusal: shell.refusal(&namespace, &name),
-        pods: shell.pods.of(&format!("{namespace}/{name}")),
-        eviction_refused: shell.eviction_refused(&format!("{namespace}/{name}")),
-        edits_postponed: shell.edits_postponed(&format!("{namespace}/{name}")),
+        pods: shell.pods.of(&key),
+        eviction_refused: shell.eviction_refused(&key),
+        edits_postponed: shell.edits_postponed(&key),
         ..Observed::default()
     };
     let of = (uid.as_deref().unwrap_or_default(), &*observed.replica_sets);
-    observed.configs = configs::observe(shell, &format!("{namespace}/{name}"), &spec, of);
-    observed.workload = workload(shell, &format!("{namespace}/{name}"), &spec);
+    observed.configs = configs::observe(shell, &key, &spec, of);
+    observed.workload = workload(shell, &key, &spec);
     read_route(shell, &namespace, &name, &spec, &mut observed, &mut read);
     read_http_routes(shell, &namespace, &spec, &mut observed, &mut read);
     read_templates(shell, &namespace, &spec, &mut observed, &mut read);

@@ -89,11 +89,7 @@ fn take(budgets: &mut BTreeMap<String, (u32, Instant)>, uid: String, now: Instan
 }
 
 fn cut(text: &str) -> &str {
-    let mut end = text.len().min(NOTE_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default()
+    text.get(..text.floor_char_boundary(NOTE_BYTES)).unwrap_or_default()
 }
 
 #[cfg(test)]

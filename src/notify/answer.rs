@@ -126,3 +126,17 @@ fn unreadable(answer: &Answer) -> Outcome {
         None => format!("HTTP {code} with an answer that is too long"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_waited_for_and_a_refusal_is_not() {
+        let answer =
+            |retry_after: Option<&str>| Answer { code: 403, retry_after: retry_after.map(str::to_owned), body: None };
+        let judged = |retry_after| judge(Service::GitHub, false, &answer(retry_after));
+        assert_eq!(judged(Some("60")), Outcome::Later("HTTP 403".into(), Some(SignedDuration::from_secs(60))));
+        assert_eq!(judged(None), Outcome::Refused("HTTP 403".into()));
+    }
+}

@@ -66,11 +66,8 @@ pub fn feishu(given: &Given<'_>, message: &Message) -> Result<Request, String> {
 pub fn wecom(given: &Given<'_>, message: &Message) -> Result<Request, String> {
     let spec: &HookSpec = given.spec.wecom.as_ref().ok_or("the channel names no robot")?;
     let text = format!("{}\n{}", message.title, message.body);
-    let mut end = text.len().min(WECOM_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let body = json!({"msgtype": "text", "text": {"content": text.get(..end).unwrap_or_default()}});
+    let content = text.get(..text.floor_char_boundary(WECOM_BYTES)).unwrap_or_default();
+    let body = json!({"msgtype": "text", "text": {"content": content}});
     Ok(Request::json(given.secrets.get(&spec.webhook_url)?, &body))
 }
 

@@ -79,6 +79,11 @@ impl Hosts {
     }
 }
 
+/// Whether a text is the name, or the address, of a host and nothing else.
+pub fn is_name(host: &str) -> bool {
+    !host.is_empty() && host.chars().all(|one| one.is_ascii_alphanumeric() || ['.', '-'].contains(&one))
+}
+
 fn allowed(flag: &str) -> Result<Allowed, String> {
     let (is_plain, rest) = match flag.split_once("://") {
         None | Some(("https", _)) => (false, flag.trim_start_matches("https://")),
@@ -89,9 +94,8 @@ fn allowed(flag: &str) -> Result<Allowed, String> {
         Some((host, port)) => (host, Some(port.parse().map_err(|_| format!("{flag:?}: {port:?} is no port"))?)),
         None => (rest, None),
     };
-    let is_host = |one: char| one.is_ascii_alphanumeric() || ['.', '-'].contains(&one);
     let named = host.strip_prefix("*.").unwrap_or(host);
-    if named.is_empty() || !named.chars().all(is_host) {
+    if !is_name(named) {
         return Err(format!("{flag:?} is none of HOST, HOST:PORT, http://HOST:PORT and smtp://HOST:PORT"));
     }
     Ok(Allowed { host: host.to_lowercase(), port, is_plain })
@@ -100,6 +104,19 @@ fn allowed(flag: &str) -> Result<Allowed, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_of_mail_is_a_name_and_nothing_else() {
+        for (host, is_one) in [
+            ("mail.example.com", true),
+            ("127.0.0.1", true),
+            ("mail.example#.evil.com", false),
+            ("a b", false),
+            ("", false),
+        ] {
+            assert_eq!(is_name(host), is_one, "{host}");
+        }
+    }
 
     #[test]
     fn only_known_hosts_are_asked() {

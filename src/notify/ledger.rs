@@ -24,9 +24,9 @@ use crate::api::watched::Rollout;
 
 /// How often a message is tried, and how long.
 const TRIES_MOST: i32 = 6;
+const LONGEST: SignedDuration = SignedDuration::from_mins(20);
 /// What is older is no news.
 const FRESH: SignedDuration = SignedDuration::from_hours(1);
-const LONGEST: SignedDuration = SignedDuration::from_mins(20);
 /// The waits between tries.
 const WAITS: [i64; 5] = [5, 20, 60, 120, 300];
 /// The longest that a service may ask to be left alone.

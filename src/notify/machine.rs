@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::context::{Context, Message};
 use super::format::{Given, Request};
 use super::sign;
+use crate::api::provider::SecretKey;
 
 /// How long an alert fires that nothing resolves: as long as an Alertmanager keeps it without being told again.
 const FIRES: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -15,11 +16,7 @@ const FIRES: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// A JSON document: the context, and of an abort what a revert needs.
 pub fn webhook(given: &Given<'_>, message: &Message) -> Result<Request, String> {
     let spec = given.spec.webhook.as_ref().ok_or("the channel names no webhook")?;
-    let url = match (&spec.url, &spec.url_from) {
-        (Some(url), _) => url,
-        (None, Some(key)) => given.secrets.get(key)?,
-        (None, None) => return Err("exactly one of url, urlFrom is required".to_owned()),
-    };
+    let url = url(given, (spec.url.as_deref(), spec.url_from.as_ref()))?;
     let mut request = Request::json(url, &document(message))
         .with("idempotency-key", message.context.id.clone())
         .with_token(given.secrets.maybe(spec.token.as_ref())?);
@@ -28,6 +25,15 @@ pub fn webhook(given: &Given<'_>, message: &Message) -> Result<Request, String> 
         request = request.with("x-signature", signature);
     }
     Ok(request)
+}
+
+/// The URL, which may be a secret.
+fn url<'a>(given: &Given<'a>, (url, from): (Option<&'a str>, Option<&SecretKey>)) -> Result<&'a str, String> {
+    match (url, from) {
+        (Some(url), _) => Ok(url),
+        (None, Some(key)) => given.secrets.get(key).map(String::as_str),
+        (None, None) => Err("exactly one of url, urlFrom is required".to_owned()),
+    }
 }
 
 /// The document of a webhook, and the data of a CloudEvent.
@@ -57,11 +63,7 @@ fn revert(context: &Context) -> Value {
 /// A CloudEvent in binary mode: <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>.
 pub fn cloud_event(given: &Given<'_>, message: &Message) -> Result<Request, String> {
     let spec = given.spec.cloud_events.as_ref().ok_or("the channel names no receiver")?;
-    let url = match (&spec.url, &spec.url_from) {
-        (Some(url), _) => url,
-        (None, Some(key)) => given.secrets.get(key)?,
-        (None, None) => return Err("exactly one of url, urlFrom is required".to_owned()),
-    };
+    let url = url(given, (spec.url.as_deref(), spec.url_from.as_ref()))?;
     let context = &message.context;
     let source = format!("/apis/serin.dev/v1alpha1/namespaces/{}/rollouts/{}", context.namespace, context.rollout);
     let request = Request::json(url, &document(message))

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::host::Hosts;
+use super::host::{Hosts, is_name};
 use super::template::Template;
 use crate::api::notification::{NotificationChannelSpec, RolloutSelector};
 use crate::api::provider::SecretKey;
@@ -258,9 +258,9 @@ pub fn host_fault(spec: &NotificationChannelSpec, hosts: &Hosts) -> Option<Fault
         hosts.check(&url).err().map(|message| Fault::new("HostNotAllowed", path, message))
     };
     // What names a host to one library names another to the next.
-    let is_name = |host: &str| host.chars().all(|one| one.is_ascii_alphanumeric() || ['.', '-'].contains(&one));
     let mail = spec.email.as_ref().filter(|mail| !is_name(&mail.host));
-    let unnamed = mail.map(|_| Fault::new("HostNotAllowed", "email.host", "is no name of a host".to_owned()));
+    let says = "is no name of a host; write one such as mail.example.com".to_owned();
+    let unnamed = mail.map(|_| Fault::new("HostNotAllowed", "spec.email.host", says));
     unnamed.or_else(|| urls(spec).into_iter().find_map(refused))
 }
 

@@ -59,9 +59,5 @@ fn subject<'a>(before: &'a RolloutStatus, after: &'a RolloutStatus, reason: &str
 
 /// The beginning of a text, of so many bytes at most.
 fn cut(text: &str) -> &str {
-    let mut end = text.len().min(MESSAGE_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default()
+    text.get(..text.floor_char_boundary(MESSAGE_BYTES)).unwrap_or_default()
 }

@@ -67,16 +67,8 @@ pub fn resolve(observed: &Observed, strategy: &mut Strategy, now: Option<Timesta
         return;
     };
     let rollout = observed.rollout.metadata.name.as_deref().unwrap_or_default();
-    let status = &observed.rollout.status;
-    let now = now.filter(|_| status.stable.is_some());
-    // What is there already needs no wait: a touch that changes nothing, a revert.
-    let known = |template: &Value| {
-        let hash = hash(template);
-        [&status.stable, &status.canary].into_iter().flatten().any(|side| side.hash == hash)
-    };
-    let at_once = resolved((rollout, template), &snapshots, &observed.configs, None);
-    let now = now.filter(|_| !at_once.as_ref().is_ok_and(|(template, _)| known(template)));
-    match resolved((rollout, template), &snapshots, &observed.configs, now) {
+    let resolved = resolved((rollout, template), &snapshots, &observed.configs);
+    match resolved.and_then(|(template, copies)| settled(observed, (template, copies), now)) {
         Ok((template, copies)) => {
             strategy.template = Some(template);
             strategy.copies = copies;
@@ -88,15 +80,29 @@ pub fn resolve(observed: &Observed, strategy: &mut Strategy, now: Option<Timesta
     }
 }
 
-/// The same for any template; where no time is given, nothing settles.
-pub fn resolved(
-    (rollout, template): (&str, &Value),
-    snapshots: &ConfigSnapshots,
-    configs: &Configs,
-    now: Option<Timestamp>,
-) -> Resolved {
+/// Leaves a template alone for a while whose configuration has just changed. What is there already needs no wait: a touch that
+/// changes nothing, a revert.
+fn settled(observed: &Observed, (template, copies): (Value, Vec<Copy>), now: Option<Timestamp>) -> Resolved {
+    let status = &observed.rollout.status;
+    let hash = hash(&template);
+    let is_there = [&status.stable, &status.canary].into_iter().flatten().any(|side| side.hash == hash);
+    let Some(now) = now.filter(|_| status.stable.is_some() && !is_there) else {
+        return Ok((template, copies));
+    };
+    let settles = |copy: &Copy| {
+        let listed = observed.configs.of(copy.kind)?;
+        let until = later(listed.iter().find(|one| one.name == copy.source)?.changed_at?, SETTLE);
+        // A clock that is ahead of this one by more says nothing.
+        let is_due = until > now && until <= later(now, SETTLE + SETTLE);
+        is_due.then(|| Unknown::Settling { object: format!("{} {}", copy.kind, copy.source), until })
+    };
+    copies.iter().rev().find_map(settles).map_or(Ok((template, copies)), Err)
+}
+
+/// Any template with its references to copies, and the copies.
+pub fn resolved((rollout, template): (&str, &Value), snapshots: &ConfigSnapshots, configs: &Configs) -> Resolved {
     let mut copies: Vec<Copy> = Vec::new();
-    let (mut missing, mut unlisted, mut settling) = (BTreeSet::new(), None, None);
+    let (mut missing, mut unlisted) = (BTreeSet::new(), None);
     let mut template = template.clone();
     each_reference(&mut template, &mut |kind, name, is_optional| {
         if !snapshots.kinds.contains(&kind) || snapshots.except.contains(name) {
@@ -112,11 +118,6 @@ pub fn resolved(
             }
             return;
         };
-        // A clock that is ahead of this one by more says nothing.
-        let until = config.changed_at.zip(now).map(|(at, now)| (later(at, SETTLE), now));
-        if let Some((until, _)) = until.filter(|(until, now)| until > now && *until <= later(*now, SETTLE + SETTLE)) {
-            settling = Some(Unknown::Settling { object: format!("{kind} {name}"), until });
-        }
         let copy = copy_of(rollout, config);
         name.clone_from(&copy.name);
         if !copies.contains(&copy) {
@@ -129,7 +130,7 @@ pub fn resolved(
     if !missing.is_empty() {
         return Err(Unknown::Missing(missing.into_iter().collect()));
     }
-    settling.map_or(Ok((template, copies)), Err)
+    Ok((template, copies))
 }
 
 /// The copy of an object; a copy is its own. A name that is too long is cut; its digest keeps it apart.
@@ -204,7 +205,7 @@ pub fn offline(template: (&str, &Value), snapshots: &ConfigSnapshots, objects: &
         Some(own.filter_map(|object| written(kind, object)).collect())
     };
     let configs = Configs { config_maps: of(ConfigKind::ConfigMap), secrets: of(ConfigKind::Secret) };
-    resolved(template, snapshots, &configs, None)
+    resolved(template, snapshots, &configs)
 }
 
 /// A ConfigMap or a Secret of a manifest, as the API server will have it.

@@ -161,6 +161,25 @@ async fn each_event_is_told_once_and_nothing_of_the_past() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_channel_could_not_tell_is_no_news_after_an_hour() {
+    let (cluster, clock) = town(&[channel("webhook", &json!({"webhook": {"url": "https://other.example/x"}}))]);
+    let post = Mailbox::taking();
+    let running = begin(&cluster, &clock, &post);
+    running.given("checkout", "checkout:1");
+    running.healthy("checkout", "checkout:1").await;
+    assert_eq!(ready(&cluster, "webhook").1, "HostNotAllowed");
+    sleep(Duration::from_hours(2)).await;
+    cluster.apply("notificationchannels", &webhook()).unwrap();
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!((ready(&cluster, "webhook").0.as_str(), post.taken().len()), ("True", 0));
+    running.given("checkout", "checkout:2");
+    running.healthy("checkout", "checkout:2").await;
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!(reasons(&post.taken()).first().map(String::as_str), Some("RolloutStarted"));
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn threads_hold_an_attempt_together_and_survive_a_restart() {
     let (cluster, clock) = town(&[slack()]);
     let post = Mailbox::taking();

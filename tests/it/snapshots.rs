@@ -230,7 +230,7 @@ fn configs() -> Configs {
 /// What becomes of a template of the Rollout `web`.
 fn led(given: &Value, kinds: &[ConfigKind], configs: &Configs) -> Resolved {
     let except = BTreeSet::from(["pinned".to_owned()]);
-    resolved(("web", given), &ConfigSnapshots { kinds: kinds.iter().copied().collect(), except }, configs, None)
+    resolved(("web", given), &ConfigSnapshots { kinds: kinds.iter().copied().collect(), except }, configs)
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn names_of_copies_tell_everything_apart() {
         let configs =
             Configs { config_maps: Some(vec![one.clone()]), secrets: Some(vec![Config { kind: Secret, ..one }]) };
         let snapshots = ConfigSnapshots { kinds: ConfigKind::ALL.into(), ..ConfigSnapshots::default() };
-        resolved((rollout, &volume(kind, source)), &snapshots, &configs, None).unwrap().1.remove(0).name
+        resolved((rollout, &volume(kind, source)), &snapshots, &configs).unwrap().1.remove(0).name
     };
     assert_eq!(name("web", ConfigMap, &"x".repeat(253), "d").len(), 253);
     let names = [

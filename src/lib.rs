@@ -6,6 +6,7 @@ pub mod controller;
 pub mod convert;
 pub mod demo;
 pub mod embedded;
+pub mod evidence;
 pub mod lint;
 pub mod notify;
 pub mod plan;

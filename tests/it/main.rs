@@ -10,6 +10,7 @@ mod convert;
 mod customizations;
 mod diff;
 mod events;
+mod evidence;
 mod examples;
 mod force;
 mod generated;

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 /// Each room with the rooms that it may import.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("api", &[]),
-    ("plan", &["api"]),
+    ("evidence", &[]),
+    ("plan", &["api", "evidence"]),
     ("notify", &["api", "plan"]),
     ("controller", &["api", "plan", "notify"]),
     ("schema", &["api"]),
     ("embedded", &["controller", "schema"]),
-    ("lint", &["api", "plan", "notify", "schema"]),
-    ("sim", &["api", "plan", "controller", "embedded"]),
+    ("lint", &["api", "evidence", "plan", "notify", "schema"]),
+    ("sim", &["api", "evidence", "plan", "controller", "embedded"]),
     ("convert", &["api", "plan"]),
-    ("cli", &["api", "plan", "controller", "embedded", "schema", "sim", "lint", "convert"]),
+    ("cli", &["api", "evidence", "plan", "controller", "embedded", "schema", "sim", "lint", "convert"]),
     ("demo", &["api", "plan", "controller", "embedded"]),
 ];
 /// What `api` and `plan` never name: clients, clocks, chance, logs, tasks.

@@ -1,0 +1,89 @@
+//! What a test can see: the smallest regression that it detects in a time, and the time that it still needs.
+
+use super::{Against, Count, State, Test, Verdict, Window};
+
+/// Rollouts that are tried for a ratio.
+const TRIES: u32 = 200;
+/// Ratios that are tried, a person's numbers.
+const RATIOS: [f64; 14] = [1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0, 200.0];
+/// The seed of the tries, the same each time, so that the same traffic gives the same answer.
+const SEED: u64 = 0x5e71;
+
+/// Traffic at present.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Traffic {
+    /// Requests of both sides in a window.
+    pub requests: f64,
+    /// The canary's part of them, 0 to 1.
+    pub share: f64,
+    /// Stable's bad requests per request.
+    pub rate: f64,
+}
+
+impl Traffic {
+    fn window(self, canary_rate: f64, mut count: impl FnMut(f64) -> f64) -> Window {
+        let (canary, stable) = (count(self.requests * self.share), count(self.requests * (1.0 - self.share)));
+        let rate = canary_rate.min(1.0);
+        Window {
+            canary: Count { requests: canary, bad: count(canary * rate).min(canary) },
+            stable: Count { requests: stable, bad: count(stable * self.rate).min(stable) },
+        }
+    }
+}
+
+/// The smallest ratio (of the canary's rate to stable's, or to the limit) that aborts at least nine rollouts of ten within so
+/// many windows; none where not even the greatest that is tried does.
+pub fn smallest_detectable(test: &Test, traffic: Traffic, windows: u32) -> Option<f64> {
+    let base = if let Against::Limit(limit) = test.against { limit } else { traffic.rate };
+    RATIOS.into_iter().find(|ratio| {
+        let mut chance = fastrand::Rng::with_seed(SEED);
+        let seen = (0..TRIES).filter(|_| {
+            let mut state = State::new(test);
+            (0..windows).any(|_| {
+                let window = traffic.window(base * ratio, |mean| poisson(&mut chance, mean));
+                test.look(&mut state, &vec![window; test.bounds.max(1)]);
+                test.verdict(&state) == Verdict::Worse
+            })
+        });
+        seen.count() * 10 >= usize::try_from(TRIES).unwrap_or(usize::MAX) * 9
+    })
+}
+
+/// Windows until a canary whose rate stays what it is in this step passes, at the traffic of this step; none where it does not
+/// within so many.
+pub fn windows_to_pass(test: &Test, state: &State, most: u32) -> Option<u32> {
+    let seen = f64::from(state.step_windows);
+    if seen == 0.0 {
+        return None;
+    }
+    let mean = |count: Count| Count { requests: count.requests / seen, bad: count.bad / seen };
+    let window = Window { canary: mean(state.step.canary), stable: mean(state.step.stable) };
+    let mut state = state.clone();
+    (0..=most).find(|_| {
+        let passes = test.verdict(&state) == Verdict::NotWorse;
+        test.look(&mut state, &vec![window; test.bounds.max(1)]);
+        passes
+    })
+}
+
+/// A number with the Poisson distribution of a mean: Knuth's product for small means, and the sum of parts for large ones.
+fn poisson(chance: &mut fastrand::Rng, mean: f64) -> f64 {
+    const PART: f64 = 400.0;
+    let mut rest = mean.max(0.0);
+    let mut count = 0.0;
+    // Beyond that, chance is a hundredth of the mean, and a normal one.
+    if rest > 20.0 * PART {
+        let normal = (0..12).map(|_| chance.f64()).sum::<f64>() - 6.0;
+        return (rest + rest.sqrt() * normal).round().max(0.0);
+    }
+    while rest > 0.0 {
+        let limit = (-rest.min(PART)).exp();
+        let mut product = chance.f64();
+        while product > limit {
+            count += 1.0;
+            product *= chance.f64();
+        }
+        rest -= PART;
+    }
+    count
+}

@@ -3,10 +3,12 @@
 
 pub mod action;
 pub mod analysis;
+pub mod comparison;
 pub mod config;
 pub mod crd;
 pub mod duration;
 pub mod event;
+pub mod evidence;
 pub mod gateway;
 pub mod istio;
 pub mod json;

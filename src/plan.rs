@@ -9,6 +9,7 @@ pub mod attempt;
 pub mod command;
 pub mod condition;
 pub mod contest;
+pub mod counted;
 pub mod course;
 pub mod events;
 pub mod force;
@@ -30,8 +31,10 @@ pub mod snapshot;
 pub mod status;
 pub mod step;
 pub mod strategy;
+pub mod tell;
 pub mod template;
 pub mod traffic;
+pub mod weigh;
 pub mod weight;
 pub mod workload;
 

@@ -1,6 +1,7 @@
 //! Whole rollouts in virtual time: the real controller, client, watches and all, against the embedded Kubernetes API, with
 //! faults drawn from a seed. The same [`story::Story`] gives the same run, byte by byte (docs/decisions/0005).
 
+pub mod counters;
 pub mod draw;
 pub mod gateway;
 pub mod input;

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::comparison::{CompareMetric, Counts, LimitMetric};
 use super::duration::DurationText;
 
 /// Metrics that judge a canary, with arguments.
@@ -60,18 +61,37 @@ pub struct MetricSpec {
     pub prometheus: Option<PrometheusMetric>,
     /// One of Istio's own metrics of one revision, as its clients see it; Serin writes the query.
     pub istio: Option<IstioMetric>,
+    /// The canary's bad requests against stable's, by a sequential test that may be read after every window.
+    pub compare: Option<CompareMetric>,
+    /// The canary's bad requests against a limit, by a sequential test that may be read after every window.
+    pub limit: Option<LimitMetric>,
+    /// Its part, beside the other metrics with `compare` or `limit`, of the probability of an abort without reason. Absent: 1.
+    #[schemars(range(min = 0.01, max = 100.0))]
+    pub weight: Option<f64>,
 }
 
 impl MetricSpec {
     /// The provider that it names.
     pub fn provider(&self) -> Option<&str> {
+        let of_prometheus = self.prometheus.as_ref().and_then(|prometheus| prometheus.provider.as_deref());
         let of_istio = || self.istio.as_ref().and_then(|istio| istio.provider.as_deref());
-        self.prometheus.as_ref().and_then(|prometheus| prometheus.provider.as_deref()).or_else(of_istio)
+        of_prometheus.or_else(of_istio).or_else(|| self.counts().and_then(|counts| counts.provider))
+    }
+
+    /// The counters of `compare` or `limit`.
+    pub fn counts(&self) -> Option<Counts<'_>> {
+        let of_compare = self.compare.as_ref().map(CompareMetric::counts);
+        of_compare.or_else(|| self.limit.as_ref().map(LimitMetric::counts))
     }
 
     /// The names of the members that say what is measured, of those that it has.
     pub fn sources(&self) -> Vec<&'static str> {
-        let is_given = [("prometheus", self.prometheus.is_some()), ("istio", self.istio.is_some())];
+        let is_given = [
+            ("prometheus", self.prometheus.is_some()),
+            ("istio", self.istio.is_some()),
+            ("compare", self.compare.is_some()),
+            ("limit", self.limit.is_some()),
+        ];
         is_given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
     }
 }

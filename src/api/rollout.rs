@@ -378,19 +378,56 @@ pub struct StepAnalysisSpec {
     pub templates: Vec<TemplateRef>,
     /// Values for the templates' arguments.
     pub args: Option<Vec<ArgumentSpec>>,
+    /// `decided`: the step is over once every metric with `compare` or `limit` is proven not to be worse, and not before.
+    /// Absent: it is over when all metrics have the measurements that they want.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<AnalysisUntil>,
+    /// How long the step may measure, such as `30m`; then `strategy.canary.analysis.onInconclusive` says what becomes of it.
+    /// Absent: without end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<DurationText>,
 }
 
-/// Analysis in the background of the steps, from one of them on.
+/// Until when a step measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum AnalysisUntil {
+    /// Until the evidence is in.
+    Decided,
+}
+
+/// What becomes of a step whose time is over while its metrics have decided nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OnInconclusive {
+    /// The rollout pauses until somebody promotes the step, resumes it to measure again, or aborts.
+    #[default]
+    Pause,
+    /// The step passes.
+    Promote,
+    /// The rollout is aborted.
+    Abort,
+}
+
+/// Analysis in the background of the steps, from one of them on; and what all analyses have in common.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackgroundAnalysisSpec {
-    /// Templates whose metrics are measured together.
-    pub templates: Vec<TemplateRef>,
+    /// Templates whose metrics are measured together in the background. Absent: none are.
+    pub templates: Option<Vec<TemplateRef>>,
     /// Index of the step, counting from 0, with which the analysis begins. Absent: 0.
     #[schemars(range(min = 0))]
     pub starting_step: Option<i32>,
     /// Values for the templates' arguments.
     pub args: Option<Vec<ArgumentSpec>>,
+    /// How sure an abort by metrics with `compare` or `limit` must be, over the whole rollout and all of them together, above 0.5
+    /// and below 1. Absent: 0.99.
+    #[schemars(range(min = 0.5, max = 1.0))]
+    pub confidence: Option<f64>,
+    /// How long after the canary got more ready pods its requests are not counted by `compare` and `limit`. Absent: 60s.
+    pub warmup: Option<DurationText>,
+    /// What becomes of a step whose `atMost` is over while its metrics have decided nothing. Absent: pause.
+    pub on_inconclusive: Option<OnInconclusive>,
 }
 
 /// Names an AnalysisTemplate.

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::event::RolloutEvent;
+pub use super::evidence::{EvidenceStatus, EvidenceVerdict, Memory, RatioStatus, Requests};
 pub use super::route::{AskedSides, RouteStatus};
 
 /// The whole status. Serin writes it whole, and only when it changes.
@@ -233,7 +234,7 @@ pub struct RevisionStatus {
 }
 
 /// One try of one revision.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
     /// 1 for the first try of a revision; a retry counts up.
@@ -258,6 +259,9 @@ pub struct Attempt {
     /// Its approvals that are on record: those of passed steps, and those that `RolloutAction`s gave.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Approval>,
+    /// What its metrics with `compare` and `limit` have seen so far, over all steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Memory>,
 }
 
 /// An approval of one step for the revision of an attempt.
@@ -383,6 +387,9 @@ pub struct MetricStatus {
     pub consecutive_successes: i32,
     /// The last ten measurements, newest last.
     pub measurements: Vec<MeasurementStatus>,
+    /// What a metric with `compare` or `limit` has seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidenceStatus>,
 }
 
 impl Default for MetricStatus {
@@ -399,6 +406,7 @@ impl Default for MetricStatus {
             consecutive_errors: 0,
             consecutive_successes: 0,
             measurements: Vec::new(),
+            evidence: None,
         }
     }
 }
@@ -412,6 +420,8 @@ pub enum Assessment {
     Failure,
     /// Neither condition held.
     Inconclusive,
+    /// A window was counted, and nothing is proven yet.
+    Counted,
     /// An empty answer, or NaN.
     NoData,
     /// No answer, or one that cannot be judged.

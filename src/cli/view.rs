@@ -463,6 +463,7 @@ pub fn color_of(phase: Phase) -> Color {
 
 fn color_of_assessment(assessment: Assessment) -> Color {
     match assessment {
+        Assessment::Counted => Color::Cyan,
         Assessment::Success => Color::Green,
         Assessment::Failure => Color::Red,
         Assessment::Inconclusive | Assessment::NoData | Assessment::Error => Color::Yellow,

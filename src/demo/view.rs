@@ -76,6 +76,7 @@ fn metric_line(metric: &MetricStatus, condition: &str) -> Line<'static> {
     let mut spans = vec![Span::raw(format!("metric  {} wants {condition}  ", metric.name))];
     for measurement in &metric.measurements {
         let color = match measurement.assessment {
+            Assessment::Counted => Color::Cyan,
             Assessment::Success => Color::Green,
             Assessment::Failure => Color::Red,
             Assessment::Inconclusive | Assessment::NoData | Assessment::Error => Color::Yellow,

@@ -55,13 +55,13 @@ impl Process {
 }
 
 /// The logarithm of a sum of exponentials.
-pub fn log_sum(logs: &[f64]) -> f64 {
+fn log_sum(logs: &[f64]) -> f64 {
     let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if most.is_infinite() { most } else { most + logs.iter().map(|log| (log - most).exp()).sum::<f64>().ln() }
 }
 
 /// The logarithm of a mean of exponentials; 0 of none.
-pub fn log_mean(logs: &[f64]) -> f64 {
+pub(super) fn log_mean(logs: &[f64]) -> f64 {
     if logs.is_empty() {
         return 0.0;
     }

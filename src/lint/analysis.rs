@@ -1,6 +1,6 @@
 //! The analyses of a Rollout: templates, arguments, providers and queries; and whether their measurements can mean anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 use serde_json::Value;
@@ -14,18 +14,20 @@ use super::steps;
 use super::subject::{GateAt, Subject};
 use crate::api::analysis::{AnalysisTemplateSpec, IstioMetricName, MetricSpec, OnNoData};
 use crate::api::status::Assessment;
+use crate::evidence::Against;
 use crate::plan::condition;
+use crate::plan::counted::Counted;
 use crate::plan::measurement::Sample;
 use crate::plan::observed::Observed;
 use crate::plan::preset::Place;
 use crate::plan::route::Route;
 use crate::plan::strategy::{Gate, Routing, Step};
-use crate::plan::template::{self, Metric, Names};
+use crate::plan::template::{self, End, Metric, Names};
 
 /// What arguments stand for while queries are read.
 fn names(subject: &Subject<'_>, observed: &Observed) -> Names<'static> {
     let place = Place::of(observed, subject.strategy.routing.as_ref(), &Route::default());
-    Names { stable: "stablehash", canary: "canaryhash", place }
+    Names { rollout: "name", stable: "stablehash", canary: "canaryhash", place }
 }
 
 /// A template that a gate names, and can be read.
@@ -70,7 +72,8 @@ fn used_at<'a>(
     let path = format!("{}.templates[{index}].templateName", at.path);
     match follow(subject, (kind, &reference.template_name, &path), missing, found) {
         Target::Found(object) => {
-            let spec = template::parse_template(object.value.get("spec")?, at.step.is_none()).ok()?;
+            let spec =
+                template::parse_template(object.value.get("spec")?, End::of(&at.gate, at.step.is_none())).ok()?;
             Some(Used { object, spec })
         }
         Target::Wrong | Target::Absent => None,
@@ -118,8 +121,8 @@ fn filled(
         observed.providers.insert(name.to_owned(), None);
     }
     let templates = at.gate.templates.get(index).cloned().into_iter().collect();
-    let gate = Gate { templates, args: at.gate.args.clone() };
-    match template::metrics(&observed, &gate, at.step.is_none(), &names(subject, &observed)) {
+    let gate = Gate { templates, ..at.gate.clone() };
+    match template::metrics(&observed, &gate, End::of(&gate, at.step.is_none()), &names(subject, &observed)) {
         Ok(metrics) => metrics,
         Err(obstacles) => {
             for (reason, message) in obstacles {
@@ -207,19 +210,21 @@ fn check_metric(
 ) {
     let object = used.object;
     let path = format!("spec.metrics[{index}]");
+    if let Some(counted) = metric.counted() {
+        check_counted(subject, (object, &path), (metric, counted), found);
+        return;
+    }
     let of_query = match used.spec.metrics.get(index).and_then(|metric| metric.istio.as_ref()) {
         Some(istio) if istio.window.is_some() => format!("{path}.istio.window"),
         Some(_) => format!("{path}.istio"),
         None => format!("{path}.prometheus.query"),
     };
-    match promql::read(&metric.query) {
+    let text = metric.query().unwrap_or_default();
+    match promql::read(text) {
         Err(message) => {
-            let filled = metric.query.split_whitespace().collect::<Vec<_>>().join(" ");
-            let shown = if metric.query.contains("canaryhash") {
-                format!("{message}; it was read as {filled}")
-            } else {
-                message
-            };
+            let filled = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let shown =
+                if text.contains("canaryhash") { format!("{message}; it was read as {filled}") } else { message };
             found.add_with(&rule::PROMQL, (object, &of_query, Mark::Key), shown, "");
         }
         Ok(query) => {
@@ -330,9 +335,48 @@ fn tells_canary(subject: &Subject<'_>, at: &GateAt<'_>, (used, index): (&Used<'_
     let written = spec.prometheus.as_ref().map_or("", |one| &one.query);
     let from_rollout = at.gate.args.iter().filter(|arg| arg.value_from.is_some());
     let mut marks = from_rollout.map(|arg| format!("args.{}", arg.name));
-    metric.query.to_lowercase().contains("canary")
-        || names.iter().any(|name| metric.query.contains(name))
+    let query = metric.query().unwrap_or_default();
+    query.to_lowercase().contains("canary")
+        || names.iter().any(|name| query.contains(name))
         || marks.any(|mark| written.contains(&mark))
+}
+
+/// A metric that counts requests: its queries, and what its window and its time let it see.
+fn check_counted(
+    subject: &Subject<'_>,
+    (object, path): (&Object, &str),
+    (metric, counted): (&Metric, &Counted),
+    found: &mut Found,
+) {
+    let member = if matches!(counted.test.against, Against::Limit(_)) { "limit" } else { "compare" };
+    let place = format!("{path}.{member}");
+    let texts = counted.counters.texts().into_iter().chain(counted.counters.calibration());
+    // Stable's queries are the canary's with another hash.
+    let faults: BTreeSet<(bool, String)> = texts
+        .filter_map(|text| match promql::read(&text) {
+            Err(message) => Some((true, message)),
+            Ok(query) => query.and_then(|query| query.unknown).map(|name| (false, name)),
+        })
+        .collect();
+    for (is_syntax, told) in faults {
+        if is_syntax {
+            found.add_with(&rule::PROMQL, (object, &place, Mark::Key), told, "");
+        } else {
+            let message = format!("Prometheus has no function {told}");
+            found.add_with(&rule::PROMQL_FUNCTION, (object, &place, Mark::Key), message, "");
+        }
+    }
+    let scrape = subject.input.settings.scrape_interval;
+    if let Some(interval) = metric.interval.filter(|interval| *interval < scrape) {
+        let message =
+            format!("{interval:#} is shorter than a scrape ({scrape:#}): windows without a scrape have no requests");
+        found.add(&rule::INTERVAL_TOO_SHORT, object, &format!("{path}.interval"), message);
+    }
+    let least = i32::try_from(counted.test.min_windows).unwrap_or(i32::MAX);
+    if let Some(count) = metric.count.filter(|count| *count < least) {
+        let message = format!("ends after {count} windows, and an abort needs {least} (minWindows)");
+        found.add(&rule::ANALYSIS_CANNOT_FAIL, object, &format!("{path}.count"), message);
+    }
 }
 
 /// A background analysis that is over long before the steps are.

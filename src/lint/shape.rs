@@ -152,12 +152,8 @@ fn faults(uses: &Uses, object: &Object, pruned: &Value, problems: &[Problem]) ->
     let mut faults = if object.is(ROLLOUT) {
         strategy::parse(&object.namespace, spec).faults
     } else if object.is(TEMPLATE) || object.is(CLUSTER_TEMPLATE) {
-        let (in_step, in_background) = uses.get(object);
-        // A template that nothing uses may be meant for the background.
-        let in_background = in_background || !in_step;
-        let told = |endless: bool| template::parse_template(spec, endless).err().unwrap_or_default();
-        let mut faults = if in_background { told(true) } else { Vec::new() };
-        faults.extend(if in_step { told(false) } else { Vec::new() });
+        let told = |end| template::parse_template(spec, end).err().unwrap_or_default();
+        let mut faults: Vec<Fault> = uses.get(object).into_iter().flat_map(told).collect();
         faults.sort();
         faults.dedup();
         faults

@@ -1,6 +1,6 @@
 //! One Rollout of the input, understood as the controller understands it, with what it would see of the input.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -15,6 +15,7 @@ use crate::api::rollout::RolloutSpec;
 use crate::api::watched::{DestinationRule, HttpRoute, Service, VirtualService};
 use crate::plan::observed::{Observed, Template, Workload};
 use crate::plan::strategy::{self, Gate, Strategy};
+use crate::plan::template::End;
 
 /// A Rollout that can be read.
 pub(super) struct Subject<'a> {
@@ -140,9 +141,9 @@ fn all<T: DeserializeOwned>(input: &Input, kind: Kind) -> Vec<T> {
     input.of(kind).filter_map(|object| typed(object).ok()).collect()
 }
 
-/// How Rollouts use templates: in a step, in the background, or both.
+/// How Rollouts use templates: when the analyses that name them are over.
 #[derive(Default)]
-pub(super) struct Uses(BTreeMap<(String, String, bool), (bool, bool)>);
+pub(super) struct Uses(BTreeMap<(String, String, bool), BTreeSet<End>>);
 
 impl Uses {
     /// All uses.
@@ -154,19 +155,18 @@ impl Uses {
                     let is_cluster = template.cluster_scope.unwrap_or(false);
                     let namespace = if is_cluster { "" } else { subject.object.namespace.as_str() };
                     let key = (namespace.to_owned(), template.template_name.clone(), is_cluster);
-                    let (in_step, in_background) = uses.0.entry(key).or_default();
-                    *(if at.step.is_some() { in_step } else { in_background }) = true;
+                    uses.0.entry(key).or_default().insert(End::of(&at.gate, at.step.is_none()));
                 }
             }
         }
         uses
     }
 
-    /// Whether a template is used in a step, and whether in the background.
-    pub(super) fn get(&self, template: &Object) -> (bool, bool) {
+    /// When the analyses that use a template are over. What nothing uses may be meant for the background.
+    pub(super) fn get(&self, template: &Object) -> BTreeSet<End> {
         let is_cluster = template.is(CLUSTER_TEMPLATE);
         let key = (template.namespace.clone(), template.name.clone(), is_cluster);
-        self.0.get(&key).copied().unwrap_or_default()
+        self.0.get(&key).cloned().unwrap_or_else(|| BTreeSet::from([End::Never]))
     }
 }
 

@@ -3,15 +3,18 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::condition;
-use super::measurement::{Measurement, Query, Sample};
+use super::measurement::{Ask, Measurement, Query, Sample};
 use super::template::{Metric, Obstacle};
+use super::weigh::{self, Ground};
 use crate::api::analysis::OnNoData;
-use crate::api::status::{AnalysisKind, AnalysisStatus, Assessment, MeasurementStatus, MetricStatus, Verdict};
+use crate::api::status::{
+    AnalysisKind, AnalysisStatus, Assessment, EvidenceVerdict, MeasurementStatus, Memory, MetricStatus, Verdict,
+};
 
 /// Measurements kept in the status, a metric.
 const KEPT: usize = 10;
 /// The longest wait after an error or an answer without data.
-const RETRY: SignedDuration = SignedDuration::from_secs(10);
+pub(super) const RETRY: SignedDuration = SignedDuration::from_secs(10);
 
 /// A new analysis, nothing measured.
 pub fn begin(kind: AnalysisKind, step: Option<i32>, now: Timestamp) -> AnalysisStatus {
@@ -19,7 +22,7 @@ pub fn begin(kind: AnalysisKind, step: Option<i32>, now: Timestamp) -> AnalysisS
 }
 
 /// Names one measurement of one analysis of one attempt.
-fn query_id(prefix: &str, analysis: &AnalysisStatus, metric: &str, number: i32) -> String {
+pub(super) fn query_id(prefix: &str, analysis: &AnalysisStatus, metric: &str, number: i32) -> String {
     let step = analysis.step.map_or_else(|| "background".to_owned(), |step| format!("step{step}"));
     format!("{prefix}/{step}/{}/{metric}/{number}", analysis.started_at.as_millisecond())
 }
@@ -30,9 +33,10 @@ pub fn record(
     mut analysis: AnalysisStatus,
     metrics: &[Metric],
     measured: &[Measurement],
-    prefix: &str,
+    memories: &mut Vec<Memory>,
+    ground: &Ground<'_>,
 ) -> AnalysisStatus {
-    for metric in metrics {
+    for metric in metrics.iter().filter(|metric| metric.counted().is_none()) {
         let at = analysis.metrics.iter().position(|status| status.name == metric.name).unwrap_or_else(|| {
             analysis.metrics.push(MetricStatus { name: metric.name.clone(), ..MetricStatus::default() });
             analysis.metrics.len() - 1
@@ -41,7 +45,7 @@ pub fn record(
             continue;
         };
         while status.verdict == Verdict::Running {
-            let id = query_id(prefix, &analysis, &metric.name, status.taken);
+            let id = query_id(ground.prefix, &analysis, &metric.name, status.taken);
             let Some(answer) =
                 measured.iter().find(|answer| answer.id == id && answer.started_at >= analysis.started_at)
             else {
@@ -53,6 +57,7 @@ pub fn record(
             *slot = status;
         }
     }
+    weigh::record(&mut analysis, metrics, measured, memories, ground);
     analysis.metrics.retain(|status| metrics.iter().any(|metric| metric.name == status.name));
     analysis.verdict = verdict(&analysis.metrics);
     analysis
@@ -64,7 +69,7 @@ fn count(mut status: MetricStatus, metric: &Metric, answer: &Measurement) -> Met
     match assessment {
         Assessment::Success => status.successes += 1,
         Assessment::Failure => status.failures += 1,
-        Assessment::Inconclusive => status.inconclusive += 1,
+        Assessment::Inconclusive | Assessment::Counted => status.inconclusive += 1,
         Assessment::NoData => status.no_data += 1,
         Assessment::Error => status.errors += 1,
     }
@@ -72,13 +77,18 @@ fn count(mut status: MetricStatus, metric: &Metric, answer: &Measurement) -> Met
     status.consecutive_successes = match assessment {
         Assessment::Success => status.consecutive_successes + 1,
         Assessment::NoData | Assessment::Error => status.consecutive_successes,
-        Assessment::Failure | Assessment::Inconclusive => 0,
+        Assessment::Failure | Assessment::Inconclusive | Assessment::Counted => 0,
     };
-    status.measurements.push(MeasurementStatus { at: answer.started_at, assessment, value });
-    let surplus = status.measurements.len().saturating_sub(KEPT);
-    status.measurements.drain(..surplus);
+    keep(&mut status, answer.started_at, assessment, value);
     status.verdict = metric_verdict(&status, metric);
     status
+}
+
+/// Keeps a measurement among the last ones.
+pub(super) fn keep(status: &mut MetricStatus, at: Timestamp, assessment: Assessment, value: String) {
+    status.measurements.push(MeasurementStatus { at, assessment, value });
+    let surplus = status.measurements.len().saturating_sub(KEPT);
+    status.measurements.drain(..surplus);
 }
 
 fn metric_verdict(status: &MetricStatus, metric: &Metric) -> Verdict {
@@ -123,6 +133,7 @@ fn with_data(sample: &Sample) -> Option<Sample> {
             let numbers: Vec<f64> = numbers.iter().copied().filter(|number| !number.is_nan()).collect();
             (!numbers.is_empty()).then_some(Sample::Vector(numbers))
         }
+        Sample::Counters(_) => None,
     }
 }
 
@@ -130,10 +141,11 @@ fn text_of(sample: &Sample) -> String {
     match sample {
         Sample::Scalar(number) => number.to_string(),
         Sample::Vector(numbers) => numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(", "),
+        Sample::Counters(_) => String::new(),
     }
 }
 
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     text.chars().take(256).collect()
 }
 
@@ -154,8 +166,8 @@ fn verdict(metrics: &[MetricStatus]) -> Verdict {
 pub fn due(
     analysis: &AnalysisStatus,
     metrics: &[Metric],
-    prefix: &str,
-    now: Timestamp,
+    memories: &[Memory],
+    ground: &Ground<'_>,
 ) -> (Vec<Query>, Option<Timestamp>) {
     let mut queries = Vec::new();
     let mut next: Option<Timestamp> = None;
@@ -164,15 +176,32 @@ pub fn due(
         if status.is_some_and(|status| status.verdict != Verdict::Running) || analysis.verdict != Verdict::Running {
             continue;
         }
-        let at = due_at(analysis, metric, status);
-        if at <= now {
-            let id = query_id(prefix, analysis, &metric.name, status.map_or(0, |status| status.taken));
-            queries.push(Query { id, provider: metric.provider.clone(), text: metric.query.clone() });
-        } else {
-            next = Some(next.map_or(at, |next| next.min(at)));
+        let query = match metric.counted() {
+            Some(counted) => weigh::due(analysis, (metric, counted), memories, ground),
+            None => value_due(analysis, metric, status, ground),
+        };
+        match query {
+            Ok(query) => queries.push(query),
+            Err(at) => next = next.into_iter().chain(at).min(),
         }
     }
     (queries, next)
+}
+
+/// The query of a metric that the conditions judge, or when it will be due.
+fn value_due(
+    analysis: &AnalysisStatus,
+    metric: &Metric,
+    status: Option<&MetricStatus>,
+    ground: &Ground<'_>,
+) -> Result<Query, Option<Timestamp>> {
+    let at = due_at(analysis, metric, status);
+    if at > ground.now {
+        return Err(Some(at));
+    }
+    let id = query_id(ground.prefix, analysis, &metric.name, status.map_or(0, |status| status.taken));
+    let text = metric.query().unwrap_or_default().to_owned();
+    Ok(Query { id, provider: metric.provider.clone(), ask: Ask::Value(text) })
 }
 
 fn due_at(analysis: &AnalysisStatus, metric: &Metric, status: Option<&MetricStatus>) -> Timestamp {
@@ -182,7 +211,9 @@ fn due_at(analysis: &AnalysisStatus, metric: &Metric, status: Option<&MetricStat
     let interval = metric.interval.unwrap_or(RETRY);
     match last.assessment {
         Assessment::NoData | Assessment::Error => later(last.at, interval.min(RETRY)),
-        Assessment::Success | Assessment::Failure | Assessment::Inconclusive => later(last.at, interval),
+        Assessment::Success | Assessment::Failure | Assessment::Inconclusive | Assessment::Counted => {
+            later(last.at, interval)
+        }
     }
 }
 
@@ -210,18 +241,30 @@ pub fn waits(analysis: &AnalysisStatus, metrics: &[Metric]) -> Vec<Obstacle> {
                 ),
             ));
         } else if last.assessment == Assessment::NoData {
-            waits.push((
-                "NoData",
-                format!("metric {}: the query has no data yet; it is asked again (onNoData: Wait)", metric.name),
-            ));
+            let why = if metric.counted().is_some() { &last.value } else { "the query has no data yet" };
+            let rule = if metric.counted().is_some() { "" } else { " (onNoData: Wait)" };
+            waits.push(("NoData", format!("metric {}: {why}; it is asked again{rule}", metric.name)));
+        } else if let Some(evidence) = too_little(metric, status) {
+            waits.push(("InsufficientTraffic", format!("metric {}: {evidence}", metric.name)));
         }
     }
     waits
 }
 
+/// What a metric that has all its windows has seen, where it waits for requests alone.
+fn too_little<'a>(metric: &Metric, status: &'a MetricStatus) -> Option<&'a str> {
+    let evidence =
+        status.evidence.as_ref().filter(|evidence| evidence.verdict == EvidenceVerdict::InsufficientTraffic)?;
+    metric.count.filter(|count| evidence.windows >= *count)?;
+    Some(&evidence.message)
+}
+
 /// Why an analysis failed or is inconclusive, as evidence.
 pub fn evidence(analysis: &AnalysisStatus, metrics: &[Metric]) -> String {
     let told = analysis.metrics.iter().filter(|status| status.verdict == analysis.verdict).map(|status| {
+        if let Some(evidence) = &status.evidence {
+            return format!("metric {}: {}", status.name, evidence.message);
+        }
         let last = status.measurements.last().map_or("", |last| last.value.as_str());
         let metric = metrics.iter().find(|metric| metric.name == status.name);
         let against = metric.and_then(|metric| {
@@ -245,13 +288,29 @@ pub fn evidence(analysis: &AnalysisStatus, metrics: &[Metric]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::template::Source;
     use super::*;
+
+    fn ground(now: Timestamp) -> Ground<'static> {
+        let warmup = SignedDuration::from_mins(1);
+        Ground { prefix: "r", now, in_force: Some(now), weight: 5, ready: 1, warmup, until_decided: false }
+    }
+
+    /// What metrics without counts never touch.
+    fn recorded(analysis: AnalysisStatus, metrics: &[Metric], measured: &[Measurement]) -> AnalysisStatus {
+        record(analysis, metrics, measured, &mut Vec::new(), &ground(Timestamp::UNIX_EPOCH))
+    }
+
+    fn asked(analysis: &AnalysisStatus, metrics: &[Metric], now: Timestamp) -> (Vec<Query>, Option<Timestamp>) {
+        due(analysis, metrics, &[], &ground(now))
+    }
 
     fn metric() -> Metric {
         Metric {
             name: "success-rate".into(),
+            template: "t".into(),
             provider: "default".into(),
-            query: "q".into(),
+            source: Source::Value("q".into()),
             interval: Some(SignedDuration::from_secs(10)),
             delay: SignedDuration::ZERO,
             count: Some(3),
@@ -270,13 +329,13 @@ mod tests {
         let mut now = Timestamp::UNIX_EPOCH;
         let mut analysis = begin(AnalysisKind::Step, Some(1), now);
         for answer in answers {
-            let (queries, next) = due(&analysis, std::slice::from_ref(metric), "r", now);
+            let (queries, next) = asked(&analysis, std::slice::from_ref(metric), now);
             let query = queries.first().unwrap_or_else(|| panic!("nothing is due at {now}, next {next:?}")).clone();
             let measured = Measurement { id: query.id, started_at: now, finished_at: now, outcome: answer.clone() };
-            let recorded = record(analysis, std::slice::from_ref(metric), std::slice::from_ref(&measured), "r");
-            analysis = record(recorded.clone(), std::slice::from_ref(metric), std::slice::from_ref(&measured), "r");
-            assert_eq!(analysis, recorded, "an answer counts once");
-            now = due(&analysis, std::slice::from_ref(metric), "r", now).1.unwrap_or(now);
+            let once = recorded(analysis, std::slice::from_ref(metric), std::slice::from_ref(&measured));
+            analysis = recorded(once.clone(), std::slice::from_ref(metric), std::slice::from_ref(&measured));
+            assert_eq!(analysis, once, "an answer counts once");
+            now = asked(&analysis, std::slice::from_ref(metric), now).1.unwrap_or(now);
         }
         assert_eq!(analysis.verdict, verdict, "{answers:?}");
         let found: Vec<&str> =
@@ -337,8 +396,8 @@ mod tests {
     fn what_has_a_verdict_is_not_asked_again() {
         let now = Timestamp::UNIX_EPOCH;
         let metrics = [Metric { count: Some(1), ..metric() }, Metric { name: "latency".into(), ..metric() }];
-        let asked = |analysis: &AnalysisStatus, now| {
-            due(analysis, &metrics, "r", now)
+        let names = |analysis: &AnalysisStatus, now| {
+            asked(analysis, &metrics, now)
                 .0
                 .iter()
                 .filter_map(|query| query.id.split('/').nth(3))
@@ -346,30 +405,30 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let analysis = begin(AnalysisKind::Step, Some(1), now);
-        assert_eq!(asked(&analysis, now), ["success-rate", "latency"]);
-        let answers: Vec<Measurement> = due(&analysis, &metrics, "r", now)
+        assert_eq!(names(&analysis, now), ["success-rate", "latency"]);
+        let answers: Vec<Measurement> = asked(&analysis, &metrics, now)
             .0
             .into_iter()
             .map(|query| Measurement { id: query.id, started_at: now, finished_at: now, outcome: vector(1.0) })
             .collect();
-        let mut analysis = record(analysis, &metrics, &answers, "r");
+        let mut analysis = recorded(analysis, &metrics, &answers);
         let next = later(now, SignedDuration::from_secs(10));
-        assert_eq!(asked(&analysis, next), ["latency"]);
+        assert_eq!(names(&analysis, next), ["latency"]);
         analysis.verdict = Verdict::Fail;
-        assert_eq!(asked(&analysis, next), Vec::<String>::new());
+        assert_eq!(names(&analysis, next), Vec::<String>::new());
     }
 
     #[test]
     fn an_answer_from_before_does_not_count() {
         let now = Timestamp::from_second(100).unwrap();
         let analysis = begin(AnalysisKind::Step, Some(1), now);
-        let (queries, _) = due(&analysis, &[metric()], "r", now);
+        let (queries, _) = asked(&analysis, &[metric()], now);
         let early = Measurement {
             id: queries[0].id.clone(),
             started_at: Timestamp::from_second(99).unwrap(),
             finished_at: now,
             outcome: vector(0.0),
         };
-        assert_eq!(record(analysis, &[metric()], &[early], "r").metrics[0].taken, 0);
+        assert_eq!(recorded(analysis, &[metric()], &[early]).metrics[0].taken, 0);
     }
 }

@@ -132,6 +132,7 @@ fn open(facts: &Facts<'_>, course: &mut Course, number: i32) {
         skip_steps: false,
         short_of_pods: None,
         approvals: Vec::new(),
+        evidence: Vec::new(),
     });
 }
 

@@ -81,8 +81,8 @@ pub fn assess(sample: &Sample, success: Option<&str>, failure: Option<&str>) -> 
 /// Whether a condition holds of an answer.
 fn evaluate(condition: &str, sample: &Sample) -> Answer {
     let program = Program::compile(condition).map_err(|error| one_line(&error.to_string()))?;
-    let result = match sample {
-        Sample::Scalar(number) => Value::Float(*number),
+    let (result, hint) = match sample {
+        Sample::Scalar(number) => (Value::Float(*number), "result is a number"),
         Sample::Vector(numbers) => {
             if numbers.len() > 1 && !speaks_of_all(program.expression()) {
                 return Err(format!(
@@ -90,21 +90,17 @@ fn evaluate(condition: &str, sample: &Sample) -> Answer {
                     numbers.len()
                 ));
             }
-            Value::List(numbers.iter().map(|number| Value::Float(*number)).collect::<Vec<_>>().into())
+            let list: Vec<Value> = numbers.iter().map(|number| Value::Float(*number)).collect();
+            (Value::List(list.into()), "result is a list of numbers: write result[0]")
         }
+        Sample::Counters(_) => return Err("counters are not for conditions".to_owned()),
     };
     let mut context = FUNCTIONS.new_inner_scope();
     context.add_variable_from_value("result", result);
     match program.execute(&context) {
         Ok(Value::Bool(holds)) => Ok(holds),
         Ok(_) => Err(format!("`{condition}` is neither true nor false")),
-        Err(error) => {
-            let hint = match sample {
-                Sample::Scalar(_) => "result is a number",
-                Sample::Vector(_) => "result is a list of numbers: write result[0]",
-            };
-            Err(format!("`{condition}` cannot be evaluated: {} ({hint})", one_line(&error.to_string())))
-        }
+        Err(error) => Err(format!("`{condition}` cannot be evaluated: {} ({hint})", one_line(&error.to_string()))),
     }
 }
 

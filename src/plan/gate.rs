@@ -1,14 +1,16 @@
 //! The analyses of the attempt under way: begun when their weight is in force, fed with answers, and their verdicts.
 
-use super::analysis;
+use super::analysis::{self, later};
 use super::attempt::{self, by_serin};
 use super::course::{Course, Facts};
 use super::measurement::Measurement;
 use super::preset::Place;
 use super::ratio;
 use super::strategy::Gate;
-use super::template::{self, Metric, Names, Obstacle};
-use crate::api::status::{AnalysisKind, AnalysisStatus, Verdict};
+use super::template::{self, End, Metric, Names, Obstacle};
+use super::weigh::{self, Ground};
+use crate::api::rollout::OnInconclusive;
+use crate::api::status::{AnalysisKind, AnalysisStatus, Memory, Verdict};
 
 /// Counts the answers of the analyses that run, and aborts on a failed one.
 pub fn judge(facts: &Facts<'_>, course: &mut Course, measured: &[Measurement]) {
@@ -42,9 +44,13 @@ pub fn ask(facts: &Facts<'_>, course: &mut Course) {
         let Ok(metrics) = metrics(facts, course, &gate, kind) else {
             continue;
         };
-        let (queries, next) = analysis::due(&running, &metrics, &prefix(course), facts.now);
+        let prefix = prefix(course);
+        let ground = ground(facts, course, &gate, &prefix);
+        let (queries, next) = analysis::due(&running, &metrics, memories(course), &ground);
         course.queries.extend(queries);
         course.wakes.extend(next.map(|at| (at, "the next measurement is due".to_owned())));
+        let end = gate.at_most.map(|at_most| later(running.started_at, at_most)).filter(|end| *end > facts.now);
+        course.wakes.extend(end.map(|at| (at, "the time of the analysis is over".to_owned())));
         if kind == AnalysisKind::Step {
             let index = step.unwrap_or(0) + 1;
             course.wait(
@@ -110,11 +116,17 @@ fn judge_one(
         return;
     };
     let before = running.verdict;
-    let recorded = if before == Verdict::Running {
-        analysis::record(running, &metrics, measured, &prefix(course))
-    } else {
-        running
-    };
+    let prefix = prefix(course);
+    let ground = ground(facts, course, gate, &prefix);
+    let mut memories = memories(course).to_vec();
+    let mut recorded = running;
+    if before == Verdict::Running {
+        recorded = analysis::record(recorded, &metrics, measured, &mut memories, &ground);
+        end(facts, gate, &mut recorded);
+    }
+    if let Some(attempt) = &mut course.status.attempt {
+        attempt.evidence = memories;
+    }
     let verdict = recorded.verdict;
     course.has_decided |= verdict != before;
     for (reason, message) in analysis::waits(&recorded, &metrics) {
@@ -131,13 +143,57 @@ fn judge_one(
     }
 }
 
+/// Ends an analysis whose time is over while metrics have decided nothing.
+fn end(facts: &Facts<'_>, gate: &Gate, analysis: &mut AnalysisStatus) {
+    let is_over = gate.at_most.is_some_and(|at_most| later(analysis.started_at, at_most) <= facts.now);
+    if !is_over || analysis.verdict != Verdict::Running {
+        return;
+    }
+    let verdict = match facts.strategy.judging.on_inconclusive {
+        OnInconclusive::Pause => Verdict::Inconclusive,
+        OnInconclusive::Promote => Verdict::Pass,
+        OnInconclusive::Abort => Verdict::Fail,
+    };
+    for metric in analysis.metrics.iter_mut().filter(|metric| metric.verdict == Verdict::Running) {
+        metric.verdict = verdict;
+    }
+    analysis.verdict = verdict;
+}
+
+/// What metrics with counts have seen so far.
+fn memories(course: &Course) -> &[Memory] {
+    course.status.attempt.as_ref().map_or(&[], |attempt| attempt.evidence.as_slice())
+}
+
+/// Where windows may lie.
+fn ground<'a>(facts: &Facts<'_>, course: &Course, gate: &Gate, prefix: &'a str) -> Ground<'a> {
+    let is_in_force = is_weight_in_force(facts, course, AnalysisKind::Background);
+    let ready = course.canary().map_or(0, |canary| facts.pods_of(&canary.hash).ready);
+    Ground {
+        prefix,
+        now: facts.now,
+        in_force: is_in_force.then(|| course.in_force_at(facts)),
+        weight: course.permitted(facts),
+        ready,
+        warmup: facts.strategy.judging.warmup,
+        until_decided: gate.until_decided,
+    }
+}
+
 fn metrics(facts: &Facts<'_>, course: &Course, gate: &Gate, kind: AnalysisKind) -> Result<Vec<Metric>, Vec<Obstacle>> {
     let names = Names {
+        rollout: facts.observed.rollout.metadata.name.as_deref().unwrap_or_default(),
         stable: course.stable().unwrap_or_default(),
         canary: course.canary().map_or("", |canary| canary.hash.as_str()),
         place: Place::of(facts.observed, facts.strategy.routing.as_ref(), &facts.route),
     };
-    template::metrics(facts.observed, gate, kind == AnalysisKind::Background, &names)
+    let end = End::of(gate, kind == AnalysisKind::Background);
+    let mut metrics = template::metrics(facts.observed, gate, end, &names)?;
+    if metrics.iter().any(|metric| metric.counted().is_some()) {
+        let weights = template::weights(facts.observed, facts.strategy);
+        weigh::share(&mut metrics, facts.strategy.judging.alpha, weights);
+    }
+    Ok(metrics)
 }
 
 fn prefix(course: &Course) -> String {

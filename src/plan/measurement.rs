@@ -1,7 +1,9 @@
 //! What is asked of a provider, and what came back. Values only; the shell does the asking.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use crate::evidence::Series;
 
 /// One question to a provider.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -10,8 +12,30 @@ pub struct Query {
     pub id: String,
     /// Name of the MetricProvider.
     pub provider: String,
-    /// The text, arguments filled in.
-    pub text: String,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// What is asked of a provider.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Ask {
+    /// The value of a query now, arguments filled in.
+    Value(String),
+    /// Counters at instants of the past.
+    Counters(CounterQuery),
+}
+
+/// Counters at instants of the past, each a step after the one before, all at the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CounterQuery {
+    /// The queries.
+    pub texts: Vec<String>,
+    /// The first instant.
+    pub from: Timestamp,
+    /// Time between two instants.
+    pub step: SignedDuration,
+    /// Steps to the last instant.
+    pub steps: i32,
 }
 
 /// What a provider answered.
@@ -21,6 +45,21 @@ pub enum Sample {
     Scalar(f64),
     /// One number a series, in a stable order.
     Vector(Vec<f64>),
+    /// Counters at instants of the past.
+    Counters(Counters),
+}
+
+/// Counters at the instants of a [`CounterQuery`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Counters {
+    /// The first instant.
+    pub from: Timestamp,
+    /// Time between two instants.
+    pub step: SignedDuration,
+    /// Steps to the last instant.
+    pub steps: i32,
+    /// The series of each query.
+    pub series: Vec<Vec<Series>>,
 }
 
 /// One answer, or why there is none.

@@ -6,16 +6,22 @@
 
 use jiff::SignedDuration;
 
+use super::counted::{Counters, Pair};
 use super::observed::Observed;
 use super::route::{self, Route, Sides};
 use super::strategy::Routing;
+use super::template::Names;
 use crate::api::analysis::{IstioMetric, IstioMetricName, IstioSource, Role};
+use crate::api::comparison::CountPreset;
 use crate::api::istio::{full_host, service_of};
 
 /// How far a measurement looks back at least where the template does not say.
 const WINDOW_LEAST: SignedDuration = SignedDuration::from_mins(1);
 /// The quantile where the template does not say.
 const QUANTILE: f64 = 0.99;
+/// Why Envoy cannot tell the revisions apart.
+const WITHOUT_CLUSTERS: &str =
+    "envoy counts by subset or Service, and without trafficRouting there is one of each; use istio";
 /// Statuses of gRPC that are the server's fault, as OpenTelemetry counts them for servers; each maps to a 5xx of HTTP.
 const GRPC_FAILURES: &str = "2|4|12|13|14|15";
 
@@ -43,6 +49,7 @@ impl Place {
 }
 
 /// Labels that select series, and the words that a metric's name has for each source.
+#[derive(Clone)]
 struct Series {
     /// A selector each; together they are the requests of the revision.
     selectors: Vec<String>,
@@ -52,6 +59,8 @@ struct Series {
     every: &'static str,
     /// Selects those of them that succeed.
     good: String,
+    /// Select those of them that fail, none of them twice.
+    bad: Vec<String>,
 }
 
 /// The query, or why there is none: the field and a sentence.
@@ -61,12 +70,10 @@ pub fn query(
     hash: &str,
     place: &Place,
 ) -> Result<String, (&'static str, String)> {
+    let role = metric.revision.unwrap_or_default();
     let series = match metric.source.unwrap_or_default() {
-        IstioSource::Istio => of_istio(metric, hash, place),
-        IstioSource::Envoy => of_envoy(metric, place).ok_or_else(|| {
-            let why = "envoy counts by subset or Service, and without trafficRouting there is one of each; use istio";
-            ("source", why.to_owned())
-        })?,
+        IstioSource::Istio => of_istio(role, hash, place),
+        IstioSource::Envoy => of_envoy(role, place).ok_or_else(|| ("source", WITHOUT_CLUSTERS.to_owned()))?,
     };
     let window = written(window(metric, interval));
     let rate = |name: &str, labels: &str| {
@@ -96,14 +103,63 @@ pub fn window(metric: &IstioMetric, interval: Option<SignedDuration>) -> SignedD
     given.unwrap_or_else(|| interval.unwrap_or_default().max(WINDOW_LEAST))
 }
 
-fn of_istio(metric: &IstioMetric, hash: &str, place: &Place) -> Series {
+/// The counters of a preset, or why there are none: the field and a sentence.
+pub fn counters(
+    preset: CountPreset,
+    bound: Option<SignedDuration>,
+    has_stable: bool,
+    names: &Names<'_>,
+) -> Result<Counters, (&'static str, String)> {
+    let series = |role: Role| {
+        let hash = if role == Role::Stable { names.stable } else { names.canary };
+        match preset {
+            CountPreset::IstioErrors | CountPreset::IstioLatency => Ok(of_istio(role, hash, &names.place)),
+            CountPreset::EnvoyErrors | CountPreset::EnvoyLatency => {
+                of_envoy(role, &names.place).ok_or_else(|| ("preset", WITHOUT_CLUSTERS.to_owned()))
+            }
+        }
+    };
+    let (canary, stable) = (series(Role::Canary)?, has_stable.then(|| series(Role::Stable)).transpose()?);
+    if preset.is_latency() {
+        let buckets = |series: &Series| format!("sum by (pod, instance, le) ({})", series.all(series.duration, ""));
+        let bound = bound.map(|bound| bound.as_secs_f64() * 1000.0);
+        return Ok(Counters::Latency { canary: buckets(&canary), stable: stable.as_ref().map(buckets), bound });
+    }
+    let pair = |series: &Series| Pair {
+        total: by_pod(&series.all(series.count, series.every)),
+        bad: by_pod(&series.bad.iter().map(|labels| series.all(series.count, labels)).collect::<Vec<_>>().join(" or ")),
+    };
+    // Only the pods' own proxies tell which of them answered.
+    let pods = (preset == CountPreset::IstioErrors).then(|| {
+        let own = |one: &String| one.replace("reporter=\"source\"", "reporter=\"destination\"");
+        stable.as_ref().map(|stable| {
+            pair(&Series { selectors: stable.selectors.iter().take(1).map(own).collect(), ..stable.clone() })
+        })
+    });
+    Ok(Counters::Errors { canary: pair(&canary), stable: stable.as_ref().map(pair), pods: pods.flatten() })
+}
+
+fn by_pod(query: &str) -> String {
+    format!("sum by (pod, instance) ({query})")
+}
+
+impl Series {
+    /// The series of a metric that all selectors and these labels select.
+    fn all(&self, name: &str, labels: &str) -> String {
+        let separator = if labels.is_empty() { "" } else { "," };
+        let one = |selector: &String| format!("{name}{{{selector}{separator}{labels}}}");
+        self.selectors.iter().map(one).collect::<Vec<_>>().join(" or ")
+    }
+}
+
+fn of_istio(role: Role, hash: &str, place: &Place) -> Series {
     let namespace = text(&place.namespace);
     let mut selectors = vec![format!(
         "reporter=\"source\",destination_workload_namespace={namespace},destination_canonical_revision={}",
         text(hash)
     )];
     if let Some(Sides::Services { stable, canary }) = &place.sides {
-        let service = if metric.revision.unwrap_or_default() == Role::Stable { stable } else { canary };
+        let service = if role == Role::Stable { stable } else { canary };
         let host = text(&host_pattern(service, &place.namespace));
         selectors.push(format!("reporter=\"source\",destination_workload=\"unknown\",destination_service=~{host}"));
     }
@@ -113,12 +169,16 @@ fn of_istio(metric: &IstioMetric, hash: &str, place: &Place) -> Series {
         duration: "istio_request_duration_milliseconds_bucket",
         every: "",
         good: format!("response_code!~\"5..\",grpc_response_status!~\"{GRPC_FAILURES}\""),
+        bad: vec![
+            "response_code=~\"5..\"".to_owned(),
+            format!("response_code!~\"5..\",grpc_response_status=~\"{GRPC_FAILURES}\""),
+        ],
     }
 }
 
 /// None where both revisions are one cluster to Envoy.
-fn of_envoy(metric: &IstioMetric, place: &Place) -> Option<Series> {
-    let is_stable = metric.revision.unwrap_or_default() == Role::Stable;
+fn of_envoy(role: Role, place: &Place) -> Option<Series> {
+    let is_stable = role == Role::Stable;
     let (stable, canary) = place.sides.as_ref()?.both();
     let side = if is_stable { stable } else { canary };
     let (subset, host) = match place.sides.as_ref()? {
@@ -136,6 +196,7 @@ fn of_envoy(metric: &IstioMetric, place: &Place) -> Option<Series> {
         // The same name has a series for each code, too.
         every: "response_code_class!=\"\"",
         good: "response_code_class!=\"\",response_code_class!=\"5xx\"".to_owned(),
+        bad: vec!["response_code_class=\"5xx\"".to_owned()],
     })
 }
 

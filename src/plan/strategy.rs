@@ -24,7 +24,7 @@ pub use self::target::{Pick, RouteKind, Target};
 use super::observed::Workload;
 use super::snapshot::{Copy, Unknown};
 use crate::api::config::{ConfigKind, ConfigSnapshotsSpec};
-use crate::api::rollout::{ArgumentSpec, CanarySpec, RolloutSpec, TemplateRef};
+use crate::api::rollout::{ArgumentSpec, CanarySpec, OnInconclusive, RolloutSpec, TemplateRef};
 use crate::api::schema::{NEED_ROUTING, ROLLOUT_REFUSED, Refused};
 
 /// What is wrong with one field, and what to do.
@@ -89,6 +89,8 @@ pub struct Strategy {
     pub abort_scale_down_delay: Option<SignedDuration>,
     /// Analysis in the background.
     pub background: Option<Background>,
+    /// What all analyses have in common.
+    pub judging: Judging,
     /// Names of header and mirror routes in their order.
     pub managed_order: Vec<String>,
     /// What the canary's pods carry for their role.
@@ -264,6 +266,27 @@ pub struct Gate {
     pub templates: Vec<TemplateRef>,
     /// The arguments.
     pub args: Vec<ArgumentSpec>,
+    /// Whether it is over once the evidence is in, and not before.
+    pub until_decided: bool,
+    /// How long it may take.
+    pub at_most: Option<SignedDuration>,
+}
+
+/// What all analyses have in common.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judging {
+    /// The probability of an abort without reason, over the whole rollout.
+    pub alpha: f64,
+    /// How long requests of new pods are not counted.
+    pub warmup: SignedDuration,
+    /// What becomes of a step whose time is over while nothing is decided.
+    pub on_inconclusive: OnInconclusive,
+}
+
+impl Default for Judging {
+    fn default() -> Self {
+        Self { alpha: 0.01, warmup: SignedDuration::from_mins(1), on_inconclusive: OnInconclusive::Pause }
+    }
 }
 
 /// Analysis in the background.
@@ -297,7 +320,9 @@ pub fn of(namespace: &str, spec: &Value, workload: &Workload) -> Strategy {
         canary.steps.iter().flatten().map(|step| serde_json::to_string(step).unwrap_or_default()).collect();
     let steps = step::parse(canary.steps.as_deref().unwrap_or_default(), &mut faults);
     let background =
-        canary.analysis.as_ref().map(|analysis| step::parse_background(analysis, steps.len(), &mut faults));
+        canary.analysis.as_ref().and_then(|analysis| step::parse_background(analysis, steps.len(), &mut faults));
+    let judging =
+        canary.analysis.as_ref().map(|analysis| step::parse_judging(analysis, &mut faults)).unwrap_or_default();
     workload::check_template(&spec, workload, &mut faults);
     let promotion = promotion::parse(spec.promotion.as_ref(), &steps, &mut faults);
     if spec.progress_deadline_seconds.unwrap_or(600) <= spec.min_ready_seconds.unwrap_or(0) {
@@ -326,6 +351,7 @@ pub fn of(namespace: &str, spec: &Value, workload: &Workload) -> Strategy {
         abort_scale_down_delay: Some(seconds(canary.abort_scale_down_delay_seconds, 30))
             .filter(|delay| !delay.is_zero()),
         background,
+        judging,
         managed_order: managed_order.into_iter().flatten().map(|route| route.name.clone()).collect(),
         canary_metadata: PodMetadata::of(canary.canary_metadata.as_ref()),
         stable_metadata: PodMetadata::of(canary.stable_metadata.as_ref()),

@@ -6,12 +6,13 @@ use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::condition;
+use super::counted::{self, Counted};
 use super::observed::Observed;
 use super::preset::{self, Place};
-use super::strategy::{Fault, Gate, refused};
+use super::strategy::{Fault, Gate, Strategy, refused};
 use crate::api::analysis::{AnalysisTemplateSpec, IstioMetric, IstioMetricName, MetricSpec, OnNoData, Role};
 use crate::api::duration::DurationText;
-use crate::api::rollout::{ArgumentSpec, HashOf};
+use crate::api::rollout::{ArgumentSpec, HashOf, TemplateRef};
 use crate::api::schema::TEMPLATE_REFUSED;
 
 /// Name of the provider that a metric without one means.
@@ -22,10 +23,12 @@ const DEFAULT_PROVIDER: &str = "default";
 pub struct Metric {
     /// Its name.
     pub name: String,
+    /// The template that it is of.
+    pub template: String,
     /// The provider.
     pub provider: String,
-    /// The query.
-    pub query: String,
+    /// What is asked.
+    pub source: Source,
     /// Time between measurements.
     pub interval: Option<SignedDuration>,
     /// Time before the first.
@@ -48,11 +51,56 @@ pub struct Metric {
     pub on_no_data: OnNoData,
 }
 
+/// What a metric asks.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// The value of a query, which the conditions judge.
+    Value(String),
+    /// Counts of requests, which a test judges.
+    Counts(Box<Counted>),
+}
+
+impl Metric {
+    /// The counts that it weighs.
+    pub fn counted(&self) -> Option<&Counted> {
+        if let Source::Counts(counted) = &self.source { Some(counted) } else { None }
+    }
+
+    /// The query whose value the conditions judge.
+    pub fn query(&self) -> Option<&str> {
+        if let Source::Value(query) = &self.source { Some(query) } else { None }
+    }
+}
+
+/// When an analysis is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// With the steps: in the background.
+    Never,
+    /// When every metric has its measurements.
+    Count,
+    /// When the evidence is in.
+    Evidence,
+}
+
+impl End {
+    /// That of a step's analysis, or of one in the background.
+    pub fn of(gate: &Gate, is_background: bool) -> Self {
+        match (is_background, gate.until_decided) {
+            (true, _) => Self::Never,
+            (false, true) => Self::Evidence,
+            (false, false) => Self::Count,
+        }
+    }
+}
+
 /// Why an analysis cannot be measured: a word and a sentence.
 pub type Obstacle = (&'static str, String);
 
 /// What arguments and presets may name.
 pub struct Names<'a> {
+    /// Name of the Rollout.
+    pub rollout: &'a str,
     /// Hash of stable.
     pub stable: &'a str,
     /// Hash of the canary.
@@ -62,12 +110,7 @@ pub struct Names<'a> {
 }
 
 /// The metrics of a gate, arguments filled in, or all that is in the way.
-pub fn metrics(
-    observed: &Observed,
-    gate: &Gate,
-    endless: bool,
-    names: &Names<'_>,
-) -> Result<Vec<Metric>, Vec<Obstacle>> {
+pub fn metrics(observed: &Observed, gate: &Gate, end: End, names: &Names<'_>) -> Result<Vec<Metric>, Vec<Obstacle>> {
     let mut metrics = Vec::new();
     let mut obstacles = Vec::new();
     for reference in &gate.templates {
@@ -81,9 +124,11 @@ pub fn metrics(
             continue;
         };
         let invalid = |fault: &Fault| ("TemplateInvalid", format!("{kind} {name}: {fault}"));
-        match parse_template(&template.spec.value(), endless) {
+        match parse_template(&template.spec.value(), end) {
             Ok(spec) => match fill(observed, &spec, gate, names) {
-                Ok(filled) => metrics.extend(filled),
+                Ok(filled) => {
+                    metrics.extend(filled.into_iter().map(|metric| Metric { template: name.clone(), ..metric }))
+                }
                 Err(faults) => obstacles.extend(faults.iter().map(invalid)),
             },
             Err(faults) => obstacles.extend(faults.iter().map(invalid)),
@@ -109,8 +154,34 @@ pub fn metrics(
     if obstacles.is_empty() { Ok(metrics) } else { Err(obstacles) }
 }
 
+/// The sum of the weights of all metrics that count requests, of every analysis of a Rollout. A template that several steps name
+/// is one test; in the background it is another.
+pub fn weights(observed: &Observed, strategy: &Strategy) -> f64 {
+    let mut named: Vec<(&TemplateRef, End)> = Vec::new();
+    for (step, gate) in strategy.gates() {
+        let end = End::of(gate, step.is_none());
+        for reference in &gate.templates {
+            let is_same = |(known, other): &(&TemplateRef, End)| {
+                *known == reference && (*other == End::Never) == (end == End::Never)
+            };
+            if !named.iter().any(is_same) {
+                named.push((reference, end));
+            }
+        }
+    }
+    let counted = named.into_iter().filter_map(|(reference, end)| {
+        let cluster = reference.cluster_scope.unwrap_or(false);
+        let mut templates = observed.templates.iter();
+        let template = templates.find(|one| one.name == reference.template_name && one.cluster == cluster)?;
+        let spec = parse_template(&template.spec.value(), end).ok()?;
+        let counted = spec.metrics.iter().filter(|metric| metric.counts().is_some());
+        Some(counted.map(|metric| metric.weight.unwrap_or(1.0)).sum::<f64>())
+    });
+    counted.sum()
+}
+
 /// An analysis template's spec, or all its faults.
-pub fn parse_template(spec: &Value, endless: bool) -> Result<AnalysisTemplateSpec, Vec<Fault>> {
+pub fn parse_template(spec: &Value, end: End) -> Result<AnalysisTemplateSpec, Vec<Fault>> {
     let mut faults = refused("spec", spec, TEMPLATE_REFUSED);
     let typed: Result<AnalysisTemplateSpec, _> = serde_path_to_error::deserialize(spec);
     let typed = match typed {
@@ -124,12 +195,12 @@ pub fn parse_template(spec: &Value, endless: bool) -> Result<AnalysisTemplateSpe
         faults.push(Fault::new("spec.metrics", "is empty; add a metric"));
     }
     for (index, metric) in typed.metrics.iter().enumerate() {
-        check_metric(&format!("spec.metrics[{index}]"), metric, endless, &mut faults);
+        check_metric(&format!("spec.metrics[{index}]"), metric, end, &mut faults);
     }
     if faults.is_empty() { Ok(typed) } else { Err(faults) }
 }
 
-fn check_metric(path: &str, metric: &MetricSpec, endless: bool, faults: &mut Vec<Fault>) {
+fn check_metric(path: &str, metric: &MetricSpec, end: End, faults: &mut Vec<Fault>) {
     for (field, duration) in [("interval", &metric.interval), ("initialDelay", &metric.initial_delay)] {
         if let Some(Err(message)) = duration.as_ref().map(DurationText::parse) {
             faults.push(Fault::new(format!("{path}.{field}"), message));
@@ -157,14 +228,24 @@ fn check_metric(path: &str, metric: &MetricSpec, endless: bool, faults: &mut Vec
     if let Some(istio) = &metric.istio {
         check_preset(&format!("{path}.istio"), istio, faults);
     }
-    if metric.count.is_some_and(|count| count > 1) && metric.interval.is_none() {
+    if let Some(counts) = metric.counts() {
+        counted::check(path, metric, &counts, faults);
+    } else if metric.weight.is_some() {
+        faults.push(Fault::new(format!("{path}.weight"), "is of compare and limit alone; remove it"));
+    }
+    let is_counted = metric.counts().is_some();
+    if metric.count.is_some_and(|count| count > 1) && metric.interval.is_none() && !is_counted {
         faults.push(Fault::new(format!("{path}.interval"), "is required when count is above 1"));
     }
-    if !endless && metric.interval.is_some() && metric.count.is_none() {
-        faults.push(Fault::new(
-            format!("{path}.count"),
-            "is required in a step's analysis: without it the step never ends",
-        ));
+    let is_over = match end {
+        End::Never => true,
+        End::Count => metric.count.is_some() || (metric.interval.is_none() && !is_counted),
+        End::Evidence => metric.count.is_some() || metric.interval.is_none() || is_counted,
+    };
+    if !is_over {
+        let why = "is required in a step's analysis: without it the step never ends";
+        let otherwise = if is_counted { "; or write until: decided in the step" } else { "" };
+        faults.push(Fault::new(format!("{path}.count"), format!("{why}{otherwise}")));
     }
 }
 
@@ -284,21 +365,28 @@ fn fill_metric(
         interpolate(text, values).map_err(|unknown| Fault::new(path, told(unknown)))
     };
     let text = |text: &Option<String>| text.as_deref().map(filled).transpose();
-    let query = match &metric.istio {
-        Some(istio) => {
-            let hash = if istio.revision.unwrap_or_default() == Role::Stable { names.stable } else { names.canary };
-            preset::query(istio, interval, hash, &names.place)
-                .map_err(|(field, why)| Fault::new(format!("{path}.istio.{field}"), why))?
+    let source = match (metric.counts(), &metric.istio) {
+        (Some(counts), _) => {
+            let counted = counted::fill(metric, &counts, filled, names)
+                .map_err(|(field, why)| Fault::new(format!("{path}.{}.{field}", counts.member), why))??;
+            Source::Counts(Box::new(counted))
         }
-        None => filled(metric.prometheus.as_ref().map_or("", |prometheus| &prometheus.query))?,
+        (None, Some(istio)) => {
+            let hash = if istio.revision.unwrap_or_default() == Role::Stable { names.stable } else { names.canary };
+            let query = preset::query(istio, interval, hash, &names.place);
+            Source::Value(query.map_err(|(field, why)| Fault::new(format!("{path}.istio.{field}"), why))?)
+        }
+        (None, None) => Source::Value(filled(metric.prometheus.as_ref().map_or("", |prometheus| &prometheus.query))?),
     };
+    let is_counted = matches!(source, Source::Counts(_));
     Ok(Metric {
         name: metric.name.clone(),
+        template: String::new(),
         provider: metric.provider().unwrap_or(DEFAULT_PROVIDER).to_owned(),
-        query,
-        interval,
+        source,
+        interval: interval.or(is_counted.then_some(counted::WINDOW)),
         delay: duration(&metric.initial_delay).unwrap_or_default(),
-        count: metric.count.or(if interval.is_none() { Some(1) } else { None }),
+        count: metric.count.or((interval.is_none() && !is_counted).then_some(1)),
         failure_limit: Some(metric.failure_limit.unwrap_or(0)).filter(|limit| *limit >= 0),
         inconclusive_limit: metric.inconclusive_limit.unwrap_or(0),
         error_limit: metric.consecutive_error_limit.unwrap_or(4),
@@ -339,7 +427,7 @@ mod tests {
     fn conditions_may_name_arguments() {
         let parse = |condition: &str| {
             let metric = serde_json::json!({"name": "a", "successCondition": condition, "prometheus": {"query": "up"}});
-            parse_template(&serde_json::json!({"args": [{"name": "least"}], "metrics": [metric]}), false)
+            parse_template(&serde_json::json!({"args": [{"name": "least"}], "metrics": [metric]}), End::Count)
         };
         assert!(parse("result[0] >= {{args.least}} && result[0] <= {{ args.most }}").is_ok());
         assert!(parse("result[0] >= {{least}}").is_err());

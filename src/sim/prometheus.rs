@@ -9,6 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
+use super::counters;
 use super::network::Link;
 use super::story::{Answer, Health, Rule};
 use crate::api::names;
@@ -17,7 +18,7 @@ use crate::api::status::Assessment;
 use crate::controller::measure::Meter;
 use crate::embedded::Cluster;
 use crate::plan::condition;
-use crate::plan::measurement::{Query, Sample};
+use crate::plan::measurement::{Ask, Query, Sample};
 
 /// How long an answer takes.
 const LATENCY: Duration = Duration::from_millis(30);
@@ -150,7 +151,19 @@ impl Prometheus {
         vectors.chain(scalars).find(fits).unwrap_or(Sample::Vector(vec![1.0]))
     }
 
-    fn sample(&self, metric: &str, answer: Answer) -> Sample {
+    /// What is answered to a query about a revision.
+    fn sample(&self, revision: &str, metric: &str, ask: &Ask) -> Sample {
+        let answer = self.answer(revision, metric);
+        match ask {
+            Ask::Value(_) => self.value(metric, answer),
+            Ask::Counters(asked) => {
+                let weight = self.inner().weights.get(revision).copied().unwrap_or(0.0);
+                Sample::Counters(counters::answer(asked, (revision, weight / 100.0), counters::REQUESTS, answer))
+            }
+        }
+    }
+
+    fn value(&self, metric: &str, answer: Answer) -> Sample {
         let reads_scalar = self.conditions(metric).0.is_some_and(|text| !text.contains("result["));
         let shaped = |number| if reads_scalar { Sample::Scalar(number) } else { Sample::Vector(vec![number]) };
         match answer {
@@ -167,6 +180,7 @@ impl Prometheus {
         let has_data = match sample {
             Sample::Scalar(number) => !number.is_nan(),
             Sample::Vector(numbers) => numbers.iter().any(|number| !number.is_nan()),
+            Sample::Counters(_) => false,
         };
         has_data.then(|| condition::assess(sample, success.as_deref(), failure.as_deref()).ok()).flatten()
     }
@@ -188,12 +202,11 @@ impl Meter for Asker {
             let mut parts = query.id.split('/');
             let revision = parts.next().unwrap_or_default().to_owned();
             let metric = parts.nth(3).unwrap_or_default().to_owned();
-            let answer = prometheus.answer(&revision, &metric);
             let health = prometheus.inner().health;
             let outcome = match health {
                 Health::Up => {
                     sleep(LATENCY).await;
-                    Ok(prometheus.sample(&metric, answer))
+                    Ok(prometheus.sample(&revision, &metric, &query.ask))
                 }
                 Health::Down => {
                     sleep(LATENCY).await;
@@ -205,7 +218,7 @@ impl Meter for Asker {
                 }
                 Health::Slow(needs) => {
                     sleep(Duration::from_millis(needs)).await;
-                    Ok(prometheus.sample(&metric, answer))
+                    Ok(prometheus.sample(&revision, &metric, &query.ask))
                 }
             };
             if link.is_cut() {
@@ -216,6 +229,7 @@ impl Meter for Asker {
                 Ok(Sample::Scalar(number)) => number.to_string(),
                 Ok(Sample::Vector(numbers)) if numbers.is_empty() => "no data".to_owned(),
                 Ok(Sample::Vector(numbers)) => numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(", "),
+                Ok(Sample::Counters(_)) => "counters".to_owned(),
                 Err(error) => error.clone(),
             };
             let answered = Answered {

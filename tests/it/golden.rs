@@ -4,7 +4,7 @@
 use expect_test::expect_file;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serin::plan::measurement::Measurement;
+use serin::plan::measurement::{Ask, Measurement};
 use serin::plan::observed::Observed;
 use serin::plan::{Plan, checked};
 
@@ -31,7 +31,15 @@ fn told(plan: &Plan) -> String {
     line("actions:".into());
     plan.actions.iter().for_each(|action| line(format!("- {action}")));
     line("queries:".into());
-    plan.queries.iter().for_each(|query| line(format!("- {} asks {}: {}", query.id, query.provider, query.text)));
+    for query in &plan.queries {
+        let asked = match &query.ask {
+            Ask::Value(text) => text.clone(),
+            Ask::Counters(asked) => {
+                format!("{} × {:#} from {}: {}", asked.steps, asked.step, asked.from, asked.texts.join("; "))
+            }
+        };
+        line(format!("- {} asks {}: {asked}", query.id, query.provider));
+    }
     line("notes:".into());
     plan.notes.iter().for_each(|note| line(format!("- {}: {}", note.reason, note.message)));
     line(format!(

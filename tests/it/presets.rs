@@ -8,7 +8,7 @@ use serin::api::rollout::TemplateRef;
 use serin::plan::observed::{Observed, Template};
 use serin::plan::preset::Place;
 use serin::plan::strategy::{Gate, Strategy};
-use serin::plan::template::{Names, metrics, parse_template};
+use serin::plan::template::{End, Names, metrics, parse_template};
 use serin::plan::{route, strategy_of};
 
 use crate::support::world::{World, hosts, in_place, owned, spec};
@@ -40,10 +40,15 @@ fn query(world: &World, preset: &Value) -> Result<String, String> {
     let (route, _) = route::observe(&observed, &strategy);
     let place = Place::of(&observed, strategy.routing.as_ref(), &route);
     let templates: Vec<TemplateRef> = serde_json::from_value(json!([{"templateName": "a"}])).unwrap();
-    let names = Names { stable: "s1", canary: "c2", place };
-    let metrics = metrics(&observed, &Gate { templates, args: Vec::new() }, false, &names);
+    let names = Names { rollout: "name", stable: "s1", canary: "c2", place };
+    let metrics = metrics(
+        &observed,
+        &Gate { templates, args: Vec::new(), until_decided: false, at_most: None },
+        End::Count,
+        &names,
+    );
     let told = |obstacles: Vec<(&str, String)>| obstacles.into_iter().map(|(_, message)| message).collect::<String>();
-    metrics.map_err(told).map(|metrics| metrics[0].query.clone())
+    metrics.map_err(told).map(|metrics| metrics[0].query().unwrap().to_owned())
 }
 
 /// A query that must be PromQL.
@@ -143,7 +148,7 @@ proptest! {
 fn windows_are_as_long_as_intervals() {
     let window = |interval: Value| {
         let metric = json!({"name": "m", "interval": interval, "count": 1, "istio": {"metric": "requestRate"}});
-        let parsed = parse_template(&json!({"metrics": [metric]}), false).unwrap();
+        let parsed = parse_template(&json!({"metrics": [metric]}), End::Count).unwrap();
         let metric = &parsed.metrics[0];
         let interval = metric.interval.as_ref().map(|interval| interval.parse().unwrap());
         serin::plan::preset::window(metric.istio.as_ref().unwrap(), interval).as_secs()
@@ -154,7 +159,7 @@ fn windows_are_as_long_as_intervals() {
 #[test]
 fn presets_that_cannot_be() {
     let told = |metric: Value| {
-        let faults = parse_template(&json!({"metrics": [metric]}), false).unwrap_err();
+        let faults = parse_template(&json!({"metrics": [metric]}), End::Count).unwrap_err();
         faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     };
     let of = |preset: Value| told(json!({"name": "m", "istio": preset}));

@@ -8,7 +8,7 @@ use serin::plan::observed::{Observed, Template};
 use serin::plan::preset::Place;
 use serin::plan::route;
 use serin::plan::strategy::{Gate, Portion, Strategy, parse};
-use serin::plan::template::{Names, metrics, parse_template};
+use serin::plan::template::{End, Names, metrics, parse_template};
 
 use crate::support::world::{World, hosts, in_place, owned, spec};
 
@@ -213,7 +213,7 @@ fn templates_that_cannot_be() {
         ),
     ];
     for (template, endless, expected) in cases {
-        let told: Vec<String> = parse_template(&template, endless)
+        let told: Vec<String> = parse_template(&template, if endless { End::Never } else { End::Count })
             .err()
             .into_iter()
             .flatten()
@@ -234,11 +234,17 @@ fn query(declared: &Value, given: &Value) -> Result<String, String> {
     let template = Template { name: "a".into(), cluster: false, spec: serin::api::json::Json::from(&template) };
     let observed = Observed { templates: vec![template], ..world.observed };
     let templates: Vec<TemplateRef> = serde_json::from_value(json!([{"templateName": "a"}])).unwrap();
-    let gate = Gate { templates, args: serde_json::from_value(given.clone()).unwrap() };
-    let metrics = metrics(&observed, &gate, false, &Names { stable: "s1", canary: "c2", place: Place::default() });
+    let args = serde_json::from_value(given.clone()).unwrap();
+    let gate = Gate { templates, args, until_decided: false, at_most: None };
+    let metrics = metrics(
+        &observed,
+        &gate,
+        End::Count,
+        &Names { rollout: "name", stable: "s1", canary: "c2", place: Place::default() },
+    );
     metrics.map_err(|obstacles| obstacles.into_iter().map(|(_, message)| message).collect()).map(|metrics| {
         assert_eq!(metrics[0].enough_successes, None);
-        metrics[0].query.clone()
+        metrics[0].query().unwrap().to_owned()
     })
 }
 

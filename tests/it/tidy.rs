@@ -8,7 +8,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("evidence", &[]),
     ("plan", &["api", "evidence"]),
     ("notify", &["api", "plan"]),
-    ("controller", &["api", "plan", "notify"]),
+    ("controller", &["api", "evidence", "plan", "notify"]),
     ("schema", &["api"]),
     ("embedded", &["controller", "schema"]),
     ("lint", &["api", "evidence", "plan", "notify", "schema"]),

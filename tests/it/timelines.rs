@@ -50,6 +50,8 @@ enum Happening {
     ActOn(String, String),
     Answers(String),
     Value(f64),
+    /// Requests a second of both revisions.
+    Requests(f64),
     Unready(BTreeMap<String, i32>),
     /// An action whose step is told as text.
     ActAtText(String),
@@ -114,6 +116,7 @@ fn happen(world: &mut World, happening: &Happening) {
             }
         }
         Happening::Value(value) => world.answers = Answers::Value(*value),
+        Happening::Requests(requests) => world.requests = *requests,
         Happening::Unready(pods) => world.unready.clone_from(pods),
         Happening::ActAtText(action) => {
             world.act(action);
@@ -208,7 +211,8 @@ fn told(value: &Value, names: &BTreeMap<String, String>) -> String {
         Value::Object(fields) => {
             let of = |(key, value): (&String, &Value)| format!("{key}: {}", told(value, names));
             let tells = |(key, value): &(&String, &Value)| {
-                *key != "passedSteps" && ![json!(0), json!(""), json!([])].contains(value)
+                // Hashes, and a test's own numbers.
+                !matches!(key.as_str(), "passedSteps" | "state") && ![json!(0), json!(""), json!([])].contains(value)
             };
             format!("{{{}}}", fields.iter().filter(tells).map(of).collect::<Vec<_>>().join(", "))
         }

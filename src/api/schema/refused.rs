@@ -82,25 +82,12 @@ pub const ROLLOUT_REFUSED: &[Refused] = &[
     },
     Refused {
         path: "strategy.canary.steps[].analysis",
-        fields: &[
-            ("dryRun", NOT_YET),
-            ("measurementRetention", NO_RUNS),
-            ("analysisRunMetadata", NO_RUNS),
-            ("until", NOT_YET),
-            ("atMost", NOT_YET),
-        ],
+        fields: &[("dryRun", NOT_YET), ("measurementRetention", NO_RUNS), ("analysisRunMetadata", NO_RUNS)],
     },
     Refused { path: "strategy.canary.steps[].analysis.args[].valueFrom", fields: SECRET_REFUSED },
     Refused {
         path: "strategy.canary.analysis",
-        fields: &[
-            ("dryRun", NOT_YET),
-            ("measurementRetention", NO_RUNS),
-            ("analysisRunMetadata", NO_RUNS),
-            ("confidence", NOT_YET),
-            ("warmup", NOT_YET),
-            ("onInconclusive", NOT_YET),
-        ],
+        fields: &[("dryRun", NOT_YET), ("measurementRetention", NO_RUNS), ("analysisRunMetadata", NO_RUNS)],
     },
     Refused { path: "strategy.canary.analysis.args[].valueFrom", fields: SECRET_REFUSED },
 ];
@@ -124,11 +111,13 @@ pub const TEMPLATE_REFUSED: &[Refused] = &[
     Refused {
         path: "metrics[]",
         fields: &[
-            ("compare", NOT_YET),
-            ("limit", NOT_YET),
             ("web", NOT_YET),
             ("provider", "is not supported; write `prometheus: {provider, query}` in the metric itself"),
         ],
+    },
+    Refused {
+        path: "metrics[].compare",
+        fields: &[("against", "is not supported yet: stable is what the canary is compared with; remove it")],
     },
     Refused {
         path: "metrics[].prometheus",

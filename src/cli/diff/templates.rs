@@ -10,7 +10,7 @@ use super::{Change, Difference, Effect, changes};
 use crate::api::status::RolloutStatus;
 use crate::embedded::store::key_of;
 use crate::plan::strategy;
-use crate::plan::template::parse_template;
+use crate::plan::template::{End, parse_template};
 
 /// The kinds of analysis templates.
 const KINDS: [&str; 2] = ["AnalysisTemplate", "ClusterAnalysisTemplate"];
@@ -69,8 +69,8 @@ pub(super) fn is_changed(after: &Value, before: Option<&Value>) -> bool {
 struct User {
     rollout: String,
     places: Vec<String>,
-    in_background: bool,
-    in_step: bool,
+    /// When the analyses that name it are over.
+    ends: BTreeSet<End>,
     /// Whether a canary that is under way stays so after the commit.
     stays: bool,
     /// The canary that stays under way.
@@ -152,8 +152,7 @@ fn user(template: &Value, rollout: &Value, differences: &[Difference]) -> Option
     let mut user = User {
         rollout: format!("{namespace}/{name}"),
         places: Vec::new(),
-        in_background: false,
-        in_step: false,
+        ends: BTreeSet::new(),
         stays: true,
         canary: None,
     };
@@ -165,8 +164,7 @@ fn user(template: &Value, rollout: &Value, differences: &[Difference]) -> Option
         });
         if names_it {
             user.places.push(step.map_or_else(|| "background".to_owned(), |step| format!("step {}", step + 1)));
-            user.in_background |= step.is_none();
-            user.in_step |= step.is_some();
+            user.ends.insert(End::of(gate, step.is_none()));
         }
     }
     if user.places.is_empty() {
@@ -183,13 +181,13 @@ fn user(template: &Value, rollout: &Value, differences: &[Difference]) -> Option
 
 /// What the controller says of the template where it is used.
 fn faults(spec: &Value, users: &[User]) -> Vec<String> {
-    let in_background = users.iter().any(|user| user.in_background);
-    let in_step = users.iter().any(|user| user.in_step);
-    let told = |is_used: bool, endless: bool| {
-        let faults = is_used.then(|| parse_template(spec, endless).err()).flatten();
-        faults.into_iter().flatten().map(|fault| fault.to_string())
-    };
-    let all: BTreeSet<String> = told(in_background || !in_step, true).chain(told(in_step, false)).collect();
+    let mut ends: BTreeSet<End> = users.iter().flat_map(|user| user.ends.iter().copied()).collect();
+    // What nothing names may be meant for the background.
+    if ends.is_empty() {
+        ends.insert(End::Never);
+    }
+    let told = ends.into_iter().filter_map(|end| parse_template(spec, end).err());
+    let all: BTreeSet<String> = told.flatten().map(|fault| fault.to_string()).collect();
     all.into_iter().collect()
 }
 

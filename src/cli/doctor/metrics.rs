@@ -12,7 +12,7 @@ use crate::api::provider::MetricProviderSpec;
 use crate::api::watched::MetricProvider;
 use crate::controller::measure::Meter as _;
 use crate::controller::measure::prometheus::{PrometheusMeter, parse};
-use crate::plan::measurement::{Query, Sample};
+use crate::plan::measurement::{Ask, Query, Sample};
 
 const NAME: &str = "metrics";
 /// How long an answer is waited for.
@@ -98,7 +98,7 @@ async fn ask(patient: &Patient<'_>, name: &str, spec: &MetricProviderSpec, query
             }
             None => {
                 let secrets: Api<Secret> = Api::namespaced(patient.cluster.client.clone(), patient.system);
-                let query = Query { id: String::new(), provider: name.to_owned(), text: query.to_owned() };
+                let query = Query { id: String::new(), provider: name.to_owned(), ask: Ask::Value(query.to_owned()) };
                 PrometheusMeter::new(secrets).measure(query, spec.clone()).await
             }
         }

@@ -1,4 +1,4 @@
-//! Instant queries against a server with Prometheus' query API, bounded in time, size and number.
+//! Instant and range queries against a server with Prometheus' query API, bounded in time, size and number.
 //!
 //! The answer is read in pieces, so that its size can be bounded; `prometheus-http-query` builds and sends the request.
 
@@ -13,12 +13,13 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use prometheus_http_query::Client;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::Meter;
 use crate::api::provider::{MetricProviderSpec, SecretKey};
-use crate::plan::measurement::{Query, Sample};
+use crate::evidence::Series;
+use crate::plan::measurement::{Ask, CounterQuery, Counters, Query, Sample};
 
 /// Queries under way at once, a provider; others wait, and those of other providers do not.
 const IN_FLIGHT: usize = 16;
@@ -106,37 +107,95 @@ impl PrometheusMeter {
         Ok(Some(format!("Basic {text}")))
     }
 
-    async fn ask(&self, name: &str, spec: &MetricProviderSpec, query: &str) -> Result<Sample, String> {
-        let known = self.known(name, spec)?;
-        let _permit = known.in_flight.acquire().await.map_err(|_| "the meter is closed".to_owned())?;
-        let authorization = self.authorization(name, spec).await?;
-        let told = |error: &dyn std::fmt::Display| format!("MetricProvider {name}: {error}");
-        let client = Client::from(known.client, &spec.prometheus.address).map_err(|error| told(&error))?;
-        let mut request = client.query(query);
-        if let Some(value) = authorization {
-            let value = reqwest::header::HeaderValue::from_str(&value)
-                .map_err(|_| told(&"the credentials are not a header's text"))?;
+    async fn ask(&self, name: &str, spec: &MetricProviderSpec, ask: &Ask) -> Result<Sample, String> {
+        let asked = match ask {
+            Ask::Value(text) => self.value(name, spec, text).await,
+            Ask::Counters(asked) => {
+                let each = asked.texts.iter().map(|text| self.counter(name, spec, asked, text));
+                let CounterQuery { from, step, steps, .. } = *asked;
+                let series = futures::future::try_join_all(each).await;
+                series.map(|series| Sample::Counters(Counters { from, step, steps, series }))
+            }
+        };
+        asked.map_err(|error| format!("MetricProvider {name}: {error}"))
+    }
+
+    /// The value of a query now.
+    async fn value(&self, name: &str, spec: &MetricProviderSpec, text: &str) -> Result<Sample, String> {
+        let way = self.way(name, spec).await?;
+        let mut request = way.client.query(text);
+        if let Some(value) = way.authorization {
             request = request.header(reqwest::header::AUTHORIZATION, value);
         }
-        let response = request.get_raw().await.map_err(|error| told(&root(&error)))?;
-        let limit = usize::try_from(spec.max_response_bytes.unwrap_or(RESPONSE_BYTES)).unwrap_or(usize::MAX);
-        let status = response.status();
-        let body = read(response, limit).await.map_err(|error| told(&error))?;
-        parse(&body).map_err(
-            |error| {
-                if status.is_success() { told(&error) } else { told(&format!("HTTP {status}; {error}")) }
-            },
-        )
+        let response = request.get_raw().await.map_err(|error| root(&error))?;
+        let (status, body) = whole(response, spec).await?;
+        parse(&body).map_err(|error| with_status(status, error))
     }
+
+    /// The series of a counter at the instants that are asked for.
+    async fn counter(
+        &self,
+        name: &str,
+        spec: &MetricProviderSpec,
+        asked: &CounterQuery,
+        text: &str,
+    ) -> Result<Vec<Series>, String> {
+        let way = self.way(name, spec).await?;
+        // Both are whole seconds: instants are multiples of the step, and that is one.
+        let (from, step) = (asked.from.as_second(), asked.step.as_secs());
+        let to = from.saturating_add(step.saturating_mul(i64::from(asked.steps)));
+        let mut request = way.client.query_range(text, from, to, asked.step.as_secs_f64());
+        if let Some(value) = way.authorization {
+            request = request.header(reqwest::header::AUTHORIZATION, value);
+        }
+        let response = request.get_raw().await.map_err(|error| root(&error))?;
+        let (status, body) = whole(response, spec).await?;
+        parse_counters(&body, asked).map_err(|error| with_status(status, error))
+    }
+
+    /// Waits for a place among the queries under way.
+    async fn way(&self, name: &str, spec: &MetricProviderSpec) -> Result<Way, String> {
+        let known = self.known(name, spec)?;
+        let permit = known.in_flight.acquire_owned().await.map_err(|_| "the meter is closed".to_owned())?;
+        let authorization = match self.authorization(name, spec).await? {
+            Some(value) => Some(
+                reqwest::header::HeaderValue::from_str(&value)
+                    .map_err(|_| "the credentials are not a header's text".to_owned())?,
+            ),
+            None => None,
+        };
+        let client = Client::from(known.client, &spec.prometheus.address).map_err(|error| error.to_string())?;
+        Ok(Way { client, authorization, _permit: permit })
+    }
+}
+
+/// What one query needs.
+struct Way {
+    client: Client,
+    authorization: Option<reqwest::header::HeaderValue>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// An answer's status, and its body, of so many bytes as the provider allows at most.
+async fn whole(
+    response: reqwest::Response,
+    spec: &MetricProviderSpec,
+) -> Result<(reqwest::StatusCode, Vec<u8>), String> {
+    let limit = usize::try_from(spec.max_response_bytes.unwrap_or(RESPONSE_BYTES)).unwrap_or(usize::MAX);
+    Ok((response.status(), read(response, limit).await?))
+}
+
+fn with_status(status: reqwest::StatusCode, error: String) -> String {
+    if status.is_success() { error } else { format!("HTTP {status}; {error}") }
 }
 
 impl Meter for PrometheusMeter {
     fn measure(&self, query: Query, spec: MetricProviderSpec) -> BoxFuture<'static, Result<Sample, String>> {
         let meter = self.clone();
-        let Query { provider: name, text: query, .. } = query;
+        let Query { provider: name, ask, .. } = query;
         let seconds = u64::try_from(spec.timeout_seconds.unwrap_or(TIMEOUT_SECONDS)).unwrap_or(1);
         async move {
-            let answer = tokio::time::timeout(Duration::from_secs(seconds), meter.ask(&name, &spec, &query)).await;
+            let answer = tokio::time::timeout(Duration::from_secs(seconds), meter.ask(&name, &spec, &ask)).await;
             answer.unwrap_or_else(|_| Err(format!("MetricProvider {name}: no answer within {seconds} s")))
         }
         .boxed()
@@ -178,28 +237,65 @@ struct Envelope {
 #[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
 enum Data {
     Scalar((f64, String)),
-    Vector(Vec<Series>),
-    Matrix(serde::de::IgnoredAny),
+    Vector(Vec<Point>),
+    Matrix(Vec<Line>),
     String(serde::de::IgnoredAny),
 }
 
 #[derive(Deserialize)]
-struct Series {
+struct Point {
     metric: BTreeMap<String, String>,
     value: Option<(f64, String)>,
 }
 
+#[derive(Deserialize)]
+struct Line {
+    metric: BTreeMap<String, String>,
+    values: Option<Vec<(f64, String)>>,
+}
+
+/// Why an answer is none.
+fn garbage(body: &[u8]) -> String {
+    let start: String = String::from_utf8_lossy(body).chars().take(60).collect();
+    format!("the answer is not Prometheus': {start:?}")
+}
+
+/// What an answer holds.
+fn data(body: &[u8]) -> Result<Data, String> {
+    let envelope: Envelope = serde_json::from_slice(body).map_err(|_| garbage(body))?;
+    if envelope.status != "success" {
+        return Err(envelope.error.unwrap_or_else(|| garbage(body)));
+    }
+    envelope.data.ok_or_else(|| garbage(body))
+}
+
+/// The series of an answer at the instants that were asked for.
+pub fn parse_counters(body: &[u8], asked: &CounterQuery) -> Result<Vec<Series>, String> {
+    let Data::Matrix(lines) = data(body)? else {
+        return Err("the query answers no series of counters; write one that answers a vector".into());
+    };
+    let instants = usize::try_from(asked.steps).unwrap_or(0).saturating_add(1);
+    let step = asked.step.as_secs_f64();
+    let series = |line: Line| {
+        let mut values = vec![None; instants];
+        let given = line.values.ok_or("the query answers histograms; write one of their buckets".to_owned())?;
+        for (at, text) in given {
+            let value: f64 = text.parse().map_err(|_| garbage(body))?;
+            let place = ((at - asked.from.as_duration().as_secs_f64()) / step).round();
+            let slot = (0..).zip(&mut values).find(|(index, _)| f64::from(*index) == place);
+            if let Some((_, slot)) = slot {
+                *slot = Some(value).filter(|value| value.is_finite());
+            }
+        }
+        Ok(Series { labels: line.metric, values })
+    };
+    lines.into_iter().map(series).collect()
+}
+
 /// The numbers of an answer, series in the order of their labels.
 pub fn parse(body: &[u8]) -> Result<Sample, String> {
-    let garbage = || {
-        let start: String = String::from_utf8_lossy(body).chars().take(60).collect();
-        format!("the answer is not Prometheus': {start:?}")
-    };
-    let envelope: Envelope = serde_json::from_slice(body).map_err(|_| garbage())?;
-    if envelope.status != "success" {
-        return Err(envelope.error.unwrap_or_else(garbage));
-    }
-    match envelope.data.ok_or_else(garbage)? {
+    let garbage = || garbage(body);
+    match data(body)? {
         Data::Scalar((_, text)) => text.parse().map(Sample::Scalar).map_err(|_| garbage()),
         Data::Vector(mut series) => {
             series.sort_by(|left, right| left.metric.cmp(&right.metric));
@@ -231,7 +327,7 @@ mod tests {
     use super::*;
 
     fn query(provider: &str) -> Query {
-        Query { id: "id".into(), provider: provider.into(), text: "up".into() }
+        Query { id: "id".into(), provider: provider.into(), ask: Ask::Value("up".into()) }
     }
 
     /// Serves one answer for ever, on a loopback port.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Background, Fault, Gate, Scale, Step, managed};
+use jiff::SignedDuration;
+
+use super::{Background, Fault, Gate, Judging, Scale, Step, managed};
+use crate::api::duration::DurationText;
 use crate::api::rollout::{BackgroundAnalysisSpec, CanaryScaleSpec, StepSpec};
 use crate::api::schema::{SCALE_MEMBERS, STEP_MEMBERS};
 
@@ -68,18 +71,22 @@ fn parse_one(index: usize, step: &StepSpec, faults: &mut Vec<Fault>) -> Step {
             faults.push(Fault::new(format!("{path}.setWeight"), format!("{weight} is not between 0 and 100")));
             Step::Faulty
         }
-        (None, None, Some(pause), None) => {
-            match pause.duration.as_ref().map(crate::api::duration::DurationText::parse).transpose() {
-                Ok(duration) => Step::Pause(duration),
-                Err(message) => {
-                    faults.push(Fault::new(format!("{path}.pause.duration"), message));
-                    Step::Faulty
-                }
+        (None, None, Some(pause), None) => match pause.duration.as_ref().map(DurationText::parse).transpose() {
+            Ok(duration) => Step::Pause(duration),
+            Err(message) => {
+                faults.push(Fault::new(format!("{path}.pause.duration"), message));
+                Step::Faulty
             }
-        }
+        },
         (None, None, None, Some(analysis)) => {
-            let gate = Gate { templates: analysis.templates.clone(), args: analysis.args.clone().unwrap_or_default() };
-            check_gate(&format!("{path}.analysis"), &gate, faults);
+            let path = format!("{path}.analysis");
+            let gate = Gate {
+                templates: analysis.templates.clone(),
+                args: analysis.args.clone().unwrap_or_default(),
+                until_decided: analysis.until.is_some(),
+                at_most: parse_duration(&format!("{path}.atMost"), analysis.at_most.as_ref(), faults),
+            };
+            check_gate(&path, &gate, faults);
             Step::Analysis(gate)
         }
         (None, None, None, None) if refused_here => Step::Faulty,
@@ -95,9 +102,51 @@ fn is_alone(step: &StepSpec) -> bool {
     step.set_weight.is_none() && step.set_canary_scale.is_none() && step.pause.is_none() && step.analysis.is_none()
 }
 
-pub(super) fn parse_background(analysis: &BackgroundAnalysisSpec, steps: usize, faults: &mut Vec<Fault>) -> Background {
+fn parse_duration(path: &str, text: Option<&DurationText>, faults: &mut Vec<Fault>) -> Option<SignedDuration> {
+    match text?.parse() {
+        Ok(duration) => Some(duration),
+        Err(message) => {
+            faults.push(Fault::new(path, message));
+            None
+        }
+    }
+}
+
+/// What all analyses have in common.
+pub(super) fn parse_judging(analysis: &BackgroundAnalysisSpec, faults: &mut Vec<Fault>) -> Judging {
     let path = "spec.strategy.canary.analysis";
-    let gate = Gate { templates: analysis.templates.clone(), args: analysis.args.clone().unwrap_or_default() };
+    let default = Judging::default();
+    let confidence = analysis.confidence.unwrap_or(1.0 - default.alpha);
+    if !(confidence > 0.5 && confidence < 1.0) {
+        faults.push(Fault::new(format!("{path}.confidence"), format!("{confidence} is not above 0.5 and below 1")));
+    }
+    Judging {
+        alpha: 1.0 - confidence,
+        warmup: parse_duration(&format!("{path}.warmup"), analysis.warmup.as_ref(), faults).unwrap_or(default.warmup),
+        on_inconclusive: analysis.on_inconclusive.unwrap_or_default(),
+    }
+}
+
+pub(super) fn parse_background(
+    analysis: &BackgroundAnalysisSpec,
+    steps: usize,
+    faults: &mut Vec<Fault>,
+) -> Option<Background> {
+    let path = "spec.strategy.canary.analysis";
+    let Some(templates) = analysis.templates.clone() else {
+        for (field, is_given) in [("startingStep", analysis.starting_step.is_some()), ("args", analysis.args.is_some())]
+        {
+            if is_given {
+                faults.push(Fault::new(
+                    format!("{path}.{field}"),
+                    "is of templates in the background; name some in templates",
+                ));
+            }
+        }
+        return None;
+    };
+    let args = analysis.args.clone().unwrap_or_default();
+    let gate = Gate { templates, args, until_decided: false, at_most: None };
     check_gate(path, &gate, faults);
     let starting_step = usize::try_from(analysis.starting_step.unwrap_or(0)).unwrap_or(0);
     if starting_step >= steps.max(1) {
@@ -106,7 +155,7 @@ pub(super) fn parse_background(analysis: &BackgroundAnalysisSpec, steps: usize, 
             format!("{starting_step} is not the index of one of the {steps} steps"),
         ));
     }
-    Background { gate, starting_step }
+    Some(Background { gate, starting_step })
 }
 
 fn check_gate(path: &str, gate: &Gate, faults: &mut Vec<Fault>) {

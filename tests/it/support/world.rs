@@ -8,9 +8,10 @@ use serin::api::config::ConfigKind;
 use serin::api::json::Json;
 use serin::api::watched::{Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
 use serin::plan::action::Action;
-use serin::plan::measurement::{Measurement, Sample};
+use serin::plan::measurement::{Ask, CounterQuery, Measurement, Sample};
 use serin::plan::observed::{Config, Observed, Settings, Template, Workload};
 use serin::plan::{Plan, checked, objects, plan, revision};
+use serin::sim::story::Answer;
 
 /// Passes after which nothing may be left to do at one moment.
 const PASSES_MOST: usize = 40;
@@ -36,6 +37,8 @@ pub struct World {
     pub observed: Observed,
     pub now: Timestamp,
     pub answers: Answers,
+    /// Requests a second of both revisions.
+    pub requests: f64,
     /// Unready pods by image.
     pub unready: BTreeMap<String, i32>,
     /// Writes of the current story, for transcripts.
@@ -164,6 +167,7 @@ impl World {
             observed,
             now: Timestamp::from_second(BEGAN).unwrap(),
             answers: Answers::Good,
+            requests: serin::sim::counters::REQUESTS,
             unready: BTreeMap::new(),
             log: Vec::new(),
             measured: Vec::new(),
@@ -522,14 +526,18 @@ impl World {
             if self.measured.iter().any(|known| known.id == query.id) {
                 continue;
             }
-            let outcome = match self.answers {
-                Answers::Good => Ok(Sample::Vector(vec![0.99])),
-                Answers::Bad => Ok(Sample::Vector(vec![0.5])),
-                Answers::Value(value) => Ok(Sample::Vector(vec![value])),
-                Answers::Empty => Ok(Sample::Vector(vec![])),
-                Answers::Down => Err("connection refused".to_owned()),
+            let (outcome, asked) = match &query.ask {
+                Ask::Value(text) => (self.value(), text.clone()),
+                Ask::Counters(asked) => {
+                    let first = asked.texts.first().cloned().unwrap_or_default();
+                    let from = asked.from.as_second() - BEGAN;
+                    (
+                        self.counters(&query.id, asked),
+                        format!("{} × {:#} from {from} s: {first}, …", asked.steps, asked.step),
+                    )
+                }
             };
-            self.log.push(format!("asks {}: {}", query.provider, query.text));
+            self.log.push(format!("asks {}: {asked}", query.provider));
             self.measured.push(Measurement {
                 id: query.id.clone(),
                 started_at: self.now,
@@ -537,6 +545,29 @@ impl World {
                 outcome,
             });
         }
+    }
+
+    fn value(&self) -> Result<Sample, String> {
+        match self.answers {
+            Answers::Good => Ok(Sample::Vector(vec![0.99])),
+            Answers::Bad => Ok(Sample::Vector(vec![0.5])),
+            Answers::Value(value) => Ok(Sample::Vector(vec![value])),
+            Answers::Empty => Ok(Sample::Vector(vec![])),
+            Answers::Down => Err("connection refused".to_owned()),
+        }
+    }
+
+    fn counters(&self, id: &str, asked: &CounterQuery) -> Result<Sample, String> {
+        let answer = match self.answers {
+            Answers::Good => Answer::Good,
+            Answers::Bad => Answer::Bad,
+            Answers::Value(value) => Answer::Value(value),
+            Answers::Empty => Answer::Nothing,
+            Answers::Down => return Err("connection refused".to_owned()),
+        };
+        let share = self.observed.rollout.status.canary.as_ref().map_or(0, |canary| canary.observed_weight);
+        let canary = (id.split('/').next().unwrap_or_default(), f64::from(share) / 100.0);
+        Ok(Sample::Counters(serin::sim::counters::answer(asked, canary, self.requests, answer)))
     }
 
     fn write_status(&mut self, plan: &Plan) {

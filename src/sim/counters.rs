@@ -1,0 +1,54 @@
+//! Counters as the story has them: a steady hundred requests a second, of which a part is bad.
+
+use std::collections::BTreeMap;
+
+use super::story::Answer;
+use crate::evidence::Series;
+use crate::plan::measurement::{CounterQuery, Counters};
+
+/// Requests a second of both sides, usually.
+pub const REQUESTS: f64 = 100.0;
+/// The part of stable's requests that is bad, and of a good canary's.
+const GOOD: f64 = 0.01;
+/// That of a bad canary's.
+const BAD: f64 = 0.2;
+/// Bounds of latency in milliseconds.
+const BOUNDS: [&str; 3] = ["100", "1000", "+Inf"];
+
+/// What Prometheus says of counters, of which some are of a revision, the canary, that has this part of so many requests a second.
+pub fn answer(asked: &CounterQuery, (revision, share): (&str, f64), requests: f64, answer: Answer) -> Counters {
+    let bad = match answer {
+        Answer::Good => Some(GOOD),
+        Answer::Bad => Some(BAD),
+        Answer::Value(part) => Some(part),
+        Answer::NotANumber | Answer::Nothing => None,
+    };
+    let series = asked.texts.iter().enumerate().map(|(index, text)| {
+        let is_canary = text.contains(revision);
+        let (rate, bad) = match (is_canary, bad) {
+            (true, Some(bad)) => (requests * share, bad),
+            (true, None) => return Vec::new(),
+            (false, _) => (requests * (1.0 - share), GOOD),
+        };
+        if rate <= 0.0 {
+            Vec::new()
+        } else if text.contains("le)") {
+            let part = |bound: &str| if bound == "+Inf" { 1.0 } else { 1.0 - bad };
+            BOUNDS.iter().map(|bound| counter(asked, rate * part(bound), &[("pod", "p"), ("le", *bound)])).collect()
+        } else {
+            // All requests come before the bad ones among them.
+            let part = if index % 2 == 0 { 1.0 } else { bad };
+            vec![counter(asked, rate * part, &[("pod", "p")])]
+        }
+    });
+    Counters { from: asked.from, step: asked.step, steps: asked.steps, series: series.collect() }
+}
+
+/// A counter that goes on at a rate.
+fn counter(asked: &CounterQuery, rate: f64, labels: &[(&str, &str)]) -> Series {
+    let at = |index: i32| asked.from.as_duration().as_secs_f64() + asked.step.as_secs_f64() * f64::from(index);
+    Series {
+        labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>(),
+        values: (0..=asked.steps).map(|index| Some(rate * at(index))).collect(),
+    }
+}

@@ -21,7 +21,7 @@ pub struct EvidenceStatus {
     /// Requests of stable in the same windows; absent for `limit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stable: Option<Requests>,
-    /// How many times the canary's rate is stable's, or the limit.
+    /// How many times the canary's rate at this weight is stable's, or the limit; absent while there are no bad requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<RatioStatus>,
     /// How many times more likely it is that the canary is worse than tolerated than that it is not.
@@ -58,13 +58,14 @@ pub struct Requests {
 }
 
 /// A ratio, and the range that holds it with the confidence of the analysis, whenever one looks.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RatioStatus {
     /// The lowest; absent where it may be anything below.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub low: Option<f64>,
-    /// The likeliest.
-    pub likeliest: f64,
+    /// That of the rates seen; absent while the other rate is 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<f64>,
     /// The highest; absent where it may be anything above.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub high: Option<f64>,

@@ -254,6 +254,18 @@ pub fn analysis_template() -> Value {
     refuse(spec, TEMPLATE_REFUSED);
     one_of(at(spec, "metrics[]"), &["prometheus", "istio", "compare", "limit", "web", "provider"]);
     rule(
+        at(spec, "metrics[]"),
+        "!has(self.weight) || has(self.compare) || has(self.limit)",
+        "weight is of compare and limit alone; remove it",
+    );
+    for member in ["metrics[].compare", "metrics[].limit"] {
+        rule(
+            at(spec, member),
+            "has(self.preset) ? !has(self.bad) && !has(self.total) : has(self.bad) && has(self.total)",
+            "preset is required, or bad and total are, and never both",
+        );
+    }
+    rule(
         at(spec, "metrics[].istio"),
         "!has(self.quantile) || self.metric == 'requestDuration'",
         "quantile is of requestDuration alone; remove it",

@@ -37,6 +37,10 @@ const NEXT: &[(&str, &str)] = &[
     ("PausedBySpec", "set spec.paused to false in Git"),
     ("PausedByAction", "kubectl serin resume {name}, or kubectl serin abort {name}"),
     ("AnalysisRunning", "nothing: the analysis decides"),
+    (
+        "InsufficientTraffic",
+        "send traffic to the canary, give it more weight, or lower minRequests; atMost ends the wait",
+    ),
     ("NoData", "send traffic to the canary, correct the query, or set onNoData in the template"),
     ("ProviderDown", "repair the metric provider; it is asked again by itself"),
     (
@@ -222,7 +226,7 @@ impl Told {
                 side.into_iter().for_each(|side| self.pods(tree, &side.hash));
             }
             "StableNotReady" => status.stable.iter().for_each(|stable| self.pods(tree, &stable.hash)),
-            "AnalysisRunning" | "NoData" | "ProviderDown" | "Inconclusive" => {
+            "AnalysisRunning" | "NoData" | "InsufficientTraffic" | "ProviderDown" | "Inconclusive" => {
                 for analysis in &status.analysis {
                     analysis.metrics.iter().for_each(|metric| self.metric(tree, metric, analysis.kind, now));
                 }
@@ -256,6 +260,7 @@ impl Told {
                 measurement.assessment
             ));
         }
+        metric.evidence.iter().for_each(|evidence| self.show(format!("  {}", evidence.message)));
     }
 
     /// Why pods of a revision are not ready.

@@ -11,7 +11,7 @@ use super::branch::{self, Branch};
 use super::cluster::Tree;
 use crate::api::names;
 use crate::api::status::{
-    AnalysisKind, AnalysisStatus, Assessment, Decision, MetricStatus, Phase, RevisionStatus, RolloutStatus, Verdict,
+    AnalysisKind, AnalysisStatus, Assessment, Decision, EvidenceStatus, MetricStatus, Phase, RevisionStatus, RolloutStatus, Verdict,
     Wait,
 };
 use crate::api::watched::ReplicaSet;
@@ -399,7 +399,10 @@ fn metric_line(metric: &MetricStatus, place: &str, condition: Option<&str>, glyp
     spans.extend(condition.map(|condition| dim(format!("  wants {condition}"))));
     let counted = metric.successes + metric.failures + metric.inconclusive;
     let (verdict, color) = match metric.verdict {
-        Verdict::Running => (format!("  {} of {counted} good", metric.successes), Color::Cyan),
+        Verdict::Running => match &metric.evidence {
+            Some(evidence) => (format!("  {}", weight_of(evidence)), Color::Cyan),
+            None => (format!("  {} of {counted} good", metric.successes), Color::Cyan),
+        },
         Verdict::Pass => ("  passed".to_owned(), Color::Green),
         Verdict::Fail => ("  FAILED".to_owned(), Color::Red),
         Verdict::Inconclusive => ("  inconclusive".to_owned(), Color::Yellow),
@@ -408,9 +411,15 @@ fn metric_line(metric: &MetricStatus, place: &str, condition: Option<&str>, glyp
     Line::from(spans)
 }
 
+/// How much the evidence weighs, and how much decides.
+fn weight_of(evidence: &EvidenceStatus) -> String {
+    let good = evidence.passes_at.map_or_else(String::new, |at| format!(", {}× of {at}× good", evidence.better));
+    format!("{}× of {}× worse{good}", evidence.worse, evidence.aborts_at)
+}
+
 /// The first number of a value.
 fn number(value: &str) -> Option<f64> {
-    let first = value.trim_start_matches('[').split([',', ']']).next()?;
+    let first = value.trim_start_matches('[').split([',', ']', '%']).next()?;
     first.trim().parse().ok().filter(|number: &f64| number.is_finite())
 }
 

@@ -36,7 +36,7 @@ impl Stream {
 pub struct State {
     /// One a bound of latency; one for errors.
     pub streams: Vec<Stream>,
-    /// Which ratios are left, at the bound in the middle.
+    /// Which ratios are left at this weight, at the bound in the middle.
     pub interval: Interval,
     /// Windows with data so far.
     pub windows: u32,
@@ -61,9 +61,10 @@ impl State {
         }
     }
 
-    /// Another weight: what passes a step is proven anew, what aborts goes on.
+    /// Another weight: what passes a step is proven anew, and the ratio is another; what aborts goes on.
     pub fn begin_step(&mut self) {
         self.streams.iter_mut().flat_map(Stream::bets).for_each(|bets| bets.better = Process::better());
+        self.interval = Interval::default();
         self.step = Window::default();
         self.step_windows = 0;
     }

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::condition;
 use super::measurement::{Ask, Measurement, Query, Sample};
+use super::tell;
 use super::template::{Metric, Obstacle};
 use super::weigh::{self, Ground};
 use crate::api::analysis::OnNoData;
@@ -244,19 +245,19 @@ pub fn waits(analysis: &AnalysisStatus, metrics: &[Metric]) -> Vec<Obstacle> {
             let why = if metric.counted().is_some() { &last.value } else { "the query has no data yet" };
             let rule = if metric.counted().is_some() { "" } else { " (onNoData: Wait)" };
             waits.push(("NoData", format!("metric {}: {why}; it is asked again{rule}", metric.name)));
-        } else if let Some(evidence) = too_little(metric, status) {
-            waits.push(("InsufficientTraffic", format!("metric {}: {evidence}", metric.name)));
+        } else if let Some(told) = too_little(metric, status) {
+            waits.push(("InsufficientTraffic", format!("metric {}: {told}", metric.name)));
         }
     }
     waits
 }
 
 /// What a metric that has all its windows has seen, where it waits for requests alone.
-fn too_little<'a>(metric: &Metric, status: &'a MetricStatus) -> Option<&'a str> {
+fn too_little(metric: &Metric, status: &MetricStatus) -> Option<String> {
     let evidence =
         status.evidence.as_ref().filter(|evidence| evidence.verdict == EvidenceVerdict::InsufficientTraffic)?;
     metric.count.filter(|count| evidence.windows >= *count)?;
-    Some(&evidence.message)
+    Some(tell::wait(evidence, metric.counted()?))
 }
 
 /// Why an analysis failed or is inconclusive, as evidence.

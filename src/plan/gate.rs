@@ -7,6 +7,7 @@ use super::measurement::Measurement;
 use super::preset::Place;
 use super::ratio;
 use super::strategy::Gate;
+use super::tell;
 use super::template::{self, End, Metric, Names, Obstacle};
 use super::weigh::{self, Ground};
 use crate::api::rollout::OnInconclusive;
@@ -64,6 +65,9 @@ pub fn ask(facts: &Facts<'_>, course: &mut Course) {
 fn progress(running: &AnalysisStatus, metrics: &[Metric]) -> String {
     let told = metrics.iter().map(|metric| {
         let status = running.metrics.iter().find(|status| status.name == metric.name);
+        if metric.counted().is_some() {
+            return tell::progress(metric, status.and_then(|status| status.evidence.as_ref()));
+        }
         let counted = status.map_or(0, |status| status.successes + status.failures + status.inconclusive);
         metric.count.map_or_else(|| metric.name.clone(), |count| format!("{} ({counted} of {count})", metric.name))
     });

@@ -26,6 +26,9 @@ pub fn evidence(
     };
     let can_pass = ground.until_decided || counted.is_early;
     let range = state.interval.range(test.alpha);
+    let rate = |count: Count| count.bad / count.requests;
+    let base = if let Against::Limit(limit) = test.against { limit } else { rate(state.step.stable) };
+    let seen = Some(rate(state.step.canary) / base).filter(|ratio| ratio.is_finite());
     let has_stable = matches!(test.against, Against::Stable { .. });
     let mut told = EvidenceStatus {
         verdict,
@@ -35,7 +38,7 @@ pub fn evidence(
         stable: has_stable.then(|| requests(state.step.stable)),
         ratio: range.map(|range| RatioStatus {
             low: range.low.map(rounded),
-            likeliest: rounded(range.mode),
+            seen: seen.map(rounded),
             high: range.high.map(rounded),
         }),
         worse: rounded(test.log_worse(state).exp()),
@@ -61,12 +64,13 @@ pub fn evidence(
 /// The counts of one window.
 pub fn window(window: &[Window], counted: &Counted) -> String {
     let shown = window.get(window.len() / 2).copied().unwrap_or_default();
-    let canary = format!("{} of {}", count(shown.canary.bad), count(shown.canary.requests));
+    let side = |one: Count| {
+        let rate = if one.requests > 0.0 { number(100.0 * one.bad / one.requests) } else { "0".to_owned() };
+        format!("{rate}% ({} of {})", count(one.bad), count(one.requests))
+    };
     match counted.test.against {
-        Against::Limit(_) => canary,
-        Against::Stable { .. } => {
-            format!("{canary}, stable {} of {}", count(shown.stable.bad), count(shown.stable.requests))
-        }
+        Against::Limit(_) => side(shown.canary),
+        Against::Stable { .. } => format!("{}, stable {}", side(shown.canary), side(shown.stable)),
     }
 }
 
@@ -88,23 +92,48 @@ fn sentence(test: &Test, told: &EvidenceStatus) -> String {
     };
     if let Some(ratio) = &told.ratio {
         let range = match (ratio.low, ratio.high) {
-            (Some(low), Some(high)) => format!(" ({} to {})", number(low), number(high)),
-            (Some(low), None) => format!(" ({} or more)", number(low)),
-            (None, Some(high)) => format!(" ({} or less)", number(high)),
+            (Some(low), Some(high)) => Some(format!("{} to {}", number(low), number(high))),
+            (Some(low), None) => Some(format!("{} or more", number(low))),
+            (None, Some(high)) => Some(format!("{} or less", number(high))),
+            (None, None) => None,
+        };
+        message += &match (ratio.seen, range) {
+            (Some(seen), Some(range)) => format!(", {} times {base} ({range})", number(seen)),
+            (Some(seen), None) => format!(", {} times {base}", number(seen)),
+            (None, Some(range)) => format!(", {range} times {base}"),
             (None, None) => String::new(),
         };
-        message += &format!(", {} times {base}{range}", number(ratio.likeliest));
     }
     message += &format!("; {}× more likely worse than not, aborts at {}×", number(told.worse), number(told.aborts_at));
-    if let Some(passes_at) = told.passes_at {
+    if let Some(passes_at) = told.passes_at.filter(|_| told.verdict != EvidenceVerdict::Worse) {
         message += &format!("; {}× more likely good than not, passes at {}×", number(told.better), number(passes_at));
     }
-    let (least, has) =
-        (test.min_requests, |one: Option<Requests>| one.is_none_or(|one| one.total >= test.min_requests));
-    if !has(Some(told.canary)) || !has(told.stable) {
-        message += &format!("; too few requests to pass: {} of each side are needed", count(least));
+    if told.verdict == EvidenceVerdict::InsufficientTraffic {
+        message += &format!("; {}", too_little(test.min_requests));
     }
     message
+}
+
+fn too_little(least: f64) -> String {
+    format!("too few requests to pass, {} of either side are needed", count(least))
+}
+
+/// What a metric waits for that has all its windows.
+pub fn wait(evidence: &EvidenceStatus, counted: &Counted) -> String {
+    let stable = evidence.stable.map(|stable| format!(" and {} of stable", count(stable.total))).unwrap_or_default();
+    let has = format!("{} requests of the canary{stable} at this weight", count(evidence.canary.total));
+    format!("{has}: {}", too_little(counted.test.min_requests))
+}
+
+/// How far a metric is.
+pub fn progress(metric: &Metric, evidence: Option<&EvidenceStatus>) -> String {
+    let Some(evidence) = evidence else {
+        return format!("{} (no window yet)", metric.name);
+    };
+    let windows = metric.count.map_or_else(|| evidence.windows.to_string(), |count| format!("{} of {count}", evidence.windows));
+    let worse = format!("{}× of {}× worse", number(evidence.worse), number(evidence.aborts_at));
+    let good = evidence.passes_at.map(|at| format!(", {}× of {}× good", number(evidence.better), number(at)));
+    format!("{} ({windows} windows, {worse}{})", metric.name, good.unwrap_or_default())
 }
 
 fn requests(count: Count) -> Requests {
@@ -118,7 +147,8 @@ fn rounded(value: f64) -> f64 {
 
 /// A count of requests; a fraction only where it is one.
 fn count(value: f64) -> String {
-    if value.fract() == 0.0 || value >= 100.0 { format!("{value:.0}") } else { format!("{value:.1}") }
+    let text = if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.1}") };
+    text.strip_suffix(".0").unwrap_or(&text).to_owned()
 }
 
 /// A number to three digits.

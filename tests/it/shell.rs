@@ -20,9 +20,10 @@ use serin::controller::server::Readiness;
 use serin::controller::telemetry::Metrics;
 use serin::controller::{self, Start};
 use serin::embedded::{Cluster, Fault, world};
-use serin::plan::measurement::{Query, Sample};
+use serin::plan::measurement::{Ask, Query, Sample};
 use serin::plan::observed::Settings;
-use serin::sim::gateway;
+use serin::sim::story::Answer;
+use serin::sim::{counters, gateway};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -41,9 +42,13 @@ pub fn virtual_clock() -> Clock {
 struct Always(f64);
 
 impl Meter for Always {
-    fn measure(&self, _: Query, _: MetricProviderSpec) -> BoxFuture<'static, Result<Sample, String>> {
-        let value = self.0;
-        async move { Ok(Sample::Vector(vec![value])) }.boxed()
+    fn measure(&self, query: Query, _: MetricProviderSpec) -> BoxFuture<'static, Result<Sample, String>> {
+        let revision = query.id.split('/').next().unwrap_or_default();
+        let sample = match &query.ask {
+            Ask::Value(_) => Sample::Vector(vec![self.0]),
+            Ask::Counters(asked) => Sample::Counters(counters::answer(asked, (revision, 0.2), 100.0, Answer::Value(1.0 - self.0))),
+        };
+        async move { Ok(sample) }.boxed()
     }
 }
 

@@ -16,6 +16,7 @@
 //!
 //! Units: counts are requests (fractions are fine), logarithms are natural, rates are bad requests per request.
 
+mod chance;
 mod counters;
 mod dispersion;
 mod interval;
@@ -23,6 +24,7 @@ mod power;
 mod process;
 mod state;
 
+pub use self::chance::{binomial, poisson};
 pub use self::counters::{Series, bounds_of, slower, windows};
 pub use self::dispersion::dispersion;
 pub use self::interval::{Interval, RatioRange};
@@ -195,11 +197,13 @@ impl Test {
             return;
         };
         let phi = self.overdispersion(canary.bad);
-        let gain = |times: f64| (canary.bad * times.ln() - canary.requests * rate * (times - 1.0)) / phi;
-        bets.worse.bet(gain, self.share, self.cap());
-        bets.better.bet(gain, 0.0, f64::INFINITY);
+        let gain = |times: f64| canary.bad * times.ln() - canary.requests * rate * (times - 1.0);
+        let toned = |times: f64| gain(times) / phi;
+        bets.worse.bet(toned, self.share, self.cap());
+        // Toned down by what it is told from, a loss would shrink more than the gains do: it counts whole.
+        bets.better.bet(|times| toned(times).min(gain(times)), 0.0, f64::INFINITY);
         if let Some(interval) = interval {
-            interval.see(gain);
+            interval.see(toned);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a test can see: the smallest regression that it detects in a time, and the time that it still needs.
 
-use super::{Against, Count, State, Test, Verdict, Window};
+use super::{Against, Count, State, Test, Verdict, Window, poisson};
 
 /// Rollouts that are tried for a ratio.
 const TRIES: u32 = 200;
@@ -64,26 +64,4 @@ pub fn windows_to_pass(test: &Test, state: &State, most: u32) -> Option<u32> {
         test.look(&mut state, &vec![window; test.bounds.max(1)]);
         passes
     })
-}
-
-/// A number with the Poisson distribution of a mean: Knuth's product for small means, and the sum of parts for large ones.
-fn poisson(chance: &mut fastrand::Rng, mean: f64) -> f64 {
-    const PART: f64 = 400.0;
-    let mut rest = mean.max(0.0);
-    let mut count = 0.0;
-    // Beyond that, chance is a hundredth of the mean, and a normal one.
-    if rest > 20.0 * PART {
-        let normal = (0..12).map(|_| chance.f64()).sum::<f64>() - 6.0;
-        return (rest + rest.sqrt() * normal).round().max(0.0);
-    }
-    while rest > 0.0 {
-        let limit = (-rest.min(PART)).exp();
-        let mut product = chance.f64();
-        while product > limit {
-            count += 1.0;
-            product *= chance.f64();
-        }
-        rest -= PART;
-    }
-    count
 }

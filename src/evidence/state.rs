@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 
+use super::process::log_sum;
 use super::{Against, Count, Interval, Process, Test, Window};
 
 /// The form's version.
@@ -34,6 +35,8 @@ impl Stream {
 /// All that a test remembers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
+    /// What the test asks, so that evidence for one question is not read as that for another.
+    asks: [f64; 5],
     /// One a bound of latency; one for errors.
     pub streams: Vec<Stream>,
     /// Which ratios are left at this weight, at the bound in the middle.
@@ -53,6 +56,7 @@ impl State {
         let has_stable = matches!(test.against, Against::Stable { .. });
         let stream = Stream { ratio: has_stable.then(bets), rate: test.rate().map(|_| bets()) };
         Self {
+            asks: asks(test),
             streams: vec![stream; test.bounds.max(1)],
             interval: Interval::default(),
             windows: 0,
@@ -96,7 +100,7 @@ impl State {
     pub fn encode(&self) -> String {
         let mut state = self.clone();
         let heads = [VERSION, f64::from(self.windows), f64::from(self.step_windows)];
-        let numbers = heads.into_iter().chain(state.numbers().into_iter().map(|number| *number));
+        let numbers = heads.into_iter().chain(self.asks).chain(state.numbers().into_iter().map(|number| *number));
         let bytes: Vec<u8> = numbers.flat_map(f64::to_le_bytes).collect();
         base64::engine::general_purpose::STANDARD.encode(bytes)
     }
@@ -111,10 +115,29 @@ impl State {
         }
         let mut state = Self::new(test);
         (state.windows, state.step_windows) = (whole(read.next()?)?, whole(read.next()?)?);
-        for number in state.numbers() {
-            *number = read.next().filter(|number| !number.is_nan())?;
+        if !state.asks.iter().all(|asked| read.next() == Some(*asked)) {
+            return None;
         }
-        read.next().is_none().then_some(state)
+        for number in state.numbers() {
+            *number = read.next().filter(|number| number.is_finite())?;
+        }
+        (read.next().is_none() && state.is_sound()).then_some(state)
+    }
+
+    /// Counts are counts, and the parts of every mixture are parts of one.
+    fn is_sound(&mut self) -> bool {
+        const SLACK: f64 = 1e-6;
+        let is_whole = |process: &Process| log_sum(&process.log_weights).abs() < SLACK;
+        self.step.checked() == Some(self.step)
+            && self.streams.iter_mut().flat_map(Stream::bets).all(|bets| is_whole(&bets.worse) && is_whole(&bets.better))
+    }
+}
+
+/// What a test asks, as numbers.
+fn asks(test: &Test) -> [f64; 5] {
+    match test.against {
+        Against::Stable { tolerance, margin, floor } => [1.0, tolerance, margin, floor, test.abstain],
+        Against::Limit(rate) => [2.0, rate, 0.0, 0.0, test.abstain],
     }
 }
 

@@ -1,5 +1,9 @@
 //! The sequential tests against reference vectors, and what they promise.
 
+mod counters;
+mod fair;
+mod input;
+
 use serde_json::Value;
 use serin::evidence::{Against, Count, Interval, State, Test, Verdict, Window, dispersion};
 

@@ -11,8 +11,8 @@ use super::branch::{self, Branch};
 use super::cluster::Tree;
 use crate::api::names;
 use crate::api::status::{
-    AnalysisKind, AnalysisStatus, Assessment, Decision, EvidenceStatus, MetricStatus, Phase, RevisionStatus, RolloutStatus, Verdict,
-    Wait,
+    AnalysisKind, AnalysisStatus, Assessment, Decision, EvidenceStatus, MetricStatus, Phase, RevisionStatus,
+    RolloutStatus, Verdict, Wait,
 };
 use crate::api::watched::ReplicaSet;
 use crate::plan::revision;

@@ -129,7 +129,11 @@ impl State {
         const SLACK: f64 = 1e-6;
         let is_whole = |process: &Process| log_sum(&process.log_weights).abs() < SLACK;
         self.step.checked() == Some(self.step)
-            && self.streams.iter_mut().flat_map(Stream::bets).all(|bets| is_whole(&bets.worse) && is_whole(&bets.better))
+            && self
+                .streams
+                .iter_mut()
+                .flat_map(Stream::bets)
+                .all(|bets| is_whole(&bets.worse) && is_whole(&bets.better))
     }
 }
 

@@ -109,7 +109,10 @@ pub fn check(path: &str, metric: &MetricSpec, counts: &Counts<'_>, faults: &mut 
     let interval = metric.interval.as_ref().and_then(|interval| interval.parse().ok());
     let is_whole = |interval: &SignedDuration| interval.as_secs() >= 1 && interval.subsec_nanos() == 0;
     if interval.filter(|interval| !is_whole(interval)).is_some() {
-        faults.push(Fault::new(format!("{path}.interval"), "is not a whole number of seconds, which windows begin and end at"));
+        faults.push(Fault::new(
+            format!("{path}.interval"),
+            "is not a whole number of seconds, which windows begin and end at",
+        ));
     }
     let of_member = format!("{path}.{}", counts.member);
     let mut fault = |field: &str, why: String| faults.push(Fault::new(format!("{of_member}.{field}"), why));

@@ -130,7 +130,8 @@ pub fn progress(metric: &Metric, evidence: Option<&EvidenceStatus>) -> String {
     let Some(evidence) = evidence else {
         return format!("{} (no window yet)", metric.name);
     };
-    let windows = metric.count.map_or_else(|| evidence.windows.to_string(), |count| format!("{} of {count}", evidence.windows));
+    let windows =
+        metric.count.map_or_else(|| evidence.windows.to_string(), |count| format!("{} of {count}", evidence.windows));
     let worse = format!("{}× of {}× worse", number(evidence.worse), number(evidence.aborts_at));
     let good = evidence.passes_at.map(|at| format!(", {}× of {}× good", number(evidence.better), number(at)));
     format!("{} ({windows} windows, {worse}{})", metric.name, good.unwrap_or_default())

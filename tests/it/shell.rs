@@ -46,7 +46,9 @@ impl Meter for Always {
         let revision = query.id.split('/').next().unwrap_or_default();
         let sample = match &query.ask {
             Ask::Value(_) => Sample::Vector(vec![self.0]),
-            Ask::Counters(asked) => Sample::Counters(counters::answer(asked, (revision, 0.2), 100.0, Answer::Value(1.0 - self.0))),
+            Ask::Counters(asked) => {
+                Sample::Counters(counters::answer(asked, (revision, 0.2), 100.0, Answer::Value(1.0 - self.0)))
+            }
         };
         async move { Ok(sample) }.boxed()
     }

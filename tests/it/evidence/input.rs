@@ -17,7 +17,11 @@ fn any_test(chance: &mut fastrand::Rng) -> Test {
     let against = if chance.bool() {
         Against::Limit(pick(chance, &[1e-9, 0.001, 0.5, 1.0]))
     } else {
-        Against::Stable { tolerance: pick(chance, &[1.0, 1.25, 1000.0]), margin: pick(chance, &[1.0, 2.0, 1000.0]), floor }
+        Against::Stable {
+            tolerance: pick(chance, &[1.0, 1.25, 1000.0]),
+            margin: pick(chance, &[1.0, 2.0, 1000.0]),
+            floor,
+        }
     };
     Test {
         alpha: pick(chance, &[1e-9, 0.01, 0.49]),
@@ -76,10 +80,8 @@ fn nonsense_changes_nothing() {
     for against in [Against::Stable { tolerance: 1.25, margin: 2.0, floor: 0.01 }, Against::Limit(0.01)] {
         let test = Test::against(against);
         let mut state = State::new(&test);
-        let sound = Window {
-            canary: Count { requests: 500.0, bad: 9.0 },
-            stable: Count { requests: 4000.0, bad: 41.0 },
-        };
+        let sound =
+            Window { canary: Count { requests: 500.0, bad: 9.0 }, stable: Count { requests: 4000.0, bad: 41.0 } };
         test.look(&mut state, &[sound]);
         let before = state.clone();
         for number in NONSENSE {
@@ -127,10 +129,10 @@ fn what_another_test_wrote_is_not_read() {
 fn garbage_is_not_read() {
     let test = Test::against(Against::Stable { tolerance: 1.25, margin: 2.0, floor: 0.0 });
     let mut state = State::new(&test);
-    test.look(&mut state, &[Window {
-        canary: Count { requests: 500.0, bad: 9.0 },
-        stable: Count { requests: 4000.0, bad: 41.0 },
-    }]);
+    test.look(
+        &mut state,
+        &[Window { canary: Count { requests: 500.0, bad: 9.0 }, stable: Count { requests: 4000.0, bad: 41.0 } }],
+    );
     let text = state.encode();
     let engine = base64::engine::general_purpose::STANDARD;
     for garbage in ["", "AAAA", "no base64!", &text[..text.len() - 4], &format!("{text}AAAA")] {

@@ -55,7 +55,7 @@ func placed(o object) string {
 func stays() []string {
 	return []string{
 		place("VirtualService", app), place("VirtualService", "root"), place("DestinationRule", app), place("Deployment", app), place("HTTPRoute", app),
-		place("Service", app), place("Service", app+"-stable"), place("Service", app+"-canary"), place("AnalysisTemplate", "errors"),
+		place("Service", app), place("Service", app+"-stable"), place("Service", app+"-canary"), place("AnalysisTemplate", "errors"), place("AnalysisTemplate", "compared"), place("AnalysisTemplate", "threshold"),
 	}
 }
 

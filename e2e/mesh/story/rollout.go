@@ -10,7 +10,7 @@ import (
 )
 
 // storyMost is how long anything in a story may take.
-const storyMost = 3 * time.Minute
+const storyMost = 4 * time.Minute
 
 // rollout is what is read of a Rollout.
 type rollout struct {

@@ -41,6 +41,8 @@ var stories = []story{
 	{name: "revert", steps: stopping(50), tell: revert, baseline: updateAndBack},
 	{name: "verdict-good", steps: judging, tell: canary},
 	{name: "verdict-bad", steps: judging, tell: failing},
+	{name: "compared-doubled", canary: comparing, steps: weighing("10m", "compared", "threshold"), begin: beginFailing, tell: doubled},
+	{name: "compared-quiet", canary: comparing, steps: weighing("90s", "compared"), begin: beginFailing, load: rarely, tell: quiet},
 	{name: "canary-deleted", steps: stopping(50), tell: disturbed(ofCanary, deleteAll), baseline: disturbing(deleteHalf)},
 	{name: "canary-killed", steps: stopping(50), tell: disturbed(ofCanary, killAll), baseline: disturbing(killHalf)},
 	{name: "stable-evicted", steps: stopping(50), tell: disturbed(ofStable, evictEach), baseline: disturbing(evictEach)},

@@ -2,6 +2,7 @@
 
 mod analysis;
 mod capacity;
+mod counted;
 mod find;
 mod gitops;
 mod holder;
@@ -21,6 +22,7 @@ pub mod yaml;
 
 use jiff::SignedDuration;
 
+pub use self::counted::Expected;
 pub use self::find::{Finding, Report};
 use self::input::{DEPLOYMENT, Input};
 use self::subject::{Subject, Uses, World};
@@ -41,13 +43,20 @@ pub struct Settings {
     pub namespace: String,
     /// Time between two scrapes of a metric.
     pub scrape_interval: SignedDuration,
+    /// Requests that are said to come.
+    pub expected: Option<Expected>,
     /// Folders that kustomize or Helm builds: their own files are not what is applied.
     pub built: Vec<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { namespace: "default".to_owned(), scrape_interval: SignedDuration::from_secs(30), built: Vec::new() }
+        Self {
+            namespace: "default".to_owned(),
+            scrape_interval: SignedDuration::from_secs(30),
+            expected: None,
+            built: Vec::new(),
+        }
     }
 }
 

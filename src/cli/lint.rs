@@ -13,7 +13,7 @@ use super::screen::Look;
 use crate::api::duration::DurationText;
 use crate::lint::rule::{self, Level};
 use crate::lint::show::{github, json, junit, sarif, text};
-use crate::lint::{Settings, Source, lint};
+use crate::lint::{Expected, Settings, Source, lint};
 
 /// What to lint, and how to show what is found.
 #[derive(Debug, Args)]
@@ -37,9 +37,39 @@ pub struct Arguments {
     /// Time between two scrapes of a metric.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     scrape_interval: SignedDuration,
+    #[command(flatten)]
+    traffic: Traffic,
     /// Lists the rules.
     #[arg(long)]
     rules: bool,
+}
+
+/// Requests that are said to come: what the smallest regression that each step can see is reckoned from.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Traffic {
+    /// Requests a second, of both revisions: tells the smallest regression that `compare` and `limit` see.
+    #[arg(long, value_name = "NUMBER", value_parser = requests)]
+    requests_per_second: Option<f64>,
+    /// The part of stable's requests that is bad, 0 to 1.
+    #[arg(long, value_name = "NUMBER", default_value = "0.01", value_parser = rate)]
+    bad_rate: f64,
+}
+
+impl Traffic {
+    /// What is expected, where anything is.
+    pub fn expected(self) -> Option<Expected> {
+        self.requests_per_second.map(|requests| Expected { requests, bad: self.bad_rate })
+    }
+}
+
+fn requests(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "is not a number".to_owned())?;
+    if number > 0.0 && number < 1e7 { Ok(number) } else { Err("is not above 0".to_owned()) }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "is not a number".to_owned())?;
+    if (0.0..1.0).contains(&number) { Ok(number) } else { Err("is not 0 or more, and less than 1".to_owned()) }
 }
 
 /// How findings are shown.
@@ -83,7 +113,11 @@ pub fn run(arguments: &Arguments, namespace: Option<&str>, look: Look) -> anyhow
     if let Some(unknown) = arguments.ignore.iter().find(|id| rule::named(id).is_none()) {
         bail!("there is no rule {unknown}; kubectl serin lint --rules lists them");
     }
-    let mut settings = Settings { scrape_interval: arguments.scrape_interval, ..Settings::default() };
+    let mut settings = Settings {
+        scrape_interval: arguments.scrape_interval,
+        expected: arguments.traffic.expected(),
+        ..Settings::default()
+    };
     if let Some(namespace) = namespace {
         namespace.clone_into(&mut settings.namespace);
     }

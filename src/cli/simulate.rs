@@ -10,8 +10,10 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 
 use super::files;
+use super::lint::Traffic;
 use super::screen::print_json;
 use super::view::Glyphs;
+use crate::lint::{self, Source, rule};
 use crate::sim::input::{self, Input};
 use crate::sim::scenario::{self, BUILT_IN, Scenario};
 use crate::sim::show::{Summary, svg, text};
@@ -44,6 +46,8 @@ pub struct Arguments {
     /// Runs so many times, each with other faults between the controller and the API server.
     #[arg(long)]
     seeds: Option<u64>,
+    #[command(flatten)]
+    traffic: Traffic,
     /// How to show it.
     #[arg(short, long, value_enum, default_value = "text")]
     output: Output,
@@ -73,7 +77,8 @@ fn help() -> String {
 /// Simulates, drawn with some characters; the exit code tells how it ended.
 pub fn run(arguments: &Arguments, glyphs: &Glyphs) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
-    let stories = stories(arguments)?;
+    let texts = files::texts(&arguments.files)?;
+    let stories = stories(arguments, &texts)?;
     if let Some(seeds) = arguments.seeds {
         let (told, code) = soak(&stories, arguments, seeds)?;
         write!(out, "{told}")?;
@@ -85,12 +90,14 @@ pub fn run(arguments: &Arguments, glyphs: &Glyphs) -> anyhow::Result<ExitCode> {
     }
     match arguments.output {
         Output::Text => {
-            let texts: Vec<String> = summaries.iter().map(text::text).collect();
-            write!(out, "{}", glyphs.drawn(&texts.join("\n")))?;
+            let told: Vec<String> = summaries.iter().map(text::text).collect();
+            write!(out, "{}", glyphs.drawn(&told.join("\n")))?;
+            sights(arguments, texts).iter().try_for_each(|line| writeln!(out, "{line}"))?;
         }
         Output::Markdown => {
-            let texts: Vec<String> = summaries.iter().map(text::markdown).collect();
-            write!(out, "{}", glyphs.drawn(&texts.join("\n")))?;
+            let told: Vec<String> = summaries.iter().map(text::markdown).collect();
+            write!(out, "{}", glyphs.drawn(&told.join("\n")))?;
+            sights(arguments, texts).iter().try_for_each(|line| writeln!(out, "- {line}"))?;
         }
         Output::Json => print_json(&summaries)?,
         Output::Svg => match summaries.as_slice() {
@@ -102,6 +109,15 @@ pub fn run(arguments: &Arguments, glyphs: &Glyphs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(1));
     }
     Ok(worst(summaries.iter().map(|summary| summary.outcome)))
+}
+
+/// The smallest regression that each step can see at the traffic that is said to come.
+fn sights(arguments: &Arguments, texts: Vec<(String, String)>) -> Vec<String> {
+    let settings = lint::Settings { expected: arguments.traffic.expected(), ..lint::Settings::default() };
+    let sources: Vec<Source> =
+        texts.into_iter().map(|(name, text)| Source { name, bytes: Ok(text.into_bytes()) }).collect();
+    let findings = lint::lint(&sources, &settings).findings.into_iter();
+    findings.filter(|one| one.rule == &rule::SMALLEST_REGRESSION).map(|one| one.message).collect()
 }
 
 fn scenario_name(arguments: &Arguments) -> &str {
@@ -120,12 +136,12 @@ fn worst(outcomes: impl Iterator<Item = Outcome>) -> ExitCode {
 }
 
 /// A story a Rollout of the input; one drawn from the seed where there is none.
-fn stories(arguments: &Arguments) -> anyhow::Result<Vec<Story>> {
+fn stories(arguments: &Arguments, texts: &[(String, String)]) -> anyhow::Result<Vec<Story>> {
     if arguments.files.is_empty() {
         return Ok(vec![draw::story(arguments.seed)]);
     }
     let scenario = read_scenario(&arguments.scenario)?;
-    let mut input: Input = input::read(&files::texts(&arguments.files)?, DEFAULT_NAMESPACE)?;
+    let mut input: Input = input::read(texts, DEFAULT_NAMESPACE)?;
     let mut stories = Vec::new();
     for at in 0..input.rollouts.len() {
         let name = input.rollouts.get(at).and_then(|rollout| rollout.pointer("/metadata/name")).cloned();

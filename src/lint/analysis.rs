@@ -1,10 +1,11 @@
 //! The analyses of a Rollout: templates, arguments, providers and queries; and whether their measurements can mean anything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 use serde_json::Value;
 
+use super::counted;
 use super::find::{Found, Mark};
 use super::input::{CLUSTER_TEMPLATE, Object, PROVIDER, TEMPLATE};
 use super::name::{Missing, Target, follow};
@@ -14,9 +15,7 @@ use super::steps;
 use super::subject::{GateAt, Subject};
 use crate::api::analysis::{AnalysisTemplateSpec, IstioMetricName, MetricSpec, OnNoData};
 use crate::api::status::Assessment;
-use crate::evidence::Against;
 use crate::plan::condition;
-use crate::plan::counted::Counted;
 use crate::plan::measurement::Sample;
 use crate::plan::observed::Observed;
 use crate::plan::preset::Place;
@@ -38,6 +37,7 @@ struct Used<'a> {
 
 /// Looks at the analyses of one Rollout.
 pub(super) fn check(subject: &Subject<'_>, observed: &Observed, missing: &mut Vec<Missing>, found: &mut Found) {
+    let weights = template::weights(observed, &subject.strategy);
     for at in subject.gates() {
         let mut used = Vec::new();
         let mut names: BTreeMap<String, usize> = BTreeMap::new();
@@ -50,7 +50,7 @@ pub(super) fn check(subject: &Subject<'_>, observed: &Observed, missing: &mut Ve
                     let message = format!("has a metric {}, which templates[{first}] has, too", metric.name);
                     found.add(&rule::METRIC_TWICE, subject.object, &path, message);
                 }
-                check_metric(subject, &at, (&one, position), metric, found);
+                check_metric(subject, &at, (&one, position), (metric, weights), found);
             }
             used.push(one);
         }
@@ -205,13 +205,15 @@ fn check_metric(
     subject: &Subject<'_>,
     at: &GateAt<'_>,
     (used, index): (&Used<'_>, usize),
-    metric: &Metric,
+    (metric, weights): (&Metric, f64),
     found: &mut Found,
 ) {
     let object = used.object;
     let path = format!("spec.metrics[{index}]");
     if let Some(counted) = metric.counted() {
-        check_counted(subject, (object, &path), (metric, counted), found);
+        let is_given = used.spec.metrics.get(index).is_some_and(|spec| spec.interval.is_some());
+        counted::check(subject, (object, &path), (metric, counted, is_given), found);
+        counted::check_sight(subject, at, (object, &path), (metric, counted, weights), found);
         return;
     }
     let of_query = match used.spec.metrics.get(index).and_then(|metric| metric.istio.as_ref()) {
@@ -339,44 +341,6 @@ fn tells_canary(subject: &Subject<'_>, at: &GateAt<'_>, (used, index): (&Used<'_
     query.to_lowercase().contains("canary")
         || names.iter().any(|name| query.contains(name))
         || marks.any(|mark| written.contains(&mark))
-}
-
-/// A metric that counts requests: its queries, and what its window and its time let it see.
-fn check_counted(
-    subject: &Subject<'_>,
-    (object, path): (&Object, &str),
-    (metric, counted): (&Metric, &Counted),
-    found: &mut Found,
-) {
-    let member = if matches!(counted.test.against, Against::Limit(_)) { "limit" } else { "compare" };
-    let place = format!("{path}.{member}");
-    let texts = counted.counters.texts().into_iter().chain(counted.counters.calibration());
-    // Stable's queries are the canary's with another hash.
-    let faults: BTreeSet<(bool, String)> = texts
-        .filter_map(|text| match promql::read(&text) {
-            Err(message) => Some((true, message)),
-            Ok(query) => query.and_then(|query| query.unknown).map(|name| (false, name)),
-        })
-        .collect();
-    for (is_syntax, told) in faults {
-        if is_syntax {
-            found.add_with(&rule::PROMQL, (object, &place, Mark::Key), told, "");
-        } else {
-            let message = format!("Prometheus has no function {told}");
-            found.add_with(&rule::PROMQL_FUNCTION, (object, &place, Mark::Key), message, "");
-        }
-    }
-    let scrape = subject.input.settings.scrape_interval;
-    if let Some(interval) = metric.interval.filter(|interval| *interval < scrape) {
-        let message =
-            format!("{interval:#} is shorter than a scrape ({scrape:#}): windows without a scrape have no requests");
-        found.add(&rule::INTERVAL_TOO_SHORT, object, &format!("{path}.interval"), message);
-    }
-    let least = i32::try_from(counted.test.min_windows).unwrap_or(i32::MAX);
-    if let Some(count) = metric.count.filter(|count| *count < least) {
-        let message = format!("ends after {count} windows, and an abort needs {least} (minWindows)");
-        found.add(&rule::ANALYSIS_CANNOT_FAIL, object, &format!("{path}.count"), message);
-    }
 }
 
 /// A background analysis that is over long before the steps are.

@@ -102,6 +102,7 @@ rules! {
     WINDOW_TOO_SHORT = "window-too-short", Warning, "A query's window is shorter than two scrapes, so that it often has no data.", "make the window at least twice the scrape interval";
     WINDOW_BEFORE_STEP = "window-before-step", Warning, "The first measurement looks back to before the step.", "set initialDelay to at least the window";
     INTERVAL_TOO_SHORT = "interval-too-short", Note, "Measurements come faster than the metrics change.", "make the interval at least the scrape interval";
+    SMALLEST_REGRESSION = "smallest-regression", Note, "What a metric with compare or limit can see at the traffic that is said to come.", "give the step more weight or more time where that is too little";
     ANALYSIS_ALWAYS_PASSES = "analysis-always-passes", Warning, "A metric passes whatever the answer is.", "add successCondition or failureCondition";
     ANALYSIS_NEVER_PASSES = "analysis-never-passes", Warning, "A metric does not pass by the best answer there is.", "correct the condition: requestSuccessRate is a fraction, 0 to 1, requestDuration is in milliseconds";
     ANALYSIS_CANNOT_FAIL = "analysis-cannot-fail", Warning, "A metric tolerates every failure.", "make failureLimit smaller than count";

@@ -1,0 +1,122 @@
+//! Metrics that count requests: their queries, their windows, and what they can see at the traffic that is said to come.
+
+use std::collections::BTreeSet;
+
+use jiff::SignedDuration;
+
+use super::find::{Found, Mark};
+use super::input::Object;
+use super::promql;
+use super::rule;
+use super::subject::{GateAt, Subject};
+use crate::evidence::{Against, Test, Traffic, smallest_detectable};
+use crate::plan::counted::{Counted, WINDOW};
+use crate::plan::strategy::Step;
+use crate::plan::template::Metric;
+
+/// How long a step without an end of its own is looked at.
+const USUAL: SignedDuration = SignedDuration::from_mins(15);
+
+/// Requests that are said to come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Expected {
+    /// Requests a second, of both revisions.
+    pub requests: f64,
+    /// The part of stable's that is bad.
+    pub bad: f64,
+}
+
+fn place(path: &str, counted: &Counted) -> String {
+    let member = if matches!(counted.test.against, Against::Limit(_)) { "limit" } else { "compare" };
+    format!("{path}.{member}")
+}
+
+/// Looks at the queries and the windows of a metric; whether its interval is given, and not the usual one.
+pub(super) fn check(
+    subject: &Subject<'_>,
+    (object, path): (&Object, &str),
+    (metric, counted, is_given): (&Metric, &Counted, bool),
+    found: &mut Found,
+) {
+    let place = place(path, counted);
+    let texts = counted.counters.texts().into_iter().chain(counted.counters.calibration());
+    // Stable's queries are the canary's with another hash.
+    let faults: BTreeSet<(bool, String)> = texts
+        .filter_map(|text| match promql::read(&text) {
+            Err(message) => Some((true, message)),
+            Ok(query) => query.and_then(|query| query.unknown).map(|name| (false, name)),
+        })
+        .collect();
+    for (is_syntax, told) in faults {
+        if is_syntax {
+            found.add_with(&rule::PROMQL, (object, &place, Mark::Key), told, "");
+        } else {
+            let message = format!("Prometheus has no function {told}");
+            found.add_with(&rule::PROMQL_FUNCTION, (object, &place, Mark::Key), message, "");
+        }
+    }
+    let scrape = subject.input.settings.scrape_interval;
+    if let Some(interval) = metric.interval.filter(|interval| is_given && *interval < scrape) {
+        let message =
+            format!("{interval:#} is shorter than a scrape ({scrape:#}): windows without a scrape have no requests");
+        found.add(&rule::INTERVAL_TOO_SHORT, object, &format!("{path}.interval"), message);
+    }
+    let least = i32::try_from(counted.test.min_windows).unwrap_or(i32::MAX);
+    if let Some(count) = metric.count.filter(|count| *count < least) {
+        let message = format!("ends after {count} windows, and an abort needs {least} (minWindows)");
+        found.add(&rule::ANALYSIS_CANNOT_FAIL, object, &format!("{path}.count"), message);
+    }
+}
+
+/// Tells the smallest regression that a metric sees; `weights` is the sum of those of all metrics that share the error.
+pub(super) fn check_sight(
+    subject: &Subject<'_>,
+    at: &GateAt<'_>,
+    (object, path): (&Object, &str),
+    (metric, counted, weights): (&Metric, &Counted, f64),
+    found: &mut Found,
+) {
+    let Some(expected) = subject.input.settings.expected else {
+        return;
+    };
+    let Some((weight, step)) = weight_at(subject, at) else {
+        return;
+    };
+    let window = metric.interval.unwrap_or(WINDOW);
+    let seconds = window.as_secs_f64();
+    let in_all = at.gate.at_most.unwrap_or(USUAL).saturating_sub(subject.strategy.judging.warmup);
+    let windows = match metric.count.filter(|_| !at.gate.until_decided) {
+        Some(count) => u32::try_from(count).unwrap_or(0),
+        None => {
+            (1..100_000).take_while(|count| f64::from(*count) * seconds <= in_all.as_secs_f64()).last().unwrap_or(0)
+        }
+    };
+    let alpha = subject.strategy.judging.alpha * counted.weight / weights.max(counted.weight);
+    let test = Test { alpha, ..counted.test.clone() };
+    let traffic =
+        Traffic { requests: expected.requests * seconds, share: f64::from(weight) / 100.0, rate: expected.bad };
+    let base = if matches!(test.against, Against::Limit(_)) { "the limit" } else { "stable's rate" };
+    let within = window.saturating_mul(i32::try_from(windows).unwrap_or(i32::MAX));
+    let message = match smallest_detectable(&test, traffic, windows) {
+        Some(ratio) => {
+            format!("{} at {weight}% ({step}): sees {ratio} times {base} or more within {within:#}", metric.name)
+        }
+        None => format!(
+            "{} at {weight}% ({step}): sees nothing within {within:#}, however bad; more weight, or more time",
+            metric.name
+        ),
+    };
+    found.add_with(&rule::SMALLEST_REGRESSION, (object, &place(path, counted), Mark::Key), message, "");
+}
+
+/// The weight at which an analysis measures, and which step that is; in the background the first one.
+fn weight_at(subject: &Subject<'_>, at: &GateAt<'_>) -> Option<(i32, String)> {
+    let weight = |step: &Step| {
+        if let Step::SetWeight(weight) = step { Some(*weight).filter(|weight| *weight > 0) } else { None }
+    };
+    let steps = &subject.strategy.steps;
+    match at.step {
+        Some(index) => Some((steps.iter().take(index).rev().find_map(weight)?, format!("step {}", index + 1))),
+        None => Some((steps.iter().find_map(weight)?, "in the background".to_owned())),
+    }
+}

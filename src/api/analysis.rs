@@ -13,6 +13,17 @@ pub struct AnalysisTemplateSpec {
     pub args: Option<Vec<TemplateArgument>>,
     /// The metrics; all must pass.
     pub metrics: Vec<MetricSpec>,
+    /// Metrics that are measured and told, and judge nothing.
+    pub dry_run: Option<Vec<DryRunSpec>>,
+}
+
+/// Names metrics that judge nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DryRunSpec {
+    /// A regular expression that is found in the metric's name, such as `.*` for all.
+    #[schemars(length(min = 1, max = 256))]
+    pub metric_name: String,
 }
 
 /// An argument of a template.
@@ -55,6 +66,9 @@ pub struct MetricSpec {
     /// CEL over `result`: true is a failure.
     #[schemars(length(max = 1024))]
     pub failure_condition: Option<String>,
+    /// How long measurements must fail without a break before one counts as a failure, such as `2m`. Absent: each counts.
+    #[serde(rename = "for")]
+    pub hold: Option<DurationText>,
     /// What an empty answer or NaN means. Absent: Wait, because no traffic is not a failure.
     pub on_no_data: Option<OnNoData>,
     /// A query against a MetricProvider.
@@ -132,6 +146,9 @@ pub struct IstioMetric {
     /// The quantile of `requestDuration`, 0 to 1. Absent: 0.99.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub quantile: Option<f64>,
+    /// Requests of the revision in the window without which there is no data. Absent: one is enough.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub min_requests: Option<i64>,
     /// Whose requests. Absent: canary.
     pub revision: Option<Role>,
     /// Which metrics are asked. Absent: istio.

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::analysis::DryRunSpec;
 use super::config::ConfigSnapshotsSpec;
 use super::duration::DurationText;
 use super::promotion::{ApprovalStepSpec, PromotionSpec};
@@ -373,11 +374,15 @@ pub struct PauseSpec {
 
 /// The analysis of one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct StepAnalysisSpec {
     /// Templates whose metrics are measured together.
     pub templates: Vec<TemplateRef>,
     /// Values for the templates' arguments.
     pub args: Option<Vec<ArgumentSpec>>,
+    /// Metrics that are measured and told, and judge nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<Vec<DryRunSpec>>,
     /// `decided`: the step is over once every metric with `compare` or `limit` is proven not to be worse, and not before.
     /// Absent: it is over when all metrics have the measurements that they want.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -420,6 +425,8 @@ pub struct BackgroundAnalysisSpec {
     pub starting_step: Option<i32>,
     /// Values for the templates' arguments.
     pub args: Option<Vec<ArgumentSpec>>,
+    /// Metrics that are measured and told, and judge nothing.
+    pub dry_run: Option<Vec<DryRunSpec>>,
     /// How sure an abort by metrics with `compare` or `limit` must be, over the whole rollout and all of them together, above 0.5
     /// and below 1. Absent: 0.99.
     #[schemars(range(min = 0.5, max = 1.0))]

@@ -369,6 +369,12 @@ pub struct MetricStatus {
     pub name: String,
     /// Its verdict.
     pub verdict: Verdict,
+    /// Whether it judges nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// Since when all its measurements fail, where it has `for`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Timestamp>,
     /// All measurements taken, those without data and with errors too.
     pub taken: i32,
     /// Measurements that succeeded.
@@ -397,6 +403,8 @@ impl Default for MetricStatus {
         Self {
             name: String::new(),
             verdict: Verdict::Running,
+            dry_run: false,
+            failing_since: None,
             taken: 0,
             successes: 0,
             failures: 0,
@@ -422,6 +430,8 @@ pub enum Assessment {
     Inconclusive,
     /// A window was counted, and nothing is proven yet.
     Counted,
+    /// It fails, and has not done so for as long as `for` says.
+    Pending,
     /// An empty answer, or NaN.
     NoData,
     /// No answer, or one that cannot be judged.

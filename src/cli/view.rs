@@ -475,7 +475,7 @@ fn color_of_assessment(assessment: Assessment) -> Color {
         Assessment::Counted => Color::Cyan,
         Assessment::Success => Color::Green,
         Assessment::Failure => Color::Red,
-        Assessment::Inconclusive | Assessment::NoData | Assessment::Error => Color::Yellow,
+        Assessment::Inconclusive | Assessment::Pending | Assessment::NoData | Assessment::Error => Color::Yellow,
     }
 }
 

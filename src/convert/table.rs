@@ -66,8 +66,6 @@ pub struct Work<'a> {
     pub secrets: BTreeMap<String, (String, String)>,
     /// Those of them that a query names.
     pub asked: BTreeSet<String>,
-    /// Patterns of the names of metrics that run dry.
-    pub is_dry: Vec<String>,
     /// The MetricProvider of the metric under work.
     pub provider: Option<String>,
     /// Comments that are left at the place of what was left out.
@@ -86,7 +84,6 @@ impl<'a> Work<'a> {
             defaults: BTreeMap::new(),
             secrets: BTreeMap::new(),
             asked: BTreeSet::new(),
-            is_dry: Vec::new(),
             provider: None,
             left: Vec::new(),
         }

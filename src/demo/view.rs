@@ -79,7 +79,7 @@ fn metric_line(metric: &MetricStatus, condition: &str) -> Line<'static> {
             Assessment::Counted => Color::Cyan,
             Assessment::Success => Color::Green,
             Assessment::Failure => Color::Red,
-            Assessment::Inconclusive | Assessment::NoData | Assessment::Error => Color::Yellow,
+            Assessment::Inconclusive | Assessment::Pending | Assessment::NoData | Assessment::Error => Color::Yellow,
         };
         spans.push(Span::styled(format!("{} ", measurement.value), Style::new().fg(color)));
     }

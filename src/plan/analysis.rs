@@ -59,6 +59,9 @@ pub fn record(
         }
     }
     weigh::record(&mut analysis, metrics, measured, memories, ground);
+    for status in &mut analysis.metrics {
+        status.dry_run = metrics.iter().any(|metric| metric.is_dry && metric.name == status.name);
+    }
     analysis.metrics.retain(|status| metrics.iter().any(|metric| metric.name == status.name));
     analysis.verdict = verdict(&analysis.metrics);
     analysis
@@ -66,11 +69,13 @@ pub fn record(
 
 fn count(mut status: MetricStatus, metric: &Metric, answer: &Measurement) -> MetricStatus {
     let (assessment, value) = assess(metric, &answer.outcome);
+    let assessment = held(&mut status, metric, answer.started_at, assessment);
     status.taken += 1;
     match assessment {
         Assessment::Success => status.successes += 1,
         Assessment::Failure => status.failures += 1,
         Assessment::Inconclusive | Assessment::Counted => status.inconclusive += 1,
+        Assessment::Pending => {}
         Assessment::NoData => status.no_data += 1,
         Assessment::Error => status.errors += 1,
     }
@@ -78,11 +83,30 @@ fn count(mut status: MetricStatus, metric: &Metric, answer: &Measurement) -> Met
     status.consecutive_successes = match assessment {
         Assessment::Success => status.consecutive_successes + 1,
         Assessment::NoData | Assessment::Error => status.consecutive_successes,
-        Assessment::Failure | Assessment::Inconclusive | Assessment::Counted => 0,
+        Assessment::Failure | Assessment::Pending | Assessment::Inconclusive | Assessment::Counted => 0,
     };
     keep(&mut status, answer.started_at, assessment, value);
     status.verdict = metric_verdict(&status, metric);
     status
+}
+
+/// A failure counts once measurements have failed for as long as `for` says.
+fn held(status: &mut MetricStatus, metric: &Metric, at: Timestamp, assessment: Assessment) -> Assessment {
+    let Some(hold) = metric.hold else {
+        return assessment;
+    };
+    match assessment {
+        Assessment::Failure => {
+            let since = *status.failing_since.get_or_insert(at);
+            if at.duration_since(since) < hold { Assessment::Pending } else { Assessment::Failure }
+        }
+        // Silence is no break.
+        Assessment::NoData | Assessment::Error => assessment,
+        Assessment::Success | Assessment::Inconclusive | Assessment::Counted | Assessment::Pending => {
+            status.failing_since = None;
+            assessment
+        }
+    }
 }
 
 /// Keeps a measurement among the last ones.
@@ -151,7 +175,13 @@ pub(super) fn cut(text: &str) -> String {
 }
 
 fn verdict(metrics: &[MetricStatus]) -> Verdict {
-    let has = |verdict: Verdict| metrics.iter().any(|metric| metric.verdict == verdict);
+    let judges = metrics.iter().any(|metric| !metric.dry_run);
+    // Where all run dry, their time alone is waited for.
+    let mut judging = metrics.iter().filter(|metric| !(judges && metric.dry_run));
+    if !judges && !metrics.is_empty() {
+        return if judging.any(|metric| metric.verdict == Verdict::Running) { Verdict::Running } else { Verdict::Pass };
+    }
+    let has = |verdict: Verdict| judging.clone().any(|metric| metric.verdict == verdict);
     if has(Verdict::Fail) {
         Verdict::Fail
     } else if has(Verdict::Inconclusive) {
@@ -212,9 +242,11 @@ fn due_at(analysis: &AnalysisStatus, metric: &Metric, status: Option<&MetricStat
     let interval = metric.interval.unwrap_or(RETRY);
     match last.assessment {
         Assessment::NoData | Assessment::Error => later(last.at, interval.min(RETRY)),
-        Assessment::Success | Assessment::Failure | Assessment::Inconclusive | Assessment::Counted => {
-            later(last.at, interval)
-        }
+        Assessment::Success
+        | Assessment::Failure
+        | Assessment::Pending
+        | Assessment::Inconclusive
+        | Assessment::Counted => later(last.at, interval),
     }
 }
 
@@ -228,6 +260,7 @@ pub fn waits(analysis: &AnalysisStatus, metrics: &[Metric]) -> Vec<Obstacle> {
     let mut waits = Vec::new();
     for (metric, status) in metrics
         .iter()
+        .filter(|metric| !metric.is_dry)
         .filter_map(|metric| Some((metric, analysis.metrics.iter().find(|status| status.name == metric.name)?)))
     {
         let Some(last) = status.measurements.last().filter(|_| status.verdict == Verdict::Running) else {
@@ -262,7 +295,8 @@ fn too_little(metric: &Metric, status: &MetricStatus) -> Option<String> {
 
 /// Why an analysis failed or is inconclusive, as evidence.
 pub fn evidence(analysis: &AnalysisStatus, metrics: &[Metric]) -> String {
-    let told = analysis.metrics.iter().filter(|status| status.verdict == analysis.verdict).map(|status| {
+    let judging = analysis.metrics.iter().filter(|status| !status.dry_run && status.verdict == analysis.verdict);
+    let told = judging.map(|status| {
         if let Some(evidence) = &status.evidence {
             return format!("metric {}: {}", status.name, evidence.message);
         }
@@ -321,7 +355,9 @@ mod tests {
             enough_successes: None,
             success: Some("result[0] >= 0.95".into()),
             failure: None,
+            hold: None,
             on_no_data: OnNoData::Wait,
+            is_dry: false,
         }
     }
 
@@ -417,6 +453,45 @@ mod tests {
         assert_eq!(names(&analysis, next), ["latency"]);
         analysis.verdict = Verdict::Fail;
         assert_eq!(names(&analysis, next), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_failure_counts_once_it_lasts() {
+        let held =
+            Metric { hold: Some(SignedDuration::from_secs(20)), failure_limit: Some(0), count: None, ..metric() };
+        check(&held, &[vector(0.1), vector(0.1)], Verdict::Running, &[]);
+        check(&held, &[vector(0.1), vector(0.1), vector(1.0), vector(0.1), vector(0.1)], Verdict::Running, &[]);
+        check(&held, &[vector(0.1), vector(0.1), vector(0.1)], Verdict::Fail, &[]);
+    }
+
+    #[test]
+    fn what_runs_dry_judges_nothing() {
+        let now = Timestamp::UNIX_EPOCH;
+        let dry = Metric { is_dry: true, name: "latency".into(), failure_limit: Some(0), ..metric() };
+        let told = |metrics: &[Metric], values: &[f64]| {
+            let (mut analysis, mut now) = (begin(AnalysisKind::Step, Some(1), now), now);
+            for value in values {
+                let queries = asked(&analysis, metrics, now).0.into_iter();
+                let answers: Vec<Measurement> = queries
+                    .map(|query| Measurement {
+                        id: query.id,
+                        started_at: now,
+                        finished_at: now,
+                        outcome: vector(*value),
+                    })
+                    .collect();
+                analysis = recorded(analysis, metrics, &answers);
+                now = later(now, SignedDuration::from_secs(10));
+            }
+            (analysis.verdict, waits(&analysis, metrics).len(), evidence(&analysis, metrics))
+        };
+        assert_eq!(told(&[dry.clone()], &[0.0]), (Verdict::Pass, 0, String::new()), "its time is over");
+        let both = [Metric { failure_limit: None, ..metric() }, dry.clone()];
+        assert_eq!(told(&both, &[0.0, 1.0]).0, Verdict::Running);
+        assert_eq!(told(&both, &[0.0, 1.0, 1.0]).0, Verdict::Pass);
+        let judged = [metric(), dry];
+        assert!(told(&judged, &[0.0, 0.0]).2.starts_with("metric success-rate"));
+        assert_eq!(told(&judged, &[f64::NAN]).1, 1, "one of both waits");
     }
 
     #[test]

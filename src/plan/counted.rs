@@ -101,6 +101,7 @@ pub fn check(path: &str, metric: &MetricSpec, counts: &Counts<'_>, faults: &mut 
         ("successCondition", metric.success_condition.is_some()),
         ("failureCondition", metric.failure_condition.is_some()),
         ("onNoData", metric.on_no_data.is_some()),
+        ("for", metric.hold.is_some()),
     ];
     for (field, _) in not_of_counts.into_iter().filter(|(_, is_given)| *is_given) {
         let why = format!("is not of {}, which weighs the counts itself; remove it", counts.member);

@@ -76,15 +76,16 @@ pub fn query(
         IstioSource::Envoy => of_envoy(role, place).ok_or_else(|| ("source", WITHOUT_CLUSTERS.to_owned()))?,
     };
     let window = written(window(metric, interval));
-    let rate = |name: &str, labels: &str| {
+    let over = |function: &str, name: &str, labels: &str| {
         let one = |selector: &String| {
             let separator = if labels.is_empty() { "" } else { "," };
-            format!("rate({name}{{{selector}{separator}{labels}}}[{window}])")
+            format!("{function}({name}{{{selector}{separator}{labels}}}[{window}])")
         };
         series.selectors.iter().map(one).collect::<Vec<_>>().join(" or ")
     };
+    let rate = |name: &str, labels: &str| over("rate", name, labels);
     let all = format!("sum({})", rate(series.count, series.every));
-    Ok(match metric.metric {
+    let asked = match metric.metric {
         IstioMetricName::RequestRate => all,
         // Without a success there is no series of successes, and without a request no answer.
         IstioMetricName::RequestSuccessRate => {
@@ -94,7 +95,12 @@ pub fn query(
             let quantile = metric.quantile.unwrap_or(QUANTILE);
             format!("histogram_quantile({quantile}, sum by (le) ({}))", rate(series.duration, ""))
         }
-    })
+    };
+    // With fewer requests there is no answer, which is no data.
+    let Some(least) = metric.min_requests else {
+        return Ok(asked);
+    };
+    Ok(format!("({asked}) and on () (sum({}) >= {least})", over("increase", series.count, series.every)))
 }
 
 /// How far a measurement looks back.

@@ -266,6 +266,8 @@ pub struct Gate {
     pub templates: Vec<TemplateRef>,
     /// The arguments.
     pub args: Vec<ArgumentSpec>,
+    /// Patterns of metrics that judge nothing.
+    pub dry_run: Vec<String>,
     /// Whether it is over once the evidence is in, and not before.
     pub until_decided: bool,
     /// How long it may take.

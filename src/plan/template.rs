@@ -47,8 +47,12 @@ pub struct Metric {
     pub success: Option<String>,
     /// Failure condition.
     pub failure: Option<String>,
+    /// How long measurements must fail without a break before one counts as a failure.
+    pub hold: Option<SignedDuration>,
     /// What no data means.
     pub on_no_data: OnNoData,
+    /// Whether it judges nothing.
+    pub is_dry: bool,
 }
 
 /// What a metric asks.
@@ -127,7 +131,13 @@ pub fn metrics(observed: &Observed, gate: &Gate, end: End, names: &Names<'_>) ->
         match parse_template(&template.spec.value(), end) {
             Ok(spec) => match fill(observed, &spec, gate, names) {
                 Ok(filled) => {
-                    metrics.extend(filled.into_iter().map(|metric| Metric { template: name.clone(), ..metric }))
+                    let of_template = spec.dry_run.iter().flatten().map(|one| &one.metric_name);
+                    let dry: Vec<regex::Regex> =
+                        of_template.chain(&gate.dry_run).filter_map(|text| pattern(text).ok()).collect();
+                    metrics.extend(filled.into_iter().map(|metric| {
+                        let is_dry = dry.iter().any(|pattern| pattern.is_match(&metric.name));
+                        Metric { template: name.clone(), is_dry, ..metric }
+                    }));
                 }
                 Err(faults) => obstacles.extend(faults.iter().map(invalid)),
             },
@@ -180,6 +190,21 @@ pub fn weights(observed: &Observed, strategy: &Strategy) -> f64 {
     counted.sum()
 }
 
+/// A regular expression of metrics' names, small enough to be read in every pass.
+fn pattern(text: &str) -> Result<regex::Regex, String> {
+    const BYTES_MOST: usize = 1 << 16;
+    let built = regex::RegexBuilder::new(text).size_limit(BYTES_MOST).build();
+    built.map_err(|error| {
+        let error = error.to_string();
+        format!("{text:?} is no regular expression: {}", error.lines().last().unwrap_or_default())
+    })
+}
+
+/// Why a text is no pattern of metrics' names.
+pub fn pattern_fault(text: &str) -> Option<String> {
+    pattern(text).err()
+}
+
 /// An analysis template's spec, or all its faults.
 pub fn parse_template(spec: &Value, end: End) -> Result<AnalysisTemplateSpec, Vec<Fault>> {
     let mut faults = refused("spec", spec, TEMPLATE_REFUSED);
@@ -194,6 +219,11 @@ pub fn parse_template(spec: &Value, end: End) -> Result<AnalysisTemplateSpec, Ve
     if typed.metrics.is_empty() {
         faults.push(Fault::new("spec.metrics", "is empty; add a metric"));
     }
+    for (index, dry_run) in typed.dry_run.iter().flatten().enumerate() {
+        if let Some(why) = pattern_fault(&dry_run.metric_name) {
+            faults.push(Fault::new(format!("spec.dryRun[{index}].metricName"), why));
+        }
+    }
     for (index, metric) in typed.metrics.iter().enumerate() {
         check_metric(&format!("spec.metrics[{index}]"), metric, end, &mut faults);
     }
@@ -201,7 +231,9 @@ pub fn parse_template(spec: &Value, end: End) -> Result<AnalysisTemplateSpec, Ve
 }
 
 fn check_metric(path: &str, metric: &MetricSpec, end: End, faults: &mut Vec<Fault>) {
-    for (field, duration) in [("interval", &metric.interval), ("initialDelay", &metric.initial_delay)] {
+    for (field, duration) in
+        [("interval", &metric.interval), ("initialDelay", &metric.initial_delay), ("for", &metric.hold)]
+    {
         if let Some(Err(message)) = duration.as_ref().map(DurationText::parse) {
             faults.push(Fault::new(format!("{path}.{field}"), message));
         }
@@ -393,7 +425,9 @@ fn fill_metric(
         enough_successes: metric.consecutive_success_limit.filter(|limit| *limit > 0),
         success: text(&metric.success_condition)?,
         failure: text(&metric.failure_condition)?,
+        hold: duration(&metric.hold),
         on_no_data: metric.on_no_data.unwrap_or_default(),
+        is_dry: false,
     })
 }
 

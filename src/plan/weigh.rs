@@ -159,7 +159,7 @@ fn take(
         Assessment::NoData => status.no_data += 1,
         Assessment::Success => status.successes += 1,
         Assessment::Failure => status.failures += 1,
-        Assessment::Inconclusive | Assessment::Counted => {}
+        Assessment::Inconclusive | Assessment::Counted | Assessment::Pending => {}
     }
     status.consecutive_errors = if assessment == Assessment::Error { status.consecutive_errors + 1 } else { 0 };
     keep(status, answer.started_at, assessment, value);

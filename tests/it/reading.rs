@@ -235,7 +235,7 @@ fn query(declared: &Value, given: &Value) -> Result<String, String> {
     let observed = Observed { templates: vec![template], ..world.observed };
     let templates: Vec<TemplateRef> = serde_json::from_value(json!([{"templateName": "a"}])).unwrap();
     let args = serde_json::from_value(given.clone()).unwrap();
-    let gate = Gate { templates, args, until_decided: false, at_most: None };
+    let gate = Gate { templates, args, dry_run: Vec::new(), until_decided: false, at_most: None };
     let metrics = metrics(
         &observed,
         &gate,

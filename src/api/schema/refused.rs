@@ -82,12 +82,12 @@ pub const ROLLOUT_REFUSED: &[Refused] = &[
     },
     Refused {
         path: "strategy.canary.steps[].analysis",
-        fields: &[("dryRun", NOT_YET), ("measurementRetention", NO_RUNS), ("analysisRunMetadata", NO_RUNS)],
+        fields: &[("measurementRetention", NO_RUNS), ("analysisRunMetadata", NO_RUNS)],
     },
     Refused { path: "strategy.canary.steps[].analysis.args[].valueFrom", fields: SECRET_REFUSED },
     Refused {
         path: "strategy.canary.analysis",
-        fields: &[("dryRun", NOT_YET), ("measurementRetention", NO_RUNS), ("analysisRunMetadata", NO_RUNS)],
+        fields: &[("measurementRetention", NO_RUNS), ("analysisRunMetadata", NO_RUNS)],
     },
     Refused { path: "strategy.canary.analysis.args[].valueFrom", fields: SECRET_REFUSED },
 ];
@@ -102,7 +102,6 @@ pub const TEMPLATE_REFUSED: &[Refused] = &[
     Refused {
         path: "",
         fields: &[
-            ("dryRun", NOT_YET),
             ("measurementRetention", NO_RUNS),
             ("templates", "is not supported; name all templates in the Rollout"),
         ],

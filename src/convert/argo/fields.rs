@@ -9,7 +9,6 @@ const OF_THE_CLUSTER: &str = "is written by the API server; Git does not hold it
 const ISTIO_ONLY: &str =
     "Serin routes by Istio and by HTTPRoutes; put one of those in front, or leave the route out on purpose";
 const NO_RUNS: &str = "there are no AnalysisRun objects; measurements are in the Rollout's status";
-const DRY_RUN: &str = "every metric that is named judges; to only watch one, give its template failureLimit: -1";
 const NO_SECRET: &str = "Serin reads no Secrets of applications; put credentials into a MetricProvider";
 
 /// What every object has.
@@ -155,7 +154,7 @@ pub const STEPS: &[Row] = &[
     row("spec.strategy.canary.steps[].analysis.args[].valueFrom.podTemplateHashValue", Keep),
     row("spec.strategy.canary.steps[].analysis.args[].valueFrom.fieldRef", Keep),
     row("spec.strategy.canary.steps[].analysis.args[].valueFrom.secretKeyRef", Leave(Protection, NO_SECRET)),
-    row("spec.strategy.canary.steps[].analysis.dryRun", Leave(Harmless, DRY_RUN)),
+    row("spec.strategy.canary.steps[].analysis.dryRun", Keep),
     row("spec.strategy.canary.steps[].analysis.measurementRetention", Leave(Harmless, NO_RUNS)),
     row("spec.strategy.canary.steps[].analysis.analysisRunMetadata", Leave(Harmless, NO_RUNS)),
     row("spec.strategy.canary.steps[].experiment", Turn("a pause until a person promotes", steps::gate)),
@@ -174,7 +173,7 @@ pub const STEPS: &[Row] = &[
     row("spec.strategy.canary.analysis.args[].valueFrom.podTemplateHashValue", Keep),
     row("spec.strategy.canary.analysis.args[].valueFrom.fieldRef", Keep),
     row("spec.strategy.canary.analysis.args[].valueFrom.secretKeyRef", Leave(Protection, NO_SECRET)),
-    row("spec.strategy.canary.analysis.dryRun", Leave(Harmless, DRY_RUN)),
+    row("spec.strategy.canary.analysis.dryRun", Keep),
     row("spec.strategy.canary.analysis.measurementRetention", Leave(Harmless, NO_RUNS)),
     row("spec.strategy.canary.analysis.analysisRunMetadata", Leave(Harmless, NO_RUNS)),
 ];
@@ -196,7 +195,7 @@ pub const TEMPLATE: &[Row] = &[
         "spec.args[].valueFrom.fieldRef",
         Leave(Protection, "give the value in the Rollout's args: there fieldRef is supported"),
     ),
-    row("spec.dryRun", Turn("failureLimit: -1 for the metrics that it names", metric::dry_run)),
+    row("spec.dryRun", Keep),
     row("spec.measurementRetention", Leave(Harmless, NO_RUNS)),
     row("spec.templates", Turn("every Rollout that names this template names those too", metric::nested)),
     row("spec.metrics", Turn("each metric on its own", metric::metrics)),

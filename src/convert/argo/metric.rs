@@ -11,21 +11,12 @@ use super::provider::{self, Arguments};
 use crate::api::duration::DurationText;
 use crate::api::status::Assessment;
 
-/// A limit that nothing reaches.
-const NEVER: &str = "1000000";
-
-/// Looks at a template before its fields are turned: which arguments are of a Secret, which metrics only run dry.
+/// Looks at a template before its fields are turned: which arguments are of a Secret.
 pub(super) fn prepare(work: &mut Work<'_>, template: &Node) {
     work.secrets = secrets(template);
     let metrics = template.at(&["spec", "metrics"]).map_or(&[][..], Node::items).iter();
     let queries: String = metrics.filter_map(|item| item.value.text_at(&["provider", "prometheus", "query"])).collect();
     work.asked = work.secrets.keys().filter(|name| queries.contains(&format!("args.{name}"))).cloned().collect();
-    work.is_dry = template
-        .at(&["spec", "dryRun"])
-        .map_or(&[][..], Node::items)
-        .iter()
-        .filter_map(|item| item.value.text_at(&["metricName"]).map(str::to_owned))
-        .collect();
 }
 
 fn secrets(template: &Node) -> BTreeMap<String, (String, String)> {
@@ -116,17 +107,8 @@ fn obstacle(work: &Work<'_>, metric: &Node) -> Option<(String, String)> {
     None
 }
 
-/// What the metric does not say and means otherwise in Serin, and the metrics that run dry.
+/// What the metric does not say and means otherwise in Serin.
 fn finish(work: &mut Work<'_>, place: &str, metric: &Node, map: &mut Map) {
-    let name = metric.text_at(&["name"]).unwrap_or_default().to_owned();
-    if is_dry(&work.is_dry, &name) {
-        let limits = [("failureLimit", "-1"), ("inconclusiveLimit", NEVER), ("consecutiveErrorLimit", NEVER)];
-        for (key, value) in limits {
-            map.take(key);
-            map.entries.push(Entry::new(key, Scalar::plain(value)));
-        }
-        work.tell(&format!("{place}.failureLimit"), Decision::Translated, "-1: the metric runs dry and only tells");
-    }
     let original = |key: &str| metric.text_at(&[key]).filter(|text| !text.trim().is_empty());
     let (meaning, how) = no_data(original("successCondition"), original("failureCondition"));
     if let Some(meaning) = meaning {
@@ -175,35 +157,6 @@ fn no_data(success: Option<&str>, failure: Option<&str>) -> (Option<&'static str
         }
         _ => (None, ""),
     }
-}
-
-/// Whether a metric is among those that run dry; a name, or everything, is understood.
-fn is_dry(patterns: &[String], name: &str) -> bool {
-    patterns.iter().any(|pattern| pattern == ".*" || plain(pattern) == Some(name))
-}
-
-/// The name that a pattern means; nothing where it means more than one.
-fn plain(pattern: &str) -> Option<&str> {
-    let name = pattern.strip_prefix('^').unwrap_or(pattern);
-    let name = name.strip_suffix('$').unwrap_or(name);
-    name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_').then_some(name)
-}
-
-/// `dryRun`: in each metric that it names.
-#[expect(clippy::needless_pass_by_value, reason = "every field's function takes its entry")]
-pub(super) fn dry_run(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entry> {
-    let unclear: Vec<String> =
-        work.is_dry.iter().filter(|pattern| *pattern != ".*" && plain(pattern).is_none()).cloned().collect();
-    if unclear.is_empty() {
-        work.tell(path, Decision::Translated, "failureLimit: -1 in each metric that it names");
-    } else {
-        let why = format!(
-            "the pattern {} is not followed; give the metrics that it means failureLimit: -1",
-            unclear.join(", ")
-        );
-        work.leave_out(path, &entry, (Loss::Harmless, &why));
-    }
-    Vec::new()
 }
 
 /// `templates`: those that name this template name them.

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 
+use super::super::template;
 use super::{Background, Fault, Gate, Judging, Scale, Step, managed};
+use crate::api::analysis::DryRunSpec;
 use crate::api::duration::DurationText;
 use crate::api::rollout::{BackgroundAnalysisSpec, CanaryScaleSpec, StepSpec};
 use crate::api::schema::{SCALE_MEMBERS, STEP_MEMBERS};
@@ -83,6 +85,7 @@ fn parse_one(index: usize, step: &StepSpec, faults: &mut Vec<Fault>) -> Step {
             let gate = Gate {
                 templates: analysis.templates.clone(),
                 args: analysis.args.clone().unwrap_or_default(),
+                dry_run: patterns(analysis.dry_run.as_ref()),
                 until_decided: analysis.until.is_some(),
                 at_most: parse_duration(&format!("{path}.atMost"), analysis.at_most.as_ref(), faults),
             };
@@ -100,6 +103,10 @@ fn parse_one(index: usize, step: &StepSpec, faults: &mut Vec<Fault>) -> Step {
 /// Whether a step has no member but an approval, a header or a mirror route.
 fn is_alone(step: &StepSpec) -> bool {
     step.set_weight.is_none() && step.set_canary_scale.is_none() && step.pause.is_none() && step.analysis.is_none()
+}
+
+fn patterns(dry_run: Option<&Vec<DryRunSpec>>) -> Vec<String> {
+    dry_run.into_iter().flatten().map(|one| one.metric_name.clone()).collect()
 }
 
 fn parse_duration(path: &str, text: Option<&DurationText>, faults: &mut Vec<Fault>) -> Option<SignedDuration> {
@@ -134,8 +141,11 @@ pub(super) fn parse_background(
 ) -> Option<Background> {
     let path = "spec.strategy.canary.analysis";
     let Some(templates) = analysis.templates.clone() else {
-        for (field, is_given) in [("startingStep", analysis.starting_step.is_some()), ("args", analysis.args.is_some())]
-        {
+        for (field, is_given) in [
+            ("startingStep", analysis.starting_step.is_some()),
+            ("args", analysis.args.is_some()),
+            ("dryRun", analysis.dry_run.is_some()),
+        ] {
             if is_given {
                 faults.push(Fault::new(
                     format!("{path}.{field}"),
@@ -146,7 +156,8 @@ pub(super) fn parse_background(
         return None;
     };
     let args = analysis.args.clone().unwrap_or_default();
-    let gate = Gate { templates, args, until_decided: false, at_most: None };
+    let dry_run = patterns(analysis.dry_run.as_ref());
+    let gate = Gate { templates, args, dry_run, until_decided: false, at_most: None };
     check_gate(path, &gate, faults);
     let starting_step = usize::try_from(analysis.starting_step.unwrap_or(0)).unwrap_or(0);
     if starting_step >= steps.max(1) {
@@ -159,6 +170,11 @@ pub(super) fn parse_background(
 }
 
 fn check_gate(path: &str, gate: &Gate, faults: &mut Vec<Fault>) {
+    for (index, pattern) in gate.dry_run.iter().enumerate() {
+        if let Some(why) = template::pattern_fault(pattern) {
+            faults.push(Fault::new(format!("{path}.dryRun[{index}].metricName"), why));
+        }
+    }
     if gate.templates.is_empty() {
         faults.push(Fault::new(format!("{path}.templates"), "names no template; add templateName"));
     }

@@ -7,6 +7,7 @@ mod brought;
 mod conformance;
 mod contested;
 mod convert;
+mod counted;
 mod customizations;
 mod diff;
 mod events;

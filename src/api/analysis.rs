@@ -8,6 +8,7 @@ use super::duration::DurationText;
 
 /// Metrics that judge a canary, with arguments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct AnalysisTemplateSpec {
     /// Arguments that queries and conditions may name as `{{args.name}}`.
     pub args: Option<Vec<TemplateArgument>>,

@@ -39,6 +39,25 @@ fn definitions_fit_an_api_server() {
 }
 
 #[test]
+fn fields_are_in_camel_case() {
+    for definition in crd::definitions() {
+        let mut wrong = Vec::new();
+        find_underscores(&definition["spec"]["versions"][0]["schema"], "", &mut wrong);
+        assert_eq!(wrong, Vec::<String>::new(), "{}", definition["metadata"]["name"]);
+    }
+}
+
+fn find_underscores(schema: &Value, path: &str, found: &mut Vec<String>) {
+    for (key, value) in schema.as_object().into_iter().flatten() {
+        if key == "properties" {
+            let names = value.as_object().into_iter().flat_map(serde_json::Map::keys);
+            found.extend(names.filter(|name| name.contains('_')).map(|name| format!("{path}/{name}")));
+        }
+        find_underscores(value, &format!("{path}/{key}"), found);
+    }
+}
+
+#[test]
 fn no_default_in_a_spec_but_list_map_keys() {
     let definition = crd::definitions().into_iter().find(|one| one["spec"]["names"]["kind"] == "Rollout").unwrap();
     let spec = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];

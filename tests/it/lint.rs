@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use serin::lint::rule::{self, Level};
 use serin::lint::show::{github, json, junit, sarif, text};
-use serin::lint::{Report, Settings, Source, lint};
+use serin::lint::{Expected, Report, Settings, Source, lint};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/lint");
 
@@ -51,6 +51,24 @@ fn situations_are_told() {
     }
 }
 
+/// The example that compares, linted with the traffic that is said to come.
+fn with_traffic(requests: f64, bad: f64) -> Report {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/19-canary-against-stable/rollout.yaml");
+    let source = Source { name: "rollout.yaml".to_owned(), bytes: Ok(std::fs::read(path).unwrap()) };
+    lint(&[source], &Settings { expected: Some(Expected { requests, bad }), ..Settings::default() })
+}
+
+#[test]
+fn what_each_step_can_see_is_told() {
+    let told = [(1000.0, 0.01), (100.0, 0.01), (10.0, 0.001), (0.05, 0.01)].map(|(requests, bad)| {
+        let report = with_traffic(requests, bad);
+        let seen = report.findings.iter().filter(|one| one.rule == &rule::SMALLEST_REGRESSION);
+        let lines: Vec<&str> = seen.map(|one| one.message.as_str()).collect();
+        format!("{requests} requests a second, {bad} of them bad\n{}\n", lines.join("\n"))
+    });
+    expect_file![format!("{FOLDER}/what-each-step-can-see.txt")].assert_eq(&told.join("\n"));
+}
+
 #[test]
 fn every_rule_has_a_situation() {
     let mut found: BTreeSet<&str> = BTreeSet::new();
@@ -59,6 +77,7 @@ fn every_rule_has_a_situation() {
     }
     let unreadable = Source { name: "gone.yaml".to_owned(), bytes: Err("no such file".to_owned()) };
     found.extend(lint(&[unreadable], &Settings::default()).findings.iter().map(|one| one.rule.id));
+    found.extend(with_traffic(100.0, 0.01).findings.iter().map(|one| one.rule.id));
     let missing: Vec<&str> = rule::ALL.iter().map(|one| one.id).filter(|id| !found.contains(id)).collect();
     assert_eq!(missing, Vec::<&str>::new());
 }

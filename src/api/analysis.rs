@@ -76,6 +76,8 @@ pub struct MetricSpec {
     pub prometheus: Option<PrometheusMetric>,
     /// One of Istio's own metrics of one revision, as its clients see it; Serin writes the query.
     pub istio: Option<IstioMetric>,
+    /// An answer of a server, over HTTP: its JSON, or whether it succeeds.
+    pub web: Option<WebMetric>,
     /// The canary's bad requests against stable's, by a sequential test that may be read after every window.
     pub compare: Option<CompareMetric>,
     /// The canary's bad requests against a limit, by a sequential test that may be read after every window.
@@ -90,7 +92,8 @@ impl MetricSpec {
     pub fn provider(&self) -> Option<&str> {
         let of_prometheus = self.prometheus.as_ref().and_then(|prometheus| prometheus.provider.as_deref());
         let of_istio = || self.istio.as_ref().and_then(|istio| istio.provider.as_deref());
-        of_prometheus.or_else(of_istio).or_else(|| self.counts().and_then(|counts| counts.provider))
+        let of_web = || self.web.as_ref().map(|web| web.provider.as_str());
+        of_prometheus.or_else(of_istio).or_else(of_web).or_else(|| self.counts().and_then(|counts| counts.provider))
     }
 
     /// The counters of `compare` or `limit`.
@@ -106,6 +109,7 @@ impl MetricSpec {
             ("istio", self.istio.is_some()),
             ("compare", self.compare.is_some()),
             ("limit", self.limit.is_some()),
+            ("web", self.web.is_some()),
         ];
         is_given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
     }
@@ -131,6 +135,40 @@ pub struct PrometheusMetric {
     /// The instant query in PromQL.
     #[schemars(length(min = 1, max = 8192))]
     pub query: String,
+}
+
+/// A request to a server of a MetricProvider with `web`. Without conditions an answer of 2xx is a success and every other one a
+/// failure, so that a test or a load can be asked for; with them, an answer other than 2xx is an error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebMetric {
+    /// Name of the MetricProvider, which has `web`.
+    #[schemars(length(min = 1, max = 253))]
+    pub provider: String,
+    /// Path below the provider's address, and the query; `{{args.name}}` is filled in, and encoded.
+    #[schemars(length(min = 1, max = 2048), regex(pattern = "^/"))]
+    pub path: String,
+    /// GET, POST or PUT. Absent: GET.
+    pub method: Option<WebMethod>,
+    /// What is sent, as `application/json`; `{{args.name}}` is filled in, as the inside of a JSON string.
+    #[schemars(length(max = 8192))]
+    pub body: Option<String>,
+    /// Where in the JSON of the answer `result` is, as a JSONPath (RFC 9535) such as `$.data.errors`. Absent: all of it.
+    #[schemars(length(max = 1024))]
+    pub json_path: Option<String>,
+}
+
+/// A method of HTTP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum WebMethod {
+    /// GET.
+    #[default]
+    Get,
+    /// POST.
+    Post,
+    /// PUT.
+    Put,
 }
 
 /// One of Istio's own metrics of one revision, as clients' proxies and gateways count it.

@@ -66,7 +66,7 @@ fn analysis_template(kind: &str, plural: &str, scope: &str) -> Value {
 
 fn metric_provider() -> Value {
     let mut version = version(&schema::metric_provider());
-    let address = json!({"name": "Address", "type": "string", "jsonPath": ".spec.prometheus.address"});
+    let address = json!({"name": "Address", "type": "string", "jsonPath": ".spec['prometheus', 'web'].address"});
     if let Some(version) = version.as_object_mut() {
         version.insert("additionalPrinterColumns".into(), json!([address, age_column()]));
     }

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct MetricProviderSpec {
     /// A server with Prometheus' query API.
-    pub prometheus: PrometheusSpec,
+    pub prometheus: Option<EndpointSpec>,
+    /// A server that `web` metrics ask for JSON, or tell of a rollout.
+    pub web: Option<EndpointSpec>,
     /// Credentials. Absent: none.
     pub authentication: Option<AuthenticationSpec>,
     /// Namespaces whose Rollouts may ask. Absent: all.
@@ -21,10 +23,10 @@ pub struct MetricProviderSpec {
     pub max_response_bytes: Option<i64>,
 }
 
-/// A server with Prometheus' query API.
+/// A server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct PrometheusSpec {
+pub struct EndpointSpec {
     /// Its address, such as `http://prometheus.monitoring:9090`.
     #[schemars(length(min = 1, max = 2048))]
     pub address: String,
@@ -67,12 +69,18 @@ impl MetricProviderSpec {
     /// A provider without credentials, for everybody.
     pub fn at(address: &str) -> Self {
         Self {
-            prometheus: PrometheusSpec { address: address.to_owned(), insecure_skip_verify: None },
+            prometheus: Some(EndpointSpec { address: address.to_owned(), insecure_skip_verify: None }),
+            web: None,
             authentication: None,
             allowed_namespaces: None,
             timeout_seconds: None,
             max_response_bytes: None,
         }
+    }
+
+    /// The server, whichever kind it is.
+    pub fn endpoint(&self) -> Option<&EndpointSpec> {
+        self.prometheus.as_ref().or(self.web.as_ref())
     }
 
     /// Whether Rollouts of a namespace may ask.
@@ -92,9 +100,16 @@ impl MetricProviderSpec {
 
     /// What is wrong with the spec, with the field's path.
     pub fn fault(&self) -> Option<String> {
-        let address = &self.prometheus.address;
+        let (kind, endpoint) = match (&self.prometheus, &self.web) {
+            (Some(endpoint), None) => ("prometheus", endpoint),
+            (None, Some(endpoint)) => ("web", endpoint),
+            (None, None) | (Some(_), Some(_)) => {
+                return Some("spec: exactly one of prometheus, web is required".to_owned());
+            }
+        };
+        let address = &endpoint.address;
         if !(address.starts_with("http://") || address.starts_with("https://")) {
-            return Some(format!("spec.prometheus.address: {address:?} is not a URL; write http://… or https://…"));
+            return Some(format!("spec.{kind}.address: {address:?} is not a URL; write http://… or https://…"));
         }
         let authentication = self.authentication.as_ref()?;
         (authentication.bearer_token.is_some() == authentication.basic.is_some())

@@ -283,11 +283,14 @@ pub fn metric_provider() -> Value {
     strip_nullable(spec);
     bound(spec, "allowedNamespaces", "maxItems", 1000);
     one_of(at(spec, "authentication"), &["bearerToken", "basic"]);
-    rule(
-        at(spec, "prometheus.address"),
-        "self.startsWith('http://') || self.startsWith('https://')",
-        "must be a URL that begins with http:// or https://",
-    );
+    one_of(spec, &["prometheus", "web"]);
+    for address in ["prometheus.address", "web.address"] {
+        rule(
+            at(spec, address),
+            "self.startsWith('http://') || self.startsWith('https://')",
+            "must be a URL that begins with http:// or https://",
+        );
+    }
     schema
 }
 

@@ -29,7 +29,7 @@ pub fn binomial(chance: &mut fastrand::Rng, trials: f64, probability: f64) -> f6
     if probability > 0.5 {
         return trials - binomial(chance, trials, 1.0 - probability);
     }
-    if !(probability > 0.0) {
+    if probability.is_nan() || probability <= 0.0 {
         return 0.0;
     }
     let mean = trials * probability;

@@ -47,9 +47,16 @@ pub fn bounds_of(buckets: &[Series]) -> Vec<f64> {
 /// The label of a bucket's upper bound.
 const LE: &str = "le";
 
+/// Two buckets of a pod.
+#[derive(Default)]
+struct Pod<'a> {
+    all: Option<&'a Series>,
+    fast: Option<&'a Series>,
+}
+
 /// A histogram's buckets to two counters a pod: all requests, and those slower than a bound.
 pub fn slower(buckets: &[Series], bound: f64) -> (Vec<Series>, Vec<Series>) {
-    let mut pods: BTreeMap<BTreeMap<String, String>, (Option<&Series>, Option<&Series>)> = BTreeMap::new();
+    let mut pods: BTreeMap<BTreeMap<String, String>, Pod<'_>> = BTreeMap::new();
     for series in buckets {
         let Some(le) = series.labels.get(LE).and_then(|text| text.parse::<f64>().ok()) else {
             continue;
@@ -58,14 +65,14 @@ pub fn slower(buckets: &[Series], bound: f64) -> (Vec<Series>, Vec<Series>) {
         labels.remove(LE);
         let pod = pods.entry(labels).or_default();
         if le == f64::INFINITY {
-            pod.0 = Some(series);
-        } else if le == bound {
-            pod.1 = Some(series);
+            pod.all = Some(series);
+        } else if le.total_cmp(&bound).is_eq() {
+            pod.fast = Some(series);
         }
     }
     let (mut total, mut slow) = (Vec::new(), Vec::new());
-    for (labels, (all, fast)) in pods {
-        let (Some(all), Some(fast)) = (all, fast) else {
+    for (labels, pod) in pods {
+        let (Some(all), Some(fast)) = (pod.all, pod.fast) else {
             continue;
         };
         let rest = all.values.iter().zip(&fast.values).map(|(all, fast)| Some((*all)? - (*fast)?)).collect();

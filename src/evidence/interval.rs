@@ -43,7 +43,7 @@ impl Interval {
     /// The ratios that are left at a level, one step wider than those that were tried; none before there is a bad request.
     pub fn range(&self, alpha: f64) -> Option<RatioRange> {
         let most = self.logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        if self.logs.iter().all(|log| *log == most) {
+        if self.logs.iter().all(|log| log.total_cmp(&most).is_eq()) {
             return None;
         }
         let mean = log_mean(&self.logs);
@@ -55,7 +55,7 @@ impl Interval {
         let (least, greatest) = (ratios().next()?, ratios().last()?);
         Some(RatioRange {
             low: (first > least).then_some(first / step),
-            mode: pairs().find(|(log, _)| **log == most)?.1,
+            mode: pairs().find(|(log, _)| log.total_cmp(&most).is_eq())?.1,
             high: (last < greatest).then_some(last * step),
         })
     }

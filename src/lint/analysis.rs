@@ -21,7 +21,7 @@ use crate::plan::observed::Observed;
 use crate::plan::preset::Place;
 use crate::plan::route::Route;
 use crate::plan::strategy::{Gate, Routing, Step};
-use crate::plan::template::{self, End, Metric, Names};
+use crate::plan::template::{self, End, Metric, Names, Source};
 
 /// What arguments stand for while queries are read.
 fn names(subject: &Subject<'_>, observed: &Observed) -> Names<'static> {
@@ -72,8 +72,7 @@ fn used_at<'a>(
     let path = format!("{}.templates[{index}].templateName", at.path);
     match follow(subject, (kind, &reference.template_name, &path), missing, found) {
         Target::Found(object) => {
-            let spec =
-                template::parse_template(object.value.get("spec")?, End::of(&at.gate, at.step.is_none())).ok()?;
+            let spec = template::parse_template(object.value.get("spec")?, End::of(at.gate, at.step.is_none())).ok()?;
             Some(Used { object, spec })
         }
         Target::Wrong | Target::Absent => None,
@@ -214,6 +213,10 @@ fn check_metric(
         let is_given = used.spec.metrics.get(index).is_some_and(|spec| spec.interval.is_some());
         counted::check(subject, (object, &path), (metric, counted, is_given), found);
         counted::check_sight(subject, at, (object, &path), (metric, counted, weights), found);
+        return;
+    }
+    if matches!(metric.source, Source::Web(_)) {
+        check_end(subject, at, (object, &path), metric, found);
         return;
     }
     let of_query = match used.spec.metrics.get(index).and_then(|metric| metric.istio.as_ref()) {

@@ -155,7 +155,7 @@ impl Uses {
                     let is_cluster = template.cluster_scope.unwrap_or(false);
                     let namespace = if is_cluster { "" } else { subject.object.namespace.as_str() };
                     let key = (namespace.to_owned(), template.template_name.clone(), is_cluster);
-                    uses.0.entry(key).or_default().insert(End::of(&at.gate, at.step.is_none()));
+                    uses.0.entry(key).or_default().insert(End::of(at.gate, at.step.is_none()));
                 }
             }
         }

@@ -1,11 +1,12 @@
 //! Which measurements are due, and measurements to verdicts. Knows nothing of traffic or pods.
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 
 use super::condition;
 use super::measurement::{Ask, Measurement, Query, Sample};
 use super::tell;
-use super::template::{Metric, Obstacle};
+use super::template::{Metric, Obstacle, Source};
 use super::weigh::{self, Ground};
 use crate::api::analysis::OnNoData;
 use crate::api::status::{
@@ -134,6 +135,13 @@ fn metric_verdict(status: &MetricStatus, metric: &Metric) -> Verdict {
 /// What one answer says, and the value as text.
 fn assess(metric: &Metric, outcome: &Result<Sample, String>) -> (Assessment, String) {
     let sample = match outcome {
+        Ok(Sample::Web(answer)) if metric.success.is_none() && metric.failure.is_none() => {
+            let says = if answer.is_success() { Assessment::Success } else { Assessment::Failure };
+            return (says, format!("HTTP {}", answer.status));
+        }
+        Ok(Sample::Web(answer)) if !answer.is_success() => {
+            return (Assessment::Error, format!("HTTP {}", answer.status));
+        }
         Ok(sample) => with_data(sample),
         Err(error) => return (Assessment::Error, cut(error)),
     };
@@ -158,6 +166,7 @@ fn with_data(sample: &Sample) -> Option<Sample> {
             let numbers: Vec<f64> = numbers.iter().copied().filter(|number| !number.is_nan()).collect();
             (!numbers.is_empty()).then_some(Sample::Vector(numbers))
         }
+        Sample::Web(answer) => (!answer.values.iter().all(Value::is_null)).then(|| sample.clone()),
         Sample::Counters(_) => None,
     }
 }
@@ -166,6 +175,7 @@ fn text_of(sample: &Sample) -> String {
     match sample {
         Sample::Scalar(number) => number.to_string(),
         Sample::Vector(numbers) => numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(", "),
+        Sample::Web(answer) => answer.values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         Sample::Counters(_) => String::new(),
     }
 }
@@ -231,8 +241,12 @@ fn value_due(
         return Err(Some(at));
     }
     let id = query_id(ground.prefix, analysis, &metric.name, status.map_or(0, |status| status.taken));
-    let text = metric.query().unwrap_or_default().to_owned();
-    Ok(Query { id, provider: metric.provider.clone(), ask: Ask::Value(text) })
+    let ask = match &metric.source {
+        Source::Value(text) => Ask::Value(text.clone()),
+        Source::Web(request) => Ask::Web(request.clone()),
+        Source::Counts(_) => return Err(None),
+    };
+    Ok(Query { id, provider: metric.provider.clone(), ask })
 }
 
 fn due_at(analysis: &AnalysisStatus, metric: &Metric, status: Option<&MetricStatus>) -> Timestamp {
@@ -323,7 +337,6 @@ pub fn evidence(analysis: &AnalysisStatus, metrics: &[Metric]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::template::Source;
     use super::*;
 
     fn ground(now: Timestamp) -> Ground<'static> {
@@ -485,7 +498,7 @@ mod tests {
             }
             (analysis.verdict, waits(&analysis, metrics).len(), evidence(&analysis, metrics))
         };
-        assert_eq!(told(&[dry.clone()], &[0.0]), (Verdict::Pass, 0, String::new()), "its time is over");
+        assert_eq!(told(std::slice::from_ref(&dry), &[0.0]), (Verdict::Pass, 0, String::new()), "its time is over");
         let both = [Metric { failure_limit: None, ..metric() }, dry.clone()];
         assert_eq!(told(&both, &[0.0, 1.0]).0, Verdict::Running);
         assert_eq!(told(&both, &[0.0, 1.0, 1.0]).0, Verdict::Pass);

@@ -93,6 +93,15 @@ fn evaluate(condition: &str, sample: &Sample) -> Answer {
             let list: Vec<Value> = numbers.iter().map(|number| Value::Float(*number)).collect();
             (Value::List(list.into()), "result is a list of numbers: write result[0]")
         }
+        Sample::Web(answer) => {
+            // One value is itself; several, as a path may have, are a list.
+            let value = match answer.values.as_slice() {
+                [one] => cel::to_value(one),
+                several => cel::to_value(several),
+            };
+            let value = value.map_err(|error| format!("the answer cannot be read: {error}"))?;
+            (value, "result is what jsonPath leads to")
+        }
         Sample::Counters(_) => return Err("counters are not for conditions".to_owned()),
     };
     let mut context = FUNCTIONS.new_inner_scope();

@@ -109,7 +109,7 @@ pub fn check(path: &str, metric: &MetricSpec, counts: &Counts<'_>, faults: &mut 
     }
     let interval = metric.interval.as_ref().and_then(|interval| interval.parse().ok());
     let is_whole = |interval: &SignedDuration| interval.as_secs() >= 1 && interval.subsec_nanos() == 0;
-    if interval.filter(|interval| !is_whole(interval)).is_some() {
+    if interval.is_some_and(|interval| !is_whole(&interval)) {
         faults.push(Fault::new(
             format!("{path}.interval"),
             "is not a whole number of seconds, which windows begin and end at",

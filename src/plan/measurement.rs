@@ -2,7 +2,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::api::analysis::WebMethod;
 use crate::evidence::Series;
 
 /// One question to a provider.
@@ -23,6 +25,21 @@ pub enum Ask {
     Value(String),
     /// Counters at instants of the past.
     Counters(CounterQuery),
+    /// The answer of a server.
+    Web(WebQuery),
+}
+
+/// A request to a server.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct WebQuery {
+    /// The method.
+    pub method: WebMethod,
+    /// Path and query, arguments filled in.
+    pub path: String,
+    /// What is sent.
+    pub body: Option<String>,
+    /// Where in the answer the value is; none for all of it.
+    pub json_path: Option<String>,
 }
 
 /// Counters at instants of the past, each a step after the one before, all at the same.
@@ -47,6 +64,24 @@ pub enum Sample {
     Vector(Vec<f64>),
     /// Counters at instants of the past.
     Counters(Counters),
+    /// The answer of a server.
+    Web(WebAnswer),
+}
+
+/// The answer of a server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WebAnswer {
+    /// The status.
+    pub status: u16,
+    /// The values at the JSONPath, or the whole answer; nothing where the answer is no JSON.
+    pub values: Vec<Value>,
+}
+
+impl WebAnswer {
+    /// Whether the status is 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
 }
 
 /// Counters at the instants of a [`CounterQuery`].

@@ -46,19 +46,24 @@ pub fn evidence(
         better: rounded(test.log_better(state).exp()),
         passes_at: can_pass.then(|| rounded(test.passes_at().exp())),
     };
-    told.message = sentence(test, &told);
+    let mut parts = parts(test, &told);
     if can_pass && matches!(verdict, EvidenceVerdict::Undecided | EvidenceVerdict::InsufficientTraffic) {
-        let left = windows_to_pass(test, state, AHEAD);
-        let step = metric.interval.unwrap_or(WINDOW);
-        told.message += &match left.and_then(|left| i32::try_from(left).ok()) {
-            Some(left) => format!("; passes in about {:#} if it goes on so", step.saturating_mul(left)),
-            None => format!(
-                "; does not pass within {:#} if it goes on so",
-                step.saturating_mul(i32::try_from(AHEAD).unwrap_or(i32::MAX))
-            ),
-        };
+        parts.push(to_pass(test, state, metric));
     }
+    told.message = parts.join("; ");
     told
+}
+
+/// When the canary passes, at the traffic of this step.
+fn to_pass(test: &Test, state: &State, metric: &Metric) -> String {
+    let within = |windows: u32| {
+        let step = metric.interval.unwrap_or(WINDOW);
+        format!("{:#}", step.saturating_mul(i32::try_from(windows).unwrap_or(i32::MAX)))
+    };
+    windows_to_pass(test, state, AHEAD).map_or_else(
+        || format!("does not pass within {} if it goes on so", within(AHEAD)),
+        |left| format!("passes in about {} if it goes on so", within(left)),
+    )
 }
 
 /// The counts of one window.
@@ -74,44 +79,41 @@ pub fn window(window: &[Window], counted: &Counted) -> String {
     }
 }
 
-fn sentence(test: &Test, told: &EvidenceStatus) -> String {
+/// What is told of the evidence, part by part.
+fn parts(test: &Test, told: &EvidenceStatus) -> Vec<String> {
     let side = |one: Requests| {
         let rate = if one.total > 0.0 { format!(" ({}%)", number(100.0 * one.bad / one.total)) } else { String::new() };
         format!("{} of {} bad{rate}", count(one.bad), count(one.total))
     };
-    let mut message = format!("canary {}", side(told.canary));
-    let base = match test.against {
-        Against::Stable { .. } => {
-            message += &told.stable.map(|stable| format!(", stable {}", side(stable))).unwrap_or_default();
-            "stable's rate"
-        }
-        Against::Limit(limit) => {
-            message += &format!(", limit {}%", number(100.0 * limit));
-            "the limit"
-        }
+    let (against, base) = match test.against {
+        Against::Stable { .. } => (told.stable.map(|stable| format!("stable {}", side(stable))), "stable's rate"),
+        Against::Limit(limit) => (Some(format!("limit {}%", number(100.0 * limit))), "the limit"),
     };
-    if let Some(ratio) = &told.ratio {
+    let times = told.ratio.and_then(|ratio| {
         let range = match (ratio.low, ratio.high) {
             (Some(low), Some(high)) => Some(format!("{} to {}", number(low), number(high))),
             (Some(low), None) => Some(format!("{} or more", number(low))),
             (None, Some(high)) => Some(format!("{} or less", number(high))),
             (None, None) => None,
         };
-        message += &match (ratio.seen, range) {
-            (Some(seen), Some(range)) => format!(", {} times {base} ({range})", number(seen)),
-            (Some(seen), None) => format!(", {} times {base}", number(seen)),
-            (None, Some(range)) => format!(", {range} times {base}"),
-            (None, None) => String::new(),
-        };
-    }
-    message += &format!("; {}× more likely worse than not, aborts at {}×", number(told.worse), number(told.aborts_at));
+        match (ratio.seen, range) {
+            (Some(seen), Some(range)) => Some(format!("{} times {base} ({range})", number(seen))),
+            (Some(seen), None) => Some(format!("{} times {base}", number(seen))),
+            (None, Some(range)) => Some(format!("{range} times {base}")),
+            (None, None) => None,
+        }
+    });
+    let rates = [Some(format!("canary {}", side(told.canary))), against, times];
+    let worse = format!("{}× more likely worse than not, aborts at {}×", number(told.worse), number(told.aborts_at));
+    let mut parts = vec![rates.into_iter().flatten().collect::<Vec<_>>().join(", "), worse];
     if let Some(passes_at) = told.passes_at.filter(|_| told.verdict != EvidenceVerdict::Worse) {
-        message += &format!("; {}× more likely good than not, passes at {}×", number(told.better), number(passes_at));
+        let better = number(told.better);
+        parts.push(format!("{better}× more likely good than not, passes at {}×", number(passes_at)));
     }
     if told.verdict == EvidenceVerdict::InsufficientTraffic {
-        message += &format!("; {}", too_little(test.min_requests));
+        parts.push(too_little(test.min_requests));
     }
-    message
+    parts
 }
 
 fn too_little(least: f64) -> String {

@@ -3,14 +3,18 @@
 use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
+use jsonpath_rust::parser::parse_json_path;
 use serde_json::Value;
 
 use super::condition;
 use super::counted::{self, Counted};
+use super::measurement::WebQuery;
 use super::observed::Observed;
 use super::preset::{self, Place};
 use super::strategy::{Fault, Gate, Strategy, refused};
-use crate::api::analysis::{AnalysisTemplateSpec, IstioMetric, IstioMetricName, MetricSpec, OnNoData, Role};
+use crate::api::analysis::{
+    AnalysisTemplateSpec, IstioMetric, IstioMetricName, MetricSpec, OnNoData, Role, WebMethod, WebMetric,
+};
 use crate::api::duration::DurationText;
 use crate::api::rollout::{ArgumentSpec, HashOf, TemplateRef};
 use crate::api::schema::TEMPLATE_REFUSED;
@@ -60,6 +64,8 @@ pub struct Metric {
 pub enum Source {
     /// The value of a query, which the conditions judge.
     Value(String),
+    /// The answer of a server, which the conditions judge, or its status.
+    Web(WebQuery),
     /// Counts of requests, which a test judges.
     Counts(Box<Counted>),
 }
@@ -260,6 +266,9 @@ fn check_metric(path: &str, metric: &MetricSpec, end: End, faults: &mut Vec<Faul
     if let Some(istio) = &metric.istio {
         check_preset(&format!("{path}.istio"), istio, faults);
     }
+    if let Some(web) = &metric.web {
+        check_web(&format!("{path}.web"), web, faults);
+    }
     if let Some(counts) = metric.counts() {
         counted::check(path, metric, &counts, faults);
     } else if metric.weight.is_some() {
@@ -278,6 +287,20 @@ fn check_metric(path: &str, metric: &MetricSpec, end: End, faults: &mut Vec<Faul
         let why = "is required in a step's analysis: without it the step never ends";
         let otherwise = if is_counted { "; or write until: decided in the step" } else { "" };
         faults.push(Fault::new(format!("{path}.count"), format!("{why}{otherwise}")));
+    }
+}
+
+fn check_web(path: &str, web: &WebMetric, faults: &mut Vec<Fault>) {
+    if !web.path.starts_with('/') {
+        faults.push(Fault::new(format!("{path}.path"), format!("{:?} does not begin with /", web.path)));
+    }
+    if web.body.is_some() && web.method.unwrap_or_default() == WebMethod::Get {
+        faults.push(Fault::new(format!("{path}.body"), "is not of GET; write method: POST or PUT, or remove it"));
+    }
+    if let Some(Err(error)) = web.json_path.as_deref().map(parse_json_path) {
+        let error = error.to_string();
+        let why = format!("is no JSONPath: {}", error.lines().last().unwrap_or_default().trim());
+        faults.push(Fault::new(format!("{path}.jsonPath"), why));
     }
 }
 
@@ -397,6 +420,7 @@ fn fill_metric(
         interpolate(text, values).map_err(|unknown| Fault::new(path, told(unknown)))
     };
     let text = |text: &Option<String>| text.as_deref().map(filled).transpose();
+    let web = metric.web.as_ref().map(|web| fill_web(path, web, values)).transpose()?;
     let source = match (metric.counts(), &metric.istio) {
         (Some(counts), _) => {
             let counted = counted::fill(metric, &counts, filled, names)
@@ -408,6 +432,7 @@ fn fill_metric(
             let query = preset::query(istio, interval, hash, &names.place);
             Source::Value(query.map_err(|(field, why)| Fault::new(format!("{path}.istio.{field}"), why))?)
         }
+        (None, None) if web.is_some() => web.map_or_else(|| Source::Value(String::new()), Source::Web),
         (None, None) => Source::Value(filled(metric.prometheus.as_ref().map_or("", |prometheus| &prometheus.query))?),
     };
     let is_counted = matches!(source, Source::Counts(_));
@@ -428,6 +453,38 @@ fn fill_metric(
         hold: duration(&metric.hold),
         on_no_data: metric.on_no_data.unwrap_or_default(),
         is_dry: false,
+    })
+}
+
+/// A request, arguments filled in: encoded where they are part of a path, escaped where they stand in JSON.
+fn fill_web(path: &str, web: &WebMetric, values: &[(String, String)]) -> Result<WebQuery, Fault> {
+    let encoded = |write: &dyn Fn(&str) -> String| -> Vec<(String, String)> {
+        values.iter().map(|(name, value)| (name.clone(), write(value))).collect()
+    };
+    // A space is a plus in forms alone.
+    let in_path =
+        encoded(&|value| form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>().replace('+', "%20"));
+    let climbs = values
+        .iter()
+        .find(|(name, value)| matches!(value.as_str(), "." | "..") && web.path.contains(&format!("args.{name}")));
+    if let Some((name, value)) = climbs {
+        let why = format!("args.{name} is {value:?}, which leads to another path; give another value");
+        return Err(Fault::new(format!("{path}.web.path"), why));
+    }
+    let in_json = encoded(&|value| {
+        let quoted = Value::from(value).to_string();
+        quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default().to_owned()
+    });
+    let told = |field: &str, unknown: String| {
+        let why = format!("names {{{{args.{unknown}}}}}, which spec.args does not declare; declare it");
+        Fault::new(format!("{path}.web.{field}"), why)
+    };
+    let body = web.body.as_ref().map(|body| interpolate(body, &in_json).map_err(|unknown| told("body", unknown)));
+    Ok(WebQuery {
+        method: web.method.unwrap_or_default(),
+        path: interpolate(&web.path, &in_path).map_err(|unknown| told("path", unknown))?,
+        body: body.transpose()?,
+        json_path: web.json_path.clone(),
     })
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::counters;
@@ -18,7 +19,7 @@ use crate::api::status::Assessment;
 use crate::controller::measure::Meter;
 use crate::embedded::Cluster;
 use crate::plan::condition;
-use crate::plan::measurement::{Ask, Query, Sample};
+use crate::plan::measurement::{Ask, Query, Sample, WebAnswer};
 
 /// How long an answer takes.
 const LATENCY: Duration = Duration::from_millis(30);
@@ -156,6 +157,10 @@ impl Prometheus {
         let answer = self.answer(revision, metric);
         match ask {
             Ask::Value(_) => self.value(metric, answer),
+            Ask::Web(_) => {
+                let is_good = !matches!(answer, Answer::Bad);
+                Sample::Web(WebAnswer { status: if is_good { 200 } else { 500 }, values: vec![Value::from(is_good)] })
+            }
             Ask::Counters(asked) => {
                 let weight = self.inner().weights.get(revision).copied().unwrap_or(0.0);
                 Sample::Counters(counters::answer(asked, (revision, weight / 100.0), counters::REQUESTS, answer))
@@ -180,7 +185,7 @@ impl Prometheus {
         let has_data = match sample {
             Sample::Scalar(number) => !number.is_nan(),
             Sample::Vector(numbers) => numbers.iter().any(|number| !number.is_nan()),
-            Sample::Counters(_) => false,
+            Sample::Counters(_) | Sample::Web(_) => false,
         };
         has_data.then(|| condition::assess(sample, success.as_deref(), failure.as_deref()).ok()).flatten()
     }
@@ -230,6 +235,7 @@ impl Meter for Asker {
                 Ok(Sample::Vector(numbers)) if numbers.is_empty() => "no data".to_owned(),
                 Ok(Sample::Vector(numbers)) => numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(", "),
                 Ok(Sample::Counters(_)) => "counters".to_owned(),
+                Ok(Sample::Web(answer)) => format!("HTTP {}", answer.status),
                 Err(error) => error.clone(),
             };
             let answered = Answered {

@@ -10,8 +10,13 @@ use serin::evidence::{Against, Count, Interval, State, Test, Verdict, Window, di
 /// The reference vectors: of the file that `SERIN_VECTORS` names, else the project's own copy.
 fn vectors() -> Value {
     let own = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/evidence/vectors.json");
-    let path = std::env::var("SERIN_VECTORS").unwrap_or_else(|_| own.into());
+    let path = of_environment("SERIN_VECTORS").unwrap_or_else(|| own.into());
     serde_json::from_str(&std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))).unwrap()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test has no command line")]
+fn of_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn number(value: &Value) -> f64 {

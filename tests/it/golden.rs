@@ -34,6 +34,7 @@ fn told(plan: &Plan) -> String {
     for query in &plan.queries {
         let asked = match &query.ask {
             Ask::Value(text) => text.clone(),
+            Ask::Web(asked) => format!("{:?} {}", asked.method, asked.path),
             Ask::Counters(asked) => {
                 format!("{} × {:#} from {}: {}", asked.steps, asked.step, asked.from, asked.texts.join("; "))
             }

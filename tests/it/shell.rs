@@ -45,7 +45,7 @@ impl Meter for Always {
     fn measure(&self, query: Query, _: MetricProviderSpec) -> BoxFuture<'static, Result<Sample, String>> {
         let revision = query.id.split('/').next().unwrap_or_default();
         let sample = match &query.ask {
-            Ask::Value(_) => Sample::Vector(vec![self.0]),
+            Ask::Value(_) | Ask::Web(_) => Sample::Vector(vec![self.0]),
             Ask::Counters(asked) => {
                 Sample::Counters(counters::answer(asked, (revision, 0.2), 100.0, Answer::Value(1.0 - self.0)))
             }

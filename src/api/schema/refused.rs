@@ -109,10 +109,7 @@ pub const TEMPLATE_REFUSED: &[Refused] = &[
     Refused { path: "args[]", fields: &[("valueFrom", "is not supported here; give the value in the Rollout")] },
     Refused {
         path: "metrics[]",
-        fields: &[
-            ("web", NOT_YET),
-            ("provider", "is not supported; write `prometheus: {provider, query}` in the metric itself"),
-        ],
+        fields: &[("provider", "is not supported; write `prometheus: {provider, query}` in the metric itself")],
     },
     Refused {
         path: "metrics[].compare",

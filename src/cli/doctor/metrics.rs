@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::ListParams;
 
 use super::{Check, Patient};
-use crate::api::provider::MetricProviderSpec;
+use crate::api::provider::{EndpointSpec, MetricProviderSpec};
 use crate::api::watched::MetricProvider;
 use crate::controller::measure::Meter as _;
 use crate::controller::measure::prometheus::{PrometheusMeter, parse};
@@ -61,7 +61,9 @@ async fn default_address(patient: &Patient<'_>) -> Option<String> {
 }
 
 async fn answers(patient: &Patient<'_>, name: &str, spec: &MetricProviderSpec) -> Check {
-    let address = &spec.prometheus.address;
+    let Some(EndpointSpec { address, .. }) = &spec.prometheus else {
+        return Check::ok(NAME, format!("MetricProvider {name} is for web metrics, and is not asked"));
+    };
     let told = format!("MetricProvider {name} at {address}");
     if let Err(error) = ask(patient, name, spec, "vector(1)").await {
         return Check::failed(NAME, format!("{told} does not answer: {error}"), "correct its address, or repair it");
@@ -88,7 +90,7 @@ async fn answers(patient: &Patient<'_>, name: &str, spec: &MetricProviderSpec) -
 /// Asks one query: by the API server's proxy where the address is a Service, else from here.
 async fn ask(patient: &Patient<'_>, name: &str, spec: &MetricProviderSpec, query: &str) -> Result<Sample, String> {
     let asked = async {
-        match service_of(&spec.prometheus.address) {
+        match spec.prometheus.as_ref().and_then(|endpoint| service_of(&endpoint.address)) {
             Some(service) => {
                 let query: String = form_urlencoded::byte_serialize(query.as_bytes()).collect();
                 let url = format!("{service}/api/v1/query?query={query}");

@@ -1,4 +1,4 @@
-//! Instant and range queries against a server with Prometheus' query API, bounded in time, size and number.
+//! Queries against a server with Prometheus' query API, and requests to others, bounded in time, size and number.
 //!
 //! The answer is read in pieces, so that its size can be bounded; `prometheus-http-query` builds and sends the request.
 
@@ -9,6 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use jsonpath_rust::JsonPath as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use prometheus_http_query::Client;
@@ -17,9 +18,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::Meter;
+use crate::api::analysis::WebMethod;
 use crate::api::provider::{MetricProviderSpec, SecretKey};
 use crate::evidence::Series;
-use crate::plan::measurement::{Ask, CounterQuery, Counters, Query, Sample};
+use crate::plan::measurement::{Ask, CounterQuery, Counters, Query, Sample, WebAnswer, WebQuery};
 
 /// Queries under way at once, a provider; others wait, and those of other providers do not.
 const IN_FLIGHT: usize = 16;
@@ -57,7 +59,9 @@ impl PrometheusMeter {
         }
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
-            .danger_accept_invalid_certs(spec.prometheus.insecure_skip_verify.unwrap_or(false))
+            .danger_accept_invalid_certs(
+                spec.endpoint().is_some_and(|endpoint| endpoint.insecure_skip_verify.unwrap_or(false)),
+            )
             .build()
             .map_err(|error| format!("MetricProvider {name}: {error}"))?;
         let known = Known { spec: spec.clone(), client, in_flight: Arc::new(Semaphore::new(IN_FLIGHT)), secret: None };
@@ -116,6 +120,7 @@ impl PrometheusMeter {
                 let series = futures::future::try_join_all(each).await;
                 series.map(|series| Sample::Counters(Counters { from, step, steps, series }))
             }
+            Ask::Web(asked) => self.web(name, spec, asked).await,
         };
         asked.map_err(|error| format!("MetricProvider {name}: {error}"))
     }
@@ -123,7 +128,7 @@ impl PrometheusMeter {
     /// The value of a query now.
     async fn value(&self, name: &str, spec: &MetricProviderSpec, text: &str) -> Result<Sample, String> {
         let way = self.way(name, spec).await?;
-        let mut request = way.client.query(text);
+        let mut request = way.prometheus(spec)?.query(text);
         if let Some(value) = way.authorization {
             request = request.header(reqwest::header::AUTHORIZATION, value);
         }
@@ -144,7 +149,7 @@ impl PrometheusMeter {
         // Both are whole seconds: instants are multiples of the step, and that is one.
         let (from, step) = (asked.from.as_second(), asked.step.as_secs());
         let to = from.saturating_add(step.saturating_mul(i64::from(asked.steps)));
-        let mut request = way.client.query_range(text, from, to, asked.step.as_secs_f64());
+        let mut request = way.prometheus(spec)?.query_range(text, from, to, asked.step.as_secs_f64());
         if let Some(value) = way.authorization {
             request = request.header(reqwest::header::AUTHORIZATION, value);
         }
@@ -164,16 +169,54 @@ impl PrometheusMeter {
             ),
             None => None,
         };
-        let client = Client::from(known.client, &spec.prometheus.address).map_err(|error| error.to_string())?;
-        Ok(Way { client, authorization, _permit: permit })
+        Ok(Way { client: known.client, authorization, _permit: permit })
+    }
+
+    /// The answer of a server.
+    async fn web(&self, name: &str, spec: &MetricProviderSpec, asked: &WebQuery) -> Result<Sample, String> {
+        let endpoint = spec.web.as_ref().ok_or("is no server for web metrics; name a MetricProvider with web")?;
+        let way = self.way(name, spec).await?;
+        let method = match asked.method {
+            WebMethod::Get => reqwest::Method::GET,
+            WebMethod::Post => reqwest::Method::POST,
+            WebMethod::Put => reqwest::Method::PUT,
+        };
+        // The path begins with a slash, so that it cannot become part of the host.
+        let mut request =
+            way.client.request(method, format!("{}{}", endpoint.address.trim_end_matches('/'), asked.path));
+        if let Some(value) = way.authorization {
+            request = request.header(reqwest::header::AUTHORIZATION, value);
+        }
+        if let Some(body) = &asked.body {
+            request = request.header(reqwest::header::CONTENT_TYPE, "application/json").body(body.clone());
+        }
+        let response = request.send().await.map_err(|error| root(&error))?;
+        let (status, body) = whole(response, spec).await?;
+        let json: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+        let values = match (json, &asked.json_path) {
+            (None, _) => Vec::new(),
+            (Some(json), None) => vec![json],
+            (Some(json), Some(path)) => {
+                let found = json.query(path).map_err(|error| format!("jsonPath {path}: {error}"))?;
+                found.into_iter().cloned().collect()
+            }
+        };
+        Ok(Sample::Web(WebAnswer { status: status.as_u16(), values }))
     }
 }
 
 /// What one query needs.
 struct Way {
-    client: Client,
+    client: reqwest::Client,
     authorization: Option<reqwest::header::HeaderValue>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Way {
+    fn prometheus(&self, spec: &MetricProviderSpec) -> Result<Client, String> {
+        let endpoint = spec.prometheus.as_ref().ok_or("is no Prometheus; name a MetricProvider with prometheus")?;
+        Client::from(self.client.clone(), &endpoint.address).map_err(|error| error.to_string())
+    }
 }
 
 /// An answer's status, and its body, of so many bytes as the provider allows at most.
@@ -282,7 +325,7 @@ pub fn parse_counters(body: &[u8], asked: &CounterQuery) -> Result<Vec<Series>, 
         for (at, text) in given {
             let value: f64 = text.parse().map_err(|_| garbage(body))?;
             let place = ((at - asked.from.as_duration().as_secs_f64()) / step).round();
-            let slot = (0..).zip(&mut values).find(|(index, _)| f64::from(*index) == place);
+            let slot = (0..).zip(&mut values).find(|(index, _)| f64::from(*index).total_cmp(&place).is_eq());
             if let Some((_, slot)) = slot {
                 *slot = Some(value).filter(|value| value.is_finite());
             }

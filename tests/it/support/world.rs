@@ -528,6 +528,7 @@ impl World {
             }
             let (outcome, asked) = match &query.ask {
                 Ask::Value(text) => (self.value(), text.clone()),
+                Ask::Web(asked) => (Err("no server".to_owned()), asked.path.clone()),
                 Ask::Counters(asked) => {
                     let first = asked.texts.first().cloned().unwrap_or_default();
                     let from = asked.from.as_second() - BEGAN;

@@ -102,7 +102,7 @@ pub(super) fn check_sight(
             format!("{} at {weight}% ({step}): sees {ratio} times {base} or more within {within:#}", metric.name)
         }
         None => format!(
-            "{} at {weight}% ({step}): sees nothing within {within:#}, however bad; more weight, or more time",
+            "{} at {weight}% ({step}): sees nothing within {within:#}, however bad; give it more weight, more time, or longer windows (interval)",
             metric.name
         ),
     };

@@ -2,6 +2,7 @@
 //! `kubectl serin`. One verb a file.
 
 pub mod act;
+pub mod backtest;
 pub mod branch;
 pub mod clock;
 pub mod cluster;

@@ -10,6 +10,7 @@ use ratatui::style::{Color, Style};
 use ratatui::text::{Line, Span};
 use serde::Serialize;
 
+pub use self::metrics::service_of;
 use super::cluster::Cluster;
 use super::outcome::Outcome;
 use super::screen::{Look, print_json};

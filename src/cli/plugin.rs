@@ -12,7 +12,8 @@ use super::cluster::{Cluster, Connection};
 use super::outcome::{self, Outcome};
 use super::screen::{Look, LookArguments};
 use super::{
-    act, completion, convert, diff, doctor, explain, get, history, lint, list, set, simulate, status, trace, undo,
+    act, backtest, completion, convert, diff, doctor, explain, get, history, lint, list, set, simulate, status, trace,
+    undo,
 };
 use crate::api::action::Verb;
 
@@ -111,6 +112,8 @@ enum Offline {
     Lint(lint::Arguments),
     /// Shows what a release will do, in virtual time; needs no cluster.
     Simulate(simulate::Arguments),
+    /// Tells what the metrics of a template would have done to canaries of past weeks, from Prometheus.
+    Backtest(backtest::Arguments),
     /// Converts manifests of Argo Rollouts and Flagger, with a report of every field; needs no cluster.
     Convert(convert::Arguments),
     /// Installs completion for kubectl, names of rollouts too.
@@ -167,6 +170,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Offline(Offline::Diff(own)) => diff::run(&arguments.connection, own).map(ExitCode::from),
         Command::Offline(Offline::Lint(what)) => {
             lint::run(what, arguments.connection.namespace.as_deref(), arguments.look.look())
+        }
+        Command::Offline(Offline::Backtest(own)) => {
+            backtest::run(own, &arguments.connection, arguments.look.look()).map(ExitCode::from)
         }
         Command::Offline(Offline::Convert(arguments)) => convert::run(arguments),
         Command::Offline(Offline::Simulate(own)) => simulate::run(own, arguments.look.look().glyphs),

@@ -176,15 +176,7 @@ fn calibrate(memory: &mut Memory, counted: &Counted, counters: &Counters) -> Res
             Ok((Assessment::Counted, format!("stable's pods: dispersion {told}")))
         }
         (Kind::Latency { .. }, [buckets]) => {
-            let sum = |bound: f64| {
-                let (total, slow) = evidence::slower(buckets, bound);
-                evidence::windows(&total, &slow, instants).into_iter().flatten().fold(Count::default(), plus)
-            };
-            let is_telling = |bound: &f64| {
-                let Count { requests, bad } = sum(*bound);
-                requests > 0.0 && SLOW.contains(&(bad / requests))
-            };
-            memory.bounds = evidence::bounds_of(buckets).into_iter().filter(is_telling).collect();
+            memory.bounds = telling(buckets, instants);
             memory.calibrated = !memory.bounds.is_empty();
             if !memory.calibrated {
                 return Ok((
@@ -197,6 +189,19 @@ fn calibrate(memory: &mut Memory, counted: &Counted, counters: &Counters) -> Res
         }
         (Kind::Errors { .. } | Kind::Latency { .. }, _) => Err("the answer has not all counters".to_owned()),
     }
+}
+
+/// The bounds of latency that tell something: neither nearly all nor nearly none of the requests at the first instants exceed them.
+pub fn telling(buckets: &[evidence::Series], instants: usize) -> Vec<f64> {
+    let sum = |bound: f64| {
+        let (total, slow) = evidence::slower(buckets, bound);
+        evidence::windows(&total, &slow, instants).into_iter().flatten().fold(Count::default(), plus)
+    };
+    let is_telling = |bound: &f64| {
+        let Count { requests, bad } = sum(*bound);
+        requests > 0.0 && SLOW.contains(&(bad / requests))
+    };
+    evidence::bounds_of(buckets).into_iter().filter(is_telling).collect()
 }
 
 fn plus(left: Count, right: Count) -> Count {

@@ -109,7 +109,7 @@ async fn ask(patient: &Patient<'_>, name: &str, spec: &MetricProviderSpec, query
 }
 
 /// The path of the API server's proxy to a Service, for an address such as `http://prometheus.monitoring:9090`.
-fn service_of(address: &str) -> Option<String> {
+pub fn service_of(address: &str) -> Option<String> {
     let (scheme, rest) = address.split_once("://")?;
     let (host, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let (host, port) = host.split_once(':').unwrap_or((host, if scheme == "https" { "443" } else { "80" }));

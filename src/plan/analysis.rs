@@ -337,6 +337,7 @@ pub fn evidence(analysis: &AnalysisStatus, metrics: &[Metric]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::measurement::WebAnswer;
     use super::*;
 
     fn ground(now: Timestamp) -> Ground<'static> {
@@ -466,6 +467,20 @@ mod tests {
         assert_eq!(names(&analysis, next), ["latency"]);
         analysis.verdict = Verdict::Fail;
         assert_eq!(names(&analysis, next), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_answer_of_a_server_is_judged_by_its_status_or_by_its_value() {
+        let hook = Metric { success: None, failure_limit: Some(0), count: Some(1), ..metric() };
+        let answer = |status, values: Vec<Value>| Ok(Sample::Web(WebAnswer { status, values }));
+        check(&hook, &[answer(204, vec![])], Verdict::Pass, &[]);
+        check(&hook, &[answer(500, vec![])], Verdict::Fail, &[]);
+        let value = Metric { success: Some("result.ready && result.errors < 3".into()), error_limit: 0, ..hook };
+        let body = |errors: i32| vec![serde_json::json!({"ready": true, "errors": errors})];
+        check(&value, &[answer(200, body(1))], Verdict::Pass, &[]);
+        check(&value, &[answer(200, body(3))], Verdict::Fail, &[]);
+        check(&value, &[answer(503, body(1))], Verdict::Running, &["ProviderDown"]);
+        check(&value, &[answer(200, vec![])], Verdict::Running, &["NoData"]);
     }
 
     #[test]

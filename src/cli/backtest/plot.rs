@@ -84,8 +84,8 @@ fn lane(out: &mut String, report: &Report, metric: &MetricReport, top: f64) {
         let after = row.median().map_or(String::new(), |seconds| format!(" after {}", duration(seconds)));
         let _ = writeln!(
             out,
-            r##"<line x1="{:.1}" y1="{:.1}" x2="{:.1}" y2="{:.1}" stroke="{color}" stroke-width="3"/>
-<text x="{:.1}" y="{place:.1}">{}</text>"##,
+            r#"<line x1="{:.1}" y1="{:.1}" x2="{:.1}" y2="{:.1}" stroke="{color}" stroke-width="3"/>
+<text x="{:.1}" y="{place:.1}">{}</text>"#,
             WIDTH - RIGHT + 16.0,
             place - 4.0,
             WIDTH - RIGHT + 40.0,

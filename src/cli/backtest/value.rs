@@ -152,7 +152,9 @@ mod tests {
             enough_successes: None,
             success: Some("result[0] >= 0.99".into()),
             failure: None,
+            hold: None,
             on_no_data: OnNoData::Wait,
+            is_dry: false,
         };
         let values = [1.0, 0.5, 1.0, 1.0, 0.5, 1.0].map(|value| vec![value]).to_vec();
         let past = Values { begin, step, values };

@@ -368,6 +368,7 @@ mod tests {
     use axum::routing::get;
 
     use super::*;
+    use crate::api::provider::EndpointSpec;
 
     fn query(provider: &str) -> Query {
         Query { id: "id".into(), provider: provider.into(), ask: Ask::Value("up".into()) }
@@ -431,6 +432,73 @@ mod tests {
         check(ask("http://127.0.0.1:1").await, "refused");
         let hangs = Router::new().route("/api/v1/query", get(std::future::pending::<&str>));
         check(ask(&serve_app(hangs).await).await, "no answer within 2 s");
+    }
+
+    #[tokio::test]
+    async fn servers_are_asked_as_web_metrics_say() {
+        let app = Router::new()
+            .route(
+                "/load",
+                axum::routing::post(|body: String| async move { format!(r#"{{"got": {body}, "errors": [3, 4]}}"#) }),
+            )
+            .route("/text", get(|| async { "well" }))
+            .route("/broken", get(|| async { (StatusCode::SERVICE_UNAVAILABLE, r#"{"errors": 1}"#) }));
+        let address = serve_app(app).await;
+        let web = EndpointSpec { address: format!("{address}/"), insecure_skip_verify: None };
+        let spec = MetricProviderSpec { prometheus: None, web: Some(web), ..MetricProviderSpec::at("") };
+        let ask = |method, path: &str, json_path: Option<&str>| {
+            let body = (method == WebMethod::Post).then(|| r#"{"name": "checkout"}"#.to_owned());
+            let ask = Ask::Web(WebQuery { method, path: path.into(), body, json_path: json_path.map(str::to_owned) });
+            let query = Query { id: "id".into(), provider: "tests".into(), ask };
+            let asked = meter().measure(query, spec.clone());
+            async move { asked.await.map(|sample| format!("{sample:?}")) }
+        };
+        let told = |status: u16, values: Vec<serde_json::Value>| {
+            Ok(format!("{:?}", Sample::Web(WebAnswer { status, values })))
+        };
+        assert_eq!(ask(WebMethod::Post, "/load", Some("$.got.name")).await, told(200, vec!["checkout".into()]));
+        assert_eq!(ask(WebMethod::Post, "/load", Some("$.errors[*]")).await, told(200, vec![3.into(), 4.into()]));
+        assert_eq!(ask(WebMethod::Post, "/load", Some("$.nothing")).await, told(200, vec![]));
+        assert_eq!(ask(WebMethod::Get, "/text", None).await, told(200, vec![]), "an answer that is no JSON");
+        assert_eq!(ask(WebMethod::Get, "/broken", Some("$.errors")).await, told(503, vec![1.into()]));
+        let wrong = ask_of(&spec, Ask::Value("up".into())).await;
+        assert!(wrong.as_ref().is_err_and(|error| error.contains("is no Prometheus")), "{wrong:?}");
+        let wrong = Ask::Web(WebQuery { method: WebMethod::Get, path: "/".into(), body: None, json_path: None });
+        let wrong = ask_of(&MetricProviderSpec::at(&address), wrong).await;
+        assert!(wrong.as_ref().is_err_and(|error| error.contains("no server for web metrics")), "{wrong:?}");
+    }
+
+    async fn ask_of(spec: &MetricProviderSpec, ask: Ask) -> Result<Sample, String> {
+        meter().measure(Query { id: "id".into(), provider: "p".into(), ask }, spec.clone()).await
+    }
+
+    #[tokio::test]
+    async fn counters_come_at_the_instants_that_are_asked_for() {
+        let asked = CounterQuery {
+            texts: vec!["a".into(), "b".into()],
+            from: jiff::Timestamp::from_second(1_000).unwrap(),
+            step: jiff::SignedDuration::from_secs(15),
+            steps: 2,
+        };
+        let answer = r#"{"status":"success","data":{"resultType":"matrix","result":[
+            {"metric":{"pod":"p"},"values":[[1000,"1"],[1030,"7.5"]]}, {"metric":{"pod":"q"},"values":[[1015,"NaN"]]}]}}"#;
+        let app = Router::new().route(
+            "/api/v1/query_range",
+            get(move |axum::extract::RawQuery(query): axum::extract::RawQuery| async move {
+                let query = query.unwrap_or_default();
+                if query.contains("start=1000") && query.contains("end=1030") && query.contains("step=15") {
+                    answer.to_owned()
+                } else {
+                    query
+                }
+            }),
+        );
+        let spec = MetricProviderSpec::at(&serve_app(app).await);
+        let Ok(Sample::Counters(counters)) = ask_of(&spec, Ask::Counters(asked)).await else { panic!("no counters") };
+        assert_eq!(counters.series.len(), 2, "a query each");
+        let values: Vec<Vec<Option<f64>>> = counters.series[0].iter().map(|one| one.values.clone()).collect();
+        assert_eq!(format!("{values:?}"), "[[Some(1.0), None, Some(7.5)], [None, None, None]]");
+        assert_eq!(counters.series[0][0].labels["pod"], "p");
     }
 
     #[tokio::test]

@@ -148,7 +148,9 @@ fn change_text(namespace: &str, (version, kind): (&str, &str), name: &str, spec:
     } else {
         ""
     };
-    let target = format!("# For Git, in kustomization.yaml: patches: [{{path: THIS, target: {{kind: {kind}, name: {name}}}}}]\n");
+    let target = format!(
+        "# For Git, in kustomization.yaml: patches: [{{path: THIS, target: {{kind: {kind}, name: {name}}}}}]\n"
+    );
     let by_hand =
         format!("# By hand: kubectl patch {lower} {name} --namespace {namespace} --type merge --patch-file THIS\n");
     Ok(format!("{target}{by_hand}{null}{}", serde_yaml::to_string(&change)?))

@@ -140,16 +140,20 @@ pub fn emit(cluster: &Cluster, name: &str, spec: &Value) -> anyhow::Result<()> {
 }
 
 fn change_text(namespace: &str, (version, kind): (&str, &str), name: &str, spec: &Value) -> anyhow::Result<String> {
-    let metadata = json!({"name": name, "namespace": namespace});
-    let change = json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec});
+    // Kustomize finds what a plain patch is of by its namespace, too, and most bases have none.
+    let change = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec});
     let lower = kind.to_lowercase();
     let null = if removes(spec) {
         "# null takes a field away, in kustomize's patches too; in a whole manifest, delete its line.\n"
     } else {
         ""
     };
-    let by_hand = format!("# For Git; by hand: kubectl patch {lower} {name} --type merge --patch-file THIS\n");
-    Ok(format!("{by_hand}{null}{}", serde_yaml::to_string(&change)?))
+    let target = format!(
+        "# For Git, in kustomization.yaml: patches: [{{path: THIS, target: {{kind: {kind}, name: {name}}}}}]\n"
+    );
+    let by_hand =
+        format!("# By hand: kubectl patch {lower} {name} --namespace {namespace} --type merge --patch-file THIS\n");
+    Ok(format!("{target}{by_hand}{null}{}", serde_yaml::to_string(&change)?))
 }
 
 /// A value as a merge patch of another: fields that it lacks are null. Lists are replaced whole.
@@ -236,13 +240,13 @@ mod tests {
         *template.pointer_mut("/spec").unwrap() = json!({"containers": [{"name": "app", "image": "a:2"}]});
         let text = held.change_to(template, "shop").unwrap();
         let wanted = "\
-# For Git; by hand: kubectl patch deployment checkout --type merge --patch-file THIS
+# For Git, in kustomization.yaml: patches: [{path: THIS, target: {kind: Deployment, name: checkout}}]
+# By hand: kubectl patch deployment checkout --namespace shop --type merge --patch-file THIS
 # null takes a field away, in kustomize's patches too; in a whole manifest, delete its line.
 apiVersion: apps/v1
 kind: Deployment
 metadata:
   name: checkout
-  namespace: shop
 spec:
   template:
     metadata:

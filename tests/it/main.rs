@@ -4,6 +4,7 @@
 
 mod actions;
 mod brought;
+mod commits;
 mod conformance;
 mod contested;
 mod convert;

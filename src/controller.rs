@@ -102,6 +102,8 @@ pub struct Shell {
     pub inquiries: Arc<Inquiries>,
     /// Whose records of commits are read.
     pub sources: commit::Sources,
+    /// Records of commits that could not be read.
+    pub unread: commit::Unread,
     /// Settings that plans depend on.
     pub settings: Settings,
     /// Events.
@@ -290,6 +292,7 @@ impl Shell {
             inbox: Arc::default(),
             proxies: start.proxies,
             sources: start.sources,
+            unread: commit::Unread::default(),
             inquiries: Arc::default(),
             settings: start.settings,
             metrics: start.metrics,
@@ -444,6 +447,7 @@ impl Shell {
         self.pods.end(name);
         self.workloads.end(name);
         self.configs.end(name);
+        self.unread.forget(name);
         self.inquiries.end(name);
         self.metrics.phase(phase, None);
     }

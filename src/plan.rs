@@ -476,6 +476,7 @@ fn complete(facts: &Facts<'_>, course: Course, actions: Vec<Action>) -> Plan {
     let wanted_weight = course.permitted(facts);
     let watches_pods = restart::under_way(facts, &course).is_some() || role::is_under_way(facts, &course);
     let mut status = status::finish(facts, course, wanted_weight);
+    narrate::remember(before, &mut status, facts.now);
     let notes = narrate::narrate(before, &status);
     status.events = events::record(before, &status, &notes, facts.now);
     Plan { actions, status, is_status_first, withdraws_canary, queries, question, notes, wake, watches_pods }

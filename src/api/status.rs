@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::config::ConfigKind;
 use super::event::RolloutEvent;
 pub use super::evidence::{EvidenceStatus, EvidenceVerdict, Memory, RatioStatus, Requests};
 pub use super::route::{AskedSides, RouteStatus};
@@ -40,6 +41,9 @@ pub struct RolloutStatus {
     /// The Deployment that `spec.workloadRef` names, as last read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<WorkloadStatus>,
+    /// Kinds of which there are copies for this Rollout: they are watched until the last copy is gone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub config_copies: Vec<ConfigKind>,
     /// The revision that serves when nothing is in progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stable: Option<RevisionStatus>,
@@ -120,6 +124,7 @@ impl Default for RolloutStatus {
             available_replicas: 0,
             selector: String::new(),
             workload: None,
+            config_copies: Vec::new(),
             stable: None,
             canary: None,
             current_step_index: None,
@@ -210,6 +215,9 @@ pub struct RevisionStatus {
     /// Commit that brought it, from the annotation `serin.dev/git-commit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// The generation that brought it, while the commit of that could not be read and is asked for again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unread_generation: Option<i64>,
     /// Author of that commit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
@@ -262,6 +270,21 @@ pub struct Attempt {
     /// What its metrics with `compare` and `limit` have seen so far, over all steps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Memory>,
+    /// Pauses of the current step that came and went by themselves: one that comes back soon is not told again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pauses: Vec<EndedPause>,
+}
+
+/// A pause that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EndedPause {
+    /// Index of the step, counting from 0.
+    pub step: i32,
+    /// Why it waited.
+    pub reason: String,
+    /// When it went on.
+    pub ended_at: Timestamp,
 }
 
 /// An approval of one step for the revision of an attempt.

@@ -87,6 +87,10 @@ const NEXT: &[(&str, &str)] = &[
         "bring it back in Git, or list it in spec.configSnapshots.except; pods that there are keep their copies",
     ),
     ("ConfigSettling", "nothing: it goes on by itself within five seconds"),
+    (
+        "CopyUndeleted",
+        "nothing waits for it; read the message, and let the controller delete its copies in this namespace",
+    ),
     ("WriteRefused", "read the message: quota, admission policy, permissions"),
 ];
 

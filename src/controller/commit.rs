@@ -2,21 +2,29 @@
 //!
 //! Flux puts the name of its Kustomization into labels, and records the revision that it is about to apply in
 //! `status.lastAttemptedRevision` before it applies it. Argo CD puts the name of its Application into an annotation, and records
-//! the revision of the sync under way in `status.operationState`. Each is read once for each new generation of a Rollout.
+//! the revision of the sync under way in `status.operationState`. Each is read once for each new generation of a Rollout; one that
+//! cannot be read is asked for again for a minute, while nothing waits for it.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, ResourceExt};
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Shell;
 use crate::api::names;
+use crate::api::status::RolloutStatus;
 use crate::api::watched::Rollout;
 
 /// How long a record is waited for; without it the commit stays unknown.
 const TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a record is asked for, and the first wait between two tries; each is twice as long as the one before. Later than
+/// that the tool may have applied another commit, which has not brought this generation.
+const TRIES_MOST: u32 = 6;
+const AGAIN: Duration = Duration::from_secs(2);
 /// Labels that Flux gives what it applies.
 const FLUX_NAME: &str = "kustomize.toolkit.fluxcd.io/name";
 const FLUX_NAMESPACE: &str = "kustomize.toolkit.fluxcd.io/namespace";
@@ -39,13 +47,100 @@ enum Record {
     Application { namespace: String, name: String },
 }
 
-/// The commit of a Rollout without an annotation for it. While its generation is the one of its status, that of its status.
-pub async fn of(shell: &Shell, rollout: &Rollout) -> Option<String> {
-    let record = record(&shell.sources, rollout)?;
-    if rollout.metadata.generation == Some(rollout.status.observed_generation) {
-        return rollout.status.commit.clone();
+/// What is known of the commit of a generation.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The commit.
+    pub commit: Option<String>,
+    /// After what time it is asked for again, where it could not be read.
+    pub again: Option<Duration>,
+}
+
+/// Records that could not be read, by Rollout.
+#[derive(Default)]
+pub struct Unread {
+    failures: Mutex<BTreeMap<String, Failure>>,
+}
+
+/// What is remembered of a record that could not be read.
+struct Failure {
+    generation: i64,
+    tries: u32,
+    again: Instant,
+}
+
+impl Unread {
+    fn failures(&self) -> MutexGuard<'_, BTreeMap<String, Failure>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    let (kind, namespace, name) = match &record {
+
+    /// Forgets what failed for a Rollout.
+    pub fn forget(&self, rollout: &str) {
+        self.failures().remove(rollout);
+    }
+
+    /// How the last try for this generation went: none where there was none, else after what time the next one is due, if any.
+    fn last(&self, rollout: &str, generation: i64) -> Option<Option<Duration>> {
+        let failures = self.failures();
+        let failure = failures.get(rollout).filter(|failure| failure.generation == generation)?;
+        Some(failure.left())
+    }
+
+    /// Remembers one more failure; after what time the next try is due, if any.
+    fn fail(&self, rollout: &str, generation: i64) -> Option<Duration> {
+        let mut failures = self.failures();
+        let before = failures.get(rollout).filter(|failure| failure.generation == generation);
+        let tries = before.map_or(0, |failure| failure.tries) + 1;
+        let again = Instant::now() + AGAIN.saturating_mul(1 << (tries - 1).min(TRIES_MOST));
+        let failure = Failure { generation, tries, again };
+        let left = failure.left();
+        failures.insert(rollout.to_owned(), failure);
+        left
+    }
+}
+
+impl Failure {
+    fn left(&self) -> Option<Duration> {
+        (self.tries < TRIES_MOST).then(|| self.again.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// The commit of a Rollout without an annotation for it. While its generation is the one of its status, that of its status,
+/// unless it could not be read.
+pub async fn of(shell: &Shell, rollout: &Rollout) -> Known {
+    let Some(record) = record(&shell.sources, rollout) else { return Known::default() };
+    let (name, status) = (shell.name_of(rollout), &rollout.status);
+    let generation = rollout.metadata.generation.unwrap_or_default();
+    match shell.unread.last(&name, generation) {
+        Some(None) => return Known::default(),
+        Some(Some(left)) if !left.is_zero() => return Known { commit: None, again: Some(left) },
+        Some(Some(_)) => {}
+        None if generation == status.observed_generation && !has_unread(status) => {
+            return Known { commit: status.commit.clone(), again: None };
+        }
+        None => {}
+    }
+    match read(shell, rollout, &record).await {
+        Ok(commit) => {
+            shell.unread.forget(&name);
+            Known { commit, again: None }
+        }
+        Err(Unreadable) => Known { commit: None, again: shell.unread.fail(&name, generation) },
+    }
+}
+
+/// Whether a controller that is gone could not read the commit of this generation.
+fn has_unread(status: &RolloutStatus) -> bool {
+    let mut sides = [&status.stable, &status.canary].into_iter().flatten();
+    sides.any(|side| side.unread_generation == Some(status.observed_generation))
+}
+
+/// The record cannot be read, and the log says why.
+struct Unreadable;
+
+/// The commit that a record tells.
+async fn read(shell: &Shell, rollout: &Rollout, record: &Record) -> Result<Option<String>, Unreadable> {
+    let (kind, namespace, name) = match record {
         Record::Kustomization { namespace, name } => {
             (GroupVersionKind::gvk("kustomize.toolkit.fluxcd.io", "v1", "Kustomization"), namespace, name)
         }
@@ -57,17 +152,17 @@ pub async fn of(shell: &Shell, rollout: &Rollout) -> Option<String> {
     let api: Api<DynamicObject> = Api::namespaced_with(shell.client.clone(), namespace, &resource);
     let error = match timeout(TIMEOUT, api.get(name)).await {
         Ok(Ok(object)) => {
-            return match record {
+            return Ok(match record {
                 Record::Kustomization { .. } => attempted(&object.data),
                 Record::Application { .. } => synced(&object.data),
-            };
+            });
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "no answer in time".to_owned(),
     };
     let (own, kind) = (rollout.name_any(), kind.kind);
     tracing::warn!(rollout = %own, %error, "the commit is not known: {kind} {namespace}/{name} cannot be read; deploy/commit has the rules for it");
-    None
+    Err(Unreadable)
 }
 
 /// Where its commit is on record, if a tool applied it whose records are read. A new image of a Deployment, or another content of

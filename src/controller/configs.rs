@@ -1,6 +1,10 @@
 //! ConfigMaps and Secrets of Rollouts that ask for copies: watched in their namespaces, and copied. Their content is read when it
 //! is copied, and kept nowhere.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, PostParams, Preconditions};
@@ -14,11 +18,17 @@ use super::error::{Class, Error};
 use super::watches::Watches;
 use crate::api::config::{ConfigKind, ConfigMap, Secret};
 use crate::api::names;
-use crate::api::watched::ReplicaSet;
+use crate::api::watched::{ReplicaSet, Rollout};
 use crate::plan::action::Action;
-use crate::plan::observed::{Config, Configs, Observed};
+use crate::plan::analysis::later;
+use crate::plan::observed::{Config, Configs, GoneConfig, Observed, Undeleted};
 use crate::plan::snapshot;
 
+/// How long copies are left alone after one could not be deleted: where that was refused, and else.
+const REFUSED_AGAIN: SignedDuration = SignedDuration::from_mins(10);
+const FAILED_AGAIN: SignedDuration = SignedDuration::from_secs(30);
+/// How long an object that is gone is remembered: longer than anything waits for it to come back.
+const GONE: SignedDuration = SignedDuration::from_secs(30);
 /// What Helm keeps of its releases, large and of no use to pods.
 const OTHER_SECRETS: &str = "type!=helm.sh/release.v1";
 
@@ -27,6 +37,15 @@ const OTHER_SECRETS: &str = "type!=helm.sh/release.v1";
 pub struct ConfigWatches {
     maps: Watches<ConfigMap>,
     secrets: Watches<Secret>,
+    seen: Mutex<BTreeMap<String, Seen>>,
+}
+
+/// What was seen of a Rollout's objects when they were last looked at.
+#[derive(Default)]
+struct Seen {
+    names: BTreeSet<(ConfigKind, String)>,
+    gone: Vec<GoneConfig>,
+    undeleted: Option<Undeleted>,
 }
 
 impl ConfigWatches {
@@ -34,6 +53,46 @@ impl ConfigWatches {
     pub fn end(&self, rollout: &str) {
         self.maps.end(rollout);
         self.secrets.end(rollout);
+        self.seen().remove(rollout);
+    }
+
+    fn seen(&self) -> MutexGuard<'_, BTreeMap<String, Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds what the lists do not tell: what was there before, and what could not be deleted.
+    fn look_back(&self, rollout: &str, configs: &mut Configs, now: Timestamp) {
+        let mut all = self.seen();
+        if configs.is_empty() {
+            all.remove(rollout);
+            return;
+        }
+        let seen = all.entry(rollout.to_owned()).or_default();
+        let listed = ConfigKind::ALL.into_iter().filter_map(|kind| configs.of(kind)).flatten();
+        let names: BTreeSet<_> = listed.filter(|one| !one.is_copy).map(|one| (one.kind, one.name.clone())).collect();
+        let missed = seen.names.difference(&names).filter(|(kind, _)| configs.of(*kind).is_some());
+        seen.gone.extend(missed.map(|(kind, name)| GoneConfig { kind: *kind, name: name.clone(), at: now }));
+        seen.gone.retain(|one| now.duration_since(one.at) <= GONE && !names.contains(&(one.kind, one.name.clone())));
+        seen.names = names;
+        configs.gone.clone_from(&seen.gone);
+        configs.undeleted.clone_from(&seen.undeleted);
+    }
+
+    /// Whether copies are left alone for a while.
+    fn leaves_copies(&self, rollout: &str, now: Timestamp) -> bool {
+        let seen = self.seen();
+        let undeleted = seen.get(rollout).and_then(|seen| seen.undeleted.as_ref());
+        undeleted.is_some_and(|undeleted| undeleted.until > now)
+    }
+
+    /// Remembers that a copy could not be deleted.
+    fn postpone(&self, rollout: &str, error: &Error, now: Timestamp) {
+        let wait = match error.class() {
+            Class::Refused => REFUSED_AGAIN,
+            Class::Conflict | Class::Transient | Class::NotLeading => FAILED_AGAIN,
+        };
+        let undeleted = Undeleted { message: error.to_string(), until: later(now, wait) };
+        self.seen().entry(rollout.to_owned()).or_default().undeleted = Some(undeleted);
     }
 
     /// Since when a list is awaited.
@@ -43,13 +102,15 @@ impl ConfigWatches {
 }
 
 /// What is known of a Rollout's, which are watched from now on; of one that asks for no copies, and has none left, nothing.
-pub fn observe(shell: &Shell, rollout: &str, spec: &Value, (uid, sets): (&str, &[ReplicaSet])) -> Configs {
+pub fn observe(shell: &Shell, rollout: &str, of: &Rollout, sets: &[ReplicaSet]) -> Configs {
+    let (spec, uid) = (of.spec.value(), of.metadata.uid.as_deref().unwrap_or_default());
     let recorded = |set: &ReplicaSet| set.metadata.annotations.as_ref()?.get(names::CONFIG_COPIES).cloned();
     let left: Vec<String> = sets.iter().filter_map(recorded).collect();
     let asked = spec.pointer("/configSnapshots/kinds").and_then(Value::as_array);
     let is_wanted = |kind: ConfigKind| {
         let (word, of_copy) = (kind.to_string(), format!("{kind}/"));
         asked.into_iter().flatten().any(|one| one.as_str() == Some(&word))
+            || of.status.config_copies.contains(&kind)
             || left.iter().flat_map(|all| all.split(',')).any(|one| one.starts_with(&of_copy))
     };
     let mut configs = Configs::default();
@@ -68,6 +129,7 @@ pub fn observe(shell: &Shell, rollout: &str, spec: &Value, (uid, sets): (&str, &
     } else {
         watches.secrets.end(rollout);
     }
+    watches.look_back(rollout, &mut configs, (shell.clock)());
     configs
 }
 
@@ -159,21 +221,33 @@ fn digest_of(kind: ConfigKind, object: &Value) -> Option<String> {
     }
 }
 
-/// Deletes a copy.
+/// Deletes a copy. What keeps it from going stands in the status, and keeps nothing else from being done.
 pub async fn delete(
     shell: &Shell,
     observed: &Observed,
     action: &Action,
     (kind, name, uid): (ConfigKind, &str, &str),
 ) -> Result<(), Error> {
+    let rollout = shell.name_of(&observed.rollout);
+    // What keeps one copy from going keeps the others, too.
+    if shell.configs.leaves_copies(&rollout, (shell.clock)()) {
+        return Ok(());
+    }
     let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
     let params = DeleteParams::background().preconditions(preconditions);
     let api = api(shell, observed, kind);
     let deleted = shell.write(resource(kind), "delete", &action.to_string(), api.delete(name, &params)).await;
-    let rollout = shell.name_of(&observed.rollout);
-    match deleted {
-        Err(error) if error.class() != Class::Conflict => return Err(error),
-        Err(_) | Ok(_) => {}
+    if let Err(error) = deleted {
+        match error.class() {
+            // It is gone, or another one has its name.
+            Class::Conflict => {}
+            Class::NotLeading => return Err(error),
+            Class::Refused | Class::Transient => {
+                tracing::warn!(%rollout, %error, "a copy that no revision needs stays for a while");
+                shell.configs.postpone(&rollout, &error, (shell.clock)());
+                return Ok(());
+            }
+        }
     }
     match kind {
         ConfigKind::ConfigMap => shell.configs.maps.forget(&rollout, name),

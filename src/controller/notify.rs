@@ -306,7 +306,8 @@ impl Pass<'_> {
         let thread = thread_of(&self.channel.status, in_flight);
         let template = spec.template.clone().unwrap_or_default();
         let message = Context::of(rollout, &in_flight.event).message(&template, thread);
-        let given = Given { spec, secrets: &secrets, now: (self.shell.clock)() };
+        let (_, channel) = self.name.split_once('/').unwrap_or_default();
+        let given = Given { channel, spec, secrets: &secrets, now: (self.shell.clock)() };
         let ready = outgoing(&given, &message).and_then(|ready| ready.check(&self.notices.hosts).map(|()| ready));
         match ready {
             Ok(Outgoing::Nothing) => Outcome::Sent(None),

@@ -128,8 +128,7 @@ pub fn observe(shell: &Shell, rollout: &Rollout) -> (Observed, BTreeSet<String>)
         edits_postponed: shell.edits_postponed(&key),
         ..Observed::default()
     };
-    let of = (uid.as_deref().unwrap_or_default(), &*observed.replica_sets);
-    observed.configs = configs::observe(shell, &key, &spec, of);
+    observed.configs = configs::observe(shell, &key, rollout, &observed.replica_sets);
     observed.workload = workload(shell, &key, &spec);
     read_route(shell, &namespace, &name, &spec, &mut observed, &mut read);
     read_http_routes(shell, &namespace, &spec, &mut observed, &mut read);

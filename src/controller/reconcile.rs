@@ -82,9 +82,16 @@ async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<
     if !shell.leadership.may_write() {
         return Err(Error::NotLeading);
     }
-    let mut pass = Pass { shell, name, stored: rollout.status.clone(), measured: Vec::new(), notes: Vec::new() };
+    let known = commit::of(shell, rollout).await;
+    let mut pass = Pass {
+        shell,
+        name,
+        stored: rollout.status.clone(),
+        measured: Vec::new(),
+        notes: Vec::new(),
+        commit_again: known.again,
+    };
     let mut status = rollout.status.clone();
-    let commit = commit::of(shell, rollout).await;
     let mut rollout = rollout.clone();
     for round in 0..ROUNDS_MOST {
         let now = (shell.clock)();
@@ -93,7 +100,8 @@ async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<
             return Ok(Some(left));
         }
         observed.rollout.status = status;
-        observed.commit.clone_from(&commit);
+        observed.commit.clone_from(&known.commit);
+        observed.is_commit_unread = known.again.is_some();
         shell.refer(name, read);
         pass.measured = shell.inbox.answers(name);
         let (plan, violations) = plan::checked(&observed, &pass.measured, now);
@@ -130,6 +138,8 @@ struct Pass<'a> {
     measured: Vec<Measurement>,
     /// What to tell people once the status is stored.
     notes: Vec<Note>,
+    /// After what time the commit is asked for again.
+    commit_again: Option<Duration>,
 }
 
 impl Pass<'_> {
@@ -178,7 +188,7 @@ impl Pass<'_> {
         self.shell.forget_refusal(self.name);
         self.shell.in_phase(self.name, label(plan.phase()));
         let wait = wait.filter(|_| plan.status != self.stored);
-        Ok(Some(wake.into_iter().chain(wait).min().unwrap_or(FAR)))
+        Ok(Some(wake.into_iter().chain(wait).chain(self.commit_again).min().unwrap_or(FAR)))
     }
 }
 

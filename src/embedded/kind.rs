@@ -103,6 +103,7 @@ pub const KINDS: &[Kind] = &[
     serin("rolloutactions", "RolloutAction", true),
     serin("notificationchannels", "NotificationChannel", true),
     Kind { has_status: true, ..custom("promoter.argoproj.io", "v1alpha1", "commitstatuses", "CommitStatus") },
+    Kind { has_status: true, ..custom("kustomize.toolkit.fluxcd.io", "v1", "kustomizations", "Kustomization") },
 ];
 
 /// The kind of a plural.

@@ -44,7 +44,10 @@ pub fn judge(service: Service, is_webhook_of_slack: bool, answer: &Answer) -> Ou
         400 if service == Service::GitLab && is_same_status(answer) => Outcome::Sent(None),
         // A limit of GitHub's.
         403 if answer.retry_after.is_some() => Outcome::Later(format!("HTTP {code}"), retry_after(answer)),
-        408 | 425 | 429 | 500.. => Outcome::Later(format!("HTTP {code}"), retry_after(answer)),
+        408 | 425 | 429 | 503 => Outcome::Later(format!("HTTP {code}"), retry_after(answer)),
+        500.. if service.takes_twice() => Outcome::Later(format!("HTTP {code}"), retry_after(answer)),
+        // What broke on the way, or behind a proxy, may have come after the message was posted.
+        500.. => Outcome::Unknown(format!("HTTP {code}")),
         _ => Outcome::Refused(format!("HTTP {code}")),
     }
 }
@@ -110,7 +113,9 @@ fn of_slack(answer: &Answer) -> Outcome {
         word.chars().filter(|one| one.is_ascii_lowercase() || *one == '_' || *one == ' ').take(WORD_MOST).collect();
     match word {
         "ratelimited" | "rate_limited" => Outcome::Later(error, retry_after(answer)),
-        "internal_error" | "fatal_error" | "service_unavailable" | "request_timeout" => Outcome::Later(error, None),
+        "service_unavailable" | "request_timeout" => Outcome::Later(error, None),
+        // Slack says of these that a part of it may have been done.
+        "internal_error" | "fatal_error" => Outcome::Unknown(error),
         _ => Outcome::Refused(error),
     }
 }
@@ -130,6 +135,23 @@ fn unreadable(answer: &Answer) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_are_not_told_again_what_may_have_been_taken() {
+        let judged = |service, code| judge(service, false, &Answer { code, retry_after: Some("7".into()), body: None });
+        let later = |code| Outcome::Later(format!("HTTP {code}"), Some(SignedDuration::from_secs(7)));
+        for chat in [Service::Slack, Service::DingTalk, Service::Feishu, Service::WeCom, Service::Teams] {
+            for code in [500, 502, 504] {
+                assert_eq!(judged(chat, code), Outcome::Unknown(format!("HTTP {code}")));
+            }
+            for code in [408, 429, 503] {
+                assert_eq!(judged(chat, code), later(code));
+            }
+        }
+        for code in [429, 500, 502, 503, 504] {
+            assert_eq!(judged(Service::Webhook, code), later(code), "its reader knows the id");
+        }
+    }
 
     #[test]
     fn a_limit_is_waited_for_and_a_refusal_is_not() {

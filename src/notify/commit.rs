@@ -6,6 +6,7 @@ use super::context::{Context, Message, first};
 use super::format::{Given, Request};
 use super::service::Service;
 use crate::api::names;
+use crate::plan::revision::hash_text;
 
 /// Characters of a description that GitHub takes.
 const DESCRIPTION_MOST: usize = 140;
@@ -119,14 +120,15 @@ pub fn status(given: &Given<'_>, message: &Message, service: Service) -> Result<
     Ok(request.with("accept", "application/vnd.github+json").with("x-github-api-version", "2022-11-28"))
 }
 
-/// The commit's status as gitops-promoter reads it: one object a Rollout, of the commit that was looked at last.
+/// The commit's status as gitops-promoter reads it: one object a channel and Rollout, of the commit that was looked at last.
+/// Another channel, for another branch or key, has objects of its own.
 pub fn object(given: &Given<'_>, message: &Message) -> Result<Object, String> {
     let spec = given.spec.promoter.as_ref().ok_or("the channel names no GitRepository")?;
     let context = &message.context;
     let state = State::of(&context.reason).ok_or("the event says nothing of a commit")?;
     let sha = sha(context)?;
     let key = spec.key.as_deref().unwrap_or("serin");
-    let name = format!("serin-{}", context.rollout);
+    let name = format!("serin-{}-{}", context.rollout, hash_text(given.channel));
     let mut labels = json!({"promoter.argoproj.io/commit-status": key});
     if let (Some(branch), Some(labels)) = (&spec.branch, labels.as_object_mut()) {
         labels.insert("promoter.argoproj.io/environment".into(), json!(label(branch)));

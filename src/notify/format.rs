@@ -79,7 +79,9 @@ impl Secrets {
 
 /// All that the form of a message depends on.
 pub struct Given<'a> {
-    /// The channel.
+    /// The channel's name.
+    pub channel: &'a str,
+    /// What it says.
     pub spec: &'a NotificationChannelSpec,
     /// Its secrets.
     pub secrets: &'a Secrets,

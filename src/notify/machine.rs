@@ -87,6 +87,7 @@ pub fn alert(given: &Given<'_>, message: &Message) -> Result<Option<Request>, St
     let alerts = match context.reason.as_str() {
         "Aborted" => vec![firing(ABORTED, at), ended(STALLED, at)],
         "Stalled" => vec![firing(STALLED, at)],
+        "Recovered" => vec![ended(STALLED, at)],
         "FirstDeployment" | "RolloutStarted" | "Promoted" | "Superseded" | "Reverted" => {
             vec![ended(ABORTED, at), ended(STALLED, at)]
         }

@@ -28,13 +28,13 @@ pub enum Service {
 }
 
 /// What people want to know, at night too: somebody is asked, something went wrong, or it is done.
-pub const OF_PEOPLE: &[&str] = &["Paused", "Promoted", "Aborted", "Reverted", "Stalled", "RouteContested"];
+pub const OF_PEOPLE: &[&str] = &["Paused", "Promoted", "Aborted", "Reverted", "Stalled", "Recovered", "RouteContested"];
 /// What changes the status of a commit.
 const OF_COMMITS: &[&str] =
     &["FirstDeployment", "RolloutStarted", "Paused", "Promoted", "Aborted", "Superseded", "Reverted", "Stalled"];
 /// What begins and ends an alert.
 const OF_ALERTS: &[&str] =
-    &["FirstDeployment", "RolloutStarted", "Promoted", "Aborted", "Superseded", "Reverted", "Stalled"];
+    &["FirstDeployment", "RolloutStarted", "Promoted", "Aborted", "Superseded", "Reverted", "Stalled", "Recovered"];
 
 /// Something wrong with a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]

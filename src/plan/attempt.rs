@@ -133,6 +133,7 @@ fn open(facts: &Facts<'_>, course: &mut Course, number: i32) {
         short_of_pods: None,
         approvals: Vec::new(),
         evidence: Vec::new(),
+        pauses: Vec::new(),
     });
 }
 
@@ -246,6 +247,7 @@ fn revision(facts: &Facts<'_>, course: &Course, hash: &str) -> RevisionStatus {
         revision: if own > 0 && (own == newest || is_first) { own } else { newest + 1 },
         image: images(facts),
         commit: facts.commit(),
+        unread_generation: facts.observed.rollout.metadata.generation.filter(|_| facts.observed.is_commit_unread),
         author: facts.annotation(names::GIT_AUTHOR),
         version: version(facts),
         ..RevisionStatus::default()

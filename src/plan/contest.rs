@@ -14,8 +14,11 @@ use crate::api::names;
 use crate::api::status::{AskedSides, RolloutStatus, RouteStatus};
 use crate::api::watched::{writer, wrote_last};
 
-/// Labels that stayed for so long are not contested any more.
+/// Labels that stayed for so long are put right at once again: what comes next is counted anew.
 const QUIET: SignedDuration = SignedDuration::from_mins(10);
+/// Labels that stayed for so long are not contested any more. Tools that write what Git has do so each hour or each day, too, and
+/// are one contest, which is told once.
+const OVER: SignedDuration = SignedDuration::from_hours(25);
 
 /// Counts what somebody else changed since the last pass.
 pub fn track(facts: &Facts<'_>, course: &mut Course, route: &mut RouteStatus) {
@@ -28,11 +31,12 @@ pub fn track(facts: &Facts<'_>, course: &mut Course, route: &mut RouteStatus) {
         return;
     };
     if has_relabelled(facts, route, &held) {
-        route.relabelled += 1;
+        let was_quiet = route.relabelled_at.is_some_and(|at| later(at, QUIET) <= facts.now);
+        route.relabelled = if was_quiet { 1 } else { route.relabelled + 1 };
         route.relabelled_at = Some(facts.now);
     }
     let Some(at) = route.relabelled_at else { return };
-    let until = later(at, QUIET);
+    let until = later(at, OVER);
     if until <= facts.now {
         (route.relabelled, route.relabelled_at) = (0, None);
     } else {

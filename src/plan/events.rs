@@ -52,7 +52,7 @@ fn subject<'a>(before: &'a RolloutStatus, after: &'a RolloutStatus, reason: &str
         "Superseded" | "Reverted" => before.canary.as_ref(),
         "FirstDeployment" | "Promoted" => after.stable.as_ref(),
         // At rest no commit is at fault, nor waits.
-        "Stalled" | "Paused" => canary,
+        "Stalled" | "Recovered" | "Paused" => canary,
         _ => canary.or(after.stable.as_ref()),
     }
 }

@@ -1,9 +1,12 @@
 //! What happened between two statuses, for people: events, log lines and counters all come from here.
 //! The reasons are a documented, stable vocabulary; a rollout of n weights makes n + 2 events when nothing goes wrong.
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::api::status::{Aborted, OutcomeKind, Phase, RevisionStatus, RolloutStatus, Verdict};
+use super::analysis::later;
+use super::force;
+use crate::api::status::{Aborted, Condition, EndedPause, OutcomeKind, Phase, RevisionStatus, RolloutStatus, Verdict};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +36,13 @@ pub const REASONS: &[(&str, &str)] = &[
     ("WorkloadScaledDown", "the Deployment that `workloadRef` names has no pods any more"),
     ("Restarted", "all pods were restarted, as `restartAt` or an action asked"),
     ("Stalled", "the rollout cannot go on; the message says what to do"),
+    ("Recovered", "what had stalled goes on, or rests, as it should"),
     ("RouteContested", "somebody else changes the weights, or which pods they lead to"),
 ];
+
+/// What comes and goes by itself, and a pause that stayed away for so long has ended.
+const RETURNING: [&str; 3] = ["NoData", "ProviderDown", force::UNACKNOWLEDGED];
+const QUIET: SignedDuration = SignedDuration::from_mins(10);
 
 /// What happened, in order.
 pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
@@ -92,17 +100,34 @@ pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
             note("AnalysisPassed", false, format!("{} passed", names.join(", ")));
         }
     }
-    if paused(after).is_some() && paused(before) != paused(after) {
-        note("Paused", false, after.message.clone());
+    notes.extend(lasting(before, after));
+    notes
+}
+
+/// What lasts for a while, told as it begins: pauses, stalls and who contests the route.
+fn lasting(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let mut note = |reason: &str, is_warning: bool, message: &str| {
+        notes.push(Note { reason: reason.into(), is_warning, message: message.to_owned() })
+    };
+    if let Some((step, reason)) = paused(after).filter(|_| paused(before) != paused(after)) {
+        let pauses = after.attempt.iter().flat_map(|attempt| &attempt.pauses);
+        if !pauses.into_iter().any(|known| Some(known.step) == step && known.reason == reason) {
+            note("Paused", false, &after.message);
+        }
     }
     let reason_of = |status: &RolloutStatus| {
         status.conditions.iter().find(|condition| condition.kind == "Stalled").map(|condition| condition.reason.clone())
     };
     if reason_of(after).is_some() && reason_of(before) != reason_of(after) && after.aborted.is_none() {
-        note("Stalled", true, after.message.clone());
+        note("Stalled", true, &after.message);
+    }
+    let is_leaving = ready(after).is_some_and(|ready| ready.reason == "Leaving");
+    if reason_of(before).is_some() && reason_of(after).is_none() && before.aborted.is_none() && !is_leaving {
+        note("Recovered", false, &after.message);
     }
     if let (None, Some(message)) = (contested(before), contested(after)) {
-        note("RouteContested", true, message.to_owned());
+        note("RouteContested", true, message);
     }
     notes
 }
@@ -150,6 +175,30 @@ fn weight_passed(before: &RolloutStatus, after: &RolloutStatus) -> Option<String
 /// Where and why a rollout waits for more than a time.
 fn paused(status: &RolloutStatus) -> Option<(Option<i32>, &str)> {
     let is_timed = status.blocked_by.iter().any(|wait| wait.reason == "PausedByStep" && wait.until.is_some());
-    let ready = status.conditions.iter().find(|condition| condition.kind == "Ready")?;
+    let ready = ready(status)?;
     (status.phase == Some(Phase::Paused) && !is_timed).then_some((status.current_step_index, ready.reason.as_str()))
+}
+
+fn ready(status: &RolloutStatus) -> Option<&Condition> {
+    status.conditions.iter().find(|condition| condition.kind == "Ready")
+}
+
+/// Remembers which pauses of the step have ended a moment ago: one that comes back is the same, and is not told again. What
+/// people begin and end is told each time.
+pub fn remember(before: &RolloutStatus, after: &mut RolloutStatus, now: Timestamp) {
+    let step = after.current_step_index;
+    let [was, is] = [before, &*after].map(|status| paused(status).map(|(step, reason)| (step, reason.to_owned())));
+    let Some(attempt) = &mut after.attempt else { return };
+    attempt.pauses.retain(|known| Some(known.step) == step);
+    if was == is {
+        return;
+    }
+    let begun = is.map(|(_, reason)| reason);
+    attempt.pauses.retain(|known| begun.as_ref() != Some(&known.reason) || later(known.ended_at, QUIET) > now);
+    let same = before.attempt.as_ref().is_some_and(|known| known.started_at == attempt.started_at);
+    let ended = was.filter(|(of, reason)| same && *of == step && RETURNING.contains(&reason.as_str()));
+    if let Some((Some(step), reason)) = ended {
+        attempt.pauses.retain(|known| known.reason != reason);
+        attempt.pauses.push(EndedPause { step, reason, ended_at: now });
+    }
 }

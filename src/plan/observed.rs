@@ -23,6 +23,9 @@ pub struct Observed {
     /// The commit that brought this generation, where the GitOps tool that applied it has it on record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// Whether that record could not be read, and is asked for again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_commit_unread: bool,
     /// What its pods may take configuration from, where it asks for copies.
     #[serde(skip_serializing_if = "Configs::is_empty")]
     pub configs: Configs,
@@ -79,6 +82,32 @@ pub struct Configs {
     /// Secrets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Vec<Config>>,
+    /// Objects that were there a moment ago.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<GoneConfig>,
+    /// What became of the last deletion of a copy that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undeleted: Option<Undeleted>,
+}
+
+/// A ConfigMap or a Secret that was deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoneConfig {
+    /// What it was.
+    pub kind: ConfigKind,
+    /// Its name.
+    pub name: String,
+    /// When it was missed.
+    pub at: Timestamp,
+}
+
+/// A copy that could not be deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undeleted {
+    /// What the API server said.
+    pub message: String,
+    /// Until when no deletion is tried.
+    pub until: Timestamp,
 }
 
 impl Configs {
@@ -91,7 +120,8 @@ impl Configs {
         listed.as_deref()
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether no kind is asked for, and nothing remains of the time when one was.
+    pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::action::Action;
 use super::analysis::later;
 use super::course::{Course, Facts};
-use super::observed::{Config, Configs, Observed};
+use super::observed::{Config, Configs, Observed, Undeleted};
 use super::revision::{hash, hash_of, hash_text};
 use super::strategy::{ConfigSnapshots, Strategy};
 use crate::api::config::{ConfigKind, ConfigMap, Secret};
@@ -28,6 +28,8 @@ use crate::api::names;
 const SETTLE: SignedDuration = SignedDuration::from_secs(5);
 /// The longest name of an object.
 const NAME_MOST: usize = 253;
+/// The wait for a copy that could not be deleted, which holds nothing: a Rollout at rest stays healthy.
+pub const UNDELETED: &str = "CopyUndeleted";
 
 /// A copy that the template's revision needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +70,8 @@ pub fn resolve(observed: &Observed, strategy: &mut Strategy, now: Option<Timesta
     };
     let rollout = observed.rollout.metadata.name.as_deref().unwrap_or_default();
     let resolved = resolved((rollout, template), &snapshots, &observed.configs);
-    match resolved.and_then(|(template, copies)| settled(observed, (template, copies), now)) {
+    let gone = gone(observed, template, &snapshots);
+    match resolved.and_then(|(template, copies)| settled(observed, (template, copies), gone, now)) {
         Ok((template, copies)) => {
             strategy.template = Some(template);
             strategy.copies = copies;
@@ -82,21 +85,42 @@ pub fn resolve(observed: &Observed, strategy: &mut Strategy, now: Option<Timesta
 
 /// Leaves a template alone for a while whose configuration has just changed. What is there already needs no wait: a touch that
 /// changes nothing, a revert.
-fn settled(observed: &Observed, (template, copies): (Value, Vec<Copy>), now: Option<Timestamp>) -> Resolved {
+fn settled(
+    observed: &Observed,
+    (template, copies): (Value, Vec<Copy>),
+    gone: Vec<(String, Timestamp)>,
+    now: Option<Timestamp>,
+) -> Resolved {
     let status = &observed.rollout.status;
     let hash = hash(&template);
     let is_there = [&status.stable, &status.canary].into_iter().flatten().any(|side| side.hash == hash);
     let Some(now) = now.filter(|_| status.stable.is_some() && !is_there) else {
         return Ok((template, copies));
     };
-    let settles = |copy: &Copy| {
+    let changed = |copy: &Copy| {
         let listed = observed.configs.of(copy.kind)?;
-        let until = later(listed.iter().find(|one| one.name == copy.source)?.changed_at?, SETTLE);
+        let changed_at = listed.iter().find(|one| one.name == copy.source)?.changed_at?;
+        Some((format!("{} {}", copy.kind, copy.source), changed_at))
+    };
+    let settles = |(object, changed_at): (String, Timestamp)| {
+        let until = later(changed_at, SETTLE);
         // A clock that is ahead of this one by more says nothing.
         let is_due = until > now && until <= later(now, SETTLE + SETTLE);
-        is_due.then(|| Unknown::Settling { object: format!("{} {}", copy.kind, copy.source), until })
+        is_due.then_some(Unknown::Settling { object, until })
     };
-    copies.iter().rev().find_map(settles).map_or(Ok((template, copies)), Err)
+    let mut last = copies.iter().rev().filter_map(changed).chain(gone);
+    last.find_map(settles).map_or(Ok((template, copies)), Err)
+}
+
+/// What the template refers to, may be missing, and was there a moment ago: it may be on its way back.
+fn gone(observed: &Observed, template: &Value, snapshots: &ConfigSnapshots) -> Vec<(String, Timestamp)> {
+    let mut found = Vec::new();
+    each_reference(&mut template.clone(), &mut |kind, name, is_optional| {
+        let is_copied = is_optional && snapshots.kinds.contains(&kind) && !snapshots.except.contains(name);
+        let missed = observed.configs.gone.iter().find(|one| is_copied && one.kind == kind && one.name == *name);
+        found.extend(missed.map(|one| (format!("{kind} {name}"), one.at)));
+    });
+    found
 }
 
 /// Any template with its references to copies, and the copies.
@@ -204,7 +228,8 @@ pub fn offline(template: (&str, &Value), snapshots: &ConfigSnapshots, objects: &
         let own = objects.iter().filter(move |object| object["kind"] == word.as_str());
         Some(own.filter_map(|object| written(kind, object)).collect())
     };
-    let configs = Configs { config_maps: of(ConfigKind::ConfigMap), secrets: of(ConfigKind::Secret) };
+    let configs =
+        Configs { config_maps: of(ConfigKind::ConfigMap), secrets: of(ConfigKind::Secret), ..Configs::default() };
     resolved(template, snapshots, &configs)
 }
 
@@ -233,8 +258,26 @@ pub fn references(template: &Value) -> BTreeSet<(ConfigKind, String)> {
     found
 }
 
-/// Names what is in the way of the template's revision.
+/// Kinds of which there are copies; of one that is not listed, as it was.
+pub fn kinds(facts: &Facts<'_>) -> Vec<ConfigKind> {
+    let known = &facts.observed.rollout.status.config_copies;
+    let has_copies = |kind: &ConfigKind| match facts.observed.configs.of(*kind) {
+        Some(listed) => listed.iter().any(|one| one.is_copy),
+        None => known.contains(kind),
+    };
+    ConfigKind::ALL.into_iter().filter(has_copies).collect()
+}
+
+/// The failure of the last deletion of a copy, while none is tried.
+fn undeleted<'a>(facts: &'a Facts<'_>) -> Option<&'a Undeleted> {
+    facts.observed.configs.undeleted.as_ref().filter(|one| one.until > facts.now)
+}
+
+/// Names what is in the way of the template's revision, and of tidying up.
 pub fn track(facts: &Facts<'_>, course: &mut Course) {
+    if let Some(undeleted) = undeleted(facts).filter(|_| unused(facts).next().is_some()) {
+        course.wait_until(UNDELETED, undeleted.message.clone(), undeleted.until);
+    }
     let Some(unknown) = &facts.strategy.unknown else { return };
     match unknown {
         Unknown::Unlisted(kind) => course.hold(
@@ -267,21 +310,26 @@ pub fn missing(facts: &Facts<'_>) -> Option<Action> {
     })
 }
 
-/// Copies that no ReplicaSet refers to, nor the template. While the template is not known, all stay.
+/// Deletes the copies that no revision needs. Where one could not be deleted, all are left alone for a while: nothing waits for
+/// that.
 pub fn surplus(facts: &Facts<'_>) -> Vec<Action> {
-    if facts.strategy.unknown.is_some() {
+    if undeleted(facts).is_some() {
         return Vec::new();
     }
+    let delete = |one: &Config| Action::DeleteCopy { kind: one.kind, name: one.name.clone(), uid: one.uid.clone() };
+    unused(facts).map(delete).collect()
+}
+
+/// Copies that no ReplicaSet refers to, nor the template. While the template is not known, all are needed.
+fn unused<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = &'a Config> {
     let sets = &facts.observed.replica_sets;
     let recorded = sets.iter().filter(|set| hash_of(set).is_some());
     let recorded = recorded.filter_map(|set| set.metadata.annotations.as_ref()?.get(names::CONFIG_COPIES));
     let wanted = facts.strategy.copies.iter().map(|copy| word(copy.kind, &copy.name));
     let used: BTreeSet<String> = recorded.flat_map(|all| all.split(',').map(str::to_owned)).chain(wanted).collect();
     let copies = ConfigKind::ALL.into_iter().filter_map(|kind| facts.observed.configs.of(kind)).flatten();
-    copies
-        .filter(|one| one.is_copy && !used.contains(&word(one.kind, &one.name)))
-        .map(|one| Action::DeleteCopy { kind: one.kind, name: one.name.clone(), uid: one.uid.clone() })
-        .collect()
+    let is_known = facts.strategy.unknown.is_none();
+    copies.filter(move |one| is_known && one.is_copy && !used.contains(&word(one.kind, &one.name)))
 }
 
 /// What a ReplicaSet records of the copies that its template refers to.

@@ -11,7 +11,7 @@
 use super::course::{Course, Facts, Waiting};
 use super::narrate::of_commit;
 use super::route::REJECTED;
-use super::{contest, force, promotion, ratio, workload};
+use super::{contest, force, promotion, ratio, snapshot, workload};
 use crate::api::status::{Condition, Phase, RevisionStatus, RolloutStatus, Wait};
 
 /// Waits that nobody but a person can end by changing an object.
@@ -85,6 +85,8 @@ pub fn finish(facts: &Facts<'_>, course: Course, wanted_weight: i32) -> RolloutS
     if let Some(aborted) = status.aborted.as_mut().filter(|_| is_at_zero) {
         aborted.restored_at.get_or_insert(zero.unwrap_or(facts.now).max(aborted.at));
     }
+    status.config_copies = snapshot::kinds(facts);
+    learn_commit(facts, &mut status);
     status.step = step(&status);
     status.blocked_by = course.waits.iter().map(|wait| since(wait, previous, facts)).collect();
     let (phase, reason, message) = summary(facts, &status, &course.waits);
@@ -92,6 +94,22 @@ pub fn finish(facts: &Facts<'_>, course: Course, wanted_weight: i32) -> RolloutS
     status.conditions = conditions(facts, &status, phase, (&reason, &message));
     status.message = message;
     status
+}
+
+/// Gives the revision that this generation brought its commit, which could not be read when it began. With another generation it
+/// stays unknown: what is on record by then may be a later commit.
+fn learn_commit(facts: &Facts<'_>, status: &mut RolloutStatus) {
+    let generation = status.observed_generation;
+    for side in [&mut status.stable, &mut status.canary].into_iter().flatten() {
+        let is_own = side.unread_generation == Some(generation);
+        if is_own && facts.observed.is_commit_unread {
+            continue;
+        }
+        side.unread_generation = None;
+        if is_own {
+            side.commit.clone_from(&facts.observed.commit);
+        }
+    }
 }
 
 /// The step under way among all, for people.
@@ -193,12 +211,17 @@ fn summary(facts: &Facts<'_>, status: &RolloutStatus, waits: &[Waiting]) -> (Pha
                 format!("{place}, canary {} at {}%{awaited}", canary.hash, canary.observed_weight),
             )
         }
-        None if waits.iter().all(|wait| workload::is_held(wait.reason)) && status.stable.is_some() => {
+        None if waits.iter().all(|wait| leaves_healthy(wait.reason)) && status.stable.is_some() => {
             let also = if waits.is_empty() { String::new() } else { format!("; {}", told(waits)) };
             (Phase::Healthy, "Healthy".into(), format!("stable {stable} serves{also}"))
         }
         None => (Phase::Progressing, waits.first().map_or("Progressing", |wait| wait.reason).to_owned(), told(waits)),
     }
+}
+
+/// Whether a wait leaves a Rollout healthy that rests.
+fn leaves_healthy(reason: &str) -> bool {
+    workload::is_held(reason) || reason == snapshot::UNDELETED
 }
 
 /// A revision with the commit that brought it.

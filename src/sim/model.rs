@@ -274,7 +274,7 @@ impl Model {
             }
             "replicasets" if is_own => {
                 self.check_born(change);
-                self.check_scale(change, mesh, !gateway::virtual_services(cluster).is_empty());
+                self.check_scale(change, mesh, &gateway::virtual_services(cluster));
             }
             "deployments" if is_own => self.check_workload(change, mesh),
             "pods" => self.take_pod(change),

@@ -111,9 +111,31 @@ fn who_takes_labels_back_at_rest_is_named_and_less_and_less_is_written() {
         world.pass_time(60);
         assert_eq!(sides(&world), labelled, "{routing}: what nobody takes back any more is there");
         assert!(told(&world).is_some());
-        world.pass_time(10 * 60);
-        assert_eq!(told(&world), None, "{routing}: nobody has taken it back for ten minutes");
     }
+}
+
+/// How often an event of this reason was told.
+fn events(world: &World, reason: &str) -> usize {
+    world.observed.rollout.status.events.iter().filter(|event| event.reason == reason).count()
+}
+
+#[test]
+fn a_tool_that_writes_each_quarter_of_an_hour_is_one_contest() {
+    let mut world = at_rest("services");
+    for _ in 0..6 {
+        world.take_labels_back("kustomize-controller");
+        world.settle();
+        world.pass_time(2);
+        assert!(sides(&world).iter().all(Option::is_some), "what comes seldom is put right at once");
+        world.pass_time(15 * 60);
+        assert!(told(&world).is_some());
+    }
+    assert_eq!(events(&world, "RouteContested"), 1);
+    world.pass_time(25 * 60 * 60);
+    assert_eq!(told(&world), None, "it is over");
+    world.take_labels_back("kustomize-controller");
+    world.settle();
+    assert_eq!(events(&world, "RouteContested"), 2);
 }
 
 #[test]

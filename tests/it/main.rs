@@ -5,6 +5,7 @@
 mod actions;
 mod backtest;
 mod brought;
+mod commits;
 mod conformance;
 mod contested;
 mod convert;

@@ -2,6 +2,7 @@
 //! Rollout waits for it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use serin::sim::network::{Faults, Link};
 use serin::sim::story;
 use tokio::time::{Instant, sleep};
 
-use crate::shell::{Running, candidate, cluster, run_with, start_telling, virtual_clock};
+use crate::shell::{Met, Running, candidate, client_with, cluster, run_with, start_telling, virtual_clock};
 
 type Reply = Arc<dyn Fn(&Request, usize) -> BoxFuture<'static, Outcome> + Send + Sync>;
 
@@ -310,6 +311,26 @@ async fn a_secret_that_comes_later_is_found() {
     assert_eq!(ready(&cluster, "channel").1, "SecretMissing");
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "late", "namespace": "shop"}, "data": {"url": "aHR0cHM6Ly94"}});
     cluster.apply("secrets", &secret).unwrap();
+    sleep(Duration::from_mins(2)).await;
+    assert_eq!(ready(&cluster, "channel").1, "Ready");
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_is_never_answered_silences_no_channel_for_ever() {
+    let (cluster, clock) =
+        town(&[channel("channel", &json!({"wecom": {"webhookUrl": {"name": "slack", "key": "token"}}}))]);
+    let is_answered = Arc::new(AtomicBool::new(false));
+    let answered = is_answered.clone();
+    let meets = move |_: &str, path: &str| {
+        (path.ends_with("/secrets/slack") && !answered.load(Ordering::Relaxed)).then_some(Met::Silence)
+    };
+    let post = Mailbox::taking();
+    let client = client_with(&cluster, meets);
+    let running = start_telling(&cluster, &clock, client, post.notifications(), 1.0);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(ready(&cluster, "channel").1, "SecretUnreadable");
+    is_answered.store(true, Ordering::Relaxed);
     sleep(Duration::from_mins(2)).await;
     assert_eq!(ready(&cluster, "channel").1, "Ready");
     running.end().await;

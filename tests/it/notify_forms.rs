@@ -48,6 +48,17 @@ pub fn rollout(reason: &str) -> Rollout {
 
 /// What a channel sends of an event, with these secrets.
 pub fn sent(spec: &Value, reason: &str, secrets: &[(&str, &str)], now: Timestamp) -> Result<Outgoing, String> {
+    sent_by("night", spec, reason, secrets, now)
+}
+
+/// The same of a channel of this name.
+fn sent_by(
+    channel: &str,
+    spec: &Value,
+    reason: &str,
+    secrets: &[(&str, &str)],
+    now: Timestamp,
+) -> Result<Outgoing, String> {
     let spec: NotificationChannelSpec = serde_json::from_value(spec.clone()).unwrap();
     assert_eq!(service::faults(&spec), []);
     let named: Vec<String> = service::secrets(&spec).into_iter().map(|key| key.key).collect();
@@ -57,7 +68,7 @@ pub fn sent(spec: &Value, reason: &str, secrets: &[(&str, &str)], now: Timestamp
     let rollout = rollout(reason);
     let event = &rollout.status.events[0];
     let message = Context::of(&rollout, event).message(&spec.template.clone().unwrap_or_default(), None);
-    outgoing(&Given { spec: &spec, secrets: &Secrets(values), now }, &message)
+    outgoing(&Given { channel, spec: &spec, secrets: &Secrets(values), now }, &message)
 }
 
 fn secret(key: &str) -> Value {
@@ -124,6 +135,33 @@ fn each_service_has_its_form() {
 }
 
 #[test]
+fn two_channels_write_two_statuses_for_gitops_promoter() {
+    let name = |channel: &str, branch: &str| {
+        let spec = json!({"promoter": {"gitRepository": "shop", "branch": branch}});
+        let sent = sent_by(channel, &spec, "Promoted", &[], Timestamp::UNIX_EPOCH);
+        let Ok(Outgoing::Object(object)) = sent else { panic!("no object") };
+        assert_eq!(object.body["metadata"]["name"], object.name);
+        object.name
+    };
+    let (staging, production) = (name("staging", "environment/staging"), name("production", "environment/production"));
+    assert_ne!(staging, production, "neither takes the other's");
+    assert!(staging.starts_with("serin-checkout-"), "{staging}");
+    assert_eq!(staging, name("staging", "environment/renamed"), "a channel keeps its own");
+}
+
+#[test]
+fn what_is_mended_ends_its_alert_alone() {
+    let spec = json!({"alertmanager": {"url": "https://alerts.example"}});
+    let Ok(Outgoing::Http(request)) = sent(&spec, "Recovered", &[], Timestamp::UNIX_EPOCH) else {
+        panic!("no request")
+    };
+    let alerts: Vec<Value> = serde_json::from_str(&request.body).unwrap();
+    assert_eq!(alerts.len(), 1);
+    assert_eq!(alerts[0]["labels"]["alertname"], "SerinRolloutStalled");
+    assert!(alerts[0]["endsAt"].is_string() && alerts[0]["startsAt"].is_null());
+}
+
+#[test]
 fn people_are_not_called_by_what_a_rollout_says() {
     let Ok(Outgoing::Http(request)) =
         sent(&json!({"slack": {"webhookUrl": secret("url")}}), "Aborted", SECRETS, Timestamp::UNIX_EPOCH)
@@ -142,7 +180,7 @@ fn a_commit_without_a_whole_hash_has_no_status() {
     let spec = json!({"github": {"token": secret("token"), "repository": "shop/checkout"}});
     let spec: NotificationChannelSpec = serde_json::from_value(spec).unwrap();
     let secrets = Secrets(BTreeMap::from([(("chat".to_owned(), "token".to_owned()), "t".to_owned())]));
-    let given = Given { spec: &spec, secrets: &secrets, now: Timestamp::UNIX_EPOCH };
+    let given = Given { channel: "night", spec: &spec, secrets: &secrets, now: Timestamp::UNIX_EPOCH };
     for (commit, wanted) in [
         (None, "has no commit"),
         (Some("4f2c1d0"), "is not the whole hash"),

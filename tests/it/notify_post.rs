@@ -212,6 +212,7 @@ async fn answers_of_services_are_understood() {
             r#"{"ok":false,"error":"ratelimited"}"#,
             Outcome::Later("ratelimited".into(), None),
         ),
+        (Service::Slack, json!(null), r#"{"ok":false,"error":"fatal_error"}"#, Outcome::Unknown("fatal_error".into())),
         (Service::Teams, json!({"teams": hook}), "", Outcome::Sent(None)),
     ];
     for (service, spec, answer, wanted) in cases {
@@ -233,7 +234,7 @@ async fn what_goes_wrong_on_the_way_has_a_short_word() {
     let wanted = Outcome::Refused("HTTP 302: redirects are not followed".into());
     assert_eq!(send(Service::Teams, &teams, &address, "Aborted").await, wanted);
     let address = receiver(|_| (StatusCode::INTERNAL_SERVER_ERROR, "a secret of the inside")).await;
-    assert_eq!(send(Service::Teams, &teams, &address, "Aborted").await, Outcome::Later("HTTP 500".into(), None));
+    assert_eq!(send(Service::Teams, &teams, &address, "Aborted").await, Outcome::Unknown("HTTP 500".into()));
     let address = receiver(|_| "x".repeat(1_000_000)).await;
     let hook = json!({"wecom": {"webhookUrl": secret("url")}});
     let wanted = Outcome::Unknown("HTTP 200 with an answer that is too long".into());

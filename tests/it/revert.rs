@@ -131,3 +131,16 @@ fn nothing_else_is_touched() {
     assert_eq!(town.branches(), ["main"]);
     assert_eq!(town.manifest("main"), "image: checkout:3");
 }
+
+/// Of a group of its own each, no revert is dropped for another: GitHub keeps one run of a group that waits.
+#[test]
+fn no_revert_waits_in_the_group_of_another() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/revert/github.yaml");
+    let workflow: serde_json::Value = serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let group = workflow["jobs"]["revert"]["concurrency"].as_str().unwrap();
+    let of = |context: &str, sha: &str| {
+        group.replace("${{ github.event.context }}", context).replace("${{ github.event.sha }}", sha)
+    };
+    assert_ne!(of("serin/shop/checkout", "a"), of("serin/shop/cart", "a"), "two Rollouts of one commit");
+    assert_ne!(of("serin/shop/checkout", "a"), of("serin/shop/checkout", "b"), "two commits of one Rollout");
+}

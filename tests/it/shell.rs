@@ -6,11 +6,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
+use kube::client::Body;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use serin::api::provider::MetricProviderSpec;
 use serin::api::status::Phase;
 use serin::api::watched::Rollout;
+use serin::controller::client::consistent;
 use serin::controller::clock::Clock;
 use serin::controller::commit::Sources;
 use serin::controller::lease::{Candidate, Leadership};
@@ -19,13 +21,16 @@ use serin::controller::notify::Notifications;
 use serin::controller::server::Readiness;
 use serin::controller::telemetry::Metrics;
 use serin::controller::{self, Start};
-use serin::embedded::{Cluster, Fault, world};
+use serin::embedded::refusal::Refusal;
+use serin::embedded::{Cluster, Fault, http, world};
 use serin::plan::measurement::{Ask, Query, Sample};
 use serin::plan::observed::Settings;
 use serin::sim::story::Answer;
 use serin::sim::{counters, gateway};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+use tower::Service as _;
+use tower::util::MapRequest;
 
 use crate::support::world::{hash, of_gateway, owned, spec};
 
@@ -108,13 +113,41 @@ pub fn run_with(
         meter: Arc::new(Always(success_rate)),
         default_provider: Some(MetricProviderSpec::at("http://127.0.0.1:1")),
         proxies: None,
-        sources: Sources::default(),
+        sources: Sources { flux: true, argo: None },
         settings: Settings { route_wait_ms: 500, drain_ms: 500, ..Settings::default() },
         metrics: Arc::new(Metrics::default()),
         readiness,
         notifications,
     };
     Running { cluster: cluster.clone(), stop, task: tokio::spawn(controller::run(start, stopped)) }
+}
+
+/// What meets a request on its way.
+#[derive(Clone, Copy)]
+pub enum Met {
+    /// It is refused with this status code.
+    Refusal(u16),
+    /// It is never answered.
+    Silence,
+}
+
+/// A client some of whose requests meet something.
+pub fn client_with(
+    cluster: &Cluster,
+    meets: impl Fn(&str, &str) -> Option<Met> + Send + Sync + 'static,
+) -> kube::Client {
+    let (server, meets) = (http::Service::new(cluster.clone()), Arc::new(meets));
+    let service = tower::service_fn(move |request: ::http::Request<Body>| {
+        let (mut server, meets) = (server.clone(), meets.clone());
+        async move {
+            match meets(request.method().as_str(), request.uri().path()) {
+                Some(Met::Refusal(code)) => Ok(http::refused(&Refusal::new(code, "Forbidden", "not here"))),
+                Some(Met::Silence) => std::future::pending().await,
+                None => server.call(request).await,
+            }
+        }
+    });
+    kube::Client::new(MapRequest::new(service, consistent), "shop")
 }
 
 pub fn cluster(clock: &Clock) -> Cluster {

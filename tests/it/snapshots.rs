@@ -1,9 +1,11 @@
 //! Configuration that belongs to a revision: copies of ConfigMaps and Secrets.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use serin::api::config::ConfigKind::{self, ConfigMap, Secret};
 use serin::api::status::Phase;
@@ -12,12 +14,13 @@ use serin::cli;
 use serin::cli::diff::{Difference, Effect, Item, from_cluster};
 use serin::controller::lease::Leadership;
 use serin::embedded::Cluster;
-use serin::plan::observed::{Config, Configs};
+use serin::plan::analysis::later;
+use serin::plan::observed::{Config, Configs, GoneConfig, Undeleted};
 use serin::plan::snapshot::{Resolved, Unknown, resolved};
 use serin::plan::strategy::ConfigSnapshots;
 use tokio::time::sleep;
 
-use crate::shell;
+use crate::shell::{self, Met, Running, client_with};
 use crate::support::world::{World, owned, spec, template};
 
 /// A template that takes configuration from a ConfigMap and a Secret.
@@ -215,6 +218,52 @@ fn what_may_not_be_read_is_awaited_by_name() {
     assert_eq!(copies(&world).len(), 1, "ConfigMaps are read as they are");
 }
 
+#[test]
+fn a_copy_that_cannot_be_deleted_is_named_and_holds_nothing() {
+    let mut world = at_rest();
+    world.set_config(ConfigMap, "checkout-settings-left", "old", true);
+    let until = later(world.now, SignedDuration::from_mins(10));
+    world.observed.configs.undeleted = Some(Undeleted { message: "configmaps is forbidden".into(), until });
+    world.settle();
+    assert_eq!(waits(&world), ["CopyUndeleted: configmaps is forbidden"]);
+    assert_eq!(world.phase(), "Healthy");
+    world.set_config(ConfigMap, "settings", "two", false);
+    world.pass_time(20);
+    assert_eq!(world.weight(), 50, "a canary waits for nothing of it: {:?}", waits(&world));
+    assert!(copies(&world).contains(&"checkout-settings-left".to_owned()));
+    world.pass_time(10 * 60);
+    assert!(!copies(&world).contains(&"checkout-settings-left".to_owned()), "it is tried again");
+    assert!(waits(&world).iter().all(|wait| !wait.starts_with("CopyUndeleted")), "{:?}", waits(&world));
+}
+
+#[test]
+fn an_optional_object_that_is_created_again_changes_nothing() {
+    let mut world = new(&json!({"kinds": ["ConfigMap"]}));
+    world.edit(|spec| {
+        let source = &mut spec["template"]["spec"]["containers"][0]["envFrom"][0]["configMapRef"];
+        source["optional"] = json!(true);
+    });
+    world.set_config(ConfigMap, "settings", "one", false);
+    world.settle();
+    world.pass_time(20);
+    let first = stable(&world);
+    world.remove_config(ConfigMap, "settings");
+    world.observed.configs.gone = vec![GoneConfig { kind: ConfigMap, name: "settings".into(), at: world.now }];
+    world.settle();
+    assert!(waits(&world)[0].starts_with("ConfigSettling: ConfigMap settings"), "{:?}", waits(&world));
+    world.pass_time(2);
+    world.set_config(ConfigMap, "settings", "one", false);
+    world.pass_time(20);
+    assert_eq!((world.phase().as_str(), stable(&world)), ("Healthy", first));
+    assert_eq!(world.observed.rollout.status.history.len(), 1, "there was no other revision");
+
+    world.remove_config(ConfigMap, "settings");
+    world.observed.configs.gone = vec![GoneConfig { kind: ConfigMap, name: "settings".into(), at: world.now }];
+    world.settle();
+    world.pass_time(20);
+    assert_eq!(world.weight(), 50, "what stays away is another configuration");
+}
+
 fn config(kind: ConfigKind, name: &str) -> Config {
     let changed_at = Some(Timestamp::from_second(1).unwrap());
     Config { kind, name: name.into(), uid: "1".into(), digest: "d".into(), changed_at, is_copy: false }
@@ -224,6 +273,7 @@ fn configs() -> Configs {
     Configs {
         config_maps: Some(vec![config(ConfigMap, "a"), config(ConfigMap, "pinned")]),
         secrets: Some(vec![config(Secret, "b")]),
+        ..Configs::default()
     }
 }
 
@@ -283,8 +333,8 @@ fn names_of_copies_tell_everything_apart() {
 
     let name = |rollout: &str, kind, source: &str, digest: &str| {
         let one = Config { digest: digest.into(), ..config(kind, source) };
-        let configs =
-            Configs { config_maps: Some(vec![one.clone()]), secrets: Some(vec![Config { kind: Secret, ..one }]) };
+        let secrets = Some(vec![Config { kind: Secret, ..one.clone() }]);
+        let configs = Configs { config_maps: Some(vec![one]), secrets, ..Configs::default() };
         let snapshots = ConfigSnapshots { kinds: ConfigKind::ALL.into(), ..ConfigSnapshots::default() };
         resolved((rollout, &volume(kind, source)), &snapshots, &configs).unwrap().1.remove(0).name
     };
@@ -317,6 +367,104 @@ async fn offline(cluster: &Cluster, objects: &[&Value]) -> Difference {
     let mut items = from_cluster(&cluster, &[("git".to_owned(), text.join("\n---\n"))]).await.unwrap();
     let Item::Rollout(difference) = items.remove(0) else { panic!("{items:?}") };
     difference
+}
+
+fn settings(content: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "namespace": "shop"}, "data": {"greeting": content}})
+}
+
+/// A ConfigMap, and a Rollout that copies it.
+fn small(cluster: &Cluster) -> Value {
+    cluster.apply("configmaps", &settings("hello")).unwrap();
+    cluster.apply("services", &json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": {"selector": {"app": "checkout"}}})).unwrap();
+    let mut spec = spec("checkout:1", 3, &owned());
+    spec["template"]["spec"]["containers"][0]["envFrom"] =
+        json!([{"configMapRef": {"name": "settings", "optional": true}}]);
+    spec["configSnapshots"] = json!({"kinds": ["ConfigMap"]});
+    spec["revisionHistoryLimit"] = json!(0);
+    json!({"apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec})
+}
+
+fn names(cluster: &Cluster) -> Vec<String> {
+    cluster.list("configmaps").iter().map(|one| one["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A small Rollout, Healthy with its first revision.
+async fn running(meets: impl Fn(&str, &str) -> Option<Met> + Send + Sync + 'static) -> (Running, Value) {
+    let clock = shell::virtual_clock();
+    let cluster = shell::cluster(&clock);
+    let rollout = small(&cluster);
+    cluster.apply("rollouts", &rollout).unwrap();
+    let leads = (Leadership::alone(), serin::controller::readiness());
+    let client = (client_with(&cluster, meets), None);
+    let running = shell::run_with(&cluster, &clock, client, leads, 1.0);
+    running.wait("checkout", "Healthy", |rollout| rollout.status.phase == Some(Phase::Healthy)).await;
+    assert_eq!(names(&cluster).len(), 2, "{:?}", names(&cluster));
+    (running, rollout)
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_of_a_kind_that_is_asked_for_no_more_go_with_their_last_revision() {
+    let (running, mut rollout) = running(|_, _| None).await;
+    rollout["spec"]["configSnapshots"] = json!(null);
+    running.cluster.apply("rollouts", &rollout).unwrap();
+    sleep(Duration::from_mins(3)).await;
+    assert_eq!(names(&running.cluster), ["settings"]);
+    let status = running.rollout("checkout").status;
+    assert_eq!((status.phase, status.config_copies.len()), (Some(Phase::Healthy), 0));
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_deletion_of_a_copy_stops_no_canary() {
+    let is_lifted = Arc::new(AtomicBool::new(false));
+    let lifted = is_lifted.clone();
+    let refuses = move |method: &str, path: &str| {
+        let is_copy = method == "DELETE" && path.contains("/configmaps/") && !lifted.load(Ordering::Relaxed);
+        is_copy.then_some(Met::Refusal(403))
+    };
+    let (running, mut rollout) = running(refuses).await;
+    for image in ["checkout:2", "checkout:3"] {
+        rollout["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
+        running.cluster.apply("configmaps", &settings(image)).unwrap();
+        running.cluster.apply("rollouts", &rollout).unwrap();
+        let is_stable = |rollout: &Rollout| {
+            let stable = rollout.status.stable.as_ref();
+            rollout.status.phase == Some(Phase::Healthy) && stable.is_some_and(|stable| stable.image == image)
+        };
+        running.wait("checkout", "Healthy though copies stay", is_stable).await;
+        sleep(Duration::from_mins(1)).await;
+    }
+    let told = running.rollout("checkout").status.blocked_by;
+    assert_eq!(told.iter().map(|wait| wait.reason.as_str()).collect::<Vec<_>>(), ["CopyUndeleted"]);
+    assert!(told[0].message.contains("delete ConfigMap checkout-settings-"), "{}", told[0].message);
+    assert_eq!(names(&running.cluster).len(), 4, "{:?}", names(&running.cluster));
+    let asked = |cluster: &Cluster| cluster.requests().len();
+    let before = asked(&running.cluster);
+    sleep(Duration::from_mins(30)).await;
+    assert!(asked(&running.cluster) - before < 10, "once in ten minutes");
+    is_lifted.store(true, Ordering::Relaxed);
+    sleep(Duration::from_mins(11)).await;
+    assert_eq!(names(&running.cluster).len(), 2, "{:?}", names(&running.cluster));
+    assert_eq!(running.rollout("checkout").status.blocked_by, []);
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_controller_waits_for_an_optional_object_to_come_back() {
+    let (running, _) = running(|_, _| None).await;
+    sleep(Duration::from_mins(1)).await;
+    running.cluster.delete("configmaps", "shop", "settings").unwrap();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(running.rollout("checkout").status.blocked_by[0].reason, "ConfigSettling");
+    running.cluster.apply("configmaps", &settings("hello")).unwrap();
+    sleep(Duration::from_mins(1)).await;
+    let status = running.rollout("checkout").status;
+    assert_eq!((status.phase, status.history.len()), (Some(Phase::Healthy), 1));
+    running.cluster.delete("configmaps", "shop", "settings").unwrap();
+    sleep(Duration::from_mins(2)).await;
+    assert_eq!(running.rollout("checkout").status.history.len(), 2, "what stays away is another configuration");
+    running.end().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,8 +11,9 @@ use super::{LATE, Model, STALE, Spec, promotion};
 use crate::api::names;
 use crate::controller::proxies::search::Source;
 use crate::embedded::log::Change;
+use crate::embedded::store::Object;
 use crate::sim::kubelet::Kubelet;
-use crate::sim::mesh::Mesh;
+use crate::sim::mesh::{Mesh, is_followed};
 
 impl Model {
     /// Notes how many pods are ready, and checks what follows from that.
@@ -260,9 +261,10 @@ impl Model {
     }
 
     /// S4: no revision that a proxy may still send requests to loses its last pod. Without a route the Service sends
-    /// requests to every pod: then only scaling down keeps them from a revision.
-    pub(super) fn check_scale(&mut self, change: &Change, mesh: &Mesh, has_routes: bool) {
-        if self.is_overtaken(change) || !has_routes {
+    /// requests to every pod: then only scaling down keeps them from a revision. So it is with one that never became stable
+    /// behind a delegate that no root names.
+    pub(super) fn check_scale(&mut self, change: &Change, mesh: &Mesh, routes: &[Object]) {
+        if self.is_overtaken(change) || routes.is_empty() {
             return;
         }
         let (set, before) = (&change.object, change.before.as_deref());
@@ -274,6 +276,10 @@ impl Model {
         let was_recent = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < STALE);
         let may_not_know = was_recent(self.jumped_at) || was_recent(self.missed_at);
         if is >= was || replicas == 0 || !self.is_routed() || may_not_know {
+            return;
+        }
+        let is_followed = routes.iter().any(|one| is_followed(one, routes));
+        if !is_followed && self.stable.as_ref() != Some(&revision) {
             return;
         }
         let weight = mesh.weights().get(&revision).copied().unwrap_or(0.0);

@@ -27,7 +27,8 @@ const BAD: [&str; 2] = ["Round", "1.2.0"];
 /// The fraction of its requests that fail.
 const ERRORS: f64 = 0.3;
 /// Times, names that are drawn, hashes of commits and of revisions, what was measured, and its picture.
-const VARYING: [&str; 8] = [
+const VARYING: [&str; 12] = [
+    r"\b\d+(\.\d+)? s later",
     // Before commits, which its digits look like.
     r"\b0\.\d+\b",
     r"\b(checkout-[a-z0-9]{10})-[a-z0-9]{5}\b",
@@ -36,7 +37,13 @@ const VARYING: [&str; 8] = [
     r"\b\d+(ms|s|m)\b|\b\d+m\d+s\b|\b\d+ of \d+ failed|\b\d+ of \d+ pods are available",
     r"\b1 |\b\d+\.\d+ s\b",
     r"\d\d:\d\d:\d\d|\d{4}-\d\d-\d\d",
-    r"[▁▂▃▄▅▆▇█]+ … ",
+    // A message has the weight of the time at which it is sent.
+    r"\d+% of traffic, step",
+    // Where nothing was measured yet, a question mark.
+    r"[?▁▂▃▄▅▆▇█]+ … ",
+    // For as long as requests of a canary are finishing, and pods of the revision before are kept.
+    r"(?m)^(WAITS FOR\n( +Draining .*\n)+)?METRICS$",
+    r"(?m)^(old .*\n( .*\n)*)?DECISIONS$",
 ];
 
 /// An environment of an example: its name, which is that of a kubeconfig's context, and its world.

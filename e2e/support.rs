@@ -4,8 +4,11 @@ pub mod environment;
 pub mod example;
 pub mod exporter;
 pub mod gitops;
+pub mod inbox;
 pub mod monitor;
 pub mod pods;
+#[path = "../tests/it/support/receivers.rs"]
+pub mod receivers;
 pub mod shipped;
 #[path = "../tests/it/support/transcript.rs"]
 pub mod transcript;
@@ -13,5 +16,6 @@ pub mod world;
 
 pub use environment::Environment;
 pub use example::Example;
+pub use inbox::Inboxes;
 pub use pods::Ready;
 pub use world::{Given, World};

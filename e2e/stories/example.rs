@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::gitops::{reverts, settled};
 use crate::support::example::Place;
 use crate::support::gitops::{Engine, Git};
-use crate::support::{Environment, Example, World};
+use crate::support::{Environment, Example, Inboxes, World};
 
 /// How long nothing may be written at the end.
 const REST: Duration = Duration::from_secs(5);
@@ -17,7 +17,7 @@ pub async fn gitlab_argo(environment: Arc<Environment>, name: String) {
     let dev = World::start(environment.clone(), &format!("{name}-dev")).await;
     let prod = World::start(environment, &format!("{name}-prod")).await;
     let places: [Place<'_>; 2] = [("dev", &dev), ("prod", &prod)];
-    let example = Example::new("gitlab-argo", "main", &places);
+    let example = Example::new("gitlab-argo", "main", &places, None);
     for heading in ["First deployment", "A good image, approved in Git", "A bad image", "Back"] {
         example.tell(heading).await;
     }
@@ -33,7 +33,7 @@ pub async fn gitlab_argo(environment: Arc<Environment>, name: String) {
 /// Flux applies what a job has stamped, and Prometheus judges.
 pub async fn flux(environment: Arc<Environment>, name: String) {
     let world = World::start(environment, &name).await;
-    let example = Example::new("flux", "main", &[("prod", &world)]);
+    let example = Example::new("flux", "main", &[("prod", &world)], None);
     for heading in ["First deployment", "A good image, approved in Git", "A bad image", "Back"] {
         example.tell(heading).await;
     }
@@ -45,7 +45,7 @@ pub async fn flux(environment: Arc<Environment>, name: String) {
 /// A platform's merges publish, and take back; Argo CD applies.
 pub async fn merge_to_publish(environment: Arc<Environment>, name: String) {
     let world = World::start(environment, &name).await;
-    let example = Example::new("merge-to-publish", "master", &[("prod", &world)]);
+    let example = Example::new("merge-to-publish", "master", &[("prod", &world)], None);
     for heading in ["First deployment", "Publish, and approve", "A bad image", "Further back"] {
         example.tell(heading).await;
     }
@@ -57,15 +57,22 @@ pub async fn merge_to_publish(environment: Arc<Environment>, name: String) {
     world.end().await;
 }
 
-/// From ring to ring by merges, of which the last waits for the outcome in another cluster.
+/// From ring to ring by merges, of which the last waits for the outcome in another cluster. People and tools are told
+/// where the owner of a namespace permits it.
 pub async fn rings(environment: Arc<Environment>, name: String) {
+    let inboxes = Inboxes::open(environment.dir.join(format!("{name}.inbox/messages"))).await;
+    let arguments = inboxes.arguments();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let other = environment.other().await;
     let preview = World::start(environment.clone(), &format!("{name}-preview")).await;
-    let pre_release = World::start(environment, &format!("{name}-pre-release")).await;
-    let production = World::start(other, &format!("{name}-production")).await;
+    let pre_release = World::start_with(environment, &format!("{name}-pre-release"), &arguments).await;
+    let production = World::start_with(other, &format!("{name}-production"), &arguments).await;
     let places = [("preview", &preview), ("pre-release", &pre_release), ("production", &production)];
-    let example = Example::new("rings", "main", &places);
-    for heading in ["First deployment", "From ring to ring"] {
+    let example = Example::new("rings", "main", &places, Some(&inboxes));
+    example.tell("First deployment").await;
+    production.assert(inboxes.mention(&pre_release.namespace), "who may read its Secret has told something");
+    production.assert(!inboxes.mention(&production.namespace), "who may not has told nothing");
+    for heading in ["Who is told", "From ring to ring"] {
         example.tell(heading).await;
     }
     let git = |world, branch| Git::at(world, Engine::Argo, example.server(), branch).told_in(&preview);
@@ -103,7 +110,8 @@ async fn is_at_peace(world: &World, git: &Git<'_>) {
         *counts.entry((write.resource.clone(), write.name.clone())).or_default() += 1;
     }
     let commits = git.commits();
-    let is_in_git = |resource: &str| ["rollouts", "services", "analysistemplates"].contains(&resource);
+    let kinds = ["rollouts", "services", "analysistemplates", "notificationchannels"];
+    let is_in_git = |resource: &str| kinds.contains(&resource);
     for ((resource, name), count) in &counts {
         let is_so = is_in_git(resource) && *count <= commits;
         world.assert(is_so, &format!("{commits} commits, and {count} writes of {resource} {name}"));

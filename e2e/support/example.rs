@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::World;
 use super::exporter::Exporter;
+use super::inbox::Inboxes;
 use super::monitor::Monitor;
 use super::transcript::Transcript;
 
@@ -27,7 +28,8 @@ const BAD: [&str; 2] = ["Round", "1.2.0"];
 /// The fraction of its requests that fail.
 const ERRORS: f64 = 0.3;
 /// Times, names that are drawn, hashes of commits and of revisions, what was measured, and its picture.
-const VARYING: [&str; 8] = [
+const VARYING: [&str; 12] = [
+    r"\b\d+(\.\d+)? s later",
     // Before commits, which its digits look like.
     r"\b0\.\d+\b",
     r"\b(checkout-[a-z0-9]{10})-[a-z0-9]{5}\b",
@@ -36,7 +38,13 @@ const VARYING: [&str; 8] = [
     r"\b\d+(ms|s|m)\b|\b\d+m\d+s\b|\b\d+ of \d+ failed|\b\d+ of \d+ pods are available",
     r"\b1 |\b\d+\.\d+ s\b",
     r"\d\d:\d\d:\d\d|\d{4}-\d\d-\d\d",
-    r"[▁▂▃▄▅▆▇█]+ … ",
+    // A message has the weight of the time at which it is sent.
+    r"\d+% of traffic, step",
+    // Where nothing was measured yet, a question mark.
+    r"[?▁▂▃▄▅▆▇█]+ … ",
+    // For as long as requests of a canary are finishing, and pods of the revision before are kept.
+    r"(?m)^(WAITS FOR\n( +Draining .*\n)+)?METRICS$",
+    r"(?m)^(old .*\n( .*\n)*)?DECISIONS$",
 ];
 
 /// An environment of an example: its name, which is that of a kubeconfig's context, and its world.
@@ -54,7 +62,7 @@ pub struct Example {
 impl Example {
     /// The example of this name: a repository with one commit of its files on a branch, a clone of it, and the jobs of its
     /// pipeline as commands. What its files call `shop-<place>` is that place's namespace here.
-    pub fn new(name: &str, branch: &str, places: &[Place<'_>]) -> Self {
+    pub fn new(name: &str, branch: &str, places: &[Place<'_>], inboxes: Option<&Inboxes>) -> Self {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/gitops").join(name);
         let world = places[0].1;
         let folder = world.environment.dir.join(format!("{}.example", world.namespace));
@@ -62,9 +70,11 @@ impl Example {
         let names = places.iter().map(|(place, world)| (world.namespace.clone(), format!("shop-{place}")));
         let engines = std::env::var("E2E_OTHER_ENGINES").expect("e2e/run gitops starts the other cluster");
         let servers = [(example.url(), URL.to_owned()), (engines, OTHER.to_owned())];
-        example.replaced = servers.into_iter().chain(names).collect();
+        let told = inboxes.map(Inboxes::replaced).into_iter().flatten();
+        example.replaced = servers.into_iter().chain(told).chain(names).collect();
         std::fs::create_dir_all(example.folder.join("bin")).unwrap();
         example.variables = example.variables_of(world, places);
+        example.variables.extend(inboxes.map(Inboxes::secrets).into_iter().flatten());
         example.make_repository(branch);
         for (_, world) in places {
             let repositories =
@@ -73,6 +83,9 @@ impl Example {
             example.tasks.push(tokio::spawn(Traffic::of(world, example.server()).send()));
         }
         example.make_commands();
+        if let Some(inboxes) = inboxes {
+            example.make_command("inbox", &inboxes.command());
+        }
         example
     }
 
@@ -95,6 +108,7 @@ impl Example {
         std::fs::write(&kubeconfig, contexts(places)).unwrap();
         let variables = [
             ("KUBECONFIG", kubeconfig.display().to_string()),
+            ("SERIN", env!("CARGO_MANIFEST_DIR").to_owned()),
             ("GIT_CONFIG_GLOBAL", "/dev/null".to_owned()),
             ("GIT_CONFIG_NOSYSTEM", "1".to_owned()),
             ("GIT_CONFIG_COUNT", "1".to_owned()),
@@ -153,9 +167,13 @@ impl Example {
                 std::fs::write(self.folder.join(format!("{name}.job")), script).unwrap();
             }
         }
-        let runner = bin.join("job");
-        std::fs::write(&runner, self.runner()).unwrap();
-        std::fs::set_permissions(&runner, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        self.make_command("job", &self.runner());
+    }
+
+    fn make_command(&self, name: &str, script: &str) {
+        let path = self.folder.join("bin").join(name);
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
 
     /// A build folder at the commit, the variables that GitLab gives, and the script.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::watch_object;
+use tokio::time::Instant;
 
 use super::cluster::Cluster;
 use super::get::summary;
@@ -39,6 +40,9 @@ pub struct Arguments {
     #[arg(long = "for", default_value = "promoted", value_name = "WHAT", add = super::completion::fixed(GOALS))]
     goal: Goal,
 }
+
+/// How long a pipeline is kept after an abort, so that it is told when no request reaches the canary any more.
+const RESTORED_WITHIN: Duration = Duration::from_secs(30);
 
 fn timeout(text: &str) -> Result<Duration, String> {
     let parsed = DurationText::Text(text.to_owned()).parse()?;
@@ -89,35 +93,40 @@ pub async fn run(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<Out
         writeln!(std::io::stdout(), "{}", summary(&rollout))?;
         return Ok(judged(&rollout, arguments).unwrap_or(Outcome::TimedOut));
     }
+    let deadline = arguments.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let watched = async {
         // What does not exist is told at once; a watch would wait for it. A commit may be the one that brings it.
         if arguments.commit.is_none() {
             cluster.rollout(name).await?;
         }
-        watch(cluster, arguments).await
+        watch(cluster, arguments, deadline).await
     };
-    let ended = match arguments.timeout {
-        Some(timeout) => tokio::time::timeout(timeout, watched).await,
-        None => Ok(watched.await),
-    };
-    match ended {
-        Ok(ended) => ended,
-        Err(_) => {
-            let seconds = arguments.timeout.unwrap_or_default().as_secs();
-            writeln!(
-                std::io::stderr(),
-                "not reached within {seconds} s; kubectl serin get {name} shows what it waits for"
-            )?;
-            Ok(Outcome::TimedOut)
-        }
+    let ended = until(deadline, watched).await;
+    ended.unwrap_or_else(|| {
+        let seconds = arguments.timeout.unwrap_or_default().as_secs();
+        writeln!(
+            std::io::stderr(),
+            "not reached within {seconds} s; kubectl serin get {name} shows what it waits for"
+        )?;
+        Ok(Outcome::TimedOut)
+    })
+}
+
+/// What comes until a time; none where that is over, or nothing comes any more.
+async fn until<T>(deadline: Option<Instant>, awaited: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, awaited).await.ok(),
+        None => Some(awaited.await),
     }
 }
 
-async fn watch(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<Outcome> {
+async fn watch(cluster: &Cluster, arguments: &Arguments, deadline: Option<Instant>) -> anyhow::Result<Outcome> {
     let name = &arguments.name;
     let mut rollouts = pin!(watch_object(cluster.api::<Rollout>(), name).default_backoff());
     let mut told = String::new();
-    while let Some(event) = rollouts.next().await {
+    // Until when it is waited for that no request reaches what was aborted.
+    let mut restored_by: Option<Instant> = None;
+    while let Some(event) = until(restored_by, rollouts.next()).await.flatten() {
         let rollout = match event {
             Ok(Some(rollout)) => rollout,
             Ok(None) if told.is_empty() && arguments.commit.is_some() => {
@@ -135,12 +144,27 @@ async fn watch(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<Outco
             writeln!(std::io::stderr(), "{line}")?;
             told.clone_from(&line);
         }
-        if let Some(outcome) = judged(&rollout, arguments) {
+        let Some(outcome) = judged(&rollout, arguments) else {
+            restored_by = None;
+            continue;
+        };
+        if outcome != Outcome::Aborted || !is_on_its_way_back(&rollout) {
             writeln!(std::io::stdout(), "{line}")?;
             return Ok(outcome);
         }
+        let latest = Instant::now() + RESTORED_WITHIN;
+        restored_by.get_or_insert(deadline.map_or(latest, |deadline| deadline.min(latest)));
     }
-    Ok(Outcome::TimedOut)
+    if restored_by.is_none() {
+        return Ok(Outcome::TimedOut);
+    }
+    writeln!(std::io::stdout(), "{told}")?;
+    Ok(Outcome::Aborted)
+}
+
+/// Whether a revision was aborted that some proxies still send requests to, as far as is known.
+fn is_on_its_way_back(rollout: &Rollout) -> bool {
+    rollout.status.aborted.as_ref().is_some_and(|aborted| aborted.restored_at.is_none())
 }
 
 /// Whether it is reached, or cannot be without a person.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failing test may panic")]
 
 mod actions;
+mod awaited;
 mod backtest;
 mod brought;
 mod commits;

@@ -3,13 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use serin::controller;
@@ -18,46 +14,10 @@ use serin::notify::answer::Outcome;
 use serin::notify::format::Outgoing;
 use serin::notify::host::Hosts;
 use serin::notify::service::Service;
-use sha2::Sha256;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 
 use crate::notify_forms::{COMMIT, sent};
-
-/// What a receiver got.
-#[derive(Clone)]
-struct Got {
-    uri: Uri,
-    headers: HeaderMap,
-    body: Vec<u8>,
-}
-
-impl Got {
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
-    }
-
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-
-    fn query(&self, key: &str) -> String {
-        let pairs = form_urlencoded::parse(self.uri.query().unwrap_or_default().as_bytes());
-        pairs.into_owned().find(|(name, _)| name == key).map(|(_, value)| value).unwrap_or_default()
-    }
-}
-
-/// A receiver on loopback: its address.
-async fn receiver<R: IntoResponse>(answer: impl Fn(&Got) -> R + Clone + Send + Sync + 'static) -> String {
-    let app = Router::new().fallback(move |uri: Uri, headers: HeaderMap, body: Bytes| {
-        let response: Response = answer(&Got { uri, headers, body: body.to_vec() }).into_response();
-        std::future::ready(response)
-    });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    address
-}
+use crate::support::receivers::{Got, KEY, dingtalk, hmac, mail_server, receiver};
 
 fn post(address: &str) -> (Post, Hosts) {
     controller::use_ring();
@@ -68,7 +28,7 @@ fn post(address: &str) -> (Post, Hosts) {
 /// Sends what a channel would of an event; its secrets are the receiver's address and a key.
 async fn send(service: Service, spec: &Value, address: &str, reason: &str) -> Outcome {
     let url = format!("{address}/hook?access_token=T");
-    let secrets = [("url", url.as_str()), ("signing", "SECkey"), ("token", "tok-1")];
+    let secrets = [("url", url.as_str()), ("signing", KEY), ("token", "tok-1")];
     let outgoing = sent(spec, reason, &secrets, Timestamp::now_for_tests()).unwrap();
     let (post, hosts) = post(address);
     outgoing.check(&hosts).unwrap();
@@ -89,31 +49,11 @@ fn secret(key: &str) -> Value {
     json!({"name": "chat", "key": key})
 }
 
-fn hmac(key: &str, message: &str) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).unwrap();
-    mac.update(message.as_bytes());
-    mac.finalize().into_bytes().to_vec()
-}
-
-/// As open.dingtalk.com says: the timestamp in milliseconds, no more than an hour away, and its signature.
-fn dingtalk(got: &Got) -> Value {
-    let timestamp = got.query("timestamp");
-    let age = Timestamp::now_for_tests().as_millisecond() - timestamp.parse::<i64>().unwrap_or(0);
-    let wanted = STANDARD.encode(hmac("SECkey", &format!("{timestamp}\nSECkey")));
-    if age.abs() > 3_600_000 || got.query("sign") != wanted || got.query("access_token") != "T" {
-        return json!({"errcode": 310_000, "errmsg": "sign not match <secret of the server>"});
-    }
-    let body = got.json();
-    let is_right =
-        body["msgtype"] == "markdown" && body["markdown"]["title"].is_string() && body["markdown"]["text"].is_string();
-    if is_right { json!({"errcode": 0, "errmsg": "ok"}) } else { json!({"errcode": 40_035, "errmsg": "wrong"}) }
-}
-
 /// As open.feishu.cn says: the timestamp in seconds and the key are the key of an empty message.
 fn feishu(got: &Got) -> Value {
     let body = got.json();
     let timestamp = body["timestamp"].as_str().unwrap_or_default();
-    let wanted = STANDARD.encode(hmac(&format!("{timestamp}\nSECkey"), ""));
+    let wanted = STANDARD.encode(hmac(&format!("{timestamp}\n{KEY}"), ""));
     if body["sign"] != json!(wanted) || timestamp.len() != 10 {
         return json!({"code": 19_021, "msg": "sign match fail or timestamp is not within one hour from current time"});
     }
@@ -135,7 +75,7 @@ async fn signatures_are_those_that_the_services_document() {
     assert_eq!(send(Service::Feishu, &unsigned, &address, "Aborted").await, Outcome::Refused("code 19021".into()));
 
     let address = receiver(|got| {
-        let signed = hmac("SECkey", std::str::from_utf8(&got.body).unwrap());
+        let signed = hmac(KEY, std::str::from_utf8(&got.body).unwrap());
         let digits = signed.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         let is_right = got.header("x-signature") == format!("sha256={digits}")
             && got.header("authorization") == "Bearer tok-1"
@@ -314,44 +254,6 @@ async fn an_alert_ends_under_the_labels_that_it_began_with() {
     let ends = |alert: &Value| alert["endsAt"].as_str().unwrap().parse::<Timestamp>().unwrap();
     assert!(ends(&got[0][0]) > got[0][0]["startsAt"].as_str().unwrap().parse::<Timestamp>().unwrap());
     assert!(got[1].as_array().unwrap().iter().all(|alert| ends(alert) <= Timestamp::now_for_tests()));
-}
-
-/// A server of mail that speaks as much SMTP as is needed (RFC 5321), and answers `DATA` as it is told.
-async fn mail_server(answer: &'static str) -> (u16, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let lines: Arc<Mutex<Vec<String>>> = Arc::default();
-    let kept = lines.clone();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (read, mut write) = stream.into_split();
-            let mut read = BufReader::new(read).lines();
-            write.write_all(b"220 mail.example ESMTP\r\n").await.unwrap();
-            let mut is_data = false;
-            while let Ok(Some(line)) = read.next_line().await {
-                kept.lock().unwrap().push(line.clone());
-                let reply = match line.split(' ').next().unwrap_or_default() {
-                    "." if is_data => {
-                        is_data = false;
-                        format!("{answer}\r\n")
-                    }
-                    _ if is_data => continue,
-                    "EHLO" => "250-mail.example\r\n250 AUTH PLAIN\r\n".to_owned(),
-                    "AUTH" => "235 welcome\r\n".to_owned(),
-                    "DATA" => {
-                        is_data = true;
-                        "354 go on\r\n".to_owned()
-                    }
-                    "QUIT" => "221 bye\r\n".to_owned(),
-                    _ => "250 ok\r\n".to_owned(),
-                };
-                if write.write_all(reply.as_bytes()).await.is_err() {
-                    break;
-                }
-            }
-        }
-    });
-    (port, lines)
 }
 
 async fn mail(port: u16, flag: &str) -> (Result<(), String>, Outcome) {

@@ -63,6 +63,7 @@ pub struct Unread {
 }
 
 /// What is remembered of a record that could not be read.
+#[derive(Clone, Copy)]
 struct Failure {
     generation: i64,
     tries: u32,
@@ -79,11 +80,9 @@ impl Unread {
         self.failures().remove(rollout);
     }
 
-    /// How the last try for this generation went: none where there was none, else after what time the next one is due, if any.
-    fn last(&self, rollout: &str, generation: i64) -> Option<Option<Duration>> {
-        let failures = self.failures();
-        let failure = failures.get(rollout).filter(|failure| failure.generation == generation)?;
-        Some(failure.left())
+    /// The last failure for this generation.
+    fn last(&self, rollout: &str, generation: i64) -> Option<Failure> {
+        self.failures().get(rollout).filter(|failure| failure.generation == generation).copied()
     }
 
     /// Remembers one more failure; after what time the next try is due, if any.
@@ -111,10 +110,10 @@ pub async fn of(shell: &Shell, rollout: &Rollout) -> Known {
     let Some(record) = record(&shell.sources, rollout) else { return Known::default() };
     let (name, status) = (shell.name_of(rollout), &rollout.status);
     let generation = rollout.metadata.generation.unwrap_or_default();
-    match shell.unread.last(&name, generation) {
-        Some(None) => return Known::default(),
-        Some(Some(left)) if !left.is_zero() => return Known { commit: None, again: Some(left) },
-        Some(Some(_)) => {}
+    match shell.unread.last(&name, generation).map(|failure| failure.left().unwrap_or(Duration::MAX)) {
+        Some(Duration::ZERO) => {}
+        Some(Duration::MAX) => return Known::default(),
+        Some(left) => return Known { commit: None, again: Some(left) },
         None if generation == status.observed_generation && !has_unread(status) => {
             return Known { commit: status.commit.clone(), again: None };
         }

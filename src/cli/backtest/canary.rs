@@ -197,7 +197,7 @@ mod tests {
         for _ in 0..20 {
             for one in of_pods(&pods, &[(0.05, true), (0.2, true), (0.5, false)], &mut chance) {
                 let [window] = one.windows.as_slice() else { panic!("{one:?}") };
-                assert!(window.canary.bad == 50.0 || window.canary.bad == 0.0, "{window:?}");
+                assert!(window.canary.bad > 49.0 || window.canary.bad < 1.0, "{window:?}");
                 assert!(window.canary.requests >= 100.0 && window.stable.requests >= 100.0, "{window:?}");
             }
         }

@@ -108,7 +108,8 @@ impl Source {
     fn key(&self, text: &str, asked: &CounterQuery) -> String {
         let question = format!("{}\n{text}\n{} {} {}", self.address, asked.from, asked.step, asked.steps);
         let digest = Sha256::digest(question.as_bytes());
-        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        let half: [u8; 16] = std::array::from_fn(|index| digest.get(index).copied().unwrap_or_default());
+        format!("{:032x}", u128::from_be_bytes(half))
     }
 
     async fn ask(&self, text: &str, asked: &CounterQuery) -> Result<Vec<u8>, Refusal> {

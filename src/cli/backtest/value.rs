@@ -26,14 +26,14 @@ pub(super) struct Values {
     begin: Timestamp,
     step: SignedDuration,
     /// The numbers of each instant; nothing where there were none.
-    values: Vec<Vec<f64>>,
+    numbers: Vec<Vec<f64>>,
 }
 
 impl Values {
     /// What the query would have answered.
     fn at(&self, now: Timestamp) -> Sample {
         let steps = now.duration_since(self.begin).as_millis().div_euclid(self.step.as_millis().max(1));
-        let numbers = usize::try_from(steps).ok().and_then(|steps| self.values.get(steps));
+        let numbers = usize::try_from(steps).ok().and_then(|steps| self.numbers.get(steps));
         Sample::Vector(numbers.cloned().unwrap_or_default())
     }
 }
@@ -48,13 +48,13 @@ pub(super) async fn past(source: &Source, plan: &Plan, metric: &Metric, begin: T
     series.sort_by(|one, other| one.labels.cmp(&other.labels));
     let instants = 0..=usize::try_from(steps)?;
     let values = instants.map(|at| series.iter().filter_map(|one| one.values.get(at).copied().flatten()).collect());
-    Ok(Values { begin, step, values: values.collect() })
+    Ok(Values { begin, step, numbers: values.collect() })
 }
 
 /// What the conditions say of every release.
 pub(super) fn judged(plan: &Plan, metric: &Metric, pasts: &[&Values]) -> MetricReport {
     let pasts: Vec<&&Values> =
-        pasts.iter().filter(|past| past.values.iter().any(|numbers| !numbers.is_empty())).collect();
+        pasts.iter().filter(|past| past.numbers.iter().any(|numbers| !numbers.is_empty())).collect();
     let mut report = MetricReport::new(metric, "threshold", pasts.len());
     let limits = LIMITS.into_iter().map(Some).filter(|limit| *limit != metric.failure_limit);
     let mut tried = [metric.failure_limit].into_iter().chain(limits).map(|limit| {
@@ -157,7 +157,7 @@ mod tests {
             is_dry: false,
         };
         let values = [1.0, 0.5, 1.0, 1.0, 0.5, 1.0].map(|value| vec![value]).to_vec();
-        let past = Values { begin, step, values };
+        let past = Values { begin, step, numbers: values };
         let end = at(begin, SignedDuration::from_secs(300)).unwrap();
         let seconds = |limit| failed_at(&metric(limit), &past, begin, end).map(Timestamp::as_second);
         assert_eq!([seconds(0), seconds(1), seconds(2)], [Some(60), Some(240), None]);

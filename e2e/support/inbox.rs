@@ -156,6 +156,8 @@ fn mails(lines: &[String]) -> Vec<String> {
 
 /// Whom a mail is to, its subject and its words.
 fn shown(lines: &[String]) -> String {
+    // A line that begins with a dot has one more on the way (RFC 5321).
+    let lines: Vec<&str> = lines.iter().map(|line| line.strip_prefix('.').unwrap_or(line)).collect();
     let text = lines.join("\n");
     let (head, body) = text.split_once("\n\n").unwrap_or((&text, ""));
     let is_shown = |line: &&str| line.starts_with("To: ") || line.starts_with("Subject: ");

@@ -1,8 +1,9 @@
 //! Who wrote the weights, and the labels that they lead to, last.
 
+use jiff::SignedDuration;
 use serde_json::json;
-
 use serin::api::names::REVISION_HASH;
+use serin::plan::analysis::later;
 
 use crate::support::world::{World, commit, hosts, in_place, of_gateway, spec};
 
@@ -131,7 +132,8 @@ fn a_tool_that_writes_each_quarter_of_an_hour_is_one_contest() {
         assert!(told(&world).is_some());
     }
     assert_eq!(events(&world, "RouteContested"), 1);
-    world.pass_time(25 * 60 * 60);
+    world.now = later(world.now, SignedDuration::from_hours(26));
+    world.settle();
     assert_eq!(told(&world), None, "it is over");
     world.take_labels_back("kustomize-controller");
     world.settle();

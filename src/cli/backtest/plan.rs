@@ -86,8 +86,14 @@ impl Plan {
         metadata.name = metadata.name.clone().or_else(|| wanted.map(str::to_owned));
         let name = metadata.name.clone().context("whose requests count? name the Rollout with --rollout")?;
         let gates = gates(&strategy, &observed);
-        let metrics = metrics(&observed, &strategy, &gates, &name)?;
+        let mut metrics = metrics(&observed, &strategy, &gates, &name)?;
         let phases = phases(&strategy, &observed, &metrics, &mut notes);
+        for metric in metrics.extract_if(.., |metric| matches!(metric.source, template::Source::Web(_))) {
+            notes.push(format!("metric {} asks a server that remembers nothing: it is left out", metric.name));
+        }
+        if metrics.is_empty() {
+            bail!("no metric of the input asks Prometheus");
+        }
         let judging = strategy.judging.clone();
         Ok(Self { rollout: name, metrics, phases, warmup: judging.warmup, alpha: judging.alpha, notes })
     }

@@ -12,8 +12,10 @@ const TOP: f64 = 56.0;
 /// Height of one metric's lane, and what lies between two.
 const LANE: f64 = 200.0;
 const GAP: f64 = 76.0;
-/// Good canaries are green and blue, bad ones of other colours; without colours the names beside tell them apart.
-const COLORS: [&str; 5] = ["#2e7d32", "#1565c0", "#e0a100", "#c62828", "#6a1b9a"];
+/// The same canary has the same colour in every lane; the names beside tell them apart without.
+const COLORS: [(&str, &str); 4] =
+    [("good", "#2e7d32"), ("good, whole pods", "#1565c0"), ("x2", "#e0a100"), ("x5", "#c62828")];
+const OTHER: &str = "#6a1b9a";
 
 /// The picture, as the text of an SVG file.
 pub(super) fn svg(report: &Report) -> String {
@@ -26,7 +28,7 @@ pub(super) fn svg(report: &Report) -> String {
 <rect width="{WIDTH}" height="{height}" fill="#ffffff"/>
 <text x="16" y="26" font-size="16" font-weight="600">{}</text>
 "##,
-        escape(&format!("{}: canaries aborted, of {} releases that there were not", report.rollout, report.releases))
+        escape(&format!("{}: canaries aborted, of {} hypothetical releases", report.rollout, report.releases))
     );
     let mut top = TOP;
     for metric in lanes {
@@ -59,7 +61,7 @@ fn lane(out: &mut String, report: &Report, metric: &MetricReport, top: f64) {
 <text x="{right:.1}" y="{:.1}" fill="#616161" text-anchor="middle">{}</text>"##,
             right - left,
             f64::midpoint(left, right),
-            top + 14.0,
+            bottom + 16.0,
             step.weight,
             bottom + 16.0,
             duration(begin + step.seconds),
@@ -77,7 +79,8 @@ fn lane(out: &mut String, report: &Report, metric: &MetricReport, top: f64) {
             height = y(top, percent),
         );
     }
-    for (index, (row, color)) in (0_u32..).zip(metric.canaries.iter().zip(COLORS)) {
+    for (index, row) in (0_u32..).zip(&metric.canaries) {
+        let color = COLORS.into_iter().find(|(name, _)| *name == row.canary).map_or(OTHER, |(_, color)| color);
         curve(out, report, row, (top, color));
         let place = top + 18.0 + f64::from(index) * 20.0;
         let told = format!("{}: {:.1} %", row.canary, row.percent());

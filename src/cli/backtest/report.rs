@@ -7,6 +7,8 @@ use super::canary::Canary;
 use super::plan::Plan;
 use crate::plan::template::Metric;
 
+const DRY: &str = "it runs dry and judges nothing; this is what it would do if it judged";
+
 /// What came out.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -180,7 +182,7 @@ impl MetricReport {
             canaries: Vec::new(),
             alternatives: Vec::new(),
             advice: String::new(),
-            notes: Vec::new(),
+            notes: metric.is_dry.then(|| DRY.to_owned()).into_iter().collect(),
         }
     }
 

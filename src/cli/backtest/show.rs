@@ -21,7 +21,7 @@ pub(super) fn lines(report: &Report, detail: Detail) -> Vec<Line<'static>> {
         report.steps.iter().map(|step| format!("{} % for {}", step.weight, duration(step.seconds))).collect();
     let mut lines = vec![
         Line::from(format!(
-            "{}: {} releases that there were not, from {:.0} to {:.0}",
+            "{}: {} hypothetical releases from {:.0} to {:.0}",
             report.rollout, report.releases, report.from, report.until
         )),
         Line::from(format!("steps: {}", steps.join(", "))),

@@ -58,7 +58,7 @@ pub(super) fn judged(plan: &Plan, metric: &Metric, pasts: &[&Values]) -> MetricR
     let mut report = MetricReport::new(metric, "threshold", pasts.len());
     let limits = LIMITS.into_iter().map(Some).filter(|limit| *limit != metric.failure_limit);
     let mut tried = [metric.failure_limit].into_iter().chain(limits).map(|limit| {
-        let metric = Metric { failure_limit: limit, ..metric.clone() };
+        let metric = Metric { failure_limit: limit, is_dry: false, ..metric.clone() };
         let mut row = Row::new(Canary::Good, plan.alpha);
         for past in &pasts {
             row.add(aborted(plan, &metric, past), 0.0);

@@ -95,7 +95,7 @@ pub struct Model {
     /// When the API server last refused the Rollout's status.
     status_refused_at: Option<Instant>,
     jumped_at: Option<Instant>,
-    disturbed_at: Instant,
+    disturbed_at: Vec<Instant>,
     lagging: BTreeSet<String>,
     /// When somebody else changed a route that is watched with a lag: what happens to it is seen late.
     missed_at: Option<Instant>,
@@ -150,7 +150,7 @@ impl Model {
             retry_at_abort: 0,
             status_refused_at: None,
             jumped_at: None,
-            disturbed_at: began,
+            disturbed_at: vec![began],
             lagging: BTreeSet::new(),
             missed_at: None,
             stable_lacked: None,
@@ -188,7 +188,7 @@ impl Model {
 
     /// A controller starts, or is gone.
     pub fn disturbed(&mut self) {
-        self.disturbed_at = Instant::now();
+        self.disturbed_at.push(Instant::now());
     }
 
     /// Watches of a kind lag behind, or no longer do.
@@ -426,7 +426,8 @@ impl Model {
             return None;
         }
         // A controller that had the answer may have died with it; the next one asks anew.
-        let has_heard = |failed: &Instant| failed.max(&self.disturbed_at).elapsed() > STALE;
+        let has_heard =
+            |failed: &Instant| self.disturbed_at.last().map_or(*failed, |at| *failed.max(at)).elapsed() > STALE;
         if let Some(failed) = self.failed_at(revision, answered, Duration::ZERO).filter(has_heard) {
             let seconds = (failed - self.began).as_secs();
             return Some(format!("its metric failed at {seconds} s"));
@@ -496,15 +497,18 @@ impl Model {
     }
 
     /// When Git last began to ask for a revision, or a person had it tried again.
-    /// An interruption by another revision that is as short as `unseen` does not count.
+    /// An interruption by another revision that is as short as `unseen` does not count: since the last start of a controller in it.
     fn began_at(&self, revision: &str, unseen: Duration) -> Option<Instant> {
         let mut began: Option<Instant> = None;
         let mut next = Instant::now();
         for spec in self.specs.iter().rev() {
             if spec.hash == revision {
                 began = Some(spec.at);
-            } else if began.is_some() && next - spec.at > unseen {
-                break;
+            } else if began.is_some() {
+                let started = self.disturbed_at.iter().rfind(|at| (spec.at..next).contains(*at));
+                if next - *started.unwrap_or(&spec.at) > unseen {
+                    break;
+                }
             }
             next = spec.at;
         }

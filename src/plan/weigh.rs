@@ -66,6 +66,12 @@ fn recall(
         bounds: fixed_bounds(counted),
         state: String::new(),
     });
+    // Another bound is another question.
+    let fixed = fixed_bounds(counted);
+    if !fixed.is_empty() && memory.bounds != fixed {
+        memory.bounds = fixed;
+        memory.state = String::new();
+    }
     if ground.ready > memory.ready {
         memory.grown_at = ground.now;
     }

@@ -44,6 +44,22 @@ pub fn answer(asked: &CounterQuery, (revision, share): (&str, f64), requests: f6
     Counters { from: asked.from, step: asked.step, steps: asked.steps, series: series.collect() }
 }
 
+/// What was counted in the last window, in words: of the canary, whose counters come first.
+pub(super) fn told(counters: &Counters) -> String {
+    let gained = |series: Option<&Series>| {
+        let values = series.map_or(&[][..], |series| series.values.as_slice());
+        let mut last = values.iter().rev().copied().flatten();
+        last.next().zip(last.next()).map_or(0.0, |(after, before)| after - before)
+    };
+    let mut first = counters.series.iter().map(|series| gained(series.first()));
+    let is_histogram = counters.series.iter().flatten().any(|series| series.labels.contains_key("le"));
+    match (first.next(), first.next()) {
+        (Some(all), Some(bad)) if !is_histogram => format!("{bad:.0} of {all:.0} bad"),
+        (Some(_), _) if is_histogram => "durations".to_owned(),
+        (Some(_) | None, _) => "nothing".to_owned(),
+    }
+}
+
 /// A counter that goes on at a rate.
 fn counter(asked: &CounterQuery, rate: f64, labels: &[(&str, &str)]) -> Series {
     let at = |index: i32| asked.from.as_duration().as_secs_f64() + asked.step.as_secs_f64() * f64::from(index);

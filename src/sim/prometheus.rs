@@ -182,6 +182,9 @@ impl Prometheus {
 
     fn assess(&self, metric: &str, sample: &Sample) -> Option<Assessment> {
         let (success, failure) = self.conditions(metric);
+        if matches!(sample, Sample::Counters(_)) {
+            return Some(Assessment::Counted);
+        }
         let has_data = match sample {
             Sample::Scalar(number) => !number.is_nan(),
             Sample::Vector(numbers) => numbers.iter().any(|number| !number.is_nan()),
@@ -234,7 +237,7 @@ impl Meter for Asker {
                 Ok(Sample::Scalar(number)) => number.to_string(),
                 Ok(Sample::Vector(numbers)) if numbers.is_empty() => "no data".to_owned(),
                 Ok(Sample::Vector(numbers)) => numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(", "),
-                Ok(Sample::Counters(_)) => "counters".to_owned(),
+                Ok(Sample::Counters(counters)) => counters::told(counters),
                 Ok(Sample::Web(answer)) => format!("HTTP {}", answer.status),
                 Err(error) => error.clone(),
             };

@@ -141,9 +141,8 @@ impl Record {
                 Some(Assessment::Success) => "good",
                 Some(Assessment::Failure) => "bad",
                 Some(Assessment::Inconclusive) => "inconclusive",
-                Some(Assessment::Counted | Assessment::Pending | Assessment::NoData | Assessment::Error) | None => {
-                    "no verdict"
-                }
+                Some(Assessment::Counted) => "counted",
+                Some(Assessment::Pending | Assessment::NoData | Assessment::Error) | None => "no verdict",
             };
             self.line(Kind::Measurement, format!("{} {}: {says}", answered.metric, answered.value));
             let (at, metric, value) = (self.now(), answered.metric, answered.value);

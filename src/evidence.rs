@@ -16,6 +16,9 @@
 //!
 //! Units: counts are requests (fractions are fine), logarithms are natural, rates are bad requests per request.
 
+use std::iter::Sum;
+use std::ops::Add;
+
 mod chance;
 mod counters;
 mod dispersion;
@@ -46,6 +49,20 @@ impl Count {
     fn checked(self) -> Option<Self> {
         let is_count = |number: f64| number.is_finite() && number >= 0.0;
         (is_count(self.requests) && is_count(self.bad)).then(|| Self { bad: self.bad.min(self.requests), ..self })
+    }
+}
+
+impl Add for Count {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { requests: self.requests + other.requests, bad: self.bad + other.bad }
+    }
+}
+
+impl Sum for Count {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), Add::add)
     }
 }
 
@@ -121,6 +138,12 @@ impl Test {
             share: 0.02,
             bounds: 1,
         }
+    }
+
+    /// The same test once something is known of stable's past: the dispersion of its pods, and how many bounds of latency tell something.
+    #[must_use]
+    pub fn knowing(&self, dispersion: Option<f64>, bounds: usize) -> Self {
+        Self { dispersion: self.dispersion.or(dispersion), bounds: bounds.max(1), ..self.clone() }
     }
 
     /// The logarithm of the evidence that aborts.

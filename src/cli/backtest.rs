@@ -22,6 +22,7 @@ mod show;
 mod source;
 mod value;
 
+use crate::plan::weigh;
 use judge::Past;
 use plan::Plan;
 use report::Report;
@@ -148,7 +149,7 @@ fn told(arguments: &Arguments, progress: &Progress) -> String {
 
 /// When the releases begin: spread over the time, each by chance within its part of it.
 fn begins(plan: &Plan, arguments: &Arguments, until: Timestamp) -> anyhow::Result<Vec<Timestamp>> {
-    let free = arguments.since - plan.lasts() - judge::BEFORE;
+    let free = arguments.since - plan.lasts() - weigh::PAST;
     if free <= SignedDuration::ZERO {
         bail!(
             "--since {:#} is shorter than a release of {:#} and the half hour before it",
@@ -156,7 +157,7 @@ fn begins(plan: &Plan, arguments: &Arguments, until: Timestamp) -> anyhow::Resul
             plan.lasts()
         );
     }
-    let first = until.checked_sub(arguments.since)?.checked_add(judge::BEFORE)?;
+    let first = until.checked_sub(arguments.since)?.checked_add(weigh::PAST)?;
     let mut chance = fastrand::Rng::with_seed(arguments.seed);
     let part = free.as_secs_f64() / f64::from(arguments.at);
     let moment = |at: u32| {

@@ -11,12 +11,13 @@ use super::branch::{self, Branch};
 use super::cluster::Tree;
 use crate::api::names;
 use crate::api::status::{
-    AnalysisKind, AnalysisStatus, Assessment, Decision, EvidenceStatus, MetricStatus, Phase, RevisionStatus,
-    RolloutStatus, Verdict, Wait,
+    AnalysisKind, AnalysisStatus, Assessment, Decision, MetricStatus, Phase, RevisionStatus, RolloutStatus, Verdict,
+    Wait,
 };
 use crate::api::watched::ReplicaSet;
 use crate::plan::revision;
 use crate::plan::strategy::{self, Scale, Step};
+use crate::plan::tell;
 
 /// Cells of a bar of weight.
 const BAR: usize = 25;
@@ -400,7 +401,7 @@ fn metric_line(metric: &MetricStatus, place: &str, condition: Option<&str>, glyp
     let counted = metric.successes + metric.failures + metric.inconclusive;
     let (verdict, color) = match metric.verdict {
         Verdict::Running => match &metric.evidence {
-            Some(evidence) => (format!("  {}", weight_of(evidence)), Color::Cyan),
+            Some(evidence) => (format!("  {}", tell::weight_of(evidence)), Color::Cyan),
             None => (format!("  {} of {counted} good", metric.successes), Color::Cyan),
         },
         Verdict::Pass => ("  passed".to_owned(), Color::Green),
@@ -409,12 +410,6 @@ fn metric_line(metric: &MetricStatus, place: &str, condition: Option<&str>, glyp
     };
     spans.push(Span::styled(verdict, Style::new().fg(color)));
     Line::from(spans)
-}
-
-/// How much the evidence weighs, and how much decides.
-fn weight_of(evidence: &EvidenceStatus) -> String {
-    let good = evidence.passes_at.map_or_else(String::new, |at| format!(", {}× of {at}× good", evidence.better));
-    format!("{}× of {}× worse{good}", evidence.worse, evidence.aborts_at)
 }
 
 /// The first number of a value.

@@ -110,14 +110,13 @@ pub async fn of(shell: &Shell, rollout: &Rollout) -> Known {
     let Some(record) = record(&shell.sources, rollout) else { return Known::default() };
     let (name, status) = (shell.name_of(rollout), &rollout.status);
     let generation = rollout.metadata.generation.unwrap_or_default();
-    match shell.unread.last(&name, generation).map(|failure| failure.left().unwrap_or(Duration::MAX)) {
-        Some(Duration::ZERO) => {}
-        Some(Duration::MAX) => return Known::default(),
-        Some(left) => return Known { commit: None, again: Some(left) },
-        None if generation == status.observed_generation && !has_unread(status) => {
-            return Known { commit: status.commit.clone(), again: None };
+    if let Some(failure) = shell.unread.last(&name, generation) {
+        let again = failure.left();
+        if again.is_none_or(|left| !left.is_zero()) {
+            return Known { commit: None, again };
         }
-        None => {}
+    } else if generation == status.observed_generation && !has_unread(status) {
+        return Known { commit: status.commit.clone(), again: None };
     }
     match read(shell, rollout, &record).await {
         Ok(commit) => {

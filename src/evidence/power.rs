@@ -58,10 +58,11 @@ pub fn windows_to_pass(test: &Test, state: &State, most: u32) -> Option<u32> {
     }
     let mean = |count: Count| Count { requests: count.requests / seen, bad: count.bad / seen };
     let window = Window { canary: mean(state.step.canary), stable: mean(state.step.stable) };
+    let windows = vec![window; test.bounds.max(1)];
     let mut state = state.clone();
     (0..=most).find(|_| {
         let passes = test.verdict(&state) == Verdict::NotWorse;
-        test.look(&mut state, &vec![window; test.bounds.max(1)]);
+        test.look(&mut state, &windows);
         passes
     })
 }

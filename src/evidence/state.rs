@@ -3,7 +3,7 @@
 use base64::Engine as _;
 
 use super::process::log_sum;
-use super::{Against, Count, Interval, Process, Test, Window};
+use super::{Against, Interval, Process, Test, Window};
 
 /// The form's version.
 const VERSION: f64 = 1.0;
@@ -75,10 +75,8 @@ impl State {
 
     /// Counts a window.
     pub(super) fn add(&mut self, window: Window) {
-        let sum =
-            |left: Count, right: Count| Count { requests: left.requests + right.requests, bad: left.bad + right.bad };
-        self.step =
-            Window { canary: sum(self.step.canary, window.canary), stable: sum(self.step.stable, window.stable) };
+        let Window { canary, stable } = self.step;
+        self.step = Window { canary: canary + window.canary, stable: stable + window.stable };
         self.windows = self.windows.saturating_add(1);
         self.step_windows = self.step_windows.saturating_add(1);
     }

@@ -55,7 +55,7 @@ pub(super) fn check(subject: &Subject<'_>, observed: &Observed, missing: &mut Ve
             used.push(one);
         }
         check_arguments(subject, &at, &used, found);
-        check_traffic(subject, &at, found);
+        check_traffic(subject, &at, &used, found);
     }
 }
 
@@ -188,9 +188,13 @@ fn check_arguments(subject: &Subject<'_>, at: &GateAt<'_>, used: &[Used<'_>], fo
     }
 }
 
-/// A step that measures before the canary has traffic.
-fn check_traffic(subject: &Subject<'_>, at: &GateAt<'_>, found: &mut Found) {
+/// A step that measures before the canary has traffic. A test that a server is asked to run needs none.
+fn check_traffic(subject: &Subject<'_>, at: &GateAt<'_>, used: &[Used<'_>], found: &mut Found) {
     let Some(step) = at.step else { return };
+    let is_known = used.len() == at.gate.templates.len();
+    if is_known && used.iter().flat_map(|one| &one.spec.metrics).all(|metric| metric.web.is_some()) {
+        return;
+    }
     let has_weight = |step: &Step| matches!(step, Step::SetWeight(weight) if *weight > 0);
     let mut before = subject.strategy.steps.iter().take(step);
     let weight = before.rfind(|step| matches!(step, Step::SetWeight(_)));

@@ -13,9 +13,12 @@ use crate::evidence::{Against, Test, Traffic, smallest_detectable};
 use crate::plan::counted::{Counted, WINDOW};
 use crate::plan::strategy::Step;
 use crate::plan::template::Metric;
+use crate::plan::weigh;
 
 /// How long a step without an end of its own is looked at.
 const USUAL: SignedDuration = SignedDuration::from_mins(15);
+/// Windows that are looked at, at most.
+const WINDOWS_MOST: i64 = 99_999;
 
 /// Requests that are said to come.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -87,11 +90,9 @@ pub(super) fn check_sight(
     let in_all = at.gate.at_most.unwrap_or(USUAL).saturating_sub(subject.strategy.judging.warmup);
     let windows = match metric.count.filter(|_| !at.gate.until_decided) {
         Some(count) => u32::try_from(count).unwrap_or(0),
-        None => {
-            (1..100_000).take_while(|count| f64::from(*count) * seconds <= in_all.as_secs_f64()).last().unwrap_or(0)
-        }
+        None => u32::try_from(weigh::steps_in(in_all, window).min(WINDOWS_MOST)).unwrap_or(0),
     };
-    let alpha = subject.strategy.judging.alpha * counted.weight / weights.max(counted.weight);
+    let alpha = counted.share(subject.strategy.judging.alpha, weights);
     let test = Test { alpha, ..counted.test.clone() };
     let traffic =
         Traffic { requests: expected.requests * seconds, share: f64::from(weight) / 100.0, rate: expected.bad };

@@ -14,7 +14,7 @@ use crate::api::status::{
 };
 
 /// Measurements kept in the status, a metric.
-const KEPT: usize = 10;
+pub(super) const KEPT: usize = 10;
 /// The longest wait after an error or an answer without data.
 pub(super) const RETRY: SignedDuration = SignedDuration::from_secs(10);
 
@@ -38,7 +38,7 @@ pub fn record(
     memories: &mut Vec<Memory>,
     ground: &Ground<'_>,
 ) -> AnalysisStatus {
-    for metric in metrics.iter().filter(|metric| metric.counted().is_none()) {
+    for metric in metrics {
         let at = analysis.metrics.iter().position(|status| status.name == metric.name).unwrap_or_else(|| {
             analysis.metrics.push(MetricStatus { name: metric.name.clone(), ..MetricStatus::default() });
             analysis.metrics.len() - 1
@@ -46,6 +46,10 @@ pub fn record(
         let Some(mut status) = analysis.metrics.get(at).cloned() else {
             continue;
         };
+        let mut counted = metric.counted().map(|counted| {
+            let memory = weigh::recall(memories, &analysis, metric, counted, ground);
+            (counted, memory)
+        });
         while status.verdict == Verdict::Running {
             let id = query_id(ground.prefix, &analysis, &metric.name, status.taken);
             let Some(answer) =
@@ -53,15 +57,19 @@ pub fn record(
             else {
                 break;
             };
-            status = count(status, metric, answer);
+            match &mut counted {
+                Some((counted, memory)) => {
+                    let since = ground.since(&analysis, memory);
+                    weigh::take(&mut status, memory, (metric, counted), answer, since, ground);
+                }
+                None => status = count(status, metric, answer),
+            }
         }
+        status.dry_run = metric.is_dry;
+        counted.into_iter().for_each(|(_, memory)| weigh::remember(memories, memory));
         if let Some(slot) = analysis.metrics.get_mut(at) {
             *slot = status;
         }
-    }
-    weigh::record(&mut analysis, metrics, measured, memories, ground);
-    for status in &mut analysis.metrics {
-        status.dry_run = metrics.iter().any(|metric| metric.is_dry && metric.name == status.name);
     }
     analysis.metrics.retain(|status| metrics.iter().any(|metric| metric.name == status.name));
     analysis.verdict = verdict(&analysis.metrics);

@@ -35,6 +35,13 @@ pub struct Counted {
     pub lag: SignedDuration,
 }
 
+impl Counted {
+    /// Its part of the probability of an abort without reason, beside metrics with so much weight, its own among it.
+    pub fn share(&self, alpha: f64, weights: f64) -> f64 {
+        alpha * self.weight / weights.max(self.weight)
+    }
+}
+
 /// The counters of a metric, in PromQL.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Counters {

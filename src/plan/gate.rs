@@ -109,7 +109,7 @@ fn judge_one(
     (kind, step, gate): (AnalysisKind, Option<i32>, &Gate),
     measured: &[Measurement],
 ) {
-    let metrics = match metrics(facts, course, gate, kind) {
+    let mut metrics = match metrics(facts, course, gate, kind) {
         Ok(metrics) => metrics,
         Err(obstacles) => {
             obstacles.into_iter().for_each(|(reason, message)| course.hold(reason, message));
@@ -119,6 +119,11 @@ fn judge_one(
     let Some(running) = find(course, kind, step).cloned() else {
         return;
     };
+    // Only a verdict needs to know how much of the error is a metric's.
+    if metrics.iter().any(|metric| metric.counted().is_some()) {
+        let weights = template::weights(facts.observed, facts.strategy);
+        weigh::share(&mut metrics, facts.strategy.judging.alpha, weights);
+    }
     let before = running.verdict;
     let prefix = prefix(course);
     let ground = ground(facts, course, gate, &prefix);
@@ -192,12 +197,7 @@ fn metrics(facts: &Facts<'_>, course: &Course, gate: &Gate, kind: AnalysisKind) 
         place: Place::of(facts.observed, facts.strategy.routing.as_ref(), &facts.route),
     };
     let end = End::of(gate, kind == AnalysisKind::Background);
-    let mut metrics = template::metrics(facts.observed, gate, end, &names)?;
-    if metrics.iter().any(|metric| metric.counted().is_some()) {
-        let weights = template::weights(facts.observed, facts.strategy);
-        weigh::share(&mut metrics, facts.strategy.judging.alpha, weights);
-    }
-    Ok(metrics)
+    template::metrics(facts.observed, gate, end, &names)
 }
 
 fn prefix(course: &Course) -> String {

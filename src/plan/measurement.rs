@@ -55,6 +55,23 @@ pub struct CounterQuery {
     pub steps: i32,
 }
 
+impl CounterQuery {
+    /// The first and the last instant, in seconds since 1970: instants are multiples of the step, and that is whole seconds.
+    pub fn range(&self) -> (i64, i64) {
+        let from = self.from.as_second();
+        (from, from.saturating_add(self.step.as_secs().saturating_mul(i64::from(self.steps))))
+    }
+
+    /// How many instants there are.
+    pub fn instants(&self) -> usize {
+        instants(self.steps)
+    }
+}
+
+fn instants(steps: i32) -> usize {
+    usize::try_from(steps).unwrap_or(0).saturating_add(1)
+}
+
 /// What a provider answered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Sample {
@@ -66,6 +83,13 @@ pub enum Sample {
     Counters(Counters),
     /// The answer of a server.
     Web(WebAnswer),
+}
+
+impl Counters {
+    /// How many instants there are.
+    pub fn instants(&self) -> usize {
+        instants(self.steps)
+    }
 }
 
 /// The answer of a server.

@@ -4,9 +4,11 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::analysis::later;
+use super::analysis::{self, later};
 use super::force;
-use crate::api::status::{Aborted, Condition, EndedPause, OutcomeKind, Phase, RevisionStatus, RolloutStatus, Verdict};
+use crate::api::status::{
+    Aborted, Assessment, Condition, EndedPause, OutcomeKind, Phase, RevisionStatus, RolloutStatus, Verdict,
+};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +45,8 @@ pub const REASONS: &[(&str, &str)] = &[
 /// What comes and goes by itself, and a pause that stayed away for so long has ended.
 const RETURNING: [&str; 3] = ["NoData", "ProviderDown", force::UNACKNOWLEDGED];
 const QUIET: SignedDuration = SignedDuration::from_mins(10);
+/// Most metrics have no data in the first seconds of a weight, until Prometheus has scraped the canary's requests twice.
+const LASTING: SignedDuration = SignedDuration::from_secs(30);
 
 /// What happened, in order.
 pub fn narrate(before: &RolloutStatus, after: &RolloutStatus) -> Vec<Note> {
@@ -176,7 +180,19 @@ fn weight_passed(before: &RolloutStatus, after: &RolloutStatus) -> Option<String
 fn paused(status: &RolloutStatus) -> Option<(Option<i32>, &str)> {
     let is_timed = status.blocked_by.iter().any(|wait| wait.reason == "PausedByStep" && wait.until.is_some());
     let ready = ready(status)?;
-    (status.phase == Some(Phase::Paused) && !is_timed).then_some((status.current_step_index, ready.reason.as_str()))
+    let is_brief = ready.reason == "NoData" && !is_silent(status);
+    let is_told = status.phase == Some(Phase::Paused) && !is_timed && !is_brief;
+    is_told.then_some((status.current_step_index, ready.reason.as_str()))
+}
+
+/// Whether a metric has had no data for a while, or in all the measurements that are kept.
+fn is_silent(status: &RolloutStatus) -> bool {
+    status.analysis.iter().flat_map(|analysis| &analysis.metrics).filter(|metric| !metric.dry_run).any(|metric| {
+        let kept = &metric.measurements;
+        let silent = kept.iter().rev().take_while(|one| one.assessment == Assessment::NoData);
+        let (Some(first), Some(last)) = (silent.clone().last(), kept.last()) else { return false };
+        silent.count() >= analysis::KEPT || last.at.duration_since(first.at) >= LASTING
+    })
 }
 
 fn ready(status: &RolloutStatus) -> Option<&Condition> {

@@ -134,9 +134,14 @@ pub fn progress(metric: &Metric, evidence: Option<&EvidenceStatus>) -> String {
     };
     let windows =
         metric.count.map_or_else(|| evidence.windows.to_string(), |count| format!("{} of {count}", evidence.windows));
+    format!("{} ({windows} windows, {})", metric.name, weight_of(evidence))
+}
+
+/// How much the evidence weighs, and how much decides.
+pub fn weight_of(evidence: &EvidenceStatus) -> String {
     let worse = format!("{}× of {}× worse", number(evidence.worse), number(evidence.aborts_at));
     let good = evidence.passes_at.map(|at| format!(", {}× of {}× good", number(evidence.better), number(at)));
-    format!("{} ({windows} windows, {worse}{})", metric.name, good.unwrap_or_default())
+    worse + &good.unwrap_or_default()
 }
 
 fn requests(count: Count) -> Requests {

@@ -14,7 +14,7 @@ use crate::evidence::{self, Count, State, Test, Window};
 /// Windows that are asked for at once at most; what is older is left out.
 const MOST: i64 = 100;
 /// How much of stable's past is looked at.
-const PAST: SignedDuration = SignedDuration::from_mins(30);
+pub const PAST: SignedDuration = SignedDuration::from_mins(30);
 /// Slow requests of stable, as parts of all, between which a bound of latency tells something.
 const SLOW: std::ops::RangeInclusive<f64> = 0.0005..=0.6;
 
@@ -39,13 +39,13 @@ pub struct Ground<'a> {
 
 impl Ground<'_> {
     /// From when on windows of an analysis count: S8.
-    fn since(&self, analysis: &AnalysisStatus, memory: &Memory) -> Option<Timestamp> {
+    pub(super) fn since(&self, analysis: &AnalysisStatus, memory: &Memory) -> Option<Timestamp> {
         Some(self.in_force?.max(analysis.started_at).max(later(memory.grown_at, self.warmup)))
     }
 }
 
 /// The memory of a metric as it is now: of this weight, and of these pods.
-fn recall(
+pub(super) fn recall(
     memories: &[Memory],
     analysis: &AnalysisStatus,
     metric: &Metric,
@@ -91,8 +91,7 @@ fn fixed_bounds(counted: &Counted) -> Vec<f64> {
 
 /// The test with what is known of stable's past.
 fn test_of(counted: &Counted, memory: &Memory) -> Test {
-    let dispersion = counted.test.dispersion.or(memory.dispersion);
-    Test { dispersion, bounds: memory.bounds.len().max(1), ..counted.test.clone() }
+    counted.test.knowing(memory.dispersion, memory.bounds.len())
 }
 
 /// What a test remembers; nothing where the text is of another test.
@@ -100,45 +99,16 @@ fn read(test: &Test, memory: &Memory) -> State {
     State::decode(test, &memory.state).unwrap_or_else(|| State::new(test))
 }
 
-/// The analysis with every answer about counted metrics that belongs to it, each once.
-pub fn record(
-    analysis: &mut AnalysisStatus,
-    metrics: &[Metric],
-    measured: &[Measurement],
-    memories: &mut Vec<Memory>,
-    ground: &Ground<'_>,
-) {
-    for metric in metrics {
-        let Some(counted) = metric.counted() else {
-            continue;
-        };
-        let mut memory = recall(memories, analysis, metric, counted, ground);
-        let mut status = match analysis.metrics.iter().find(|status| status.name == metric.name) {
-            Some(status) => status.clone(),
-            None => MetricStatus { name: metric.name.clone(), ..MetricStatus::default() },
-        };
-        while status.verdict == Verdict::Running {
-            let id = query_id(ground.prefix, analysis, &metric.name, status.taken);
-            let is_own = |answer: &&Measurement| answer.id == id && answer.started_at >= analysis.started_at;
-            let Some(answer) = measured.iter().find(is_own) else {
-                break;
-            };
-            let since = ground.since(analysis, &memory);
-            take(&mut status, &mut memory, (metric, counted), answer, since, ground);
-        }
-        match analysis.metrics.iter_mut().find(|status| status.name == metric.name) {
-            Some(slot) => *slot = status,
-            None => analysis.metrics.push(status),
-        }
-        match memories.iter_mut().find(|known| known.kind == memory.kind && known.metric == memory.metric) {
-            Some(slot) => *slot = memory,
-            None => memories.push(memory),
-        }
+/// Remembers what a metric has seen, in place of what was remembered.
+pub(super) fn remember(memories: &mut Vec<Memory>, memory: Memory) {
+    match memories.iter_mut().find(|known| known.kind == memory.kind && known.metric == memory.metric) {
+        Some(slot) => *slot = memory,
+        None => memories.push(memory),
     }
 }
 
 /// Takes one answer in.
-fn take(
+pub(super) fn take(
     status: &mut MetricStatus,
     memory: &mut Memory,
     (metric, counted): (&Metric, &Counted),
@@ -173,7 +143,7 @@ fn take(
 
 /// Learns what must be known of stable's past.
 fn calibrate(memory: &mut Memory, counted: &Counted, counters: &Counters) -> Result<(Assessment, String), String> {
-    let instants = usize::try_from(counters.steps + 1).unwrap_or(0);
+    let instants = counters.instants();
     match (&counted.counters, counters.series.as_slice()) {
         (Kind::Errors { .. }, [total, bad]) => {
             memory.dispersion = evidence::dispersion(&evidence::windows(total, bad, instants));
@@ -187,7 +157,7 @@ fn calibrate(memory: &mut Memory, counted: &Counted, counters: &Counters) -> Res
             if !memory.calibrated {
                 return Ok((
                     Assessment::NoData,
-                    "no bound of latency tells anything of stable's last 30 minutes".to_owned(),
+                    "no bound of latency tells anything of stable's last 30 minutes; name one in slowerThan, or send traffic".to_owned(),
                 ));
             }
             let bounds = memory.bounds.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
@@ -201,17 +171,13 @@ fn calibrate(memory: &mut Memory, counted: &Counted, counters: &Counters) -> Res
 pub fn telling(buckets: &[evidence::Series], instants: usize) -> Vec<f64> {
     let sum = |bound: f64| {
         let (total, slow) = evidence::slower(buckets, bound);
-        evidence::windows(&total, &slow, instants).into_iter().flatten().fold(Count::default(), plus)
+        evidence::windows(&total, &slow, instants).into_iter().flatten().sum()
     };
     let is_telling = |bound: &f64| {
         let Count { requests, bad } = sum(*bound);
         requests > 0.0 && SLOW.contains(&(bad / requests))
     };
     evidence::bounds_of(buckets).into_iter().filter(is_telling).collect()
-}
-
-fn plus(left: Count, right: Count) -> Count {
-    Count { requests: left.requests + right.requests, bad: left.bad + right.bad }
 }
 
 /// Looks at the windows of an answer that count, one after the other, until one of them decides.
@@ -271,12 +237,9 @@ fn verdict(metric: &Metric, counted: &Counted, said: EvidenceVerdict, windows: i
 
 /// The counts of both sides, window by window, one entry a bound.
 fn windows_of(counted: &Counted, bounds: &[f64], counters: &Counters) -> Result<Vec<Vec<Window>>, String> {
-    let instants = usize::try_from(counters.steps + 1).unwrap_or(0);
+    let instants = counters.instants();
     let sums = |total: &[evidence::Series], bad: &[evidence::Series]| -> Vec<Count> {
-        evidence::windows(total, bad, instants)
-            .into_iter()
-            .map(|pods| pods.into_iter().fold(Count::default(), plus))
-            .collect()
+        evidence::windows(total, bad, instants).into_iter().map(|pods| pods.into_iter().sum()).collect()
     };
     let both = |canary: Vec<Count>, stable: Option<Vec<Count>>| -> Vec<Window> {
         let stable = stable.unwrap_or_else(|| vec![Count::default(); canary.len()]);
@@ -364,7 +327,8 @@ pub fn due(
     Ok(ask(counted.counters.texts(), later(first, times(step, skipped)), steps - skipped))
 }
 
-fn steps_in(duration: SignedDuration, step: SignedDuration) -> i64 {
+/// How many whole steps a duration has.
+pub fn steps_in(duration: SignedDuration, step: SignedDuration) -> i64 {
     i64::try_from(duration.as_millis() / step.as_millis().max(1)).unwrap_or(1)
 }
 
@@ -387,7 +351,7 @@ fn aligned(at: Timestamp, step: SignedDuration) -> Timestamp {
 pub fn share(metrics: &mut [Metric], alpha: f64, weights: f64) {
     for metric in metrics {
         if let template::Source::Counts(counted) = &mut metric.source {
-            counted.test.alpha = alpha * counted.weight / weights.max(counted.weight);
+            counted.test.alpha = counted.share(alpha, weights);
         }
     }
 }

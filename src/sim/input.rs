@@ -290,24 +290,28 @@ impl Input {
             .filter(is_template)
             .filter_map(|template| template["spec"]["metrics"].as_array())
             .flatten();
-        let named: std::collections::BTreeSet<String> = metrics.filter_map(provider_of).map(str::to_owned).collect();
-        for name in named {
+        let named: std::collections::BTreeMap<String, bool> =
+            metrics.filter_map(provider_of).map(|(name, is_web)| (name.to_owned(), is_web)).collect();
+        for (name, is_web) in named {
             let is_known =
                 self.others.iter().any(|object| object["kind"] == "MetricProvider" && key_of(object).1 == name);
             if !is_known && name != "default" {
                 self.notes.push(format!("MetricProvider {name} is not in the input and is assumed"));
+                let spec = MetricProviderSpec::at("http://metrics.simulated");
+                let spec =
+                    if is_web { MetricProviderSpec { web: spec.prometheus, prometheus: None, ..spec } } else { spec };
                 self.others.push(json!({
-                    "apiVersion": "serin.dev/v1alpha1", "kind": "MetricProvider", "metadata": {"name": name},
-                    "spec": MetricProviderSpec::at("http://prometheus.simulated"),
+                    "apiVersion": "serin.dev/v1alpha1", "kind": "MetricProvider", "metadata": {"name": name}, "spec": spec,
                 }));
             }
         }
     }
 }
 
-/// The provider that a metric names.
-fn provider_of(metric: &Value) -> Option<&str> {
-    ["prometheus", "istio"].into_iter().find_map(|source| metric[source]["provider"].as_str())
+/// The provider that a metric names, and whether it is asked for JSON.
+fn provider_of(metric: &Value) -> Option<(&str, bool)> {
+    let sources = ["prometheus", "istio", "compare", "limit", "web"];
+    sources.into_iter().find_map(|source| Some((metric[source]["provider"].as_str()?, source == "web")))
 }
 
 /// The Deployment that a Rollout names, among some.

@@ -157,10 +157,7 @@ impl Prometheus {
         let answer = self.answer(revision, metric);
         match ask {
             Ask::Value(_) => self.value(metric, answer),
-            Ask::Web(_) => {
-                let is_good = !matches!(answer, Answer::Bad);
-                Sample::Web(WebAnswer { status: if is_good { 200 } else { 500 }, values: vec![Value::from(is_good)] })
-            }
+            Ask::Web(_) => self.web(metric, answer),
             Ask::Counters(asked) => {
                 let weight = self.inner().weights.get(revision).copied().unwrap_or(0.0);
                 Sample::Counters(counters::answer(asked, (revision, weight / 100.0), counters::REQUESTS, answer))
@@ -180,15 +177,41 @@ impl Prometheus {
         }
     }
 
+    /// What a server says: by its status where the metric has no conditions, else what they assess so.
+    fn web(&self, metric: &str, answer: Answer) -> Sample {
+        let (success, failure) = self.conditions(metric);
+        let told = |status, values| Sample::Web(WebAnswer { status, values });
+        if success.is_none() && failure.is_none() {
+            return told(if matches!(answer, Answer::Bad) { 500 } else { 200 }, Vec::new());
+        }
+        let wanted = match answer {
+            Answer::Good => Assessment::Success,
+            Answer::Bad => Assessment::Failure,
+            Answer::Value(number) => return told(200, vec![number.into()]),
+            Answer::NotANumber | Answer::Nothing => return told(200, Vec::new()),
+        };
+        let flags = [true, false].map(Value::from).into_iter();
+        let mut answers = flags.chain(CANDIDATES.iter().copied().map(Value::from)).map(|value| told(200, vec![value]));
+        let fits = |sample: &Sample| {
+            condition::assess(sample, success.as_deref(), failure.as_deref()).is_ok_and(|found| found == wanted)
+        };
+        answers.find(fits).unwrap_or_else(|| told(200, vec![Value::from(1.0)]))
+    }
+
     fn assess(&self, metric: &str, sample: &Sample) -> Option<Assessment> {
         let (success, failure) = self.conditions(metric);
         if matches!(sample, Sample::Counters(_)) {
             return Some(Assessment::Counted);
         }
+        let is_plain = success.is_none() && failure.is_none();
         let has_data = match sample {
             Sample::Scalar(number) => !number.is_nan(),
             Sample::Vector(numbers) => numbers.iter().any(|number| !number.is_nan()),
-            Sample::Counters(_) | Sample::Web(_) => false,
+            Sample::Web(answer) if is_plain => {
+                return Some(if answer.is_success() { Assessment::Success } else { Assessment::Failure });
+            }
+            Sample::Web(answer) => answer.is_success() && !answer.values.iter().all(Value::is_null),
+            Sample::Counters(_) => false,
         };
         has_data.then(|| condition::assess(sample, success.as_deref(), failure.as_deref()).ok()).flatten()
     }

@@ -118,6 +118,18 @@ fn a_pause_that_comes_and_goes_is_told_once() {
 }
 
 #[test]
+fn a_moment_without_data_is_not_told() {
+    let mut world = measuring();
+    for _ in 0..3 {
+        world.answers = Answers::Empty;
+        world.pass_time(25);
+        assert_eq!((world.phase().as_str(), count(&world, "Paused")), ("Paused", 0));
+        world.answers = Answers::Good;
+        world.pass_time(60);
+    }
+}
+
+#[test]
 fn a_pause_of_a_person_is_told_each_time() {
     let mut world = measuring();
     for times in 1..4 {

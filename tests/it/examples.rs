@@ -94,6 +94,11 @@ async fn every_example_runs() {
         let cluster = cluster(&clock);
         let success_rate = if expected.contains("aborted") { 0.5 } else { 1.0 };
         let running = start(&cluster, &clock, Leadership::alone(), success_rate);
+        if let Ok(text) = std::fs::read_to_string(format!("{dir}/provider.yaml")) {
+            for one in serde_yaml::Deserializer::from_str(&text) {
+                cluster.apply("metricproviders", &Value::deserialize(one).unwrap()).unwrap();
+            }
+        }
         for mut object in documents(&dir) {
             object["metadata"]["namespace"] = json!("shop");
             if object["kind"] == "Rollout" {

@@ -23,7 +23,7 @@ use serin::controller::telemetry::Metrics;
 use serin::controller::{self, Start};
 use serin::embedded::refusal::Refusal;
 use serin::embedded::{Cluster, Fault, http, world};
-use serin::plan::measurement::{Ask, Query, Sample};
+use serin::plan::measurement::{Ask, Query, Sample, WebAnswer};
 use serin::plan::observed::Settings;
 use serin::sim::story::Answer;
 use serin::sim::{counters, gateway};
@@ -50,7 +50,8 @@ impl Meter for Always {
     fn measure(&self, query: Query, _: MetricProviderSpec) -> BoxFuture<'static, Result<Sample, String>> {
         let revision = query.id.split('/').next().unwrap_or_default();
         let sample = match &query.ask {
-            Ask::Value(_) | Ask::Web(_) => Sample::Vector(vec![self.0]),
+            Ask::Value(_) => Sample::Vector(vec![self.0]),
+            Ask::Web(_) => Sample::Web(WebAnswer { status: 200, values: vec![self.0.into()] }),
             Ask::Counters(asked) => {
                 Sample::Counters(counters::answer(asked, (revision, 0.2), 100.0, Answer::Value(1.0 - self.0)))
             }

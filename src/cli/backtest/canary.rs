@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 
 use super::plan::{Phase, Plan};
 use crate::evidence::{Count, Window, binomial};
+use crate::plan::weigh::steps_in;
 
 /// Requests between two instants of the past: all, and those beyond each bound, the lowest first.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -59,14 +60,13 @@ pub(super) struct Seen {
 
 /// The part of the canary in each window of a release, and whether the window counts.
 pub(super) fn shares(plan: &Plan, step: SignedDuration) -> Vec<(f64, bool)> {
-    let count = |duration: SignedDuration| duration.as_millis().div_euclid(step.as_millis().max(1));
-    let cold = count(plan.warmup + step - SignedDuration::from_millis(1));
+    let cold = steps_in(plan.warmup + step - SignedDuration::from_millis(1), step);
     let mut before = 0;
     let mut shares = Vec::new();
     for Phase { weight, lasts } in &plan.phases {
         let cold = if *weight > before { cold } else { 0 };
         before = *weight;
-        shares.extend((0..count(*lasts)).map(|at| (f64::from(*weight) / 100.0, at >= cold)));
+        shares.extend((0..steps_in(*lasts, step)).map(|at| (f64::from(*weight) / 100.0, at >= cold)));
     }
     shares
 }

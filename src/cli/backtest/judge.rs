@@ -15,8 +15,6 @@ use crate::plan::measurement::CounterQuery;
 use crate::plan::template::Metric;
 use crate::plan::weigh;
 
-/// How much of stable's past the controller looks at before a release.
-pub(super) const BEFORE: SignedDuration = SignedDuration::from_mins(30);
 /// Canaries that are as good as stable, and those that are not.
 const CANARIES: [Canary; 5] = [Canary::Good, Canary::Pods, Canary::Times(2.0), Canary::Times(5.0), Canary::More(0.01)];
 /// Not less: these canaries are never cold, and real ones are.
@@ -49,8 +47,8 @@ pub(super) async fn past(source: &Source, plan: &Plan, metric: &Metric, begin: T
     let Some(counted) = metric.counted() else {
         return value::past(source, plan, metric, begin).await.map(Past::Values);
     };
-    let count = |duration: SignedDuration| i32::try_from(duration.as_secs() / step.as_secs()).unwrap_or(i32::MAX);
-    let (before, steps) = (count(BEFORE), count(plan.lasts()));
+    let count = |duration: SignedDuration| i32::try_from(weigh::steps_in(duration, step)).unwrap_or(i32::MAX);
+    let (before, steps) = (count(weigh::PAST), count(plan.lasts()));
     if steps > POINTS - before {
         bail!("metric {}: a release of {:#} has too many windows; test a shorter one", metric.name, plan.lasts());
     }
@@ -73,10 +71,6 @@ impl Asked<'_> {
         self.source.series(&widened(text, self.rollout), &self.query).await
     }
 
-    fn instants(&self) -> usize {
-        usize::try_from(self.query.steps).unwrap_or(0).saturating_add(1)
-    }
-
     async fn counts(&self, counted: &Counted) -> anyhow::Result<Counts> {
         match &counted.counters {
             Counters::Errors { canary, stable, pods } => {
@@ -87,7 +81,7 @@ impl Asked<'_> {
                 if let Some(pods) = pods {
                     let (total, bad) = (self.series(&pods.total).await?, self.series(&pods.bad).await?);
                     let before: Vec<Vec<Count>> =
-                        evidence::windows(&total, &bad, self.instants()).into_iter().take(self.before).collect();
+                        evidence::windows(&total, &bad, self.query.instants()).into_iter().take(self.before).collect();
                     counts.dispersion = evidence::dispersion(&before);
                     counts.pods = total.into_iter().map(|pod| self.pod(pod, &bad)).collect();
                 }
@@ -107,28 +101,28 @@ impl Asked<'_> {
 
     /// The windows of the release, one entry a bound.
     fn slices(&self, bounds: &[(Vec<Series>, Vec<Series>)]) -> Vec<Slice> {
-        let sum = |counts: Vec<Count>| counts.into_iter().fold(Count::default(), plus);
         let each: Vec<Vec<Count>> = bounds
             .iter()
-            .map(|(total, bad)| evidence::windows(total, bad, self.instants()).into_iter().map(sum).collect())
+            .map(|(total, bad)| {
+                evidence::windows(total, bad, self.query.instants())
+                    .into_iter()
+                    .map(|pods| pods.into_iter().sum())
+                    .collect()
+            })
             .collect();
         let slice = |at: usize| {
             let counts: Vec<Count> = each.iter().filter_map(|windows| windows.get(at)).copied().collect();
             let requests = counts.iter().map(|count| count.requests).fold(0.0, f64::max);
             Slice { requests, bad: counts.iter().map(|count| count.bad).collect() }
         };
-        (self.before..self.instants().saturating_sub(1)).map(slice).collect()
+        (self.before..self.query.instants().saturating_sub(1)).map(slice).collect()
     }
 
     /// One pod in the windows of the release.
     fn pod(&self, pod: Series, bad: &[Series]) -> Pod {
-        let windows = evidence::windows(&[pod], bad, self.instants());
+        let windows = evidence::windows(&[pod], bad, self.query.instants());
         windows.into_iter().skip(self.before).map(|counts| counts.first().copied()).collect()
     }
-}
-
-fn plus(left: Count, right: Count) -> Count {
-    Count { requests: left.requests + right.requests, bad: left.bad + right.bad }
 }
 
 /// What a metric says of every canary in every release.
@@ -217,7 +211,7 @@ fn told(test: &Test) -> String {
 /// Seconds until a release is aborted, if it is, and bad requests of the canary until then.
 fn verdict(counts: &Counts, test: &Test, seen: &[Seen], metric: &Metric, counted: &Counted) -> (Option<f64>, f64) {
     let step = metric.interval.unwrap_or(WINDOW).as_secs_f64();
-    let test = Test { dispersion: test.dispersion.or(counts.dispersion), bounds: counts.bounds.max(1), ..test.clone() };
+    let test = test.knowing(counts.dispersion, counts.bounds);
     let mut state = State::new(&test);
     let mut end = 0.0;
     let aborted = seen.iter().find_map(|one| {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::report::{MetricReport, Report, Row};
 use super::show::duration;
+use crate::sim::show::svg::escape;
 
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 64.0;
@@ -108,8 +109,4 @@ fn curve(out: &mut String, report: &Report, row: &Row, (top, color): (f64, &str)
     }
     let _ = write!(path, "H{:.1}", x(report, report.seconds()));
     let _ = writeln!(out, r#"<path d="{path}" fill="none" stroke="{color}" stroke-width="2"/>"#);
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -113,8 +113,7 @@ impl Source {
     }
 
     async fn ask(&self, text: &str, asked: &CounterQuery) -> Result<Vec<u8>, Refusal> {
-        let (from, step) = (asked.from.as_second(), asked.step.as_secs());
-        let to = from.saturating_add(step.saturating_mul(i64::from(asked.steps)));
+        let (from, to) = asked.range();
         match &self.way {
             Way::Direct(client) => {
                 let answer = client.query_range(text, from, to, asked.step.as_secs_f64()).get_raw().await;
@@ -129,7 +128,10 @@ impl Source {
             }
             Way::Proxied(client, service) => {
                 let query: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
-                let url = format!("{service}/api/v1/query_range?query={query}&start={from}&end={to}&step={step}");
+                let url = format!(
+                    "{service}/api/v1/query_range?query={query}&start={from}&end={to}&step={}",
+                    asked.step.as_secs()
+                );
                 let request = http::Request::get(url).body(Vec::new());
                 let request = request.map_err(|error| Refusal { is_final: true, told: error.to_string() })?;
                 let asked = tokio::time::timeout(ANSWERED_WITHIN, client.request_text(request)).await;

@@ -146,9 +146,7 @@ impl PrometheusMeter {
         text: &str,
     ) -> Result<Vec<Series>, String> {
         let way = self.way(name, spec).await?;
-        // Both are whole seconds: instants are multiples of the step, and that is one.
-        let (from, step) = (asked.from.as_second(), asked.step.as_secs());
-        let to = from.saturating_add(step.saturating_mul(i64::from(asked.steps)));
+        let (from, to) = asked.range();
         let mut request = way.prometheus(spec)?.query_range(text, from, to, asked.step.as_secs_f64());
         if let Some(value) = way.authorization {
             request = request.header(reqwest::header::AUTHORIZATION, value);
@@ -317,10 +315,9 @@ pub fn parse_counters(body: &[u8], asked: &CounterQuery) -> Result<Vec<Series>, 
     let Data::Matrix(lines) = data(body)? else {
         return Err("the query answers no series of counters; write one that answers a vector".into());
     };
-    let instants = usize::try_from(asked.steps).unwrap_or(0).saturating_add(1);
     let step = asked.step.as_secs_f64();
     let series = |line: Line| {
-        let mut values = vec![None; instants];
+        let mut values = vec![None; asked.instants()];
         let given = line.values.ok_or("the query answers histograms; write one of their buckets".to_owned())?;
         for (at, text) in given {
             let value: f64 = text.parse().map_err(|_| garbage(body))?;

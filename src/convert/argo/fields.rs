@@ -178,7 +178,10 @@ pub const STEPS: &[Row] = &[
     row("spec.strategy.canary.analysis.analysisRunMetadata", Leave(Harmless, NO_RUNS)),
 ];
 
-const PROMETHEUS_ONLY: &str = "Serin measures by Prometheus only; bring the number into Prometheus, or gate by a pause";
+/// What becomes of the providers that Serin has no exact equal of.
+pub(super) const OTHER_PROVIDER: &str = "Serin asks Prometheus, and by `web` servers that answer JSON; bring the number into one of them, or gate by a pause";
+/// What becomes of a web metric: its conditions know types that the template does not tell.
+pub(super) const WEB: &str = "write it as a `web` metric of Serin by hand: a MetricProvider has the address, jsonPath is RFC 9535, conditions are CEL";
 
 /// An AnalysisTemplate, or a ClusterAnalysisTemplate.
 pub const TEMPLATE: &[Row] = &[
@@ -226,15 +229,15 @@ pub const TEMPLATE: &[Row] = &[
     ),
     row("spec.metrics[].provider.prometheus.authentication", Turn("left out with the metric", metric::of_provider)),
     row("spec.metrics[].provider.prometheus.rangeQuery", Turn("left out with the metric", metric::of_provider)),
-    row("spec.metrics[].provider.web", Leave(Protection, PROMETHEUS_ONLY)),
-    row("spec.metrics[].provider.job", Leave(Protection, PROMETHEUS_ONLY)),
-    row("spec.metrics[].provider.datadog", Leave(Protection, PROMETHEUS_ONLY)),
-    row("spec.metrics[].provider.newRelic", Leave(Protection, PROMETHEUS_ONLY)),
-    row("spec.metrics[].provider.wavefront", Leave(Protection, PROMETHEUS_ONLY)),
-    row("spec.metrics[].provider.kayenta", Leave(Protection, PROMETHEUS_ONLY)),
-    row("spec.metrics[].provider.cloudWatch", Leave(Protection, PROMETHEUS_ONLY)),
-    row("spec.metrics[].provider.graphite", Leave(Protection, PROMETHEUS_ONLY)),
-    row("spec.metrics[].provider.influxdb", Leave(Protection, PROMETHEUS_ONLY)),
-    row("spec.metrics[].provider.skywalking", Leave(Protection, PROMETHEUS_ONLY)),
-    row("spec.metrics[].provider.plugin", Leave(Protection, PROMETHEUS_ONLY)),
+    row("spec.metrics[].provider.web", Leave(Protection, WEB)),
+    row("spec.metrics[].provider.job", Leave(Protection, OTHER_PROVIDER)),
+    row("spec.metrics[].provider.datadog", Leave(Protection, OTHER_PROVIDER)),
+    row("spec.metrics[].provider.newRelic", Leave(Protection, OTHER_PROVIDER)),
+    row("spec.metrics[].provider.wavefront", Leave(Protection, OTHER_PROVIDER)),
+    row("spec.metrics[].provider.kayenta", Leave(Protection, OTHER_PROVIDER)),
+    row("spec.metrics[].provider.cloudWatch", Leave(Protection, OTHER_PROVIDER)),
+    row("spec.metrics[].provider.graphite", Leave(Protection, OTHER_PROVIDER)),
+    row("spec.metrics[].provider.influxdb", Leave(Protection, OTHER_PROVIDER)),
+    row("spec.metrics[].provider.skywalking", Leave(Protection, OTHER_PROVIDER)),
+    row("spec.metrics[].provider.plugin", Leave(Protection, OTHER_PROVIDER)),
 ];

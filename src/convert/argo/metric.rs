@@ -7,6 +7,7 @@ use super::super::report::Decision;
 use super::super::table::{Loss, Work};
 use super::super::yaml::{Entry, Item, List, Map, Node, Scalar};
 use super::Template;
+use super::fields;
 use super::provider::{self, Arguments};
 use crate::api::duration::DurationText;
 use crate::api::status::Assessment;
@@ -72,11 +73,9 @@ fn obstacle(work: &Work<'_>, metric: &Node) -> Option<(String, String)> {
     let provider = metric.at(&["provider"]);
     let Some(prometheus) = provider.and_then(|provider| provider.at(&["prometheus"])) else {
         let other = provider.and_then(|provider| provider.entries().first()).map(|entry| entry.key.text.clone());
+        let why = if other.as_deref() == Some("web") { fields::WEB } else { fields::OTHER_PROVIDER };
         let field = other.map_or("provider".to_owned(), |other| format!("provider.{other}"));
-        return Some((
-            field,
-            "Serin measures by Prometheus only; bring the number into Prometheus, or gate by a pause".to_owned(),
-        ));
+        return Some((field, why.to_owned()));
     };
     if prometheus.at(&["rangeQuery"]).is_some() {
         let why = "the answer is a list of points in time; write the range in the query, such as avg_over_time(…[5m:])";

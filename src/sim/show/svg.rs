@@ -193,7 +193,8 @@ fn measurements(out: &mut String, summary: &Summary, metrics: &[&str], scale: &S
     }
 }
 
-fn escape(text: &str) -> String {
+/// A text inside of XML.
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

@@ -1,10 +1,11 @@
 //! What people ask by RolloutAction.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use serin::api::status::Phase;
 
+use crate::support::receivers::receiver;
 use crate::support::world::{is_aborted, is_healthy};
 use crate::support::{Environment, Given, World};
 
@@ -104,5 +105,32 @@ pub async fn declared(environment: Arc<Environment>, name: String) {
     world.wait("rejected", 10, |rollout| is_aborted(rollout, "Rejected")).await;
     world.given(&declares(&third, json!({"retry": 1, "approvals": approval("checkout:3")}))).await;
     world.wait("promoted at last", 30, |rollout| is_healthy(rollout, &third.hash())).await;
+    world.end().await;
+}
+
+/// A channel tells a webhook of a promotion, once, and of nothing that it does not name.
+pub async fn told(environment: Arc<Environment>, name: String) {
+    let told: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let kept = told.clone();
+    let address = receiver(move |got| kept.lock().unwrap().push(got.json())).await;
+    let allowed = format!("--notification-host={address}");
+    let world = World::start_with(environment, &name, &["--leader-election=false", &allowed]).await;
+    world
+        .apply(&json!({
+            "apiVersion": "serin.dev/v1alpha1", "kind": "NotificationChannel", "metadata": {"name": "hook"},
+            "spec": {"on": ["Promoted"], "webhook": {"url": format!("{address}/serin")}},
+        }))
+        .await;
+    let first = Given { steps: json!([{"setWeight": 40}]), ..Given::default() };
+    world.healthy(&first).await;
+    for image in ["checkout:2", "checkout:3"] {
+        world.healthy(&first.image(image)).await;
+    }
+    world.until("both promotions are told", 20, || (told.lock().unwrap().len() > 1).then_some(())).await;
+    let told: Vec<Value> = told.lock().unwrap().iter().map(|message| message["reason"].clone()).collect();
+    world.assert(told == ["Promoted", "Promoted"], &format!("told were {told:?}"));
+    let channel = world.object("/apis/serin.dev/v1alpha1/namespaces/{ns}/notificationchannels/hook").await;
+    let sent = channel.as_ref().and_then(|channel| channel.pointer("/status/sent"));
+    world.assert(sent == Some(&json!(2)), &format!("the channel has sent {sent:?}"));
     world.end().await;
 }

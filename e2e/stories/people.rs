@@ -79,8 +79,7 @@ pub async fn declared(environment: Arc<Environment>, name: String) {
     let world = World::start(environment, &name).await;
     let steps = json!([{"setWeight": 40}, {"approval": {"name": "business-signoff"}}, {"setWeight": 80}]);
     let approval = |image: &str| json!([{"step": "business-signoff", "for": {"image": image}, "by": "alice"}]);
-    let declares =
-        |given: &Given, promotion: serde_json::Value| Given { spec: json!({"promotion": promotion}), ..given.clone() };
+    let declares = |given: &Given, promotion: Value| Given { spec: json!({"promotion": promotion}), ..given.clone() };
     let first = Given { steps, ..Given::default() };
     world.healthy(&declares(&first, json!({"approvals": approval("checkout:1")}))).await;
     let second = first.image("checkout:2");

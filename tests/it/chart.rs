@@ -113,7 +113,8 @@ fn exported() -> BTreeMap<String, BTreeSet<String>> {
     metrics.phase(None, Some("Healthy"));
     metrics.event_dropped();
     metrics.notified("slack", "sent");
-    let rollout = serde_json::json!({"metadata": {"name": "checkout", "namespace": "shop"}, "status": {"observedGeneration": 1}});
+    let rollout =
+        serde_json::json!({"metadata": {"name": "checkout", "namespace": "shop"}, "status": {"observedGeneration": 1}});
     let rollout = Arc::new(serde_json::from_value(rollout).unwrap());
     metrics.find_rollouts(move || vec![Arc::clone(&rollout)]);
     metrics.leads(true);
@@ -220,9 +221,10 @@ fn unknown_groups(expression: &Expr, exported: &BTreeMap<String, BTreeSet<String
 #[test]
 fn alerts_and_dashboard_ask_for_what_is_exported() {
     let exported = exported();
-    let code: String = ["controller/error.rs", "controller/reconcile.rs", "controller/telemetry.rs", "controller/notify/report.rs"]
-        .map(|file| read(&format!("src/{file}")))
-        .concat();
+    let code: String =
+        ["controller/error.rs", "controller/reconcile.rs", "controller/telemetry.rs", "controller/notify/report.rs"]
+            .map(|file| read(&format!("src/{file}")))
+            .concat();
     let queries = queries();
     for query in &queries {
         assert_eq!(faults(query, &exported, &code), Vec::<String>::new(), "{query}");
@@ -293,7 +295,8 @@ fn every_value_is_documented() {
     assert_eq!(schema["additionalProperties"], false);
     let page = std::fs::read_to_string(PAGE).unwrap();
     let (before, rest) = page.split_once("| value | default | meaning |\n").unwrap();
-    let after = rest.lines().skip_while(|line| line.starts_with('|')).map(|line| format!("{line}\n")).collect::<String>();
+    let after =
+        rest.lines().skip_while(|line| line.starts_with('|')).map(|line| format!("{line}\n")).collect::<String>();
     expect_file![PAGE].assert_eq(&format!("{before}{rows}{after}"));
 }
 
@@ -308,7 +311,8 @@ fn every_rule_is_documented() {
     }
     let alerts = &documents("charts/serin/files/alerts.yaml")[0];
     for rule in alerts["groups"][0]["rules"].as_array().unwrap() {
-        let row = format!("| `{}` | {} |", rule["alert"].as_str().unwrap(), rule["labels"]["severity"].as_str().unwrap());
+        let row =
+            format!("| `{}` | {} |", rule["alert"].as_str().unwrap(), rule["labels"]["severity"].as_str().unwrap());
         assert!(page.contains(&row), "docs/install.md lacks the row {row:?}");
     }
 }

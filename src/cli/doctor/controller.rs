@@ -109,5 +109,6 @@ pub(super) async fn permissions(patient: &Patient<'_>) -> Check {
     if refused.is_empty() {
         return Check::ok(NAME, format!("{user} may do all that the controller does"));
     }
-    Check::failed(NAME, format!("{user} may not: {}", refused.join(", ")), "apply deploy/rbac.yaml of this version")
+    let hint = "upgrade the chart to this version, or apply its deploy/rbac.yaml (docs/install.md)";
+    Check::failed(NAME, format!("{user} may not: {}", refused.join(", ")), hint)
 }

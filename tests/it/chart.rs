@@ -248,8 +248,8 @@ fn alerts_and_dashboard_ask_for_what_is_exported() {
 fn value_rows() -> String {
     let text = read("charts/serin/values.yaml");
     let values: Value = serde_yaml::from_str(&text).unwrap();
-    let mut rows = String::from("| value | default | meaning |\n|---|---|---|\n");
-    let (mut group, mut meaning) = (String::new(), Vec::new());
+    let mut rows = vec!["| value | default | meaning |".to_owned(), "|---|---|---|".to_owned()];
+    let (mut group, mut meaning) = ("", Vec::new());
     for line in text.lines() {
         let content = line.trim_start();
         if let Some(comment) = content.strip_prefix("# ") {
@@ -259,18 +259,18 @@ fn value_rows() -> String {
         let is_inner = line.starts_with("  ");
         let key = content.split_once(':').map(|(key, _)| key).filter(|_| !content.starts_with('-'));
         match key {
-            Some(key) if meaning.is_empty() && !is_inner => group = key.to_owned(),
+            Some(key) if meaning.is_empty() && !is_inner => group = key,
             Some(key) if !meaning.is_empty() => {
                 let path = if is_inner { format!("/{group}/{key}") } else { format!("/{key}") };
                 let default = values.pointer(&path).unwrap_or_else(|| panic!("{path} is not there"));
                 let path = path.trim_start_matches('/').replace('/', ".");
-                rows += &format!("| `{path}` | `{default}` | {} |\n", meaning.join(" ").replace('|', "\\|"));
+                rows.push(format!("| `{path}` | `{default}` | {} |", meaning.join(" ").replace('|', "\\|")));
             }
             _ => {}
         }
         meaning.clear();
     }
-    rows
+    rows.join("\n") + "\n"
 }
 
 /// Every leaf of the values has a row, for which it needs a comment.
@@ -295,9 +295,8 @@ fn every_value_is_documented() {
     assert_eq!(schema["additionalProperties"], false);
     let page = std::fs::read_to_string(PAGE).unwrap();
     let (before, rest) = page.split_once("| value | default | meaning |\n").unwrap();
-    let after =
-        rest.lines().skip_while(|line| line.starts_with('|')).map(|line| format!("{line}\n")).collect::<String>();
-    expect_file![PAGE].assert_eq(&format!("{before}{rows}{after}"));
+    let after: Vec<&str> = rest.lines().skip_while(|line| line.starts_with('|')).collect();
+    expect_file![PAGE].assert_eq(&format!("{before}{rows}{}\n", after.join("\n")));
 }
 
 /// The page has a reason for every rule.

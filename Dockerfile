@@ -1,5 +1,5 @@
 # The controller as a static binary, with the certificates that HTTPS needs and nothing else: docker build -t registry.example/serin:0.1.0 .
-FROM rust:1.95-slim-bookworm AS build
+FROM rust:1.95.0-slim-bookworm AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates musl-tools && rm -rf /var/lib/apt/lists/*
 WORKDIR /serin
 # The image's own Rust, without the tools that rust-toolchain.toml asks for.

@@ -24,9 +24,11 @@ build() {
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
-# Starts an API server with the controllers of Kubernetes; its files are in the folder dir/NAME.
+# Starts an API server with the controllers of Kubernetes; its files are in the folder dir/NAME. With has_audit set,
+# what Serin asks is in dir/NAME.audit; with lacks_definitions set, though empty, no definitions of Serin are there.
 start_cluster() {
-  "$cache/bin/testbed" --dir "$dir/$1" --crds "$cache/bin/istio-crds.yaml" --crds "$cache/bin/gateway-crds" --crds crds --parent $$ 2>"$dir/$1.err" &
+  "$cache/bin/testbed" --dir "$dir/$1" --crds "$cache/bin/istio-crds.yaml" --crds "$cache/bin/gateway-crds" \
+    ${lacks_definitions---crds crds} ${has_audit:+--audit "$dir/$1.audit"} --parent $$ 2>"$dir/$1.err" &
   local testbed=$!
   pids+=("$testbed")
   for _ in $(seq 1200); do
@@ -40,6 +42,7 @@ start_testbed() {
   if [ -z "${KUBECONFIG:-}" ]; then
     start_cluster testbed
     export KUBECONFIG=$dir/testbed/admin.kubeconfig
+    if [ -n "${has_audit:-}" ]; then export E2E_AUDIT=$dir/testbed.audit; fi
   fi
   export E2E_KUBECTL=${E2E_KUBECTL:-$(command -v kubectl || echo "$cache/bin/kubectl")}
   export SERIN_BIN=${SERIN_BIN:-$target/release/serin} E2E_DIR=$dir

@@ -64,6 +64,7 @@ pub fn all() -> Vec<(&'static str, Story)> {
         "pause-and-promote-by-action" => people::pause_and_promote,
         "abort-and-retry-by-action" => people::abort_and_retry,
         "declared-in-git" => people::declared,
+        "told-by-a-channel" => people::told,
         "plugin-watched" => plugin::watched,
         "foreign-parts-survive" => route::foreign_parts_survive,
         "testers-first" => route::testers_first,

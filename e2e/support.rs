@@ -1,5 +1,6 @@
 //! What stories stand on: the environment, one story's world, and the monitor that checks the invariants.
 
+pub mod audit;
 pub mod environment;
 pub mod example;
 pub mod exporter;

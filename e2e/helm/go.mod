@@ -2,7 +2,10 @@ module serin.dev/e2e/helm
 
 go 1.26.0
 
-require helm.sh/helm/v4 v4.2.0
+require (
+	helm.sh/helm/v4 v4.2.0
+	sigs.k8s.io/yaml v1.6.0
+)
 
 require (
 	dario.cat/mergo v1.0.1 // indirect
@@ -112,5 +115,4 @@ require (
 	sigs.k8s.io/kustomize/kyaml v0.21.1 // indirect
 	sigs.k8s.io/randfill v1.0.0 // indirect
 	sigs.k8s.io/structured-merge-diff/v6 v6.3.2 // indirect
-	sigs.k8s.io/yaml v1.6.0 // indirect
 )

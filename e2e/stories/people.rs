@@ -1,10 +1,11 @@
 //! What people ask by RolloutAction.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use serin::api::status::Phase;
 
+use crate::support::receivers::receiver;
 use crate::support::world::{is_aborted, is_healthy};
 use crate::support::{Environment, Given, World};
 
@@ -78,8 +79,7 @@ pub async fn declared(environment: Arc<Environment>, name: String) {
     let world = World::start(environment, &name).await;
     let steps = json!([{"setWeight": 40}, {"approval": {"name": "business-signoff"}}, {"setWeight": 80}]);
     let approval = |image: &str| json!([{"step": "business-signoff", "for": {"image": image}, "by": "alice"}]);
-    let declares =
-        |given: &Given, promotion: serde_json::Value| Given { spec: json!({"promotion": promotion}), ..given.clone() };
+    let declares = |given: &Given, promotion: Value| Given { spec: json!({"promotion": promotion}), ..given.clone() };
     let first = Given { steps, ..Given::default() };
     world.healthy(&declares(&first, json!({"approvals": approval("checkout:1")}))).await;
     let second = first.image("checkout:2");
@@ -104,5 +104,32 @@ pub async fn declared(environment: Arc<Environment>, name: String) {
     world.wait("rejected", 10, |rollout| is_aborted(rollout, "Rejected")).await;
     world.given(&declares(&third, json!({"retry": 1, "approvals": approval("checkout:3")}))).await;
     world.wait("promoted at last", 30, |rollout| is_healthy(rollout, &third.hash())).await;
+    world.end().await;
+}
+
+/// A channel tells a webhook of a promotion, once, and of nothing that it does not name.
+pub async fn told(environment: Arc<Environment>, name: String) {
+    let told: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let kept = told.clone();
+    let address = receiver(move |got| kept.lock().unwrap().push(got.json())).await;
+    let allowed = format!("--notification-host={address}");
+    let world = World::start_with(environment, &name, &["--leader-election=false", &allowed]).await;
+    world
+        .apply(&json!({
+            "apiVersion": "serin.dev/v1alpha1", "kind": "NotificationChannel", "metadata": {"name": "hook"},
+            "spec": {"on": ["Promoted"], "webhook": {"url": format!("{address}/serin")}},
+        }))
+        .await;
+    let first = Given { steps: json!([{"setWeight": 40}]), ..Given::default() };
+    world.healthy(&first).await;
+    for image in ["checkout:2", "checkout:3"] {
+        world.healthy(&first.image(image)).await;
+    }
+    world.until("both promotions are told", 20, || (told.lock().unwrap().len() > 1).then_some(())).await;
+    let told: Vec<Value> = told.lock().unwrap().iter().map(|message| message["reason"].clone()).collect();
+    world.assert(told == ["Promoted", "Promoted"], &format!("told were {told:?}"));
+    let channel = world.object("/apis/serin.dev/v1alpha1/namespaces/{ns}/notificationchannels/hook").await;
+    let sent = channel.as_ref().and_then(|channel| channel.pointer("/status/sent"));
+    world.assert(sent == Some(&json!(2)), &format!("the channel has sent {sent:?}"));
     world.end().await;
 }

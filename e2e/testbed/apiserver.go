@@ -33,6 +33,15 @@ const (
 	downtime    = time.Second
 )
 
+// auditPolicy writes down what Serin asks, without bodies, once it is answered; a watch, once it has begun.
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+  userGroups: ["system:serviceaccounts:serin-system"]
+`
+
 // server is a running kube-apiserver and how to reach it.
 type server struct {
 	config      *rest.Config
@@ -55,8 +64,8 @@ func runAPIServer(arguments []string) int {
 }
 
 // startAPIServer starts kube-apiserver with RBAC on, and writes the administrator's kubeconfig.
-func startAPIServer(ctx context.Context, dir string, port int, etcd string, failed chan error) (*server, error) {
-	port, err := reservePort(port)
+func startAPIServer(ctx context.Context, dir string, settings settings, etcd string, failed chan error) (*server, error) {
+	port, err := reservePort(settings.port)
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +105,13 @@ func startAPIServer(ctx context.Context, dir string, port int, etcd string, fail
 			"--max-mutating-requests-inflight=1000",
 		},
 		failed: failed,
+	}
+	if settings.audit != "" {
+		policy := filepath.Join(dir, "audit-policy.yaml")
+		if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil {
+			return nil, err
+		}
+		s.arguments = append(s.arguments, "--audit-policy-file="+policy, "--audit-log-path="+settings.audit)
 	}
 	if err := s.start(); err != nil {
 		return nil, err

@@ -27,6 +27,8 @@ type settings struct {
 	crds   paths
 	// runtime says that something else runs the pods: see kubelet.
 	runtime bool
+	// audit is the file of what Serin's service accounts ask; empty: none.
+	audit string
 }
 
 // paths is a repeatable flag.
@@ -50,6 +52,7 @@ func main() {
 	flags.IntVar(&s.port, "port", 0, "port of the API server on 127.0.0.1; 0 picks a free one")
 	flags.IntVar(&s.parent, "parent", 0, "exit when this process is gone")
 	flags.BoolVar(&s.runtime, "runtime", false, "something else runs the pods: ready when their first port listens, removed by it")
+	flags.StringVar(&s.audit, "audit", "", "file to which kube-apiserver writes what the service accounts of serin-system ask")
 	flags.Var(&s.crds, "crds", "file or folder with CustomResourceDefinitions to apply first; repeatable")
 	_ = flags.Parse(os.Args[1:])
 	if s.dir == "" {
@@ -88,7 +91,7 @@ func run(s settings) error {
 		return fmt.Errorf("start etcd: %w", err)
 	}
 	say("etcd is up at %s", etcd)
-	server, err := startAPIServer(ctx, dir, s.port, etcd, failed)
+	server, err := startAPIServer(ctx, dir, s, etcd, failed)
 	if err != nil {
 		return fmt.Errorf("start kube-apiserver: %w", err)
 	}

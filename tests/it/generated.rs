@@ -20,6 +20,7 @@ fn definitions_are_fresh() {
         let fresh = crd::yaml(&definition).unwrap();
         let is_fresh = read(&format!("crds/{name}.yaml")) == fresh;
         assert!(is_fresh, "{name} is old: run `cargo run -- crds --output-dir crds`");
+        assert_eq!(serde_yaml::from_str::<Value>(&fresh).unwrap(), definition, "{name} is what is meant");
     }
 }
 

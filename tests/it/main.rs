@@ -6,6 +6,7 @@ mod actions;
 mod awaited;
 mod backtest;
 mod brought;
+mod chart;
 mod commits;
 mod conformance;
 mod contested;

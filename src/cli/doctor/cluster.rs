@@ -178,7 +178,7 @@ async fn asked(name: &'static str, patient: &Patient<'_>, namespace: &str) -> Op
             Some(Check::warning(
                 name,
                 message,
-                "apply deploy/istiod.yaml, so that Serin can ask istiod which proxies have a route",
+                "set istiod.ask of the chart, or apply deploy/istiod.yaml, so that Serin can ask which proxies have a route",
             ))
         }
     }

@@ -14,12 +14,14 @@ use crate::controller::lease;
 
 /// Seconds after which a lease that nobody renews means that nobody leads.
 const RENEWED_WITHIN: i64 = 30;
+/// The label of the controller's Deployment, however it is named.
+const SELECTOR: &str = "app.kubernetes.io/name=serin";
 
 /// Controllers run, one leads, and none is of another version.
 pub(super) async fn running(patient: &Patient<'_>) -> Vec<Check> {
     const NAME: &str = "controller";
     let api: Api<Deployment> = Api::namespaced(patient.cluster.client.clone(), patient.system);
-    let found = match api.list(&ListParams::default().labels("app.kubernetes.io/name=serin")).await {
+    let found = match api.list(&ListParams::default().labels(SELECTOR)).await {
         Err(error) => return vec![Check::skipped(NAME, &error)],
         Ok(found) => found.items,
     };
@@ -57,10 +59,22 @@ async fn leader(patient: &Patient<'_>) -> Check {
     }
 }
 
+/// As whom a controller works, and in which namespace where it is one alone.
+fn works(deployment: &Deployment) -> Option<(Option<String>, Option<String>)> {
+    let pod = deployment.spec.template.spec.as_ref()?;
+    let mut arguments = pod.containers.iter().flat_map(|container| container.args.iter().flatten());
+    let namespace = arguments.find_map(|argument| argument.strip_prefix("--namespace="));
+    Some((pod.service_account_name.clone(), namespace.map(str::to_owned)))
+}
+
 /// The controller may do what it does.
 pub(super) async fn permissions(patient: &Patient<'_>) -> Check {
     const NAME: &str = "rbac";
-    let user = format!("system:serviceaccount:{}:serin", patient.system);
+    let deployments: Api<Deployment> = Api::namespaced(patient.cluster.client.clone(), patient.system);
+    let found = deployments.list(&ListParams::default().labels(SELECTOR)).await;
+    let (account, namespace) = found.ok().and_then(|found| works(found.items.first()?)).unwrap_or_default();
+    let account = account.unwrap_or_else(|| "serin".to_owned());
+    let user = format!("system:serviceaccount:{}:{account}", patient.system);
     let api: Api<SubjectAccessReview> = Api::all(patient.cluster.client.clone());
     let mut refused = Vec::new();
     for (group, resource, verbs) in PERMISSIONS {
@@ -72,6 +86,7 @@ pub(super) async fn permissions(patient: &Patient<'_>) -> Check {
                 resource: Some(resource.to_owned()),
                 subresource: subresource.map(str::to_owned),
                 verb: Some((*verb).to_owned()),
+                namespace: namespace.clone(),
                 ..ResourceAttributes::default()
             };
             let spec = SubjectAccessReviewSpec {
@@ -94,5 +109,6 @@ pub(super) async fn permissions(patient: &Patient<'_>) -> Check {
     if refused.is_empty() {
         return Check::ok(NAME, format!("{user} may do all that the controller does"));
     }
-    Check::failed(NAME, format!("{user} may not: {}", refused.join(", ")), "apply deploy/rbac.yaml of this version")
+    let hint = "upgrade the chart to this version, or apply its deploy/rbac.yaml (docs/install.md)";
+    Check::failed(NAME, format!("{user} may not: {}", refused.join(", ")), hint)
 }

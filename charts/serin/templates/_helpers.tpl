@@ -1,0 +1,77 @@
+{{- define "serin.labels" -}}
+app.kubernetes.io/name: serin
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- /* The same as in deploy/, so that an installation by kustomize can be taken over: a selector never changes. */}}
+{{- define "serin.selector" -}}
+app.kubernetes.io/name: serin
+{{- end }}
+
+{{- define "serin.account" -}}
+{{- if .Values.serviceAccount.create }}{{ default .Values.name .Values.serviceAccount.name }}
+{{- else }}{{ required "serviceAccount.name: name the account that is there, or set serviceAccount.create=true" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "serin.subjects" -}}
+- kind: ServiceAccount
+  name: {{ include "serin.account" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end }}
+
+{{- define "serin.image" -}}
+{{- if .Values.image.digest }}{{ printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}{{ printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- end }}
+{{- end }}
+
+{{- /* A role and its binding to Serin's account: (dict "root" $ "name" … "namespace" … "rules" …). */}}
+{{- define "serin.role" -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: {{ .name }}
+  namespace: {{ .namespace }}
+  labels: {{- include "serin.labels" .root | nindent 4 }}
+rules:
+{{ .rules | trim }}
+---
+{{ include "serin.binding" . }}
+{{- end }}
+
+{{- /* A RoleBinding to Serin's account, of a Role unless "kind" says ClusterRole. */}}
+{{- define "serin.binding" -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ .name }}
+  namespace: {{ .namespace }}
+  labels: {{- include "serin.labels" .root | nindent 4 }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: {{ default "Role" .kind }}, name: {{ .name }}}
+subjects:
+{{ include "serin.subjects" .root }}
+{{- end }}
+
+{{- /* The same in all of the cluster. */}}
+{{- define "serin.clusterRole" -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ .name }}
+  labels: {{- include "serin.labels" .root | nindent 4 }}
+rules:
+{{ .rules | trim }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: {{ .name }}
+  labels: {{- include "serin.labels" .root | nindent 4 }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {{ .name }}}
+subjects:
+{{ include "serin.subjects" .root }}
+{{- end }}

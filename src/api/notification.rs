@@ -244,7 +244,7 @@ pub struct NotificationChannelStatus {
     /// The generation that this status speaks of.
     #[schemars(extend("default" = -1))]
     pub observed_generation: i64,
-    /// Nothing from before this time is told.
+    /// Nothing from before this time is told: the channel's creation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// Messages that the service took.

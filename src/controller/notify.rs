@@ -227,7 +227,9 @@ impl Pass<'_> {
         for _ in 0..MESSAGES_MOST {
             let rollouts = self.shell.caches.rollouts.of_namespace(self.namespace);
             let now = (self.shell.clock)();
-            let ledger = Ledger { spec: &spec, service, rollouts: &rollouts, sender: &self.notices.sender, now };
+            let created = self.channel.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+            let sender = &self.notices.sender;
+            let ledger = Ledger { spec: &spec, service, rollouts: &rollouts, sender, created, now };
             let mut status = self.channel.status.clone();
             let next = ledger.next(&mut status, self.ended());
             let known = faults.first().cloned().or_else(|| self.notices.memory().secrets.get(self.name).cloned());

@@ -55,6 +55,8 @@ pub struct Ledger<'a> {
     pub rollouts: &'a [Arc<Rollout>],
     /// The process that sends.
     pub sender: &'a str,
+    /// When the channel was created: what happens between then and the first look at it is told.
+    pub created: Timestamp,
     /// The time.
     pub now: Timestamp,
 }
@@ -63,7 +65,7 @@ impl Ledger<'_> {
     /// What is to be done next; the status says it, too. `ended` is what became of a message that this process sent, where the
     /// status does not say it yet.
     pub fn next(&self, status: &mut NotificationChannelStatus, ended: Option<Outcome>) -> Next {
-        let since = *status.since.get_or_insert(self.now);
+        let since = *status.since.get_or_insert(self.created.min(self.now));
         status.rollouts.retain(|told| self.rollouts.iter().any(|rollout| is_of(rollout, told)));
         if let Some(in_flight) = status.in_flight.take()
             && let Some(next) = self.go_on(status, in_flight, ended)
@@ -220,4 +222,38 @@ fn is_of_attempt(thread: &Thread, event: &RolloutEvent) -> bool {
 
 fn is_of(rollout: &Rollout, told: &Told) -> bool {
     rollout.metadata.uid.as_deref() == Some(told.uid.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn next(created: &str, happened: &str) -> Next {
+        let spec = serde_json::from_value(json!({"webhook": {"url": "https://hooks.example/x"}})).unwrap();
+        let rollout = json!({
+            "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "checkout", "namespace": "shop", "uid": "1"},
+            "spec": {}, "status": {"events": [{"sequence": 1, "at": happened, "reason": "Promoted", "message": "all steps passed"}]},
+        });
+        let rollouts = [Arc::new(serde_json::from_value(rollout).unwrap())];
+        let ledger = Ledger {
+            spec: &spec,
+            service: Service::of(&spec).unwrap(),
+            rollouts: &rollouts,
+            sender: "serin-1",
+            created: created.parse().unwrap(),
+            now: "2026-01-01T00:01:00Z".parse().unwrap(),
+        };
+        ledger.next(&mut NotificationChannelStatus::default(), None)
+    }
+
+    #[test]
+    fn what_happens_before_a_new_channel_is_looked_at_is_told() {
+        let happened = "2026-01-01T00:00:30Z";
+        assert!(matches!(next("2026-01-01T00:00:29Z", happened), Next::Send(_)));
+        assert_eq!(next("2026-01-01T00:00:31Z", happened), Next::Rest);
+        // A clock that is behind the API server's.
+        assert!(matches!(next("2026-01-01T00:02:00Z", "2026-01-01T00:01:00.5Z"), Next::Send(_)));
+    }
 }

@@ -181,11 +181,16 @@ fn with_data(sample: &Sample) -> Option<Sample> {
 
 fn text_of(sample: &Sample) -> String {
     match sample {
-        Sample::Scalar(number) => number.to_string(),
-        Sample::Vector(numbers) => numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(", "),
+        Sample::Scalar(number) => shown(*number),
+        Sample::Vector(numbers) => numbers.iter().copied().map(shown).collect::<Vec<_>>().join(", "),
         Sample::Web(answer) => answer.values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         Sample::Counters(_) => String::new(),
     }
+}
+
+/// Fifteen digits: 0.1 + 0.2 is told as 0.3, and what is just below a threshold still looks so.
+fn shown(number: f64) -> String {
+    format!("{number:.14e}").parse().unwrap_or(number).to_string()
 }
 
 pub(super) fn cut(text: &str) -> String {
@@ -400,6 +405,20 @@ mod tests {
         let found: Vec<&str> =
             waits(&analysis, std::slice::from_ref(metric)).into_iter().map(|(reason, _)| reason).collect();
         assert_eq!(found, waits_for, "{answers:?}");
+    }
+
+    #[test]
+    fn numbers_are_told_without_the_noise_of_their_last_bit() {
+        for (number, told) in [
+            (0.1 + 0.2, "0.3"),
+            (0.949_999_999_999, "0.949999999999"),
+            (1_234_567_890_123.0, "1234567890123"),
+            (0.0, "0"),
+            (f64::NAN, "NaN"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(text_of(&Sample::Scalar(number)), told);
+        }
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "answers are results")]

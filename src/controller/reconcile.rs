@@ -82,7 +82,7 @@ async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<
     if !shell.leadership.may_write() {
         return Err(Error::NotLeading);
     }
-    let known = commit::of(shell, rollout).await;
+    let mut known = commit::of(shell, rollout).await;
     let mut pass = Pass {
         shell,
         name,
@@ -120,7 +120,13 @@ async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<
             return pass.end(&observed, &plan).await;
         }
         status = plan.status;
-        rollout = shell.rollout(name).unwrap_or(rollout);
+        let next = shell.rollout(name).unwrap_or_else(|| rollout.clone());
+        // What came meanwhile may be of another commit.
+        if next.metadata.generation != rollout.metadata.generation {
+            known = commit::of(shell, &next).await;
+            pass.commit_again = known.again;
+        }
+        rollout = next;
     }
     let (mut observed, _) = observe::observe(shell, &rollout);
     observed.rollout.status = pass.stored.clone();

@@ -130,6 +130,8 @@ pub enum Met {
     Refusal(u16),
     /// It is never answered.
     Silence,
+    /// It takes this long to arrive.
+    Delay(Duration),
 }
 
 /// A client some of whose requests meet something.
@@ -144,6 +146,10 @@ pub fn client_with(
             match meets(request.method().as_str(), request.uri().path()) {
                 Some(Met::Refusal(code)) => Ok(http::refused(&Refusal::new(code, "Forbidden", "not here"))),
                 Some(Met::Silence) => std::future::pending().await,
+                Some(Met::Delay(time)) => {
+                    sleep(time).await;
+                    server.call(request).await
+                }
                 None => server.call(request).await,
             }
         }

@@ -342,7 +342,16 @@ mod tests {
 
     fn ground(now: Timestamp) -> Ground<'static> {
         let warmup = SignedDuration::from_mins(1);
-        Ground { prefix: "r", now, in_force: Some(now), weight: 5, ready: 1, warmup, until_decided: false }
+        Ground {
+            prefix: "r",
+            now,
+            in_force: Some(now),
+            weight: 5,
+            ready: 1,
+            baseline: (0, 0),
+            warmup,
+            until_decided: false,
+        }
     }
 
     /// What metrics without counts never touch.

@@ -5,6 +5,7 @@
 mod actions;
 mod awaited;
 mod backtest;
+mod baseline;
 mod brought;
 mod commits;
 mod conformance;

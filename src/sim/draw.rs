@@ -1,5 +1,6 @@
 //! Stories drawn from a seed: a Rollout of some kind, a few commits, and faults.
 
+mod baseline;
 mod promotion;
 mod role;
 mod scene;
@@ -80,6 +81,9 @@ pub fn story(seed: u64) -> Story {
         let at = Rng::with_seed(seed.rotate_left(40) | 1).u64(0..=last);
         let ports = json!([{"name": "http", "port": 80}, {"name": "metrics", "port": 9090}]);
         draw.event(at, Event::Apply(service("checkout", &ports)));
+    }
+    if seed % 3 == 1 && routing != "ratio" {
+        objects.push(baseline::beside(&mut spec));
     }
     objects.push(json!({
         "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec,

@@ -5,6 +5,7 @@
 mod actions;
 mod awaited;
 mod backtest;
+mod baseline;
 mod brought;
 mod chart;
 mod commits;

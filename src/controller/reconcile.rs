@@ -123,7 +123,7 @@ async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<
         let next = shell.rollout(name).unwrap_or_else(|| rollout.clone());
         // What came meanwhile may be of another commit.
         if next.metadata.generation != rollout.metadata.generation {
-            known = commit::of(shell, &next).await;
+            known = Box::pin(commit::of(shell, &next)).await;
             pass.commit_again = known.again;
         }
         rollout = next;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::status::AnalysisKind;
+use super::status::{AnalysisKind, is_zero};
 
 /// What a metric with `compare` or `limit` has seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,11 +36,6 @@ pub struct EvidenceStatus {
     /// The `better` that passes, where the metric can pass by evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub passes_at: Option<f64>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(count: &i32) -> bool {
-    *count == 0
 }
 
 /// The pods that were started together with a canary's, to hold it against.

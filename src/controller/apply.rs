@@ -101,8 +101,7 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
             create_replica_set(shell, observed, action, (name, &body)).await
         }
         Action::CreateBaseline { name, source, stable, .. } => {
-            let source = stable_replica_set(shell, observed, action, (source, stable)).await?;
-            create_replica_set(shell, observed, action, (name, &objects::baseline(observed, &source, action))).await
+            create_baseline(shell, observed, action, (name, source, stable)).await
         }
         Action::ScaleReplicaSet { name, generation, number, replicas, revision } => {
             let api: Api<ReplicaSet> = api(shell, observed);
@@ -175,22 +174,23 @@ async fn create_replica_set(
     Ok(())
 }
 
-/// The whole ReplicaSet of stable, of which the caches have a few fields.
-async fn stable_replica_set(
+/// Creates a baseline from the whole ReplicaSet of stable, of which the caches have a few fields.
+async fn create_baseline(
     shell: &Shell,
     observed: &Observed,
     action: &Action,
-    (name, hash): (&str, &str),
-) -> Result<Value, Error> {
+    (name, source, hash): (&str, &str, &str),
+) -> Result<(), Error> {
     let api: Api<FullReplicaSet> = api(shell, observed);
-    let source = shell.read(api.get(name)).await?;
+    let source = shell.read(api.get(source)).await?;
     let is_stable = source.metadata.labels.as_ref().is_some_and(|labels| {
         labels.get(names::REVISION_HASH).is_some_and(|own| own == hash) && !labels.contains_key(names::BASELINE)
     });
     if !is_stable {
         return Err(Error::Old { action: action.to_string() });
     }
-    Ok(serde_json::to_value(&source).unwrap_or_default())
+    let source = serde_json::to_value(&source).unwrap_or_default();
+    create_replica_set(shell, observed, action, (name, &objects::baseline(observed, &source, action))).await
 }
 
 async fn edit_service(

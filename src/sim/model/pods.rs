@@ -289,7 +289,7 @@ impl Model {
             let is_canary =
                 |set: &&Object| labels(set)[names::REVISION_HASH] == name && labels(set)[names::BASELINE].is_null();
             let canary = sets.iter().find(is_canary).map_or(0, |set| wanted(set));
-            if is > canary && !self.late.is_some_and(|(version, _)| version == change.version) {
+            if is > canary && self.late.is_none_or(|(version, _)| version != change.version) {
                 self.breaks("S4", format!("the baseline of {name} gets {is} pods beside {canary} of the canary"));
             }
             return;

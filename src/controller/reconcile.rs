@@ -62,7 +62,7 @@ async fn passes(shell: &Arc<Shell>, name: &str) -> Result<Option<Duration>, Erro
             shell.forget(name);
             return Ok(None);
         };
-        let error = match pass(&rollout, shell, name).await {
+        let error = match Box::pin(pass(&rollout, shell, name)).await {
             Ok(again) => return Ok(again),
             Err(error) => error,
         };
@@ -123,7 +123,7 @@ async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<
         let next = shell.rollout(name).unwrap_or_else(|| rollout.clone());
         // What came meanwhile may be of another commit.
         if next.metadata.generation != rollout.metadata.generation {
-            known = Box::pin(commit::of(shell, &next)).await;
+            known = commit::of(shell, &next).await;
             pass.commit_again = known.again;
         }
         rollout = next;

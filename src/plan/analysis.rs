@@ -59,7 +59,7 @@ pub fn record(
             };
             match &mut counted {
                 Some((counted, memory)) => {
-                    let since = ground.since(&analysis, memory, counted);
+                    let since = ground.since(&analysis, memory);
                     weigh::take(&mut status, memory, (metric, counted), answer, since, ground);
                 }
                 None => status = count(status, metric, answer),
@@ -355,16 +355,7 @@ mod tests {
 
     fn ground(now: Timestamp) -> Ground<'static> {
         let warmup = SignedDuration::from_mins(1);
-        Ground {
-            prefix: "r",
-            now,
-            in_force: Some(now),
-            weight: 5,
-            ready: 1,
-            baseline: (0, 0),
-            warmup,
-            until_decided: false,
-        }
+        Ground { prefix: "r", now, in_force: Some(now), weight: 5, ready: 1, warmup, until_decided: false }
     }
 
     /// What metrics without counts never touch.

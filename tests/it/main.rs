@@ -5,7 +5,6 @@
 mod actions;
 mod awaited;
 mod backtest;
-mod baseline;
 mod brought;
 mod chart;
 mod commits;

@@ -48,13 +48,12 @@ struct Always(f64);
 
 impl Meter for Always {
     fn measure(&self, query: Query, _: MetricProviderSpec) -> BoxFuture<'static, Result<Sample, String>> {
-        let canary = query.id.split('/').next().unwrap_or_default();
-        let parts = counters::Parts { canary, share: 0.2, baseline: 0.2 };
+        let revision = query.id.split('/').next().unwrap_or_default();
         let sample = match &query.ask {
             Ask::Value(_) => Sample::Vector(vec![self.0]),
             Ask::Web(_) => Sample::Web(WebAnswer { status: 200, values: vec![self.0.into()] }),
             Ask::Counters(asked) => {
-                Sample::Counters(counters::answer(asked, parts, 100.0, Answer::Value(1.0 - self.0)))
+                Sample::Counters(counters::answer(asked, (revision, 0.2), 100.0, Answer::Value(1.0 - self.0)))
             }
         };
         async move { Ok(sample) }.boxed()

@@ -45,8 +45,11 @@ pub struct BaselineStatus {
     /// What they carry as `service.istio.io/canonical-revision`; absent while only those of an earlier canary are left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// Pods wanted.
+    /// Pods wanted, those of earlier canaries included.
     pub replicas: i32,
+    /// Those of them that nothing asks for any more, and that go one after the other.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub leaving: i32,
     /// Ready pods.
     pub ready: i32,
     /// When some of them were last taken away.

@@ -54,6 +54,17 @@ impl Inbox {
         }
     }
 
+    /// Drops the answers that no plan will count.
+    pub fn keep(&self, rollout: &str, is_wanted: impl Fn(&str) -> bool) {
+        let mut inner = self.inner();
+        let Some(one) = inner.get_mut(rollout) else {
+            return;
+        };
+        for done in one.answered.extract_if(.., |answer| !is_wanted(&answer.id)) {
+            one.asked.remove(&done.id);
+        }
+    }
+
     /// Marks a query as under way; false when it is already.
     fn ask(&self, rollout: &str, id: &str) -> bool {
         self.inner().entry(rollout.to_owned()).or_default().asked.insert(id.to_owned())

@@ -13,6 +13,7 @@ use super::{Shell, apply, clock, commit, measure, observe, proxies};
 use crate::api::names;
 use crate::api::status::{Outcome, OutcomeKind, Phase, RolloutStatus};
 use crate::api::watched::Rollout;
+use crate::plan::analysis::may_use;
 use crate::plan::measurement::Measurement;
 use crate::plan::narrate::Note;
 use crate::plan::observed::Observed;
@@ -112,6 +113,7 @@ async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<
         if !plan.is_idle(&observed.rollout.status) {
             tracing::debug!(phase = %plan.phase(), actions = plan.actions.len(), message = %plan.status.message, "planned");
         }
+        shell.inbox.keep(name, |id| may_use(&pass.stored, id) || may_use(&plan.status, id));
         let carried = pass.carry_out(&observed, &plan).await;
         ask(shell, &plan, name);
         carried?;

@@ -10,7 +10,8 @@ use super::template::{Metric, Obstacle, Source};
 use super::weigh::{self, Ground};
 use crate::api::analysis::OnNoData;
 use crate::api::status::{
-    AnalysisKind, AnalysisStatus, Assessment, EvidenceVerdict, MeasurementStatus, Memory, MetricStatus, Verdict,
+    AnalysisKind, AnalysisStatus, Assessment, EvidenceVerdict, MeasurementStatus, Memory, MetricStatus, RolloutStatus,
+    Verdict,
 };
 
 /// Measurements kept in the status, a metric.
@@ -25,8 +26,18 @@ pub fn begin(kind: AnalysisKind, step: Option<i32>, now: Timestamp) -> AnalysisS
 
 /// Names one measurement of one analysis of one attempt.
 pub(super) fn query_id(prefix: &str, analysis: &AnalysisStatus, metric: &str, number: i32) -> String {
+    format!("{prefix}{}{metric}/{number}", part_of_id(analysis))
+}
+
+fn part_of_id(analysis: &AnalysisStatus) -> String {
     let step = analysis.step.map_or_else(|| "background".to_owned(), |step| format!("step{step}"));
-    format!("{prefix}/{step}/{}/{metric}/{number}", analysis.started_at.as_millisecond())
+    format!("/{step}/{}/", analysis.started_at.as_millisecond())
+}
+
+/// Whether an answer may be one to an analysis of a status. One to an analysis whose begin could not be recorded is of no use:
+/// it begins anew.
+pub fn may_use(status: &RolloutStatus, id: &str) -> bool {
+    status.analysis.iter().any(|analysis| id.contains(&part_of_id(analysis)))
 }
 
 /// The analysis with every answer that belongs to it, each once, and its verdict.

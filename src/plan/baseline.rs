@@ -132,12 +132,18 @@ pub fn watch(facts: &Facts<'_>, course: &mut Course) {
     }
     let sum = |count: fn(&Pods) -> i32| facts.baselines.iter().map(|one| count(&one.pods)).sum();
     let replicas = sum(|pods| pods.wanted);
-    let revision = current(facts, course).map(|one| revision(&one.stable, &one.canary));
+    let own = current(facts, course);
+    let leaving = replicas - own.map_or(0, |one| one.pods.wanted);
+    let revision = own.map(|one| revision(&one.stable, &one.canary));
+    // Those of a new canary come while those of another go.
+    let known_leaving = if known.revision == revision { known.leaving } else { known.replicas };
+    let has_shrunk = leaving < known_leaving || replicas - leaving < known.replicas - known_leaving;
     course.status.baseline = Some(BaselineStatus {
         revision,
         replicas,
+        leaving,
         ready: sum(|pods| pods.ready),
-        shrunk_at: if replicas < known.replicas { Some(facts.now) } else { known.shrunk_at },
+        shrunk_at: if has_shrunk { Some(facts.now) } else { known.shrunk_at },
     });
 }
 

@@ -321,7 +321,7 @@ fn without_counts(status: &RolloutStatus) -> RolloutStatus {
         (side.replicas, side.ready) = (0, 0);
     }
     if let Some(baseline) = &mut status.baseline {
-        (baseline.replicas, baseline.ready) = (0, 0);
+        baseline.ready = 0;
     }
     for condition in &mut status.conditions {
         condition.message.clear();

@@ -6,6 +6,7 @@
 pub mod action;
 pub mod analysis;
 pub mod attempt;
+pub mod baseline;
 pub mod command;
 pub mod condition;
 pub mod contest;
@@ -143,6 +144,7 @@ fn decide(facts: &Facts<'_>, measured: &[Measurement]) -> Plan {
     }
     scale::watch_draining(facts, &mut course);
     scale::watch_shrinking(facts, &mut course);
+    baseline::watch(facts, &mut course);
 
     let change = route_change(facts, &mut course);
     let mut actions = route_actions(facts, &mut course, change.as_ref());
@@ -152,6 +154,7 @@ fn decide(facts: &Facts<'_>, measured: &[Measurement]) -> Plan {
         actions.push(Action::AddFinalizer);
     }
     actions.extend(scale::actions(facts, &mut course));
+    actions.extend(baseline::actions(facts, &mut course, &actions));
     actions.extend(workload::actions(facts, &mut course));
     actions.extend(restart::actions(facts, &mut course));
     actions.extend(leave(facts, &course, &actions));
@@ -379,6 +382,7 @@ fn leave(facts: &Facts<'_>, course: &Course, planned: &[Action]) -> Vec<Action> 
     }
     let others =
         facts.pods.iter().any(|(hash, pods)| course.stable() != Some(hash) && (pods.wanted > 0 || pods.exist > 0));
+    let others = others || !facts.baselines.is_empty();
     if is_in_flight(facts, course) || others || !planned.is_empty() || course.reached(facts) < Reached::Due {
         return Vec::new();
     }

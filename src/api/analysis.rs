@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::comparison::{CompareMetric, Counts, LimitMetric};
+use super::comparison::{CompareMetric, Counts, LimitMetric, Reference};
 use super::duration::DurationText;
 
 /// Metrics that judge a canary, with arguments.
@@ -100,6 +100,11 @@ impl MetricSpec {
     pub fn counts(&self) -> Option<Counts<'_>> {
         let of_compare = self.compare.as_ref().map(CompareMetric::counts);
         of_compare.or_else(|| self.limit.as_ref().map(LimitMetric::counts))
+    }
+
+    /// What `compare` holds the canary against.
+    pub fn reference(&self) -> Reference {
+        self.compare.as_ref().and_then(|compare| compare.against).unwrap_or_default()
     }
 
     /// The names of the members that say what is measured, of those that it has.

@@ -13,8 +13,14 @@ pub struct CompareMetric {
     pub provider: Option<String>,
     /// Ready-made counters. Absent: `bad` and `total`.
     pub preset: Option<CountPreset>,
-    /// PromQL for the counter of bad requests of a revision, by pod: `{{revision}}` is its hash, `{{workload}}` the name of
-    /// its ReplicaSet. A counter, not its rate: Serin takes the differences.
+    /// What the canary is held against: `stable`, all pods of stable; or `baseline`, pods of the stable revision that are
+    /// started together with the canary's, as many, and serve stable's requests beside its own pods. They are as young as the
+    /// canary's; they cost as many pods again, and have fewer requests than all of stable. Not with an `envoy` preset, and not
+    /// without `trafficRouting`. Absent: stable.
+    pub against: Option<Reference>,
+    /// PromQL for the counter of bad requests of a revision, by pod: `{{revision}}` is its hash (of the baseline, what its pods
+    /// are labelled with as `service.istio.io/canonical-revision`), `{{workload}}` the name of its ReplicaSet. A counter, not
+    /// its rate: Serin takes the differences.
     #[schemars(length(min = 1, max = 8192))]
     pub bad: Option<String>,
     /// PromQL for the counter of all requests of a revision, in the same form.
@@ -91,6 +97,17 @@ pub struct EarlyPromotionSpec {
     /// How sure that must be, above 0.5 and below 1. Absent: 0.95.
     #[schemars(range(min = 0.5, max = 1.0))]
     pub confidence: Option<f64>,
+}
+
+/// What a canary is held against.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Reference {
+    /// All pods of stable.
+    #[default]
+    Stable,
+    /// Pods of the stable revision that are started together with the canary's.
+    Baseline,
 }
 
 /// Ready-made counters.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::status::AnalysisKind;
+use super::status::{AnalysisKind, is_zero};
 
 /// What a metric with `compare` or `limit` has seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,10 +18,13 @@ pub struct EvidenceStatus {
     pub windows: i32,
     /// Requests of the canary at this weight, and the bad ones among them.
     pub canary: Requests,
-    /// Requests of stable in the same windows; absent for `limit`.
+    /// Requests of stable in the same windows; absent for `limit` and against a baseline.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stable: Option<Requests>,
-    /// How many times the canary's rate at this weight is stable's, or the limit; absent while there are no bad requests.
+    /// Requests of the baseline in the same windows, where that is what the canary is held against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Requests>,
+    /// How many times the canary's rate at this weight is stable's, the baseline's, or the limit; absent while there are no bad requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<RatioStatus>,
     /// How many times more likely it is that the canary is worse than tolerated than that it is not.
@@ -33,6 +36,25 @@ pub struct EvidenceStatus {
     /// The `better` that passes, where the metric can pass by evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub passes_at: Option<f64>,
+}
+
+/// The pods that were started together with a canary's, to hold it against.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BaselineStatus {
+    /// What they carry as `service.istio.io/canonical-revision`; absent while only those of an earlier canary are left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Pods wanted, those of earlier canaries included.
+    pub replicas: i32,
+    /// Those of them that nothing asks for any more, and that go one after the other.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub leaving: i32,
+    /// Ready pods.
+    pub ready: i32,
+    /// When some of them were last taken away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shrunk_at: Option<Timestamp>,
 }
 
 /// What the evidence says.
@@ -83,6 +105,9 @@ pub struct Memory {
     pub weight: i32,
     /// Ready pods of the canary when last seen.
     pub ready: i32,
+    /// Ready pods of the baseline when last seen, where that is what the canary is held against.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub baseline_ready: i32,
     /// Since when there are no more of them.
     pub grown_at: Timestamp,
     /// Until when windows are counted.

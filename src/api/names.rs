@@ -25,6 +25,9 @@ pub const ROLLOUT: &str = "serin.dev/rollout";
 pub const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";
 /// Annotation on pods: the user's own value of [`CANONICAL_REVISION`], which Serin replaces.
 pub const USER_CANONICAL_REVISION: &str = "serin.dev/canonical-revision";
+/// Label on the ReplicaSet of a baseline and on its pods, which carry stable's [`REVISION_HASH`]: the canary that they were
+/// started with.
+pub const BASELINE: &str = "serin.dev/baseline";
 /// Prefix of the annotations that a pipeline sets; never part of the revision hash.
 pub const GIT_PREFIX: &str = "serin.dev/git-";
 /// Annotation: the commit that was applied.
@@ -68,6 +71,29 @@ pub fn owned_stable_subset(rollout: &str) -> String {
 /// Name of the canary subset in a DestinationRule that Serin owns.
 pub fn owned_canary_subset(rollout: &str) -> String {
     format!("{rollout}-canary")
+}
+
+/// What stands between the hash of stable and the word of a baseline in its canonical revision.
+const BASELINE_INFIX: &str = "-baseline-";
+
+/// Name of the ReplicaSet of a baseline. It begins as no other revision's, so that no pattern of their pods' names matches its own.
+pub fn baseline(rollout: &str, word: &str) -> String {
+    format!("{rollout}{BASELINE_INFIX}{word}")
+}
+
+/// What the pods of a baseline carry as [`CANONICAL_REVISION`].
+pub fn baseline_revision(stable: &str, word: &str) -> String {
+    format!("{stable}{BASELINE_INFIX}{word}")
+}
+
+/// The revision that a [`CANONICAL_REVISION`] is of: a baseline's is stable's.
+pub fn revision_of(canonical: &str) -> &str {
+    canonical.split_once(BASELINE_INFIX).map_or(canonical, |(stable, _)| stable)
+}
+
+/// Whether a query is about a baseline.
+pub fn is_of_baseline(query: &str) -> bool {
+    query.contains(BASELINE_INFIX)
 }
 
 /// Whether a label or annotation key belongs to a deployment tool's bookkeeping and must not reach children.

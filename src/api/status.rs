@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::ConfigKind;
 use super::event::RolloutEvent;
-pub use super::evidence::{EvidenceStatus, EvidenceVerdict, Memory, RatioStatus, Requests};
+pub use super::evidence::{BaselineStatus, EvidenceStatus, EvidenceVerdict, Memory, RatioStatus, Requests};
 pub use super::route::{AskedSides, RouteStatus};
 
 /// The whole status. Serin writes it whole, and only when it changes.
@@ -50,6 +50,9 @@ pub struct RolloutStatus {
     /// The revision under test, or the one that was aborted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canary: Option<RevisionStatus>,
+    /// The pods that the canary is held against by `against: baseline`; of stable's revision, and none of stable's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<BaselineStatus>,
     /// Index of the current step, counting from 0; the number of steps when all are passed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_step_index: Option<i32>,
@@ -127,6 +130,7 @@ impl Default for RolloutStatus {
             config_copies: Vec::new(),
             stable: None,
             canary: None,
+            baseline: None,
             current_step_index: None,
             step: None,
             attempt: None,

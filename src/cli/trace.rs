@@ -300,7 +300,7 @@ fn revision_branch(chain: &Chain, name: &str, side: &RevisionStatus, now: Timest
         below.push(Branch::leaf(format!("commit {}{author}", short(commit))));
     }
     let set = chain.tree.replica_sets.iter().find(|set| revision::hash_of(set) == Some(side.hash.as_str()));
-    below.extend(set.map(|set| view::set_branch(&chain.tree, set, &side.hash, now)));
+    below.extend(set.map(|set| view::set_branch(&chain.tree, set, now)));
     Branch { line: head, below }
 }
 

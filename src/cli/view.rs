@@ -15,9 +15,8 @@ use crate::api::status::{
     Wait,
 };
 use crate::api::watched::ReplicaSet;
-use crate::plan::revision;
 use crate::plan::strategy::{self, Scale, Step};
-use crate::plan::tell;
+use crate::plan::{baseline, revision, tell};
 
 /// Cells of a bar of weight.
 const BAR: usize = 25;
@@ -246,7 +245,7 @@ fn revisions(tree: &Tree, glyphs: &Glyphs, now: Timestamp) -> Vec<Line<'static>>
             continue;
         }
         lines.push(revision_line(set, side, status));
-        lines.extend(branch::lines(&[set_branch(tree, set, hash, now)], glyphs, "  "));
+        lines.extend(branch::lines(&[set_branch(tree, set, now)], glyphs, "  "));
     }
     lines
 }
@@ -267,7 +266,7 @@ pub fn counted(pods: i32) -> String {
 }
 
 /// A ReplicaSet and its pods.
-pub fn set_branch(tree: &Tree, set: &ReplicaSet, hash: &str, now: Timestamp) -> Branch {
+pub fn set_branch(tree: &Tree, set: &ReplicaSet, now: Timestamp) -> Branch {
     let wanted = set.spec.replicas.unwrap_or(1);
     let created = set.metadata.creation_timestamp.as_ref().map_or_else(String::new, |at| age(at.0, now));
     let line = Line::from(vec![
@@ -275,7 +274,11 @@ pub fn set_branch(tree: &Tree, set: &ReplicaSet, hash: &str, now: Timestamp) -> 
         ready(format!("  {}/{wanted} ready", set.status.ready_replicas), set.status.ready_replicas >= wanted),
         dim(format!("  {created}")),
     ]);
-    let (ready, others): (Vec<&Pod>, Vec<&Pod>) = pods_of(tree, hash).into_iter().partition(|pod| is_ready(pod));
+    let pods = match baseline::read(set) {
+        Some(baseline) => pods_that(tree, |pod| baseline.has(&pod.metadata)),
+        None => pods_of(tree, revision::hash_of(set).unwrap_or_default()),
+    };
+    let (ready, others): (Vec<&Pod>, Vec<&Pod>) = pods.into_iter().partition(|pod| is_ready(pod));
     let mut below = Vec::new();
     for (pods, most, word) in [(others, OTHERS, "not ready"), (ready, READY, "ready")] {
         below.extend(pods.iter().take(most).map(|pod| Branch::leaf(pod_line(pod, now))));
@@ -300,6 +303,13 @@ fn revision_line(set: &ReplicaSet, side: Option<(&str, &RevisionStatus)>, status
         None => ("old", Color::DarkGray),
     };
     let image = set.spec.template.spec.containers.first().map_or_else(String::new, |container| container.image.clone());
+    if let Some(baseline) = baseline::read(set) {
+        return Line::from(vec![
+            Span::styled("baseline", Style::new().fg(Color::Cyan).add_modifier(Modifier::BOLD)),
+            Span::raw(format!("  {image}")),
+            dim(format!("  of stable {}, as young as canary {}", baseline.stable, baseline.canary)),
+        ]);
+    }
     let commit = side.and_then(|(_, side)| side.commit.as_ref()).map(|commit| format!("  commit {}", short(commit)));
     let author = side.and_then(|(_, side)| side.author.as_ref()).map(|author| format!(" by {author}"));
     Line::from(vec![
@@ -316,11 +326,11 @@ pub fn short(commit: &str) -> &str {
 
 /// The pods of a revision, by name.
 pub fn pods_of<'a>(tree: &'a Tree, hash: &str) -> Vec<&'a Pod> {
-    let is_own = |pod: &&Pod| {
-        let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(names::REVISION_HASH));
-        label.is_some_and(|own| own == hash)
-    };
-    let mut pods: Vec<&Pod> = tree.pods.iter().filter(is_own).collect();
+    pods_that(tree, |pod| revision::is_own(&pod.metadata, hash))
+}
+
+fn pods_that(tree: &Tree, is_one: impl Fn(&Pod) -> bool) -> Vec<&Pod> {
+    let mut pods: Vec<&Pod> = tree.pods.iter().filter(|pod| is_one(pod)).collect();
     pods.sort_by_key(|pod| pod.metadata.name.clone());
     pods
 }

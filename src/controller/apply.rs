@@ -96,12 +96,12 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
     match action {
         Action::SetReplicas { replicas } => set_replicas(shell, observed, action, *replicas).await,
         Action::AddFinalizer | Action::RemoveFinalizer => set_finalizer(shell, observed, action).await,
-        Action::CreateReplicaSet { hash, replicas, revision, metadata, .. } => {
+        Action::CreateReplicaSet { name, hash, replicas, revision, metadata } => {
             let body = objects::replica_set(observed, hash, (*replicas, *revision), metadata);
-            let created = create(shell, observed, action, "replicasets", &body).await;
-            let created = told_if_taken(shell, observed, created, &format!("{}-{hash}", name_of(observed))).await?;
-            shell.caches.replica_sets.put(created);
-            Ok(())
+            create_replica_set(shell, observed, action, (name, &body)).await
+        }
+        Action::CreateBaseline { name, source, stable, .. } => {
+            create_baseline(shell, observed, action, (name, source, stable)).await
         }
         Action::ScaleReplicaSet { name, generation, number, replicas, revision } => {
             let api: Api<ReplicaSet> = api(shell, observed);
@@ -160,6 +160,37 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
             answer(shell, observed, action).await
         }
     }
+}
+
+async fn create_replica_set(
+    shell: &Shell,
+    observed: &Observed,
+    action: &Action,
+    (name, body): (&str, &Value),
+) -> Result<(), Error> {
+    let created = create(shell, observed, action, "replicasets", body).await;
+    let created = told_if_taken(shell, observed, created, name).await?;
+    shell.caches.replica_sets.put(created);
+    Ok(())
+}
+
+/// Creates a baseline from the whole ReplicaSet of stable, of which the caches have a few fields.
+async fn create_baseline(
+    shell: &Shell,
+    observed: &Observed,
+    action: &Action,
+    (name, source, hash): (&str, &str, &str),
+) -> Result<(), Error> {
+    let api: Api<FullReplicaSet> = api(shell, observed);
+    let source = shell.read(api.get(source)).await?;
+    let is_stable = source.metadata.labels.as_ref().is_some_and(|labels| {
+        labels.get(names::REVISION_HASH).is_some_and(|own| own == hash) && !labels.contains_key(names::BASELINE)
+    });
+    if !is_stable {
+        return Err(Error::Old { action: action.to_string() });
+    }
+    let source = serde_json::to_value(&source).unwrap_or_default();
+    create_replica_set(shell, observed, action, (name, &objects::baseline(observed, &source, action))).await
 }
 
 async fn edit_service(
@@ -289,10 +320,6 @@ where
         cache.put(current);
     }
     written
-}
-
-fn name_of(observed: &Observed) -> String {
-    observed.rollout.metadata.name.clone().unwrap_or_default()
 }
 
 /// A ReplicaSet's name that something else has is told, not tried for ever; our own is taken into the cache.

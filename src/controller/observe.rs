@@ -12,6 +12,7 @@ use crate::api::provider::MetricProviderSpec;
 use crate::api::watched::{
     DestinationRule, HttpRoute, MetricProvider, ReplicaSet, Rollout, RolloutAction, Service, VirtualService,
 };
+use crate::plan::baseline;
 use crate::plan::observed::{Observed, Proxies, Template, Workload};
 
 /// Words under which each kind is found, and by which its changes reach the Rollouts that read it.
@@ -115,10 +116,13 @@ pub fn observe(shell: &Shell, rollout: &Rollout) -> (Observed, BTreeSet<String>)
         .find(&own)
         .into_iter()
         .filter(|one| one.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == uid.as_ref()));
+    let (baselines, replica_sets) =
+        replica_sets.map(|one| (*one).clone()).partition(|one: &ReplicaSet| baseline::is_one(one));
     let key = format!("{namespace}/{name}");
     let mut observed = Observed {
         rollout: rollout.clone(),
-        replica_sets: replica_sets.map(|one| (*one).clone()).collect(),
+        replica_sets,
+        baselines,
         actions: caches.actions.find(&own).into_iter().map(|one| (*one).clone()).collect(),
         settings: shell.settings.clone(),
         proxies: proxies(shell, &key),

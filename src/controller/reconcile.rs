@@ -17,7 +17,7 @@ use crate::plan::measurement::Measurement;
 use crate::plan::narrate::Note;
 use crate::plan::observed::Observed;
 use crate::plan::status::is_pressing;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, analysis};
 
 /// Passes in a row after conflicts, before the next one waits for its turn.
 const PASSES_MOST: usize = 4;
@@ -113,11 +113,13 @@ async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<
             tracing::debug!(phase = %plan.phase(), actions = plan.actions.len(), message = %plan.status.message, "planned");
         }
         let carried = pass.carry_out(&observed, &plan).await;
-        ask(shell, &plan, name);
+        pass.ask(&plan);
         carried?;
         if plan.actions.is_empty() {
             inquire(shell, &plan, name);
-            return pass.end(&observed, &plan).await;
+            let again = pass.end(&observed, &plan).await?;
+            pass.ask(&plan);
+            return Ok(Some(again));
         }
         status = plan.status;
         let next = shell.rollout(name).unwrap_or_else(|| rollout.clone());
@@ -184,7 +186,7 @@ impl Pass<'_> {
     }
 
     /// Ends the pass: the status is stored, unless it differs in counts alone and was stored a moment ago.
-    async fn end(mut self, observed: &Observed, plan: &Plan) -> Result<Option<Duration>, Error> {
+    async fn end(&mut self, observed: &Observed, plan: &Plan) -> Result<Duration, Error> {
         let wake = plan.wake.as_ref().map(|wake| clock::until((self.shell.clock)(), wake.at).max(AT_ONCE));
         let is_pressing = is_pressing(&self.stored, &plan.status) || !self.measured.is_empty();
         let wait = if is_pressing { None } else { self.shell.may_wait(self.name) };
@@ -194,19 +196,21 @@ impl Pass<'_> {
         self.shell.forget_refusal(self.name);
         self.shell.in_phase(self.name, label(plan.phase()));
         let wait = wait.filter(|_| plan.status != self.stored);
-        Ok(Some(wake.into_iter().chain(wait).chain(self.commit_again).min().unwrap_or(FAR)))
+        Ok(wake.into_iter().chain(wait).chain(self.commit_again).min().unwrap_or(FAR))
     }
-}
 
-/// Starts the queries that are due.
-fn ask(shell: &Arc<Shell>, plan: &Plan, name: &str) {
-    for query in &plan.queries {
-        let spec = observe::provider(shell, &query.provider);
-        let (queue, rollout, metrics) = (shell.queue.clone(), name.to_owned(), shell.metrics.clone());
-        measure::start(&shell.inbox, &shell.meter, &shell.clock, (name, query.clone(), spec), move |is_ok| {
-            metrics.query(is_ok);
-            queue.ask(&rollout);
-        });
+    /// Starts the queries that are due, of the analyses that the stored status has: one whose beginning could not be stored
+    /// begins anew in the next pass, and no answer to the one before counts.
+    fn ask(&self, plan: &Plan) {
+        let shell = self.shell;
+        for query in plan.queries.iter().filter(|query| analysis::is_of(&self.stored, query)) {
+            let spec = observe::provider(shell, &query.provider);
+            let (queue, rollout, metrics) = (shell.queue.clone(), self.name.to_owned(), shell.metrics.clone());
+            measure::start(&shell.inbox, &shell.meter, &shell.clock, (self.name, query.clone(), spec), move |is_ok| {
+                metrics.query(is_ok);
+                queue.ask(&rollout);
+            });
+        }
     }
 }
 

@@ -16,13 +16,16 @@ pub struct Traffic {
     pub requests: f64,
     /// The canary's part of them, 0 to 1.
     pub share: f64,
+    /// The part of the rest that the canary is held against, 0 to 1.
+    pub held: f64,
     /// Stable's bad requests per request.
     pub rate: f64,
 }
 
 impl Traffic {
     fn window(self, canary_rate: f64, mut count: impl FnMut(f64) -> f64) -> Window {
-        let (canary, stable) = (count(self.requests * self.share), count(self.requests * (1.0 - self.share)));
+        let (canary, stable) =
+            (count(self.requests * self.share), count(self.requests * (1.0 - self.share) * self.held));
         let rate = canary_rate.min(1.0);
         Window {
             canary: Count { requests: canary, bad: count(canary * rate).min(canary) },

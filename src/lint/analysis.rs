@@ -151,7 +151,7 @@ fn tell_obstacle(
             }
         }
         // What a preset cannot measure in this Rollout.
-        Some((place, told)) if place.contains(".istio.") => {
+        Some((place, told)) if [".istio.", ".compare.", ".limit."].iter().any(|member| place.contains(member)) => {
             found.told(&rule::INVALID_TEMPLATE, used.object, place, told);
         }
         Some((_, told)) => {

@@ -14,11 +14,15 @@ use crate::plan::counted::{Counted, WINDOW};
 use crate::plan::strategy::Step;
 use crate::plan::template::Metric;
 use crate::plan::weigh;
+use crate::plan::weight::pods_for;
 
 /// How long a step without an end of its own is looked at.
 const USUAL: SignedDuration = SignedDuration::from_mins(15);
 /// Windows that are looked at, at most.
 const WINDOWS_MOST: i64 = 99_999;
+
+/// Pods of a Rollout that leaves them to an autoscaler.
+const USUAL_PODS: i32 = 10;
 
 /// Requests that are said to come.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -94,9 +98,14 @@ pub(super) fn check_sight(
     };
     let alpha = counted.share(subject.strategy.judging.alpha, weights);
     let test = Test { alpha, ..counted.test.clone() };
+    let held = if counted.is_against_baseline() { baseline_share(subject, weight) } else { 1.0 };
     let traffic =
-        Traffic { requests: expected.requests * seconds, share: f64::from(weight) / 100.0, rate: expected.bad };
-    let base = if matches!(test.against, Against::Limit(_)) { "the limit" } else { "stable's rate" };
+        Traffic { requests: expected.requests * seconds, share: f64::from(weight) / 100.0, held, rate: expected.bad };
+    let base = match test.against {
+        Against::Limit(_) => "the limit",
+        Against::Stable { .. } if counted.is_against_baseline() => "the baseline's rate",
+        Against::Stable { .. } => "stable's rate",
+    };
     let within = window.saturating_mul(i32::try_from(windows).unwrap_or(i32::MAX));
     let message = match smallest_detectable(&test, traffic, windows) {
         Some(ratio) => {
@@ -108,6 +117,14 @@ pub(super) fn check_sight(
         ),
     };
     found.add_with(&rule::SMALLEST_REGRESSION, (object, &place(path, counted), Mark::Key), message, "");
+}
+
+/// The part of stable's requests that its baseline has: as many pods as the canary at this weight, beside stable's own.
+fn baseline_share(subject: &Subject<'_>, weight: i32) -> f64 {
+    let all = subject.strategy.replicas.unwrap_or(USUAL_PODS);
+    let own = if subject.strategy.dynamic_stable { pods_for(100 - weight, all).max(1) } else { all };
+    let beside = pods_for(weight, all);
+    f64::from(beside) / f64::from((own + beside).max(1))
 }
 
 /// The weight at which an analysis measures, and which step that is; in the background the first one.

@@ -39,7 +39,20 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "PodMetadata::is_empty")]
         metadata: PodMetadata,
     },
-    /// Changes how many pods a revision has.
+    /// Creates the ReplicaSet of a baseline from that of the stable revision.
+    CreateBaseline {
+        /// Its name.
+        name: String,
+        /// Name of stable's, whose template it has.
+        source: String,
+        /// Revision hash of stable.
+        stable: String,
+        /// That of the canary that it is started with.
+        canary: String,
+        /// Pods.
+        replicas: i32,
+    },
+    /// Changes how many pods a revision has, or a baseline.
     ScaleReplicaSet {
         /// Its name.
         name: String,
@@ -303,6 +316,7 @@ impl Action {
             | Self::AddFinalizer
             | Self::RemoveFinalizer
             | Self::CreateReplicaSet { .. }
+            | Self::CreateBaseline { .. }
             | Self::ScaleReplicaSet { .. }
             | Self::DeleteReplicaSet { .. }
             | Self::CopyConfig { .. }
@@ -330,7 +344,7 @@ impl fmt::Display for Action {
             Self::SetReplicas { replicas } => write!(f, "write {replicas} replicas through /scale"),
             Self::AddFinalizer => f.write_str("add the finalizer"),
             Self::RemoveFinalizer => f.write_str("remove the finalizer"),
-            Self::CreateReplicaSet { name, replicas, .. } => {
+            Self::CreateReplicaSet { name, replicas, .. } | Self::CreateBaseline { name, replicas, .. } => {
                 write!(f, "create ReplicaSet {name} with {replicas} pods")
             }
             Self::ScaleReplicaSet { name, replicas, .. } => {

@@ -10,7 +10,8 @@ use super::template::{Metric, Obstacle, Source};
 use super::weigh::{self, Ground};
 use crate::api::analysis::OnNoData;
 use crate::api::status::{
-    AnalysisKind, AnalysisStatus, Assessment, EvidenceVerdict, MeasurementStatus, Memory, MetricStatus, Verdict,
+    AnalysisKind, AnalysisStatus, Assessment, EvidenceVerdict, MeasurementStatus, Memory, MetricStatus, RolloutStatus,
+    Verdict,
 };
 
 /// Measurements kept in the status, a metric.
@@ -25,8 +26,17 @@ pub fn begin(kind: AnalysisKind, step: Option<i32>, now: Timestamp) -> AnalysisS
 
 /// Names one measurement of one analysis of one attempt.
 pub(super) fn query_id(prefix: &str, analysis: &AnalysisStatus, metric: &str, number: i32) -> String {
+    format!("{prefix}{}{metric}/{number}", part_of_id(analysis))
+}
+
+fn part_of_id(analysis: &AnalysisStatus) -> String {
     let step = analysis.step.map_or_else(|| "background".to_owned(), |step| format!("step{step}"));
-    format!("{prefix}/{step}/{}/{metric}/{number}", analysis.started_at.as_millisecond())
+    format!("/{step}/{}/", analysis.started_at.as_millisecond())
+}
+
+/// Whether a query is one of an analysis that a status has.
+pub fn is_of(status: &RolloutStatus, query: &Query) -> bool {
+    status.analysis.iter().any(|analysis| query.id.contains(&part_of_id(analysis)))
 }
 
 /// The analysis with every answer that belongs to it, each once, and its verdict.
@@ -59,7 +69,7 @@ pub fn record(
             };
             match &mut counted {
                 Some((counted, memory)) => {
-                    let since = ground.since(&analysis, memory);
+                    let since = ground.since(&analysis, memory, counted);
                     weigh::take(&mut status, memory, (metric, counted), answer, since, ground);
                 }
                 None => status = count(status, metric, answer),
@@ -355,7 +365,16 @@ mod tests {
 
     fn ground(now: Timestamp) -> Ground<'static> {
         let warmup = SignedDuration::from_mins(1);
-        Ground { prefix: "r", now, in_force: Some(now), weight: 5, ready: 1, warmup, until_decided: false }
+        Ground {
+            prefix: "r",
+            now,
+            in_force: Some(now),
+            weight: 5,
+            ready: 1,
+            baseline: (0, 0),
+            warmup,
+            until_decided: false,
+        }
     }
 
     /// What metrics without counts never touch.

@@ -2,11 +2,12 @@
 
 use jiff::SignedDuration;
 
+use super::baseline;
 use super::preset;
 use super::strategy::Fault;
 use super::template::Names;
 use crate::api::analysis::MetricSpec;
-use crate::api::comparison::{CountPreset, Counts};
+use crate::api::comparison::{CountPreset, Counts, Reference};
 use crate::api::duration::DurationText;
 use crate::evidence::{Against, Test};
 
@@ -17,6 +18,12 @@ const LAG: SignedDuration = SignedDuration::from_secs(20);
 const TOLERANCE: f64 = 1.25;
 const MARGIN: f64 = 2.0;
 const CONFIDENCE: f64 = 0.95;
+/// Why there is no baseline where the pods are the weight.
+const WITHOUT_ROUTE: &str =
+    "a baseline needs trafficRouting: without it its pods would take a part of the traffic of their own; remove it";
+/// Why Envoy's counters know no baseline.
+const OF_ENVOY: &str =
+    "envoy counts by subset or Service, where the baseline's pods are stable's; use an istio preset, or remove it";
 const REVISION: &str = "{{revision}}";
 const WORKLOAD: &str = "{{workload}}";
 
@@ -25,6 +32,8 @@ const WORKLOAD: &str = "{{workload}}";
 pub struct Counted {
     /// The test, but for what is known of stable's past alone.
     pub test: Test,
+    /// What the canary is held against; none for a limit.
+    pub reference: Option<Reference>,
     /// The counters.
     pub counters: Counters,
     /// Its part of the probability of an abort without reason.
@@ -49,8 +58,8 @@ pub enum Counters {
     Errors {
         /// The canary's.
         canary: Pair,
-        /// Stable's; none for a limit.
-        stable: Option<Pair>,
+        /// What it is held against: stable's, or the baseline's; none for a limit.
+        other: Option<Pair>,
         /// Stable's by the pods that answered, where they are told apart and matter.
         pods: Option<Pair>,
     },
@@ -58,8 +67,10 @@ pub enum Counters {
     Latency {
         /// The canary's.
         canary: String,
-        /// Stable's; none for a limit.
-        stable: Option<String>,
+        /// What it is held against: stable's, or the baseline's; none for a limit.
+        other: Option<String>,
+        /// Stable's past, where the bounds are taken from it.
+        past: Option<String>,
         /// The one bound, in the histogram's unit; none takes all that fit.
         bound: Option<f64>,
     },
@@ -74,16 +85,28 @@ pub struct Pair {
     pub bad: String,
 }
 
+impl Counted {
+    /// What the canary is held against, in a word.
+    pub fn other(&self) -> &'static str {
+        if self.is_against_baseline() { "the baseline" } else { "stable" }
+    }
+
+    /// Whether the canary is held against a baseline.
+    pub fn is_against_baseline(&self) -> bool {
+        self.reference == Some(Reference::Baseline)
+    }
+}
+
 impl Counters {
     /// The queries of every window, in the order in which their answers are read.
     pub fn texts(&self) -> Vec<String> {
         let pair = |pair: &Pair| [pair.total.clone(), pair.bad.clone()];
         match self {
-            Self::Errors { canary, stable, .. } => {
-                [Some(canary), stable.as_ref()].into_iter().flatten().flat_map(pair).collect()
+            Self::Errors { canary, other, .. } => {
+                [Some(canary), other.as_ref()].into_iter().flatten().flat_map(pair).collect()
             }
-            Self::Latency { canary, stable, .. } => {
-                [Some(canary), stable.as_ref()].into_iter().flatten().cloned().collect()
+            Self::Latency { canary, other, .. } => {
+                [Some(canary), other.as_ref()].into_iter().flatten().cloned().collect()
             }
         }
     }
@@ -92,8 +115,7 @@ impl Counters {
     pub fn calibration(&self) -> Vec<String> {
         match self {
             Self::Errors { pods, .. } => pods.iter().flat_map(|pods| [pods.total.clone(), pods.bad.clone()]).collect(),
-            Self::Latency { stable, bound: None, .. } => stable.iter().cloned().collect(),
-            Self::Latency { bound: Some(_), .. } => Vec::new(),
+            Self::Latency { past, .. } => past.iter().cloned().collect(),
         }
     }
 }
@@ -132,6 +154,10 @@ pub fn check(path: &str, metric: &MetricSpec, counts: &Counts<'_>, faults: &mut 
                 "tolerance",
                 format!("{tolerance} is less than 1: the canary would have to be better than stable; write 1 or more"),
             );
+        }
+        let is_of_envoy = matches!(compare.preset, Some(CountPreset::EnvoyErrors | CountPreset::EnvoyLatency));
+        if compare.against == Some(Reference::Baseline) && is_of_envoy {
+            fault("against", OF_ENVOY.into());
         }
         if let Some(floor) = compare.floor.filter(|floor| !(0.0..1.0).contains(floor)) {
             fault("floor", format!("{floor} is no rate: write 0 or more, and less than 1"));
@@ -238,26 +264,30 @@ pub fn fill(
         dispersion: if let Dispersion::Known(number) = dispersion { Some(number) } else { None },
         ..usual
     };
-    let has_stable = metric.compare.is_some();
+    let reference = metric.compare.as_ref().map(|_| metric.reference());
+    if reference == Some(Reference::Baseline) && !names.place.is_routed() {
+        return Err(("against", WITHOUT_ROUTE.to_owned()));
+    }
     let counters = match counts.preset {
         Some(preset) => {
             let bound = counts.slower_than.and_then(|text| text.parse().ok());
-            preset::counters(preset, bound, has_stable, names)?
+            preset::counters(preset, bound, reference, names)?
         }
-        None => match pairs(counts, has_stable, filled, names) {
+        None => match pairs(counts, reference, filled, names) {
             Ok(counters) => counters,
             Err(fault) => return Ok(Err(fault)),
         },
     };
     // What pods of stable differ by is measured only where it is asked for.
     let counters = match counters {
-        Counters::Errors { canary, stable, .. } if dispersion != Dispersion::Measured || !has_stable => {
-            Counters::Errors { canary, stable, pods: None }
+        Counters::Errors { canary, other, .. } if dispersion != Dispersion::Measured || reference.is_none() => {
+            Counters::Errors { canary, other, pods: None }
         }
         Counters::Errors { .. } | Counters::Latency { .. } => counters,
     };
     Ok(Ok(Counted {
         test,
+        reference,
         counters,
         weight: metric.weight.unwrap_or(1.0),
         is_early: counts.early.is_some(),
@@ -265,18 +295,26 @@ pub fn fill(
     }))
 }
 
-/// The user's own counters of both revisions.
+/// The user's own counters of both sides.
 fn pairs(
     counts: &Counts<'_>,
-    has_stable: bool,
+    reference: Option<Reference>,
     filled: impl Fn(&str) -> Result<String, Fault>,
     names: &Names<'_>,
 ) -> Result<Counters, Fault> {
     let (bad, total) = (filled(counts.bad.unwrap_or_default())?, filled(counts.total.unwrap_or_default())?);
-    let of = |hash: &str| {
-        let own = |query: &str| query.replace(REVISION, hash).replace(WORKLOAD, &format!("{}-{hash}", names.rollout));
+    let of = |revision: &str, workload: &str| {
+        let own = |query: &str| query.replace(REVISION, revision).replace(WORKLOAD, workload);
         Pair { total: own(&total), bad: own(&bad) }
     };
-    let stable = has_stable.then(|| of(names.stable));
-    Ok(Counters::Errors { canary: of(names.canary), pods: stable.clone(), stable })
+    let of_revision = |hash: &str| of(hash, &format!("{}-{hash}", names.rollout));
+    let stable = reference.is_some().then(|| of_revision(names.stable));
+    let other = match reference {
+        Some(Reference::Baseline) => {
+            let (stable, canary) = (names.stable, names.canary);
+            Some(of(&baseline::revision(stable, canary), &baseline::name(names.rollout, stable, canary)))
+        }
+        Some(Reference::Stable) | None => stable.clone(),
+    };
+    Ok(Counters::Errors { canary: of_revision(names.canary), other, pods: stable })
 }

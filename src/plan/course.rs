@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::baseline::{self, Baseline};
 use super::contest;
 use super::force;
 use super::measurement::Query;
@@ -36,6 +37,8 @@ pub struct Facts<'a> {
     pub workload: Option<WorkloadStatus>,
     /// Pods by revision.
     pub pods: BTreeMap<String, Pods>,
+    /// Pods that were started together with a canary's, to hold it against: of stable's revision, and none of its own.
+    pub baselines: Vec<Baseline>,
     /// The route.
     pub route: Route,
     /// Why the route cannot be used.
@@ -65,6 +68,7 @@ impl<'a> Facts<'a> {
             target: own.or_else(|| workload.as_ref().map(|workload| workload.revision_hash.clone())),
             workload,
             pods: revision::pods(&observed.replica_sets),
+            baselines: baseline::all(observed),
             route,
             problems,
             replicas: strategy.replicas.unwrap_or(remembered),
@@ -378,7 +382,8 @@ fn begun_by_now(mut status: RolloutStatus, now: Timestamp) -> RolloutStatus {
         attempt.short_of_pods.iter_mut().for_each(|short| clamp(&mut short.since));
     }
     let sides = [&mut status.stable, &mut status.canary].into_iter().flatten();
-    sides.filter_map(|side| side.shrunk_at.as_mut()).for_each(clamp);
+    let shrunk = sides.filter_map(|side| side.shrunk_at.as_mut());
+    shrunk.chain(status.baseline.iter_mut().filter_map(|baseline| baseline.shrunk_at.as_mut())).for_each(clamp);
     if let Some(route) = &mut status.route {
         let times = [&mut route.since, &mut route.acknowledged, &mut route.zero_since, &mut route.zero_acknowledged];
         times.into_iter().chain([&mut route.contested_at, &mut route.relabelled_at]).flatten().for_each(clamp);

@@ -2,6 +2,8 @@
 
 use super::analysis::{self, later};
 use super::attempt::{self, by_serin};
+use super::baseline;
+use super::counted::Counted;
 use super::course::{Course, Facts};
 use super::measurement::Measurement;
 use super::preset::Place;
@@ -12,6 +14,9 @@ use super::template::{self, End, Metric, Names, Obstacle};
 use super::weigh::{self, Ground};
 use crate::api::rollout::OnInconclusive;
 use crate::api::status::{AnalysisKind, AnalysisStatus, Memory, Verdict};
+
+/// The wait for the pods of a baseline.
+const BASELINE: &str = "BaselineNotReady";
 
 /// Counts the answers of the analyses that run, and aborts on a failed one.
 pub fn judge(facts: &Facts<'_>, course: &mut Course, measured: &[Measurement]) {
@@ -52,6 +57,9 @@ pub fn ask(facts: &Facts<'_>, course: &mut Course) {
         course.wakes.extend(next.map(|at| (at, "the next measurement is due".to_owned())));
         let end = gate.at_most.map(|at_most| later(running.started_at, at_most)).filter(|end| *end > facts.now);
         course.wakes.extend(end.map(|at| (at, "the time of the analysis is over".to_owned())));
+        if let Some(message) = baseline_lacks(facts, course, &running, &metrics) {
+            course.wait(BASELINE, message);
+        }
         if kind == AnalysisKind::Step {
             let index = step.unwrap_or(0) + 1;
             course.wait(
@@ -136,6 +144,9 @@ fn judge_one(
     if let Some(attempt) = &mut course.status.attempt {
         attempt.evidence = memories;
     }
+    if let Some(message) = baseline_lacks(facts, course, &recorded, &metrics) {
+        course.hold(BASELINE, message);
+    }
     let verdict = recorded.verdict;
     course.has_decided |= verdict != before;
     for (reason, message) in analysis::waits(&recorded, &metrics) {
@@ -150,6 +161,17 @@ fn judge_one(
         }
         Verdict::Running | Verdict::Pass => {}
     }
+}
+
+/// What a running analysis waits for that holds the canary against a baseline which lacks pods.
+fn baseline_lacks(facts: &Facts<'_>, course: &Course, running: &AnalysisStatus, metrics: &[Metric]) -> Option<String> {
+    let status = |metric: &Metric| running.metrics.iter().find(|status| status.name == metric.name);
+    let is_open = |metric: &&Metric| status(metric).is_none_or(|status| status.verdict == Verdict::Running);
+    let mut asking =
+        metrics.iter().filter(|one| !one.is_dry && one.counted().is_some_and(Counted::is_against_baseline));
+    let metric = asking.find(is_open).filter(|_| running.verdict == Verdict::Running)?;
+    let lack = baseline::lack(facts, course)?;
+    Some(format!("{lack}; metric {} counts no requests until all are", metric.name))
 }
 
 /// Ends an analysis whose time is over while metrics have decided nothing.
@@ -184,6 +206,7 @@ fn ground<'a>(facts: &Facts<'_>, course: &Course, gate: &Gate, prefix: &'a str) 
         in_force: is_in_force.then(|| course.in_force_at(facts)),
         weight: course.permitted(facts),
         ready,
+        baseline: baseline::current(facts, course).map_or((0, 0), |one| (one.pods.ready, one.pods.wanted)),
         warmup: facts.strategy.judging.warmup,
         until_decided: gate.until_decided,
     }

@@ -39,6 +39,7 @@ pub fn check(facts: &Facts<'_>, plan: &Plan) -> Vec<Violation> {
     violations.extend(checks.weight_has_pods());
     violations.extend(checks.weight_is_permitted());
     violations.extend(checks.selected_pods_stay());
+    violations.extend(checks.baseline_is_beside());
     violations.extend(checks.workload_is_idle());
     violations.extend(checks.fronts_are_own());
     violations.extend(checks.fronts_are_permitted());
@@ -100,6 +101,7 @@ impl Checks<'_> {
                 | Action::AddFinalizer
                 | Action::RemoveFinalizer
                 | Action::CreateReplicaSet { .. }
+                | Action::CreateBaseline { .. }
                 | Action::ScaleReplicaSet { .. }
                 | Action::DeleteReplicaSet { .. }
                 | Action::CopyConfig { .. }
@@ -266,6 +268,55 @@ impl Checks<'_> {
             }
         }
         violations
+    }
+
+    /// S4: a baseline has no more pods than its canary, is of the canary in progress and of stable, and loses a quarter of the
+    /// pods at a time that share stable's requests.
+    fn baseline_is_beside(&self) -> Vec<Violation> {
+        let status = &self.plan.status;
+        let canary = status.in_progress().filter(|_| !self.facts.is_leaving).map(|canary| canary.hash.as_str());
+        let stable = status.stable.as_ref().map(|stable| stable.hash.as_str());
+        let canary_pods = canary.map_or(0, |canary| self.pods_after(canary));
+        let is_current = |of: (&str, &str)| stable == Some(of.0) && canary == Some(of.1);
+        let mut found = Vec::new();
+        for action in &self.plan.actions {
+            if let Action::CreateBaseline { name, stable, canary, replicas, .. } = action
+                && (!is_current((stable, canary)) || *replicas > canary_pods)
+            {
+                found.push(broken("S4", format!("{name} is created with {replicas} pods beside {canary_pods}")));
+            }
+            let Action::ScaleReplicaSet { name, replicas, .. } = action else { continue };
+            let Some(own) = self.facts.baselines.iter().find(|one| one.pods.name == *name) else { continue };
+            let was = own.pods.wanted;
+            if *replicas > was && (!is_current((&own.stable, &own.canary)) || *replicas > canary_pods) {
+                found.push(broken("S4", format!("{name} is scaled to {replicas} beside {canary_pods} pods")));
+            }
+            let beside = self.facts.baselines.iter().filter(|one| one.stable == own.stable);
+            let all = self.facts.pods_of(&own.stable).wanted + beside.map(|one| one.pods.wanted).sum::<i32>();
+            if was - replicas > (all / 4).max(1) && self.facts.replicas > 0 {
+                found.push(broken("S4", format!("{name} loses {} of {all} pods at a time", was - replicas)));
+            }
+        }
+        found
+    }
+
+    /// Pods that a revision wants after the plan.
+    fn pods_after(&self, hash: &str) -> i32 {
+        let own = self.facts.pods_of(hash);
+        let mut wanted = own.wanted;
+        for action in &self.plan.actions {
+            if let Action::CreateReplicaSet { hash: of, replicas, .. } = action
+                && of == hash
+            {
+                wanted = *replicas;
+            }
+            if let Action::ScaleReplicaSet { name, replicas, .. } = action
+                && *name == own.name
+            {
+                wanted = *replicas;
+            }
+        }
+        wanted
     }
 
     /// Whether a revision loses pods while it has requests: stable to a canary, or the canary at weight.

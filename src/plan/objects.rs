@@ -66,6 +66,39 @@ pub fn replica_set(observed: &Observed, hash: &str, (replicas, revision): (i32, 
     })
 }
 
+/// The ReplicaSet of a baseline, from that of stable as the API server has it: other pods of the same template.
+pub fn baseline(observed: &Observed, source: &Value, action: &Action) -> Value {
+    let Action::CreateBaseline { name, stable, canary, replicas, .. } = action else {
+        return Value::Null;
+    };
+    let (metadata, spec) = (&source["metadata"], &source["spec"]);
+    let mark = json!({names::BASELINE: canary});
+    let with_mark = |labels: &Value| {
+        let mut labels = labels.clone();
+        json_patch::merge(&mut labels, &mark);
+        labels
+    };
+    let mut template = spec["template"].clone();
+    template["metadata"]["labels"] = with_mark(&template["metadata"]["labels"]);
+    template["metadata"]["labels"][names::CANONICAL_REVISION] = json!(super::baseline::revision(stable, canary));
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": {
+            "name": name,
+            "namespace": observed.rollout.metadata.namespace,
+            "labels": with_mark(&metadata["labels"]),
+            "ownerReferences": [owner(&observed.rollout, true)],
+        },
+        "spec": {
+            "replicas": replicas,
+            "minReadySeconds": spec["minReadySeconds"],
+            "selector": {"matchLabels": with_mark(&spec["selector"]["matchLabels"])},
+            "template": template,
+        },
+    })
+}
+
 /// Sets the labels that tell revisions apart; a user's own canonical revision is kept in an annotation.
 fn label_pods(template: &mut Value, rollout: &str, hash: &str) {
     if !template.is_object() {

@@ -29,9 +29,12 @@ pub struct Observed {
     /// What its pods may take configuration from, where it asks for copies.
     #[serde(skip_serializing_if = "Configs::is_empty")]
     pub configs: Configs,
-    /// ReplicaSets that it owns.
+    /// ReplicaSets that it owns, of its revisions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replica_sets: Vec<ReplicaSet>,
+    /// Those of them that are baselines, which are no revision's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub baselines: Vec<ReplicaSet>,
     /// VirtualServices that it names or owns, and others that hold the same hosts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub virtual_services: Vec<VirtualService>,

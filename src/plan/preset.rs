@@ -6,13 +6,14 @@
 
 use jiff::SignedDuration;
 
+use super::baseline;
 use super::counted::{Counters, Pair};
 use super::observed::Observed;
 use super::route::{self, Route, Sides};
 use super::strategy::Routing;
 use super::template::Names;
 use crate::api::analysis::{IstioMetric, IstioMetricName, IstioSource, Role};
-use crate::api::comparison::CountPreset;
+use crate::api::comparison::{CountPreset, Reference};
 use crate::api::istio::{full_host, service_of};
 
 /// How far a measurement looks back at least where the template does not say.
@@ -45,6 +46,11 @@ impl Place {
             sides: routing.map(|routing| route::names_of(name, routing).sides),
             host: routing.and_then(|routing| route::in_place_host(observed, routing, route)),
         }
+    }
+
+    /// Whether there is a route.
+    pub fn is_routed(&self) -> bool {
+        self.sides.is_some()
     }
 }
 
@@ -113,7 +119,7 @@ pub fn window(metric: &IstioMetric, interval: Option<SignedDuration>) -> SignedD
 pub fn counters(
     preset: CountPreset,
     bound: Option<SignedDuration>,
-    has_stable: bool,
+    reference: Option<Reference>,
     names: &Names<'_>,
 ) -> Result<Counters, (&'static str, String)> {
     let series = |role: Role| {
@@ -125,11 +131,24 @@ pub fn counters(
             }
         }
     };
-    let (canary, stable) = (series(Role::Canary)?, has_stable.then(|| series(Role::Stable)).transpose()?);
+    let canary = series(Role::Canary)?;
+    let stable = reference.map(|_| series(Role::Stable)).transpose()?;
+    let other = match reference {
+        // Requests that reached no pod are stable's, and never the baseline's.
+        Some(Reference::Baseline) => {
+            Some(of_pods(&baseline::revision(names.stable, names.canary), &names.place.namespace))
+        }
+        Some(Reference::Stable) | None => stable.clone(),
+    };
     if preset.is_latency() {
         let buckets = |series: &Series| format!("sum by (pod, instance, le) ({})", series.all(series.duration, ""));
         let bound = bound.map(|bound| bound.as_secs_f64() * 1000.0);
-        return Ok(Counters::Latency { canary: buckets(&canary), stable: stable.as_ref().map(buckets), bound });
+        return Ok(Counters::Latency {
+            canary: buckets(&canary),
+            other: other.as_ref().map(buckets),
+            past: stable.as_ref().filter(|_| bound.is_none()).map(buckets),
+            bound,
+        });
     }
     let pair = |series: &Series| Pair {
         total: by_pod(&series.all(series.count, series.every)),
@@ -142,7 +161,7 @@ pub fn counters(
             pair(&Series { selectors: stable.selectors.iter().take(1).map(own).collect(), ..stable.clone() })
         })
     });
-    Ok(Counters::Errors { canary: pair(&canary), stable: stable.as_ref().map(pair), pods: pods.flatten() })
+    Ok(Counters::Errors { canary: pair(&canary), other: other.as_ref().map(pair), pods: pods.flatten() })
 }
 
 fn by_pod(query: &str) -> String {
@@ -159,18 +178,23 @@ impl Series {
 }
 
 fn of_istio(role: Role, hash: &str, place: &Place) -> Series {
-    let namespace = text(&place.namespace);
-    let mut selectors = vec![format!(
-        "reporter=\"source\",destination_workload_namespace={namespace},destination_canonical_revision={}",
-        text(hash)
-    )];
+    let mut series = of_pods(hash, &place.namespace);
     if let Some(Sides::Services { stable, canary }) = &place.sides {
         let service = if role == Role::Stable { stable } else { canary };
         let host = text(&host_pattern(service, &place.namespace));
-        selectors.push(format!("reporter=\"source\",destination_workload=\"unknown\",destination_service=~{host}"));
+        let unreached = format!("reporter=\"source\",destination_workload=\"unknown\",destination_service=~{host}");
+        series.selectors.push(unreached);
     }
+    series
+}
+
+/// The requests that pods with this canonical revision were chosen for.
+fn of_pods(revision: &str, namespace: &str) -> Series {
+    let (namespace, revision) = (text(namespace), text(revision));
     Series {
-        selectors,
+        selectors: vec![format!(
+            "reporter=\"source\",destination_workload_namespace={namespace},destination_canonical_revision={revision}"
+        )],
         count: "istio_requests_total",
         duration: "istio_request_duration_milliseconds_bucket",
         every: "",

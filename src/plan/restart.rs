@@ -4,8 +4,9 @@
 use jiff::Timestamp;
 
 use super::action::Action;
+use super::baseline::Baseline;
 use super::course::{Course, Facts};
-use crate::api::names;
+use super::revision::{Pods, is_own};
 use crate::api::watched::Pod;
 
 /// Pods older than this are to be restarted now; none when no restart is under way.
@@ -32,13 +33,13 @@ pub fn actions(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
         course.wait("Restarting", "the pods are being listed");
         return Vec::new();
     };
-    let old = |hash: &str| -> Vec<&Pod> {
-        let mut old: Vec<&Pod> = pods.iter().filter(|pod| is_of(pod, hash) && is_older(pod, at)).collect();
+    let old = |group: &Group<'_>| -> Vec<&Pod> {
+        let mut old: Vec<&Pod> = pods.iter().filter(|pod| group.has(pod) && is_older(pod, at)).collect();
         old.sort_by_key(|pod| (pod.metadata.creation_timestamp.as_ref().map(|time| time.0), pod.metadata.name.clone()));
         old
     };
     let order = order(facts, course);
-    let left: usize = order.iter().map(|hash| old(hash).len()).sum();
+    let left: usize = order.iter().map(|group| old(group).len()).sum();
     if left == 0 {
         course.status.restarted_at = Some(at);
         course.status.restart = None;
@@ -49,16 +50,16 @@ pub fn actions(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
         course.wait_until("EvictionRefused", refused.message.clone(), refused.until);
         return Vec::new();
     }
-    let Some(hash) = order.iter().find(|hash| !old(hash).is_empty()) else {
+    let Some(group) = order.iter().find(|group| !old(group).is_empty()) else {
         return Vec::new();
     };
-    let own = facts.pods_of(hash);
+    let own = group.pods(facts);
     let may_miss = facts.strategy.max_unavailable.floor(own.wanted).max(1);
     // An evicted pod is missing at once; the ReplicaSet counts it for a while.
-    let staying = pods.iter().filter(|pod| is_of(pod, hash) && pod.metadata.deletion_timestamp.is_none()).count();
+    let staying = pods.iter().filter(|pod| group.has(pod) && pod.metadata.deletion_timestamp.is_none()).count();
     let available = own.available.min(i32::try_from(staying).unwrap_or(i32::MAX));
     let may_go = usize::try_from(may_miss - (own.wanted - available)).unwrap_or(0);
-    old(hash)
+    old(group)
         .into_iter()
         .take(may_go)
         .map(|pod| Action::EvictPod {
@@ -68,16 +69,38 @@ pub fn actions(facts: &Facts<'_>, course: &mut Course) -> Vec<Action> {
         .collect()
 }
 
-/// Revisions with pods: stable, the canary, the rest.
-fn order(facts: &Facts<'_>, course: &Course) -> Vec<String> {
+/// Pods that are restarted one after the other.
+enum Group<'a> {
+    /// Those of a revision.
+    Revision(String),
+    /// Those of a baseline.
+    Baseline(&'a Baseline),
+}
+
+impl Group<'_> {
+    fn pods(&self, facts: &Facts<'_>) -> Pods {
+        match self {
+            Self::Revision(hash) => facts.pods_of(hash),
+            Self::Baseline(one) => one.pods.clone(),
+        }
+    }
+
+    fn has(&self, pod: &Pod) -> bool {
+        match self {
+            Self::Revision(hash) => is_own(&pod.metadata, hash),
+            Self::Baseline(one) => one.has(&pod.metadata),
+        }
+    }
+}
+
+/// What has pods: stable, the canary, baselines, the rest.
+fn order<'a>(facts: &'a Facts<'_>, course: &Course) -> Vec<Group<'a>> {
     let canary = course.status.canary.as_ref().map(|canary| canary.hash.clone());
     let first: Vec<String> = course.stable().map(str::to_owned).into_iter().chain(canary).collect();
     let rest: Vec<String> = facts.pods.keys().filter(|hash| !first.contains(hash)).cloned().collect();
-    first.into_iter().chain(rest).filter(|hash| facts.pods_of(hash).wanted > 0).collect()
-}
-
-fn is_of(pod: &Pod, hash: &str) -> bool {
-    pod.metadata.labels.as_ref().and_then(|labels| labels.get(names::REVISION_HASH)).is_some_and(|own| own == hash)
+    let baselines = facts.baselines.iter().map(Group::Baseline);
+    let groups = first.into_iter().map(Group::Revision).chain(baselines).chain(rest.into_iter().map(Group::Revision));
+    groups.filter(|group| group.pods(facts).wanted > 0).collect()
 }
 
 /// Whether a pod that stays was created before a time. Creation times are whole seconds, rounded down.

@@ -10,6 +10,7 @@ mod defaults;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -171,12 +172,22 @@ pub fn pods(replica_sets: &[ReplicaSet]) -> BTreeMap<String, Pods> {
         .collect()
 }
 
-/// The revision hash that a ReplicaSet carries.
+/// The revision hash that a ReplicaSet carries; none of a baseline, whose pods are not the revision's own.
 pub fn hash_of(replica_set: &ReplicaSet) -> Option<&str> {
-    replica_set.metadata.labels.as_ref()?.get(names::REVISION_HASH).map(String::as_str)
+    let labels = replica_set.metadata.labels.as_ref()?;
+    labels.get(names::REVISION_HASH).filter(|_| !labels.contains_key(names::BASELINE)).map(String::as_str)
 }
 
-fn pods_of(replica_set: &ReplicaSet) -> Pods {
+/// Whether a pod is one of a revision's own.
+pub fn is_own(pod: &ObjectMeta, hash: &str) -> bool {
+    let labels = pod.labels.as_ref();
+    labels.is_some_and(|labels| {
+        labels.get(names::REVISION_HASH).is_some_and(|own| own == hash) && !labels.contains_key(names::BASELINE)
+    })
+}
+
+/// The counts of one ReplicaSet.
+pub fn pods_of(replica_set: &ReplicaSet) -> Pods {
     let metadata = &replica_set.metadata;
     let revision = metadata.annotations.as_ref().and_then(|annotations| annotations.get(names::REVISION)?.parse().ok());
     let images: Vec<&str> =

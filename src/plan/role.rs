@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::action::{Action, MetadataEdit};
 use super::course::{Course, Facts};
-use super::revision::hash_of;
+use super::revision::{hash_of, is_own};
 use super::strategy::PodMetadata;
 use crate::api::names;
 use crate::api::watched::{Pod, ReplicaSet};
@@ -89,12 +89,8 @@ fn pods(facts: &Facts<'_>, set: &ReplicaSet, wanted: &PodMetadata) -> Vec<Action
     let Some(pods) = &facts.observed.pods else {
         return Vec::new();
     };
-    let hash = hash_of(set);
-    let is_own = |pod: &&Pod| {
-        let own = pod.metadata.labels.as_ref().and_then(|labels| labels.get(names::REVISION_HASH));
-        pod.is_active() && own.map(String::as_str) == hash
-    };
-    let own: Vec<&Pod> = pods.iter().filter(is_own).collect();
+    let is_of_set = |pod: &&Pod| pod.is_active() && hash_of(set).is_some_and(|hash| is_own(&pod.metadata, hash));
+    let own: Vec<&Pod> = pods.iter().filter(is_of_set).collect();
     let text = wanted.record();
     let lacks = |pod: &&&Pod| record(&pod.metadata) != text.as_deref();
     let edits: Vec<Action> = own

@@ -63,7 +63,9 @@ pub fn finish(facts: &Facts<'_>, course: Course, wanted_weight: i32) -> RolloutS
     if !selector.is_empty() {
         status.selector = selector;
     }
-    let sum = |count: fn(&super::revision::Pods) -> i32| facts.pods.values().map(count).sum();
+    // Autoscalers count whatever the selector selects.
+    let all = || facts.pods.values().chain(facts.baselines.iter().map(|baseline| &baseline.pods));
+    let sum = |count: fn(&super::revision::Pods) -> i32| all().map(count).sum();
     status.replicas = sum(|pods| pods.exist);
     status.ready_replicas = sum(|pods| pods.ready);
     status.available_replicas = sum(|pods| pods.available);
@@ -313,10 +315,13 @@ fn without_counts(status: &RolloutStatus) -> RolloutStatus {
     let mut status = status.clone();
     (status.replicas, status.ready_replicas, status.available_replicas) = (0, 0, 0);
     status.message.clear();
-    let is_of_pods = |reason: &str| ["PodsNotReady", "Restarting"].contains(&reason);
+    let is_of_pods = |reason: &str| ["PodsNotReady", "BaselineNotReady", "Restarting"].contains(&reason);
     status.blocked_by.retain(|wait| !is_of_pods(&wait.reason));
     for side in [&mut status.stable, &mut status.canary].into_iter().flatten() {
         (side.replicas, side.ready) = (0, 0);
+    }
+    if let Some(baseline) = &mut status.baseline {
+        baseline.ready = 0;
     }
     for condition in &mut status.conditions {
         condition.message.clear();

@@ -3,6 +3,7 @@
 use super::counted::{Counted, WINDOW};
 use super::template::Metric;
 use super::weigh::Ground;
+use crate::api::comparison::Reference;
 use crate::api::status::{EvidenceStatus, EvidenceVerdict, RatioStatus, Requests};
 use crate::evidence::{Against, Count, State, Test, Verdict, Window, windows_to_pass};
 
@@ -29,13 +30,14 @@ pub fn evidence(
     let rate = |count: Count| count.bad / count.requests;
     let base = if let Against::Limit(limit) = test.against { limit } else { rate(state.step.stable) };
     let seen = Some(rate(state.step.canary) / base).filter(|ratio| ratio.is_finite());
-    let has_stable = matches!(test.against, Against::Stable { .. });
+    let other = |reference| (counted.reference == Some(reference)).then(|| requests(state.step.stable));
     let mut told = EvidenceStatus {
         verdict,
         message: String::new(),
         windows,
         canary: requests(state.step.canary),
-        stable: has_stable.then(|| requests(state.step.stable)),
+        stable: other(Reference::Stable),
+        baseline: other(Reference::Baseline),
         ratio: range.map(|range| RatioStatus {
             low: range.low.map(rounded),
             seen: seen.map(rounded),
@@ -73,9 +75,10 @@ pub fn window(window: &[Window], counted: &Counted) -> String {
         let rate = if one.requests > 0.0 { number(100.0 * one.bad / one.requests) } else { "0".to_owned() };
         format!("{rate}% ({} of {})", count(one.bad), count(one.requests))
     };
+    let word = if counted.is_against_baseline() { "baseline" } else { "stable" };
     match counted.test.against {
         Against::Limit(_) => side(shown.canary),
-        Against::Stable { .. } => format!("{}, stable {}", side(shown.canary), side(shown.stable)),
+        Against::Stable { .. } => format!("{}, {} {}", side(shown.canary), word, side(shown.stable)),
     }
 }
 
@@ -85,9 +88,14 @@ fn parts(test: &Test, told: &EvidenceStatus) -> Vec<String> {
         let rate = if one.total > 0.0 { format!(" ({}%)", number(100.0 * one.bad / one.total)) } else { String::new() };
         format!("{} of {} bad{rate}", count(one.bad), count(one.total))
     };
-    let (against, base) = match test.against {
-        Against::Stable { .. } => (told.stable.map(|stable| format!("stable {}", side(stable))), "stable's rate"),
-        Against::Limit(limit) => (Some(format!("limit {}%", number(100.0 * limit))), "the limit"),
+    let (against, base) = match (test.against, told.stable, told.baseline) {
+        (Against::Limit(limit), ..) => (Some(format!("limit {}%", number(100.0 * limit))), "the limit"),
+        (Against::Stable { .. }, _, Some(baseline)) => {
+            (Some(format!("baseline {}", side(baseline))), "the baseline's rate")
+        }
+        (Against::Stable { .. }, stable, None) => {
+            (stable.map(|stable| format!("stable {}", side(stable))), "stable's rate")
+        }
     };
     let times = told.ratio.and_then(|ratio| {
         let range = match (ratio.low, ratio.high) {
@@ -122,8 +130,9 @@ fn too_little(least: f64) -> String {
 
 /// What a metric waits for that has all its windows.
 pub fn wait(evidence: &EvidenceStatus, counted: &Counted) -> String {
-    let stable = evidence.stable.map(|stable| format!(" and {} of stable", count(stable.total))).unwrap_or_default();
-    let has = format!("{} requests of the canary{stable} at this weight", count(evidence.canary.total));
+    let other = evidence.stable.or(evidence.baseline);
+    let other = other.map(|other| format!(" and {} of {}", count(other.total), counted.other())).unwrap_or_default();
+    let has = format!("{} requests of the canary{other} at this weight", count(evidence.canary.total));
     format!("{has}: {}", too_little(counted.test.min_requests))
 }
 

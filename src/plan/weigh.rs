@@ -31,6 +31,8 @@ pub struct Ground<'a> {
     pub weight: i32,
     /// Ready pods of the canary.
     pub ready: i32,
+    /// Those of the baseline, and the pods that it wants.
+    pub baseline: (i32, i32),
     /// How long requests of new pods are not counted.
     pub warmup: SignedDuration,
     /// Whether the analysis is over once the evidence is in, and not before.
@@ -38,8 +40,12 @@ pub struct Ground<'a> {
 }
 
 impl Ground<'_> {
-    /// From when on windows of an analysis count: S8.
-    pub(super) fn since(&self, analysis: &AnalysisStatus, memory: &Memory) -> Option<Timestamp> {
+    /// From when on windows of an analysis count: S8. Against a baseline none does that lacks a pod.
+    pub(super) fn since(&self, analysis: &AnalysisStatus, memory: &Memory, counted: &Counted) -> Option<Timestamp> {
+        let (ready, wanted) = self.baseline;
+        if counted.is_against_baseline() && (wanted == 0 || ready < wanted) {
+            return None;
+        }
         Some(self.in_force?.max(analysis.started_at).max(later(memory.grown_at, self.warmup)))
     }
 }
@@ -53,12 +59,14 @@ pub(super) fn recall(
     ground: &Ground<'_>,
 ) -> Memory {
     let name = format!("{}/{}", metric.template, metric.name);
+    let baseline = if counted.is_against_baseline() { ground.baseline.0 } else { 0 };
     let known = memories.iter().find(|memory| memory.kind == analysis.kind && memory.metric == name).cloned();
     let mut memory = known.unwrap_or_else(|| Memory {
         kind: analysis.kind,
         metric: name,
         weight: ground.weight,
         ready: ground.ready,
+        baseline_ready: baseline,
         grown_at: analysis.started_at,
         until: None,
         calibrated: counted.counters.calibration().is_empty(),
@@ -72,10 +80,11 @@ pub(super) fn recall(
         memory.bounds = fixed;
         memory.state = String::new();
     }
-    if ground.ready > memory.ready {
+    if ground.ready > memory.ready || baseline > memory.baseline_ready {
         memory.grown_at = ground.now;
     }
     memory.ready = ground.ready;
+    memory.baseline_ready = baseline;
     if memory.weight != ground.weight {
         let mut state = read(&test_of(counted, &memory), &memory);
         state.begin_step();
@@ -241,26 +250,26 @@ fn windows_of(counted: &Counted, bounds: &[f64], counters: &Counters) -> Result<
     let sums = |total: &[evidence::Series], bad: &[evidence::Series]| -> Vec<Count> {
         evidence::windows(total, bad, instants).into_iter().map(|pods| pods.into_iter().sum()).collect()
     };
-    let both = |canary: Vec<Count>, stable: Option<Vec<Count>>| -> Vec<Window> {
-        let stable = stable.unwrap_or_else(|| vec![Count::default(); canary.len()]);
-        canary.into_iter().zip(stable).map(|(canary, stable)| Window { canary, stable }).collect()
+    let both = |canary: Vec<Count>, other: Option<Vec<Count>>| -> Vec<Window> {
+        let other = other.unwrap_or_else(|| vec![Count::default(); canary.len()]);
+        canary.into_iter().zip(other).map(|(canary, stable)| Window { canary, stable }).collect()
     };
     match (&counted.counters, counters.series.as_slice()) {
-        (Kind::Errors { stable: None, .. }, [total, bad]) => {
+        (Kind::Errors { other: None, .. }, [total, bad]) => {
             Ok(both(sums(total, bad), None).into_iter().map(|window| vec![window]).collect())
         }
-        (Kind::Errors { stable: Some(_), .. }, [total, bad, stable_total, stable_bad]) => {
-            let windows = both(sums(total, bad), Some(sums(stable_total, stable_bad)));
+        (Kind::Errors { other: Some(_), .. }, [total, bad, other_total, other_bad]) => {
+            let windows = both(sums(total, bad), Some(sums(other_total, other_bad)));
             Ok(windows.into_iter().map(|window| vec![window]).collect())
         }
-        (Kind::Latency { stable, .. }, [canary, rest @ ..]) if rest.len() == usize::from(stable.is_some()) => {
+        (Kind::Latency { other, .. }, [canary, rest @ ..]) if rest.len() == usize::from(other.is_some()) => {
             known_bound(bounds, &[canary, rest.first().unwrap_or(canary)])?;
             let slow = |buckets: &[evidence::Series], bound: f64| {
                 let (total, slow) = evidence::slower(buckets, bound);
                 sums(&total, &slow)
             };
             let each =
-                bounds.iter().map(|bound| both(slow(canary, *bound), rest.first().map(|stable| slow(stable, *bound))));
+                bounds.iter().map(|bound| both(slow(canary, *bound), rest.first().map(|other| slow(other, *bound))));
             let by_bound: Vec<Vec<Window>> = each.collect();
             let count = by_bound.first().map_or(0, Vec::len);
             Ok((0..count).map(|at| by_bound.iter().filter_map(|windows| windows.get(at)).copied().collect()).collect())
@@ -313,7 +322,7 @@ pub fn due(
         let last = aligned(earlier(ground.now, counted.lag), step);
         return Ok(ask(counted.counters.calibration(), earlier(last, times(step, steps)), steps));
     }
-    let since = ground.since(analysis, &memory).ok_or(None)?;
+    let since = ground.since(analysis, &memory, counted).ok_or(None)?;
     let first = aligned(
         later(memory.until.map_or(since, |until| until.max(since)), step - SignedDuration::from_nanos(1)),
         step,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::story::Answer;
+use crate::api::names;
 use crate::evidence::Series;
 use crate::plan::measurement::{CounterQuery, Counters};
 
@@ -15,8 +16,19 @@ const BAD: f64 = 0.2;
 /// Bounds of latency in milliseconds.
 const BOUNDS: [&str; 3] = ["100", "1000", "+Inf"];
 
-/// What Prometheus says of counters, of which some are of a revision, the canary, that has this part of so many requests a second.
-pub fn answer(asked: &CounterQuery, (revision, share): (&str, f64), requests: f64, answer: Answer) -> Counters {
+/// Who has which part of the requests, 0 to 1.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts<'a> {
+    /// The canary's revision.
+    pub canary: &'a str,
+    /// The canary's part of all.
+    pub share: f64,
+    /// The baseline's part of stable's.
+    pub baseline: f64,
+}
+
+/// What Prometheus says of counters at so many requests a second, of which the canary has some, its baseline, and stable the rest.
+pub fn answer(asked: &CounterQuery, parts: Parts<'_>, requests: f64, answer: Answer) -> Counters {
     let bad = match answer {
         Answer::Good => Some(GOOD),
         Answer::Bad => Some(BAD),
@@ -24,11 +36,12 @@ pub fn answer(asked: &CounterQuery, (revision, share): (&str, f64), requests: f6
         Answer::NotANumber | Answer::Nothing => None,
     };
     let series = asked.texts.iter().enumerate().map(|(index, text)| {
-        let is_canary = text.contains(revision);
+        let is_canary = text.contains(parts.canary);
+        let of_stable = if names::is_of_baseline(text) { parts.baseline } else { 1.0 - parts.baseline };
         let (rate, bad) = match (is_canary, bad) {
-            (true, Some(bad)) => (requests * share, bad),
+            (true, Some(bad)) => (requests * parts.share, bad),
             (true, None) => return Vec::new(),
-            (false, _) => (requests * (1.0 - share), GOOD),
+            (false, _) => (requests * (1.0 - parts.share) * of_stable, GOOD),
         };
         if rate <= 0.0 {
             Vec::new()

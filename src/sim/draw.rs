@@ -1,5 +1,6 @@
 //! Stories drawn from a seed: a Rollout of some kind, a few commits, and faults.
 
+mod baseline;
 mod promotion;
 mod role;
 mod scene;
@@ -46,8 +47,7 @@ pub fn story(seed: u64) -> Story {
     attach(&mut objects, seed);
     objects.extend(templates(other.one_of(&["5s", "5s", "12s", "20s"])));
     let mut spec = draw.spec(routing, replicas, wildness);
-    let is_of_istio = !["ratio", "httpRoute"].contains(&routing);
-    if is_of_istio {
+    if !["ratio", "httpRoute"].contains(&routing) {
         Draw { chance: Rng::with_seed(seed.rotate_left(32) | 1), events: Vec::new() }.lead(&mut spec);
     }
     let mut roles = Draw { chance: Rng::with_seed(seed.rotate_left(16) | 1), events: Vec::new() };
@@ -81,6 +81,7 @@ pub fn story(seed: u64) -> Story {
         let ports = json!([{"name": "http", "port": 80}, {"name": "metrics", "port": 9090}]);
         draw.event(at, Event::Apply(service("checkout", &ports)));
     }
+    objects.extend((seed % 3 == 1 && routing != "ratio").then(|| baseline::beside(&mut spec)));
     objects.push(json!({
         "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec,
     }));

@@ -214,7 +214,7 @@ impl Inner {
         let endpoints = clusters.iter().map(|(name, wanted)| {
             let has = |own: &Labels| wanted.iter().all(|(key, value)| own.get(key) == Some(value));
             let pods = self.ready.iter().filter(|(_, own)| has(own)).map(|(pod, own)| {
-                let revision = own.get(names::REVISION_HASH).map_or("", String::as_str);
+                let revision = own.get(names::CANONICAL_REVISION).map_or("", String::as_str);
                 json!({"metadata": {"filterMetadata": {"istio": {"workload": format!("{pod};ns;app;{revision};c")}}}})
             });
             json!({"clusterName": name, "endpoints": [{"lbEndpoints": pods.collect::<Vec<_>>()}]})

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::story::Pods;
+use crate::api::names;
 use crate::embedded::Cluster;
 use crate::embedded::log::Change;
 use crate::embedded::store::key_of;
@@ -206,9 +207,10 @@ impl Kubelet {
             || self.sets.values().flat_map(|set| &set.pods).any(is_ready)
     }
 
-    /// Ready pods of a revision, by the value of a label.
+    /// Ready pods of a revision's own, by the value of a label.
     pub fn ready_of(&self, label: &str, value: &str) -> usize {
-        self.ready().filter(|(_, labels)| labels.get(label).is_some_and(|own| own == value)).count()
+        let is_own = |labels: &Labels| !labels.contains_key(names::BASELINE);
+        self.ready().filter(|(_, labels)| is_own(labels) && labels.get(label).is_some_and(|own| own == value)).count()
     }
 }
 

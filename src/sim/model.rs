@@ -22,7 +22,6 @@ use tokio::time::Instant;
 use self::act::Act;
 use self::labelled::{Labelled, assigned};
 use self::role::Roles;
-use super::gateway;
 use super::mesh::{Mesh, ROUTES};
 use super::prometheus::Answered;
 use crate::api::names;
@@ -272,10 +271,7 @@ impl Model {
                 }
                 self.take_weights(&assigned(cluster, &labelled, &self.managed), is_own, answered);
             }
-            "replicasets" if is_own => {
-                self.check_born(change);
-                self.check_scale(change, mesh, &gateway::virtual_services(cluster));
-            }
+            "replicasets" if is_own => self.check_set(change, cluster, mesh),
             "deployments" if is_own => self.check_workload(change, mesh),
             "pods" => self.take_pod(change),
             "rollouts" => {

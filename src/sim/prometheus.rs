@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::counters;
+use super::counters::{self, Parts};
 use super::network::Link;
 use super::story::{Answer, Health, Rule};
 use crate::api::names;
@@ -131,6 +131,17 @@ impl Prometheus {
         own.pointer("/spec/template/spec/containers/0/image")?.as_str().map(str::to_owned)
     }
 
+    /// The part of stable's pods that are the baseline of a canary.
+    fn baseline(&self, canary: &str) -> f64 {
+        let sets = self.cluster.list("replicasets");
+        let labels = |set: &Value| set["metadata"]["labels"].clone();
+        let Some(own) = sets.iter().find(|set| labels(set)[names::BASELINE] == canary) else { return 0.0 };
+        let stable = sets.iter().filter(|set| labels(set)[names::REVISION_HASH] == labels(own)[names::REVISION_HASH]);
+        let ready = |set: &Value| set["status"]["readyReplicas"].as_u64().and_then(|pods| u32::try_from(pods).ok());
+        let all: f64 = stable.filter_map(|set| ready(set)).map(f64::from).sum();
+        ready(own).map_or(0.0, |pods| f64::from(pods) / all.max(1.0))
+    }
+
     /// The conditions of a metric.
     fn conditions(&self, metric: &str) -> (Option<String>, Option<String>) {
         let templates = ["analysistemplates", "clusteranalysistemplates"].map(|plural| self.cluster.list(plural));
@@ -160,7 +171,8 @@ impl Prometheus {
             Ask::Web(_) => self.web(metric, answer),
             Ask::Counters(asked) => {
                 let weight = self.inner().weights.get(revision).copied().unwrap_or(0.0);
-                Sample::Counters(counters::answer(asked, (revision, weight / 100.0), counters::REQUESTS, answer))
+                let parts = Parts { canary: revision, share: weight / 100.0, baseline: self.baseline(revision) };
+                Sample::Counters(counters::answer(asked, parts, counters::REQUESTS, answer))
             }
         }
     }

@@ -138,6 +138,9 @@ fn check_rest(left: &mut Left, rollout: &Value, stable: Option<&str>) {
     let hash = |set: &Value| set["metadata"]["labels"][names::REVISION_HASH].as_str().unwrap_or_default().to_owned();
     for set in left.cluster.list("replicasets") {
         let own = hash(&set);
+        if !set["metadata"]["labels"][names::BASELINE].is_null() {
+            left.model.breaks("rest", format!("a baseline of {own} is left"));
+        }
         if Some(own.as_str()) != stable && set["spec"]["replicas"].as_i64() != Some(0) {
             left.model.breaks("rest", format!("{own} keeps pods for nothing"));
         }

@@ -218,6 +218,7 @@ fn check_end(world: &World) {
         let serves = status.stable.as_ref().is_some_and(|stable| stable.hash == own);
         assert!(serves || replica_set.spec.replicas == Some(0), "{own} keeps pods for nothing: {}", status.message);
     }
+    assert_eq!(world.observed.baselines.len(), 0, "a baseline is left: {}", status.message);
     for own in
         world.observed.virtual_services.iter().filter(|one| one.metadata.name.as_deref() == Some("checkout-serin"))
     {
@@ -278,6 +279,17 @@ proptest! {
     fn stable_scaled_with_its_share_stays_safe_and_comes_to_rest(replicas in 0_i32..8, events in prop::collection::vec(event(), 0..14)) {
         let mut spec = spec("checkout:1", replicas, &owned());
         spec["strategy"]["canary"]["dynamicStableScale"] = json!(true);
+        check_end(&story_of(&spec, &events));
+    }
+
+    #[test]
+    fn baselines_stay_beside_stable_and_go(
+        replicas in 0_i32..8, dynamic in any::<bool>(), events in prop::collection::vec(event(), 0..14)
+    ) {
+        let mut spec = spec("checkout:1", replicas, &owned());
+        let canary = &mut spec["strategy"]["canary"];
+        canary["dynamicStableScale"] = json!(dynamic);
+        canary["steps"][1]["analysis"]["templates"].as_array_mut().unwrap().push(json!({"templateName": "beside"}));
         check_end(&story_of(&spec, &events));
     }
 

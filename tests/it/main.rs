@@ -5,6 +5,7 @@
 mod actions;
 mod awaited;
 mod backtest;
+mod baseline;
 mod brought;
 mod chart;
 mod commits;
@@ -17,6 +18,7 @@ mod diff;
 mod events;
 mod evidence;
 mod examples;
+mod faults;
 mod force;
 mod generated;
 mod golden;

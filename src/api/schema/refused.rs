@@ -112,10 +112,6 @@ pub const TEMPLATE_REFUSED: &[Refused] = &[
         fields: &[("provider", "is not supported; write `prometheus: {provider, query}` in the metric itself")],
     },
     Refused {
-        path: "metrics[].compare",
-        fields: &[("against", "is not supported yet: stable is what the canary is compared with; remove it")],
-    },
-    Refused {
         path: "metrics[].prometheus",
         fields: &[
             ("address", OF_PROVIDER),

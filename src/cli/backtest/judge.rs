@@ -58,6 +58,9 @@ pub(super) async fn past(source: &Source, plan: &Plan, metric: &Metric, begin: T
     asked.counts(counted).await.map(Past::Counts)
 }
 
+/// What the past cannot have.
+const NO_BASELINE: &str = "the past has no baseline: canaries are held against all of stable, which has more requests than a baseline will have";
+
 /// What all queries about one release have in common.
 struct Asked<'a> {
     source: &'a Source,
@@ -73,8 +76,8 @@ impl Asked<'_> {
 
     async fn counts(&self, counted: &Counted) -> anyhow::Result<Counts> {
         match &counted.counters {
-            Counters::Errors { canary, stable, pods } => {
-                let own = stable.as_ref().unwrap_or(canary);
+            Counters::Errors { canary, other, pods } => {
+                let own = other.as_ref().filter(|_| !counted.is_against_baseline()).unwrap_or(canary);
                 let (total, bad) = (self.series(&own.total).await?, self.series(&own.bad).await?);
                 let mut counts =
                     Counts { slices: self.slices(&[(total, bad)]), pods: Vec::new(), dispersion: None, bounds: 1 };
@@ -87,8 +90,9 @@ impl Asked<'_> {
                 }
                 Ok(counts)
             }
-            Counters::Latency { canary, stable, bound } => {
-                let buckets = self.series(stable.as_ref().unwrap_or(canary)).await?;
+            Counters::Latency { canary, other, bound, .. } => {
+                let own = other.as_ref().filter(|_| !counted.is_against_baseline()).unwrap_or(canary);
+                let buckets = self.series(own).await?;
                 let bounds = match bound {
                     Some(bound) => vec![*bound],
                     None => weigh::telling(&buckets, self.before + 1),
@@ -161,6 +165,9 @@ pub(super) fn judged(plan: &Plan, metric: &Metric, pasts: &[Past], seed: u64) ->
         report.canaries = rows;
     }
     report.advise();
+    if counted.is_against_baseline() {
+        report.notes.push(NO_BASELINE.to_owned());
+    }
     report.limits_of_method(has_stable, counts.iter().any(|one| one.pods.len() > 1));
     report
 }

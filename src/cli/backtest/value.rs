@@ -109,6 +109,7 @@ fn failed_at(metric: &Metric, past: &Values, from: Timestamp, to: Timestamp) -> 
             in_force: Some(from),
             weight: 0,
             ready: 0,
+            baseline: (0, 0),
             warmup: SignedDuration::ZERO,
             until_decided: false,
         };

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use crate::api::names;
 use crate::plan::route::{Expected, ExpectedSplit, Question, Side};
 
 /// The resources of one proxy, as far as routes depend on them.
@@ -134,11 +135,19 @@ impl Config {
         !self.cluster_name.is_empty()
     }
 
-    /// The revisions of its endpoints; none for one that has no workload.
+    /// The revisions of its endpoints, a baseline's that of stable; none for one that has no workload.
     pub fn revisions(&self) -> BTreeSet<Option<&str>> {
         let all = self.endpoints.iter().flat_map(|locality| &locality.lb_endpoints);
-        all.map(|one| one.metadata.filter_metadata.istio.workload.as_deref().and_then(|text| text.split(';').nth(3)))
-            .collect()
+        all.map(|one| {
+            one.metadata
+                .filter_metadata
+                .istio
+                .workload
+                .as_deref()
+                .and_then(|text| text.split(';').nth(3))
+                .map(names::revision_of)
+        })
+        .collect()
     }
 }
 

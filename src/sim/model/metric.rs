@@ -21,7 +21,9 @@ impl Model {
             .iter()
             .find_map(|plural| self.git.get(&((*plural).to_owned(), template.to_owned())));
         let metrics = found.and_then(|template| template["spec"]["metrics"].as_array()).into_iter().flatten();
-        let is_plain = |metric: &&Value| metric["onNoData"].is_null() && metric["consecutiveSuccessLimit"].is_null();
+        let is_plain = |metric: &&Value| {
+            ["onNoData", "consecutiveSuccessLimit", "compare"].iter().all(|field| metric[*field].is_null())
+        };
         let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0);
         let read = |metric: &Value| Metric {
             name: metric["name"].as_str().unwrap_or_default().to_owned(),

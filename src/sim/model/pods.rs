@@ -10,8 +10,10 @@ use tokio::time::Instant;
 use super::{LATE, Model, STALE, Spec, promotion};
 use crate::api::names;
 use crate::controller::proxies::search::Source;
+use crate::embedded::Cluster;
 use crate::embedded::log::Change;
 use crate::embedded::store::Object;
+use crate::sim::gateway;
 use crate::sim::kubelet::Kubelet;
 use crate::sim::mesh::{Mesh, is_followed};
 
@@ -260,10 +262,61 @@ impl Model {
         }
     }
 
+    /// Takes a change of a ReplicaSet in.
+    pub(super) fn check_set(&mut self, change: &Change, cluster: &Cluster, mesh: &Mesh) {
+        // What a baseline has, stable does not need.
+        if change.object["metadata"]["labels"][names::BASELINE].is_null() {
+            self.check_born(change);
+            self.check_scale(change, mesh, &gateway::virtual_services(cluster));
+        } else {
+            self.check_baseline(change, cluster, mesh);
+        }
+    }
+
+    /// S4: a baseline has no more pods than its canary, and does not lose more at a time than its requests can bear.
+    fn check_baseline(&mut self, change: &Change, cluster: &Cluster, mesh: &Mesh) {
+        if self.is_overtaken(change) {
+            return;
+        }
+        let labels = |set: &Value| set["metadata"]["labels"].clone();
+        let wanted = |set: &Value| set["spec"]["replicas"].as_i64().unwrap_or(1);
+        let own = labels(&change.object);
+        let was = change.before.as_deref().map_or(0, wanted);
+        let is = if change.is_removal() { 0 } else { wanted(&change.object) };
+        let sets = cluster.list("replicasets");
+        let name = own[names::BASELINE].as_str().unwrap_or_default().to_owned();
+        if is > was {
+            let is_canary =
+                |set: &&Object| labels(set)[names::REVISION_HASH] == name && labels(set)[names::BASELINE].is_null();
+            let canary = sets.iter().find(is_canary).map_or(0, |set| wanted(set));
+            if is > canary && self.late.is_none_or(|(version, _)| version != change.version) {
+                self.breaks("S4", format!("the baseline of {name} gets {is} pods beside {canary} of the canary"));
+            }
+            return;
+        }
+        let revision = own[names::REVISION_HASH].as_str().unwrap_or_default().to_owned();
+        let has_requests = mesh.weights().get(&revision).is_some_and(|weight| *weight > 0.0);
+        let may_not_know = [self.jumped_at, self.missed_at].into_iter().flatten().any(|at| at.elapsed() < STALE);
+        if is == was || !has_requests || self.least_replicas() == 0 || may_not_know {
+            return;
+        }
+        let beside = sets.iter().filter(|set| labels(set)[names::REVISION_HASH] == revision).map(|set| wanted(set));
+        let all = beside.sum::<i64>() - is + was;
+        if was - is > (all / 4).max(1) {
+            self.breaks("S4", format!("a baseline loses {} of the {all} pods of {revision} at a time", was - is));
+        }
+        let last = self.shrunk_at.insert(format!("{revision}'s baseline"), Instant::now());
+        let apart = mesh.istiod().route_wait();
+        if let Some(last) = last.filter(|last| last.elapsed() < apart) {
+            let millis = last.elapsed().as_millis();
+            self.breaks("S4", format!("a baseline of {revision} loses pods {millis} ms after the last ones"));
+        }
+    }
+
     /// S4: no revision that a proxy may still send requests to loses its last pod. Without a route the Service sends
     /// requests to every pod: then only scaling down keeps them from a revision. So it is with one that never became stable
     /// behind a delegate that no root names.
-    pub(super) fn check_scale(&mut self, change: &Change, mesh: &Mesh, routes: &[Object]) {
+    fn check_scale(&mut self, change: &Change, mesh: &Mesh, routes: &[Object]) {
         if self.is_overtaken(change) || routes.is_empty() {
             return;
         }

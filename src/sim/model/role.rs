@@ -74,6 +74,10 @@ impl Model {
             self.roles.pods.remove(&key);
             return;
         }
+        // They keep what stable's template said when they came.
+        if !metadata["labels"][names::BASELINE].is_null() {
+            return;
+        }
         let is_late = self.late.is_some_and(|(version, _)| version == change.version);
         let born = self.roles.pods.get(&key).map_or_else(Instant::now, |pod| pod.born);
         let revision = metadata["labels"][names::REVISION_HASH].as_str().unwrap_or_default().to_owned();

@@ -11,6 +11,7 @@ use serin::plan::action::Action;
 use serin::plan::measurement::{Ask, CounterQuery, Measurement, Sample};
 use serin::plan::observed::{Config, Observed, Settings, Template, Workload};
 use serin::plan::{Plan, checked, objects, plan, revision};
+use serin::sim::counters::Parts;
 use serin::sim::story::Answer;
 
 /// Passes after which nothing may be left to do at one moment.
@@ -152,12 +153,18 @@ impl World {
         let mut background = metric(json!(null)).value();
         background["metrics"][0].as_object_mut().unwrap().remove("count");
         background["metrics"][0]["name"] = json!("background");
+        // Held against a baseline, without a word in the verdict.
+        let beside = json!({
+            "metrics": [{"name": "beside", "count": 1, "compare": {"preset": "istio-5xx", "against": "baseline"}}],
+            "dryRun": [{"metricName": "beside"}],
+        });
         let observed = Observed {
             rollout,
             services: vec![service],
             templates: vec![
                 template("success-rate", metric(json!(3))),
                 template("background", Json::from(&background)),
+                template("beside", Json::from(&beside)),
             ],
             providers: BTreeMap::from([("default".to_owned(), None)]),
             settings: Settings { route_wait_ms: 2_000, drain_ms: 3_000, ..Settings::default() },
@@ -567,8 +574,17 @@ impl World {
             Answers::Down => return Err("connection refused".to_owned()),
         };
         let share = self.observed.rollout.status.canary.as_ref().map_or(0, |canary| canary.observed_weight);
-        let canary = (id.split('/').next().unwrap_or_default(), f64::from(share) / 100.0);
-        Ok(Sample::Counters(serin::sim::counters::answer(asked, canary, self.requests, answer)))
+        let ready = |set: &ReplicaSet| f64::from(set.status.ready_replicas);
+        let own: f64 = self.observed.baselines.iter().map(ready).sum();
+        let stable = self.observed.rollout.status.stable.as_ref().map_or("", |stable| stable.hash.as_str());
+        let sets = self.observed.replica_sets.iter().filter(|set| revision::hash_of(set) == Some(stable));
+        let all = own + sets.map(ready).sum::<f64>();
+        let parts = Parts {
+            canary: id.split('/').next().unwrap_or_default(),
+            share: f64::from(share) / 100.0,
+            baseline: own / all.max(1.0),
+        };
+        Ok(Sample::Counters(serin::sim::counters::answer(asked, parts, self.requests, answer)))
     }
 
     fn write_status(&mut self, plan: &Plan) {
@@ -592,11 +608,15 @@ impl World {
             Action::AddFinalizer => self.observed.rollout.metadata.finalizers = Some(vec!["serin.dev/route".into()]),
             Action::RemoveFinalizer => self.observed.rollout.metadata.finalizers = None,
             Action::CreateReplicaSet { .. } => self.create_set(action, &version),
+            Action::CreateBaseline { source, .. } => self.create_baseline(source, action, &version),
             Action::ScaleReplicaSet { name, replicas, revision, .. } => {
                 self.scale_set(name, version, (*replicas, *revision));
             }
             Action::DeleteReplicaSet { name, .. } => {
                 self.observed.replica_sets.retain(|one| one.metadata.name.as_ref() != Some(name));
+                self.observed.baselines.retain(|one| one.metadata.name.as_ref() != Some(name));
+                self.ready_at.remove(name);
+                self.carried.remove(name);
             }
             Action::CopyConfig { kind, name, digest, .. } => self.set_config(*kind, name, digest, true),
             Action::DeleteCopy { kind, name, .. } => self.configs(*kind).retain(|one| one.name != *name),
@@ -711,6 +731,20 @@ impl World {
         self.observed.replica_sets.push(from(body));
     }
 
+    /// From stable's, with the template and the selector that a snapshot has not.
+    fn create_baseline(&mut self, source: &str, action: &Action, version: &str) {
+        let mut stable = serde_json::to_value(self.replica_set(source)).unwrap();
+        stable["spec"]["template"]["metadata"] = self.templates[source].clone();
+        let hash = &stable["metadata"]["labels"]["serin.dev/revision-hash"];
+        stable["spec"]["selector"] = json!({"matchLabels": {"app": "checkout", "serin.dev/revision-hash": hash}});
+        let mut body = objects::baseline(&self.observed, &stable, action);
+        let name = body["metadata"]["name"].as_str().unwrap().to_owned();
+        self.templates.insert(name, body["spec"]["template"]["metadata"].clone());
+        body["metadata"]["resourceVersion"] = json!(version);
+        body["metadata"]["creationTimestamp"] = json!(self.now);
+        self.observed.baselines.push(from(body));
+    }
+
     /// A merge patch of a ReplicaSet and of what its pods are born with.
     fn edit_set(&mut self, set: &str, mut patch: Value, version: &str) {
         let known = &patch["metadata"]["resourceVersion"];
@@ -749,13 +783,20 @@ impl World {
 
     /// The ReplicaSet of this name.
     pub fn replica_set(&mut self, name: &str) -> &mut ReplicaSet {
-        self.observed.replica_sets.iter_mut().find(|one| one.metadata.name.as_deref() == Some(name)).unwrap()
+        let all = self.observed.replica_sets.iter_mut().chain(&mut self.observed.baselines);
+        all.into_iter().find(|one| one.metadata.name.as_deref() == Some(name)).unwrap()
+    }
+
+    /// Pods wanted of the baseline, and those of it that are ready.
+    pub fn baseline(&self) -> (i32, i32) {
+        let all = self.observed.baselines.iter();
+        all.fold((0, 0), |sum, set| (sum.0 + set.spec.replicas.unwrap_or(1), sum.1 + set.status.ready_replicas))
     }
 
     /// Pods become ready three seconds after they are wanted, but for those that may not.
     fn play_pods(&mut self) {
         let now = self.now;
-        for replica_set in &mut self.observed.replica_sets {
+        for replica_set in self.observed.replica_sets.iter_mut().chain(&mut self.observed.baselines) {
             let wanted = usize::try_from(replica_set.spec.replicas.unwrap_or(1)).unwrap();
             let name = replica_set.metadata.name.clone().unwrap();
             let born = self.templates.get(&name).cloned().unwrap_or_default();
@@ -786,7 +827,7 @@ impl World {
             })
             .collect()
         };
-        self.observed.replica_sets.iter().flat_map(of_set).collect()
+        self.observed.replica_sets.iter().chain(&self.observed.baselines).flat_map(of_set).collect()
     }
 
     /// Pods wanted of an image.

@@ -22,7 +22,7 @@ pub mod yaml;
 
 use jiff::SignedDuration;
 
-pub use self::counted::Expected;
+pub use self::counted::{Expected, Measured};
 pub use self::find::{Finding, Report};
 use self::input::{DEPLOYMENT, Input};
 use self::subject::{Subject, Uses, World};
@@ -43,8 +43,10 @@ pub struct Settings {
     pub namespace: String,
     /// Time between two scrapes of a metric.
     pub scrape_interval: SignedDuration,
-    /// Requests that are said to come.
+    /// Requests that are said to come, whatever counts them.
     pub expected: Option<Expected>,
+    /// Requests that have come of late, as metrics count them.
+    pub measured: Vec<Measured>,
     /// Folders that kustomize or Helm builds: their own files are not what is applied.
     pub built: Vec<String>,
 }
@@ -55,6 +57,7 @@ impl Default for Settings {
             namespace: "default".to_owned(),
             scrape_interval: SignedDuration::from_secs(30),
             expected: None,
+            measured: Vec::new(),
             built: Vec::new(),
         }
     }

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use kube::Api;
 use serin::api::provider::MetricProviderSpec;
 use serin::api::{crd, kustomize, names};
+use serin::cli::cluster::Connection;
 use serin::cli::screen::LookArguments;
 use serin::cli::simulate;
 use serin::controller::lease::{self, Candidate, Leadership};
@@ -160,7 +161,9 @@ fn main() -> anyhow::Result<ExitCode> {
             let has_color = !arguments.no_color && arguments.no_color_variable.is_empty();
             runtime()?.block_on(demo::run(demo::Options { speed: arguments.speed, has_color }))?;
         }
-        Command::Simulate(arguments) => return simulate::run(&arguments.own, arguments.look.look().glyphs),
+        Command::Simulate(arguments) => {
+            return simulate::run(&arguments.own, &Connection::default(), arguments.look.look().glyphs);
+        }
         Command::Crds(arguments) => print_crds(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)

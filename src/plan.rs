@@ -24,6 +24,7 @@ pub mod preset;
 pub mod promotion;
 pub mod ratio;
 pub mod restart;
+pub mod retention;
 pub mod revision;
 pub mod role;
 pub mod route;

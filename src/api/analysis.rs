@@ -16,6 +16,20 @@ pub struct AnalysisTemplateSpec {
     pub metrics: Vec<MetricSpec>,
     /// Metrics that are measured and told, and judge nothing.
     pub dry_run: Option<Vec<DryRunSpec>>,
+    /// Measurements that the Rollout's status keeps, where ten a metric are too many or too few.
+    pub measurement_retention: Option<Vec<RetentionSpec>>,
+}
+
+/// How many measurements of some metrics are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionSpec {
+    /// A regular expression that is found in the metric's name, such as `.*` for all.
+    #[schemars(length(min = 1, max = 256))]
+    pub metric_name: String,
+    /// The last measurements that are kept, 1 to 100; of several that name a metric, the most.
+    #[schemars(range(min = 1, max = 100))]
+    pub limit: i32,
 }
 
 /// Names metrics that judge nothing.

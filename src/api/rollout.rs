@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::analysis::DryRunSpec;
+use super::analysis::{DryRunSpec, RetentionSpec};
 use super::config::ConfigSnapshotsSpec;
 use super::duration::DurationText;
 use super::promotion::{ApprovalStepSpec, PromotionSpec};
@@ -383,6 +383,9 @@ pub struct StepAnalysisSpec {
     /// Metrics that are measured and told, and judge nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<Vec<DryRunSpec>>,
+    /// Measurements that the status keeps, where ten a metric are too many or too few.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measurement_retention: Option<Vec<RetentionSpec>>,
     /// `decided`: the step is over once every metric with `compare` or `limit` is proven not to be worse, and not before.
     /// Absent: it is over when all metrics have the measurements that they want.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -427,6 +430,8 @@ pub struct BackgroundAnalysisSpec {
     pub args: Option<Vec<ArgumentSpec>>,
     /// Metrics that are measured and told, and judge nothing.
     pub dry_run: Option<Vec<DryRunSpec>>,
+    /// Measurements that the status keeps, where ten a metric are too many or too few.
+    pub measurement_retention: Option<Vec<RetentionSpec>>,
     /// How sure an abort by metrics with `compare` or `limit` must be, over the whole rollout and all of them together, above 0.5
     /// and below 1. Absent: 0.99.
     #[schemars(range(min = 0.5, max = 1.0))]

@@ -38,6 +38,8 @@ pub fn rollout() -> Value {
         ("strategy.canary.analysis.templates", 20),
         ("strategy.canary.analysis.dryRun", 50),
         ("strategy.canary.steps[].analysis.dryRun", 50),
+        ("strategy.canary.analysis.measurementRetention", 50),
+        ("strategy.canary.steps[].analysis.measurementRetention", 50),
         ("strategy.canary.analysis.args", 50),
         ("strategy.canary.trafficRouting.managedRoutes", 50),
         ("strategy.canary.trafficRouting.istio.virtualServices", 20),
@@ -253,6 +255,7 @@ pub fn analysis_template() -> Value {
     bound(spec, "args", "maxItems", 50);
     bound(spec, "metrics", "maxItems", 50);
     bound(spec, "dryRun", "maxItems", 50);
+    bound(spec, "measurementRetention", "maxItems", 50);
     set(at(spec, "metrics"), "minItems", json!(1));
     refuse(spec, TEMPLATE_REFUSED);
     one_of(at(spec, "metrics[]"), &["prometheus", "istio", "compare", "limit", "web", "provider"]);
@@ -425,8 +428,7 @@ fn refuse(spec: &mut Value, table: &[Refused]) {
 
 /// Schema of a refused field: CEL sees only fields with a type, so that each has the one that its author means.
 fn refused_schema(field: &str) -> Value {
-    const LISTS: [&str; 6] =
-        ["measurementRetention", "templates", "matchExpressions", "grpcRoutes", "tcpRoutes", "tlsRoutes"];
+    const LISTS: [&str; 5] = ["templates", "matchExpressions", "grpcRoutes", "tcpRoutes", "tlsRoutes"];
     const SCALARS: [&str; 12] = [
         "namespace",
         "grpcRoute",

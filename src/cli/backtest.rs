@@ -17,6 +17,7 @@ mod canary;
 mod judge;
 mod plan;
 mod plot;
+mod present;
 mod report;
 mod show;
 mod source;
@@ -25,6 +26,7 @@ mod value;
 use crate::plan::weigh;
 use judge::Past;
 use plan::Plan;
+pub(super) use present::present;
 use report::Report;
 use source::Source;
 

@@ -7,9 +7,11 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 
+use super::cluster::Connection;
 use super::files::{File, Files, STDIN};
 use super::outcome::Outcome;
 use super::screen::Look;
+use super::{backtest, plugin};
 use crate::api::duration::DurationText;
 use crate::lint::rule::{self, Level};
 use crate::lint::show::{github, json, junit, sarif, text};
@@ -45,7 +47,7 @@ pub struct Arguments {
 }
 
 /// Requests that are said to come: what the smallest regression that each step can see is reckoned from.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Traffic {
     /// Requests a second, of both revisions: tells the smallest regression that `compare` and `limit` see.
     #[arg(long, value_name = "NUMBER", value_parser = requests)]
@@ -53,12 +55,33 @@ pub struct Traffic {
     /// The part of stable's requests that is bad, 0 to 1.
     #[arg(long, value_name = "NUMBER", default_value = "0.01", value_parser = rate)]
     bad_rate: f64,
+    /// Prometheus' address: what the metrics have counted in the last hour, in place of the two numbers. From here; one such as
+    /// `http://prometheus.monitoring:9090` is asked by the API server's proxy.
+    #[arg(long, value_name = "URL", conflicts_with = "requests_per_second")]
+    prometheus_url: Option<String>,
 }
 
 impl Traffic {
-    /// What is expected, where anything is.
-    pub fn expected(self) -> Option<Expected> {
-        self.requests_per_second.map(|requests| Expected { requests, bad: self.bad_rate })
+    /// Whether anything is known of it.
+    pub fn is_known(&self) -> bool {
+        self.requests_per_second.is_some() || self.prometheus_url.is_some()
+    }
+
+    /// Puts it into settings: what is said, or what the metrics of some manifests have counted.
+    pub fn put(
+        &self,
+        settings: &mut Settings,
+        texts: &[(String, String)],
+        connection: &Connection,
+    ) -> anyhow::Result<()> {
+        settings.expected = self.requests_per_second.map(|requests| Expected { requests, bad: self.bad_rate });
+        if let Some(url) = &self.prometheus_url {
+            let present = backtest::present(texts, &settings.namespace, (url, connection));
+            let (measured, unknown) = plugin::runtime()?.block_on(present)?;
+            settings.measured = measured;
+            unknown.iter().try_for_each(|why| writeln!(stderr(), "note: {why}"))?;
+        }
+        Ok(())
     }
 }
 
@@ -103,7 +126,7 @@ fn duration(text: &str) -> Result<SignedDuration, String> {
 }
 
 /// Lints; the exit code tells whether there is anything bad.
-pub fn run(arguments: &Arguments, namespace: Option<&str>, look: Look) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &Arguments, connection: &Connection, look: Look) -> anyhow::Result<ExitCode> {
     if arguments.rules {
         for rule in rule::ALL {
             writeln!(stdout(), "{:<30} {:<8} {}", rule.id, rule.level.word(), rule.title)?;
@@ -113,12 +136,8 @@ pub fn run(arguments: &Arguments, namespace: Option<&str>, look: Look) -> anyhow
     if let Some(unknown) = arguments.ignore.iter().find(|id| rule::named(id).is_none()) {
         bail!("there is no rule {unknown}; kubectl serin lint --rules lists them");
     }
-    let mut settings = Settings {
-        scrape_interval: arguments.scrape_interval,
-        expected: arguments.traffic.expected(),
-        ..Settings::default()
-    };
-    if let Some(namespace) = namespace {
+    let mut settings = Settings { scrape_interval: arguments.scrape_interval, ..Settings::default() };
+    if let Some(namespace) = &connection.namespace {
         namespace.clone_into(&mut settings.namespace);
     }
     let input = Files::of(&arguments.paths);
@@ -130,6 +149,10 @@ pub fn run(arguments: &Arguments, namespace: Option<&str>, look: Look) -> anyhow
     settings.built = input.built.iter().cloned().chain(charts.map(str::to_owned)).collect();
     let sources: Vec<Source> =
         input.files.into_iter().map(|file| Source { name: file.name, bytes: file.bytes }).collect();
+    let text =
+        |source: &Source| Some((source.name.clone(), String::from_utf8(source.bytes.as_ref().ok()?.clone()).ok()?));
+    let texts: Vec<(String, String)> = sources.iter().filter_map(text).collect();
+    arguments.traffic.put(&mut settings, &texts, connection)?;
     let mut report = lint(&sources, &settings).without(&arguments.ignore);
     if arguments.quiet {
         report.findings.retain(|one| one.level() != Level::Note);

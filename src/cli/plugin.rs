@@ -168,14 +168,14 @@ pub fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
         Command::Offline(Offline::Diff(own)) => diff::run(&arguments.connection, own).map(ExitCode::from),
-        Command::Offline(Offline::Lint(what)) => {
-            lint::run(what, arguments.connection.namespace.as_deref(), arguments.look.look())
-        }
+        Command::Offline(Offline::Lint(what)) => lint::run(what, &arguments.connection, arguments.look.look()),
         Command::Offline(Offline::Backtest(own)) => {
             backtest::run(own, &arguments.connection, arguments.look.look()).map(ExitCode::from)
         }
         Command::Offline(Offline::Convert(arguments)) => convert::run(arguments),
-        Command::Offline(Offline::Simulate(own)) => simulate::run(own, arguments.look.look().glyphs),
+        Command::Offline(Offline::Simulate(own)) => {
+            simulate::run(own, &arguments.connection, arguments.look.look().glyphs)
+        }
         Command::Offline(Offline::Completion(arguments)) => completion::run(arguments).map(ExitCode::from),
         Command::Offline(Offline::Complete { words }) => completion::answer(words).map(ExitCode::from),
         Command::Asking(command) => {

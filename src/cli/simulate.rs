@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 
+use super::cluster::Connection;
 use super::files;
 use super::lint::Traffic;
 use super::screen::print_json;
@@ -75,7 +76,7 @@ fn help() -> String {
 }
 
 /// Simulates, drawn with some characters; the exit code tells how it ended.
-pub fn run(arguments: &Arguments, glyphs: &Glyphs) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &Arguments, connection: &Connection, glyphs: &Glyphs) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     let texts = files::texts(&arguments.files)?;
     let stories = stories(arguments, &texts)?;
@@ -92,12 +93,12 @@ pub fn run(arguments: &Arguments, glyphs: &Glyphs) -> anyhow::Result<ExitCode> {
         Output::Text => {
             let told: Vec<String> = summaries.iter().map(text::text).collect();
             write!(out, "{}", glyphs.drawn(&told.join("\n")))?;
-            sights(arguments, texts).iter().try_for_each(|line| writeln!(out, "{line}"))?;
+            sights(arguments, texts, connection)?.iter().try_for_each(|line| writeln!(out, "{line}"))?;
         }
         Output::Markdown => {
             let told: Vec<String> = summaries.iter().map(text::markdown).collect();
             write!(out, "{}", glyphs.drawn(&told.join("\n")))?;
-            sights(arguments, texts).iter().try_for_each(|line| writeln!(out, "- {line}"))?;
+            sights(arguments, texts, connection)?.iter().try_for_each(|line| writeln!(out, "- {line}"))?;
         }
         Output::Json => print_json(&summaries)?,
         Output::Svg => match summaries.as_slice() {
@@ -112,15 +113,16 @@ pub fn run(arguments: &Arguments, glyphs: &Glyphs) -> anyhow::Result<ExitCode> {
 }
 
 /// The smallest regression that each step can see at the traffic that is said to come.
-fn sights(arguments: &Arguments, texts: Vec<(String, String)>) -> Vec<String> {
-    let Some(expected) = arguments.traffic.expected() else {
-        return Vec::new();
-    };
-    let settings = lint::Settings { expected: Some(expected), ..lint::Settings::default() };
+fn sights(arguments: &Arguments, texts: Vec<(String, String)>, connection: &Connection) -> anyhow::Result<Vec<String>> {
+    if !arguments.traffic.is_known() {
+        return Ok(Vec::new());
+    }
+    let mut settings = lint::Settings { namespace: DEFAULT_NAMESPACE.to_owned(), ..lint::Settings::default() };
+    arguments.traffic.put(&mut settings, &texts, connection)?;
     let sources: Vec<Source> =
         texts.into_iter().map(|(name, text)| Source { name, bytes: Ok(text.into_bytes()) }).collect();
     let findings = lint::lint(&sources, &settings).findings.into_iter();
-    findings.filter(|one| one.rule == &rule::SMALLEST_REGRESSION).map(|one| one.message).collect()
+    Ok(findings.filter(|one| one.rule == &rule::SMALLEST_REGRESSION).map(|one| one.message).collect())
 }
 
 fn scenario_name(arguments: &Arguments) -> &str {

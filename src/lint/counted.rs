@@ -33,6 +33,32 @@ pub struct Expected {
     pub bad: f64,
 }
 
+/// What a metric of a Rollout has counted of late.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// Namespace and name of the Rollout.
+    pub rollout: (String, String),
+    /// Names of the template and of the metric.
+    pub metric: (String, String),
+    /// The requests, of all revisions.
+    pub expected: Expected,
+}
+
+/// The requests that a metric can reckon with, and where they are from in words.
+fn expected(subject: &Subject<'_>, metric: &Metric) -> Option<(Expected, String)> {
+    let settings = &subject.input.settings;
+    let is_own = |one: &&Measured| {
+        (&one.rollout.0, &one.rollout.1) == (&subject.object.namespace, &subject.object.name)
+            && (&one.metric.0, &one.metric.1) == (&metric.template, &metric.name)
+    };
+    if let Some(one) = settings.measured.iter().find(is_own) {
+        let rounded = |number: f64, parts: f64| (number * parts).round() / parts;
+        let (requests, percent) = (rounded(one.expected.requests, 100.0), rounded(one.expected.bad * 100.0, 1000.0));
+        return Some((one.expected, format!(", by the last hour's {requests} requests a second, {percent}% bad")));
+    }
+    settings.expected.map(|expected| (expected, String::new()))
+}
+
 fn place(path: &str, counted: &Counted) -> String {
     let member = if matches!(counted.test.against, Against::Limit(_)) { "limit" } else { "compare" };
     format!("{path}.{member}")
@@ -83,7 +109,7 @@ pub(super) fn check_sight(
     (metric, counted, weights): (&Metric, &Counted, f64),
     found: &mut Found,
 ) {
-    let Some(expected) = subject.input.settings.expected else {
+    let Some((expected, source)) = expected(subject, metric) else {
         return;
     };
     let Some((weight, step)) = weight_at(subject, at) else {
@@ -109,10 +135,13 @@ pub(super) fn check_sight(
     let within = window.saturating_mul(i32::try_from(windows).unwrap_or(i32::MAX));
     let message = match smallest_detectable(&test, traffic, windows) {
         Some(ratio) => {
-            format!("{} at {weight}% ({step}): sees {ratio} times {base} or more within {within:#}", metric.name)
+            format!(
+                "{} at {weight}% ({step}): sees {ratio} times {base} or more within {within:#}{source}",
+                metric.name
+            )
         }
         None => format!(
-            "{} at {weight}% ({step}): sees nothing within {within:#}, however bad; give it more weight, more time, or longer windows (interval)",
+            "{} at {weight}% ({step}): sees nothing within {within:#}, however bad{source}; give it more weight, more time, or longer windows (interval)",
             metric.name
         ),
     };

@@ -14,8 +14,6 @@ use crate::api::status::{
     Verdict,
 };
 
-/// Measurements kept in the status, a metric.
-pub(super) const KEPT: usize = 10;
 /// The longest wait after an error or an answer without data.
 pub(super) const RETRY: SignedDuration = SignedDuration::from_secs(10);
 
@@ -104,7 +102,7 @@ fn count(mut status: MetricStatus, metric: &Metric, answer: &Measurement) -> Met
         Assessment::NoData | Assessment::Error => status.consecutive_successes,
         Assessment::Failure | Assessment::Pending | Assessment::Inconclusive | Assessment::Counted => 0,
     };
-    keep(&mut status, answer.started_at, assessment, value);
+    keep(&mut status, metric.kept, answer.started_at, (assessment, value));
     status.verdict = metric_verdict(&status, metric);
     status
 }
@@ -129,9 +127,9 @@ fn held(status: &mut MetricStatus, metric: &Metric, at: Timestamp, assessment: A
 }
 
 /// Keeps a measurement among the last ones.
-pub(super) fn keep(status: &mut MetricStatus, at: Timestamp, assessment: Assessment, value: String) {
+pub(super) fn keep(status: &mut MetricStatus, kept: usize, at: Timestamp, (assessment, value): (Assessment, String)) {
     status.measurements.push(MeasurementStatus { at, assessment, value });
-    let surplus = status.measurements.len().saturating_sub(KEPT);
+    let surplus = status.measurements.len().saturating_sub(kept);
     status.measurements.drain(..surplus);
 }
 
@@ -404,6 +402,7 @@ mod tests {
             hold: None,
             on_no_data: OnNoData::Wait,
             is_dry: false,
+            kept: 10,
         }
     }
 
@@ -438,6 +437,16 @@ mod tests {
         ] {
             assert_eq!(text_of(&Sample::Scalar(number)), told);
         }
+    }
+
+    #[test]
+    fn the_last_measurements_are_kept() {
+        let mut status = MetricStatus::default();
+        for number in 1..=5_i32 {
+            keep(&mut status, 3, Timestamp::UNIX_EPOCH, (Assessment::Success, number.to_string()));
+        }
+        let kept: Vec<&str> = status.measurements.iter().map(|one| one.value.as_str()).collect();
+        assert_eq!(kept, ["3", "4", "5"]);
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "answers are results")]

@@ -4,8 +4,8 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::analysis::{self, later};
-use super::force;
+use super::analysis::later;
+use super::{force, retention};
 use crate::api::status::{
     Aborted, Assessment, Condition, EndedPause, OutcomeKind, Phase, RevisionStatus, RolloutStatus, Verdict,
 };
@@ -191,7 +191,10 @@ fn is_silent(status: &RolloutStatus) -> bool {
         let kept = &metric.measurements;
         let silent = kept.iter().rev().take_while(|one| one.assessment == Assessment::NoData);
         let (Some(first), Some(last)) = (silent.clone().last(), kept.last()) else { return false };
-        silent.count() >= analysis::KEPT || last.at.duration_since(first.at) >= LASTING
+        let is_all = silent.clone().count() == kept.len();
+        let is_full =
+            kept.len() >= retention::KEPT || usize::try_from(metric.taken).is_ok_and(|taken| taken > kept.len());
+        is_all && is_full || last.at.duration_since(first.at) >= LASTING
     })
 }
 

@@ -23,6 +23,7 @@ pub use self::promotion::{Promotion, Windows};
 pub use self::target::{Pick, RouteKind, Target};
 use super::observed::Workload;
 use super::snapshot::{Copy, Unknown};
+use crate::api::analysis::RetentionSpec;
 use crate::api::config::{ConfigKind, ConfigSnapshotsSpec};
 use crate::api::rollout::{ArgumentSpec, CanarySpec, OnInconclusive, RolloutSpec, TemplateRef};
 use crate::api::schema::{NEED_ROUTING, ROLLOUT_REFUSED, Refused};
@@ -268,6 +269,8 @@ pub struct Gate {
     pub args: Vec<ArgumentSpec>,
     /// Patterns of metrics that judge nothing.
     pub dry_run: Vec<String>,
+    /// Patterns of metrics, and how many of their measurements are kept.
+    pub retention: Vec<RetentionSpec>,
     /// Whether it is over once the evidence is in, and not before.
     pub until_decided: bool,
     /// How long it may take.

@@ -11,6 +11,7 @@ use super::counted::{self, Counted};
 use super::measurement::WebQuery;
 use super::observed::Observed;
 use super::preset::{self, Place};
+use super::retention;
 use super::strategy::{Fault, Gate, Strategy, refused};
 use crate::api::analysis::{
     AnalysisTemplateSpec, IstioMetric, IstioMetricName, MetricSpec, OnNoData, Role, WebMethod, WebMetric,
@@ -57,6 +58,8 @@ pub struct Metric {
     pub on_no_data: OnNoData,
     /// Whether it judges nothing.
     pub is_dry: bool,
+    /// Measurements that the status keeps.
+    pub kept: usize,
 }
 
 /// What a metric asks.
@@ -142,7 +145,9 @@ pub fn metrics(observed: &Observed, gate: &Gate, end: End, names: &Names<'_>) ->
                         of_template.chain(&gate.dry_run).filter_map(|text| pattern(text).ok()).collect();
                     metrics.extend(filled.into_iter().map(|metric| {
                         let is_dry = dry.iter().any(|pattern| pattern.is_match(&metric.name));
-                        Metric { template: name.clone(), is_dry, ..metric }
+                        let of_template = spec.measurement_retention.iter().flatten();
+                        let kept = retention::kept(&metric.name, of_template.chain(&gate.retention));
+                        Metric { template: name.clone(), is_dry, kept, ..metric }
                     }));
                 }
                 Err(faults) => obstacles.extend(faults.iter().map(invalid)),
@@ -197,7 +202,7 @@ pub fn weights(observed: &Observed, strategy: &Strategy) -> f64 {
 }
 
 /// A regular expression of metrics' names, small enough to be read in every pass.
-fn pattern(text: &str) -> Result<regex::Regex, String> {
+pub(super) fn pattern(text: &str) -> Result<regex::Regex, String> {
     const BYTES_MOST: usize = 1 << 16;
     let built = regex::RegexBuilder::new(text).size_limit(BYTES_MOST).build();
     built.map_err(|error| {
@@ -230,6 +235,7 @@ pub fn parse_template(spec: &Value, end: End) -> Result<AnalysisTemplateSpec, Ve
             faults.push(Fault::new(format!("spec.dryRun[{index}].metricName"), why));
         }
     }
+    retention::check("spec", typed.measurement_retention.as_deref().unwrap_or_default(), &mut faults);
     for (index, metric) in typed.metrics.iter().enumerate() {
         check_metric(&format!("spec.metrics[{index}]"), metric, end, &mut faults);
     }
@@ -453,6 +459,7 @@ fn fill_metric(
         hold: duration(&metric.hold),
         on_no_data: metric.on_no_data.unwrap_or_default(),
         is_dry: false,
+        kept: retention::KEPT,
     })
 }
 

@@ -147,7 +147,7 @@ pub(super) fn take(
         Assessment::Inconclusive | Assessment::Counted | Assessment::Pending => {}
     }
     status.consecutive_errors = if assessment == Assessment::Error { status.consecutive_errors + 1 } else { 0 };
-    keep(status, answer.started_at, assessment, value);
+    keep(status, metric.kept, answer.started_at, (assessment, value));
 }
 
 /// Learns what must be known of stable's past.

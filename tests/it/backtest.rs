@@ -202,6 +202,49 @@ fn conditions_are_tried_on_the_values_of_the_past() {
     assert!(report["metrics"][0]["notes"][0].as_str().unwrap().contains("names no revision"), "{report}");
 }
 
+const ROLLOUT: &str = "
+apiVersion: serin.dev/v1alpha1
+kind: Rollout
+metadata: {name: checkout}
+spec:
+  replicas: 4
+  selector: {matchLabels: {app: checkout}}
+  template: {metadata: {labels: {app: checkout}}, spec: {containers: [{name: app, image: checkout:1}]}}
+  strategy:
+    canary:
+      trafficRouting: {istio: {owned: {host: checkout, hosts: [checkout]}}}
+      steps: [{setWeight: 20}, {analysis: {templates: [{templateName: checkout}], until: decided, atMost: 10m}}]
+---";
+
+/// `lint` and `simulate` reckon with what the metrics have counted in the last hour.
+#[test]
+fn the_present_traffic_is_asked_for() {
+    let (address, asked) = serve();
+    let file = folder("present").join("manifests.yaml");
+    let run = |manifests: &str, words: &[&str]| {
+        std::fs::write(&file, manifests).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_kubectl-serin"))
+            .args(words)
+            .args([file.to_str().unwrap(), "--prometheus-url", &address])
+            .output()
+            .unwrap();
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let manifests = format!("{ROLLOUT}{TEMPLATE}");
+    let known = "by the last hour's 50 requests a second, 1% bad";
+    let (linted, _) = run(&manifests, &["lint"]);
+    let line = linted.lines().find(|line| line.contains(known)).unwrap_or_else(|| panic!("{linted}"));
+    assert!(line.contains("errors at 20% (step 2): sees ") && line.contains(" times stable's rate"), "{line}");
+    assert_eq!(asked.all.load(Ordering::SeqCst), 4, "two counters, and the pods'");
+    assert_eq!(asked.points.load(Ordering::SeqCst), 241, "an hour in windows of 15 s");
+    let (simulated, _) = run(&manifests, &["simulate", "-f"]);
+    assert!(simulated.contains(known), "{simulated}");
+    let (idle, _) = run(&manifests.replace("requests_total", "nothing_total"), &["lint"]);
+    assert!(idle.contains("sees nothing within 9m, however bad, by the last hour's 0 requests a second"), "{idle}");
+    let (_, unknown) = run(ROLLOUT, &["lint"]);
+    assert!(unknown.contains("note: the present traffic of checkout is unknown: no AnalysisTemplate"), "{unknown}");
+}
+
 #[test]
 fn nothing_to_count_is_not_found() {
     let (address, _) = serve();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serin::api::watched::Rollout;
 use serin::controller;
 use serin::controller::lease::Leadership;
 use serin::embedded::Fault;
@@ -62,7 +63,11 @@ async fn an_analysis_that_cannot_be_recorded_asks_nothing() {
     running.given("checkout", "checkout:1");
     running.healthy("checkout", "checkout:1").await;
     running.given("checkout", "checkout:2");
-    running.wait("checkout", "at 20%", |rollout| rollout.status.canary.as_ref().is_some_and(|c| c.weight == 20)).await;
+    // The weight is on record, and the proxies do not have it yet.
+    let is_led = |rollout: &Rollout| {
+        rollout.status.route.as_ref().is_some_and(|route| route.since.is_some() && route.observed.contains("=80/20"))
+    };
+    running.wait("checkout", "at 20%", is_led).await;
     assert_eq!((running.rollout("checkout").status.analysis.len(), running.asked.load(Ordering::Relaxed)), (0, 0));
     is_refused.store(true, Ordering::Relaxed);
     sleep(Duration::from_mins(2)).await;

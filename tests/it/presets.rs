@@ -43,7 +43,14 @@ fn query(world: &World, preset: &Value) -> Result<String, String> {
     let names = Names { rollout: "name", stable: "s1", canary: "c2", place };
     let metrics = metrics(
         &observed,
-        &Gate { templates, args: Vec::new(), dry_run: Vec::new(), until_decided: false, at_most: None },
+        &Gate {
+            templates,
+            args: Vec::new(),
+            dry_run: Vec::new(),
+            retention: Vec::new(),
+            until_decided: false,
+            at_most: None,
+        },
         End::Count,
         &names,
     );

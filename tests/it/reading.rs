@@ -8,7 +8,7 @@ use serin::plan::observed::{Observed, Template};
 use serin::plan::preset::Place;
 use serin::plan::route;
 use serin::plan::strategy::{Gate, Portion, Strategy, parse};
-use serin::plan::template::{End, Names, metrics, parse_template};
+use serin::plan::template::{End, Metric, Names, metrics, parse_template};
 
 use crate::support::world::{World, hosts, in_place, owned, spec};
 
@@ -226,26 +226,44 @@ fn templates_that_cannot_be() {
     }
 }
 
-/// The query of a template that names one argument, as a Rollout gives it.
-fn query(declared: &Value, given: &Value) -> Result<String, String> {
+/// The metrics of a template that a step of a Rollout names.
+fn metrics_of(template: &Value, args: &Value, retention: &Value) -> Result<Vec<Metric>, String> {
     let mut world = World::new(&with(&json!({})));
     world.observed.rollout.metadata.labels = Some([("region".to_owned(), "eu".to_owned())].into());
-    let template = json!({"args": [declared], "metrics": [{"name": "m", "consecutiveSuccessLimit": 0, "prometheus": {"query": "{{args.a}} {{ x }}"}}]});
-    let template = Template { name: "a".into(), cluster: false, spec: serin::api::json::Json::from(&template) };
+    let template = Template { name: "a".into(), cluster: false, spec: serin::api::json::Json::from(template) };
     let observed = Observed { templates: vec![template], ..world.observed };
     let templates: Vec<TemplateRef> = serde_json::from_value(json!([{"templateName": "a"}])).unwrap();
-    let args = serde_json::from_value(given.clone()).unwrap();
-    let gate = Gate { templates, args, dry_run: Vec::new(), until_decided: false, at_most: None };
-    let metrics = metrics(
-        &observed,
-        &gate,
-        End::Count,
-        &Names { rollout: "name", stable: "s1", canary: "c2", place: Place::default() },
-    );
-    metrics.map_err(|obstacles| obstacles.into_iter().map(|(_, message)| message).collect()).map(|metrics| {
+    let args = serde_json::from_value(args.clone()).unwrap();
+    let retention = serde_json::from_value(retention.clone()).unwrap();
+    let gate = Gate { templates, args, dry_run: Vec::new(), retention, until_decided: false, at_most: None };
+    let names = Names { rollout: "name", stable: "s1", canary: "c2", place: Place::default() };
+    metrics(&observed, &gate, End::Count, &names)
+        .map_err(|obstacles| obstacles.into_iter().map(|(_, message)| message).collect())
+}
+
+/// The query of a template that names one argument, as a Rollout gives it.
+fn query(declared: &Value, given: &Value) -> Result<String, String> {
+    let template = json!({"args": [declared], "metrics": [{"name": "m", "consecutiveSuccessLimit": 0, "prometheus": {"query": "{{args.a}} {{ x }}"}}]});
+    metrics_of(&template, given, &json!([])).map(|metrics| {
         assert_eq!(metrics[0].enough_successes, None);
         metrics[0].query().unwrap().to_owned()
     })
+}
+
+#[test]
+fn a_template_and_a_rollout_say_how_many_measurements_are_kept() {
+    let kept = |of_template: Value, of_rollout: Value| {
+        let template =
+            json!({"metrics": [{"name": "errors", "prometheus": {"query": "q"}}], "measurementRetention": of_template});
+        metrics_of(&template, &json!([]), &of_rollout).map(|metrics| metrics[0].kept)
+    };
+    let errors = |limit: i32| json!([{"metricName": "^err", "limit": limit}]);
+    assert_eq!(kept(json!([]), json!([])), Ok(10));
+    assert_eq!(kept(errors(3), json!([])), Ok(3));
+    assert_eq!(kept(json!([]), errors(30)), Ok(30));
+    assert_eq!(kept(errors(30), errors(3)), Ok(30));
+    let told = kept(errors(101), json!([])).unwrap_err();
+    assert!(told.contains("spec.measurementRetention[0].limit: 101 is not between 1 and 100"), "{told}");
 }
 
 #[test]

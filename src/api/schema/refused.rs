@@ -80,15 +80,9 @@ pub const ROLLOUT_REFUSED: &[Refused] = &[
             ("replicaProgressThreshold", NOT_YET),
         ],
     },
-    Refused {
-        path: "strategy.canary.steps[].analysis",
-        fields: &[("measurementRetention", NO_RUNS), ("analysisRunMetadata", NO_RUNS)],
-    },
+    Refused { path: "strategy.canary.steps[].analysis", fields: &[("analysisRunMetadata", NO_RUNS)] },
     Refused { path: "strategy.canary.steps[].analysis.args[].valueFrom", fields: SECRET_REFUSED },
-    Refused {
-        path: "strategy.canary.analysis",
-        fields: &[("measurementRetention", NO_RUNS), ("analysisRunMetadata", NO_RUNS)],
-    },
+    Refused { path: "strategy.canary.analysis", fields: &[("analysisRunMetadata", NO_RUNS)] },
     Refused { path: "strategy.canary.analysis.args[].valueFrom", fields: SECRET_REFUSED },
 ];
 
@@ -99,13 +93,7 @@ const SECRET_REFUSED: &[(&str, &str)] = &[(
 
 /// Fields of Argo Rollouts, and of Serin's own design, that an analysis template's spec cannot have.
 pub const TEMPLATE_REFUSED: &[Refused] = &[
-    Refused {
-        path: "",
-        fields: &[
-            ("measurementRetention", NO_RUNS),
-            ("templates", "is not supported; name all templates in the Rollout"),
-        ],
-    },
+    Refused { path: "", fields: &[("templates", "is not supported; name all templates in the Rollout")] },
     Refused { path: "args[]", fields: &[("valueFrom", "is not supported here; give the value in the Rollout")] },
     Refused {
         path: "metrics[]",

@@ -58,6 +58,23 @@ pub(super) async fn past(source: &Source, plan: &Plan, metric: &Metric, begin: T
     asked.counts(counted).await.map(Past::Counts)
 }
 
+/// Requests between two times, and how many of them were bad: of several bounds, at the one that most exceed.
+pub(super) async fn sum(
+    source: &Source,
+    plan: &Plan,
+    metric: &Metric,
+    (from, until): (Timestamp, Timestamp),
+) -> anyhow::Result<(f64, f64)> {
+    let counted = metric.counted().context("counts no requests")?;
+    let step = metric.interval.unwrap_or(WINDOW);
+    let steps = weigh::steps_in(until.duration_since(from), step).clamp(1, i64::from(POINTS) - 1);
+    let query = CounterQuery { texts: Vec::new(), from, step, steps: i32::try_from(steps)? };
+    let counts = Asked { source, rollout: &plan.rollout, query, before: 0 }.counts(counted).await?;
+    let requests = counts.slices.iter().map(|slice| slice.requests).sum();
+    let of_bound = |bound: usize| counts.slices.iter().filter_map(|slice| slice.bad.get(bound)).sum();
+    Ok((requests, (0..counts.bounds).map(of_bound).fold(0.0, f64::max)))
+}
+
 /// What the past cannot have.
 const NO_BASELINE: &str = "the past has no baseline: canaries are held against all of stable, which has more requests than a baseline will have";
 

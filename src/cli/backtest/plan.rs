@@ -17,7 +17,7 @@ use crate::plan::route::Route;
 use crate::plan::strategy::{self, Gate, Step, Strategy};
 use crate::plan::template::{self, End, Metric, Names};
 use crate::plan::weigh;
-use crate::sim::input;
+use crate::sim::input::{self, Input};
 
 /// Stands for the hash of a revision until a query is widened.
 pub(super) const REVISION: &str = "serinbacktestrevision";
@@ -54,13 +54,24 @@ pub(super) struct Phase {
 impl Plan {
     /// Reads manifests.
     pub(super) fn read(files: &[String], namespace: Option<&str>, wanted: Option<&str>) -> anyhow::Result<Self> {
-        let input = input::read_any(&files::texts(files)?, namespace.unwrap_or(DEFAULT_NAMESPACE))?;
+        let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE);
+        let input = input::read_any(&files::texts(files)?, namespace)?;
         let named = |rollout: &&Value| wanted.is_none_or(|wanted| key_of(rollout).1 == wanted);
         let mut rollouts = input.rollouts.iter().filter(named);
         let rollout = rollouts.next();
         if let Some(other) = rollouts.next() {
             bail!("the input has several Rollouts, {} among them; name one with --rollout", key_of(other).1);
         }
+        Self::of(&input, rollout, namespace, wanted)
+    }
+
+    /// That of one Rollout, or of a name where there is none.
+    pub(super) fn of(
+        input: &Input,
+        rollout: Option<&Value>,
+        namespace: &str,
+        wanted: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let mut observed =
             Observed { templates: input.others.iter().filter_map(template_of).collect(), ..Observed::default() };
         if observed.templates.is_empty() {
@@ -82,7 +93,7 @@ impl Plan {
             None => Strategy::default(),
         };
         let metadata = &mut observed.rollout.metadata;
-        metadata.namespace.get_or_insert_with(|| namespace.unwrap_or(DEFAULT_NAMESPACE).to_owned());
+        metadata.namespace.get_or_insert_with(|| namespace.to_owned());
         metadata.name = metadata.name.clone().or_else(|| wanted.map(str::to_owned));
         let name = metadata.name.clone().context("whose requests count? name the Rollout with --rollout")?;
         let gates = gates(&strategy, &observed);
@@ -123,7 +134,17 @@ fn gates(strategy: &Strategy, observed: &Observed) -> Vec<(End, Gate)> {
         cluster_scope: Some(template.cluster),
     };
     let templates = observed.templates.iter().map(reference).collect();
-    vec![(End::Never, Gate { templates, args: Vec::new(), dry_run: Vec::new(), until_decided: false, at_most: None })]
+    vec![(
+        End::Never,
+        Gate {
+            templates,
+            args: Vec::new(),
+            dry_run: Vec::new(),
+            retention: Vec::new(),
+            until_decided: false,
+            at_most: None,
+        },
+    )]
 }
 
 /// The metrics of all analyses, each once: what a metric has seen is remembered over all steps.

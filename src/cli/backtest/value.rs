@@ -156,6 +156,7 @@ mod tests {
             hold: None,
             on_no_data: OnNoData::Wait,
             is_dry: false,
+            kept: 10,
         };
         let values = [1.0, 0.5, 1.0, 1.0, 0.5, 1.0].map(|value| vec![value]).to_vec();
         let past = Values { begin, step, numbers: values };

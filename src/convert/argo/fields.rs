@@ -155,7 +155,7 @@ pub const STEPS: &[Row] = &[
     row("spec.strategy.canary.steps[].analysis.args[].valueFrom.fieldRef", Keep),
     row("spec.strategy.canary.steps[].analysis.args[].valueFrom.secretKeyRef", Leave(Protection, NO_SECRET)),
     row("spec.strategy.canary.steps[].analysis.dryRun", Keep),
-    row("spec.strategy.canary.steps[].analysis.measurementRetention", Leave(Harmless, NO_RUNS)),
+    row("spec.strategy.canary.steps[].analysis.measurementRetention", Keep),
     row("spec.strategy.canary.steps[].analysis.analysisRunMetadata", Leave(Harmless, NO_RUNS)),
     row("spec.strategy.canary.steps[].experiment", Turn("a pause until a person promotes", steps::gate)),
     row("spec.strategy.canary.steps[].plugin", Turn("a pause until a person promotes", steps::gate)),
@@ -174,7 +174,7 @@ pub const STEPS: &[Row] = &[
     row("spec.strategy.canary.analysis.args[].valueFrom.fieldRef", Keep),
     row("spec.strategy.canary.analysis.args[].valueFrom.secretKeyRef", Leave(Protection, NO_SECRET)),
     row("spec.strategy.canary.analysis.dryRun", Keep),
-    row("spec.strategy.canary.analysis.measurementRetention", Leave(Harmless, NO_RUNS)),
+    row("spec.strategy.canary.analysis.measurementRetention", Keep),
     row("spec.strategy.canary.analysis.analysisRunMetadata", Leave(Harmless, NO_RUNS)),
 ];
 
@@ -199,7 +199,7 @@ pub const TEMPLATE: &[Row] = &[
         Leave(Protection, "give the value in the Rollout's args: there fieldRef is supported"),
     ),
     row("spec.dryRun", Keep),
-    row("spec.measurementRetention", Leave(Harmless, NO_RUNS)),
+    row("spec.measurementRetention", Keep),
     row("spec.templates", Turn("every Rollout that names this template names those too", metric::nested)),
     row("spec.metrics", Turn("each metric on its own", metric::metrics)),
     row("spec.metrics[].name", Keep),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 
-use super::super::template;
+use super::super::{retention, template};
 use super::{Background, Fault, Gate, Judging, Scale, Step, managed};
 use crate::api::analysis::DryRunSpec;
 use crate::api::duration::DurationText;
@@ -86,6 +86,7 @@ fn parse_one(index: usize, step: &StepSpec, faults: &mut Vec<Fault>) -> Step {
                 templates: analysis.templates.clone(),
                 args: analysis.args.clone().unwrap_or_default(),
                 dry_run: patterns(analysis.dry_run.as_ref()),
+                retention: analysis.measurement_retention.clone().unwrap_or_default(),
                 until_decided: analysis.until.is_some(),
                 at_most: parse_duration(&format!("{path}.atMost"), analysis.at_most.as_ref(), faults),
             };
@@ -145,6 +146,7 @@ pub(super) fn parse_background(
             ("startingStep", analysis.starting_step.is_some()),
             ("args", analysis.args.is_some()),
             ("dryRun", analysis.dry_run.is_some()),
+            ("measurementRetention", analysis.measurement_retention.is_some()),
         ] {
             if is_given {
                 faults.push(Fault::new(
@@ -157,7 +159,8 @@ pub(super) fn parse_background(
     };
     let args = analysis.args.clone().unwrap_or_default();
     let dry_run = patterns(analysis.dry_run.as_ref());
-    let gate = Gate { templates, args, dry_run, until_decided: false, at_most: None };
+    let retention = analysis.measurement_retention.clone().unwrap_or_default();
+    let gate = Gate { templates, args, dry_run, retention, until_decided: false, at_most: None };
     check_gate(path, &gate, faults);
     let starting_step = usize::try_from(analysis.starting_step.unwrap_or(0)).unwrap_or(0);
     if starting_step >= steps.max(1) {
@@ -175,6 +178,7 @@ fn check_gate(path: &str, gate: &Gate, faults: &mut Vec<Fault>) {
             faults.push(Fault::new(format!("{path}.dryRun[{index}].metricName"), why));
         }
     }
+    retention::check(path, &gate.retention, faults);
     if gate.templates.is_empty() {
         faults.push(Fault::new(format!("{path}.templates"), "names no template; add templateName"));
     }

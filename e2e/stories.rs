@@ -88,6 +88,7 @@ pub fn all() -> Vec<(&'static str, Story)> {
         "deleted-mid-canary" => rest::deleted,
         "uninstalled-twenty-times" => rest::uninstalled,
         "upgraded-mid-canary" => rest::upgraded,
+        "downgraded-mid-canary" => rest::downgraded,
         "leader-hands-over" => rest::leader_hands_over,
         "at-rest" => rest::at_rest,
         "api-conforms" => conformance::answers,

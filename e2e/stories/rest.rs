@@ -1,6 +1,7 @@
 //! Crashes, leaders and deletions.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -248,16 +249,11 @@ pub async fn api_server_restarted(environment: Arc<Environment>, name: String) {
 /// The controller is upgraded in the middle of a canary, from the binary of an earlier commit: no pod restarts, no step
 /// is lost or run again.
 pub async fn upgraded(environment: Arc<Environment>, name: String) {
-    let Some(earlier) = std::env::var_os("E2E_EARLIER_BIN") else {
-        println!(
-            "story {name} needs the binary of an earlier commit, which this checkout's history does not have: left out"
-        );
+    let Some(earlier) = earlier(&name) else {
         return;
     };
     let mut world = World::start(environment, &name).await;
-    world.kill_controller();
-    let current = std::mem::replace(&mut world.binary, earlier.into());
-    world.start_controller();
+    let current = exchange(&mut world, earlier);
     let first = Given {
         steps: json!([{"setWeight": 40}, {"pause": {"duration": "6s"}}, {"setWeight": 80}]),
         ..Given::default()
@@ -267,21 +263,80 @@ pub async fn upgraded(environment: Arc<Environment>, name: String) {
     world.given(&second).await;
     let waits = |rollout: &Rollout| rollout.status.current_step_index == Some(1);
     world.wait("the earlier one has come to the pause", 20, waits).await;
-    let pods: Api<Pod> = Api::namespaced(world.client.clone(), &world.namespace);
-    let uids = |listed: Vec<Pod>| listed.into_iter().filter_map(|pod| pod.metadata.uid).collect::<BTreeSet<_>>();
-    let before = uids(pods.list(&ListParams::default()).await.expect("pods").items);
-    world.kill_controller();
-    world.binary = current;
-    world.start_controller();
+    let before = pods_of(&world).await;
+    exchange(&mut world, current);
     tokio::time::sleep(Duration::from_secs(2)).await;
     let rollout = world.wait("still at the pause", 5, waits).await;
     world.assert(rollout.status.decisions.iter().all(|decision| decision.what != "StepsEdited"), "no step runs again");
-    world.assert(
-        uids(pods.list(&ListParams::default()).await.expect("pods").items) == before,
-        "the pods are those of before",
-    );
+    world.assert(pods_of(&world).await == before, "the pods are those of before");
     world.wait("promoted by this one", 30, |rollout| is_healthy(rollout, &second.hash())).await;
     let weights = world.monitor.weights("checkout");
     world.assert(weights == [0, 40, 80, 0], &format!("weights were {weights:?}"));
     world.end().await;
+}
+
+/// The controller goes back to an earlier commit in the middle of an analysis, and comes again at rest: what was measured
+/// counts, no pod restarts, no step is lost or run again.
+pub async fn downgraded(environment: Arc<Environment>, name: String) {
+    const MEASUREMENTS: i32 = 12;
+    let Some(earlier) = earlier(&name) else {
+        return;
+    };
+    let mut world = World::start(environment, &name).await;
+    world.success_rate(json!({"count": MEASUREMENTS})).await;
+    let first = Given {
+        steps: json!([{"setWeight": 40}, {"analysis": World::analysis()}, {"setWeight": 80}]),
+        ..Given::default()
+    };
+    world.healthy(&first).await;
+    let second = first.image("checkout:2");
+    world.errors(&second.hash(), 0.01);
+    world.given(&second).await;
+    let taken = |rollout: &Rollout| {
+        rollout.status.analysis.iter().flat_map(|analysis| &analysis.metrics).map(|metric| metric.taken).max()
+    };
+    let rollout = world.wait("some measurements", 40, |rollout| taken(rollout) >= Some(3)).await;
+    let began = rollout.status.analysis.first().map(|analysis| analysis.started_at);
+    let before = pods_of(&world).await;
+    let current = exchange(&mut world, earlier);
+    let rollout = world.wait("more measurements", 20, |rollout| taken(rollout) >= Some(MEASUREMENTS - 3)).await;
+    let goes_on = rollout.status.analysis.first().map(|analysis| analysis.started_at) == began;
+    world.assert(goes_on, "the analysis goes on");
+    world.assert(pods_of(&world).await == before, "the pods are those of before");
+    world.wait("promoted by the earlier one", 40, |rollout| is_healthy(rollout, &second.hash())).await;
+    let weights = world.monitor.weights("checkout");
+    world.assert(weights == [0, 40, 80, 0], &format!("weights were {weights:?}"));
+    let stays = pods_of(&world).await;
+    exchange(&mut world, current);
+    world.wait("the old pods go", 20, |_| world.pods_wanted(&first.hash()) == 0).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let now = pods_of(&world).await;
+    world.assert(now.len() == 5 && now.is_subset(&stays), "nothing happens to the pods of one at rest");
+    world.wait("still at rest", 5, |rollout| is_healthy(rollout, &second.hash())).await;
+    world.end().await;
+}
+
+/// The binary of an earlier commit.
+fn earlier(name: &str) -> Option<PathBuf> {
+    let earlier = std::env::var_os("E2E_EARLIER_BIN");
+    if earlier.is_none() {
+        println!(
+            "story {name} needs the binary of an earlier commit, which this checkout's history does not have: left out"
+        );
+    }
+    earlier.map(PathBuf::from)
+}
+
+/// Ends the controller as a crash does, and starts another in its place; which one it was.
+fn exchange(world: &mut World, binary: PathBuf) -> PathBuf {
+    world.kill_controller();
+    let before = std::mem::replace(&mut world.binary, binary);
+    world.start_controller();
+    before
+}
+
+async fn pods_of(world: &World) -> BTreeSet<String> {
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), &world.namespace);
+    let listed = pods.list(&ListParams::default()).await.expect("pods").items;
+    listed.into_iter().filter_map(|pod| pod.metadata.uid).collect()
 }

@@ -31,7 +31,7 @@ kind: Role
 metadata: {name: releases, namespace: guarded}
 rules:
 - {apiGroups: [serin.dev], resources: [rolloutactions], verbs: [create]}
-- {apiGroups: [serin.dev], resources: [rollouts], verbs: [approve, promote, promotefull]}
+- {apiGroups: [serin.dev], resources: [rollouts], verbs: [approve, promote, promoteFull]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
@@ -161,7 +161,7 @@ func gitOnly(t *testing.T) {
 		{grace, "may not update it here", "label rollout checkout team=evil"},
 		{grace, "may not delete it here", "delete rollout checkout"},
 		{grace, "the replicas of rollouts checkout", "scale rollout checkout --replicas=9"},
-		{"admin", "admin may not update it here", "annotate rollout checkout serin.dev/git-author=grace"},
+		{"admin", "admin may not update it here", "annotate --overwrite rollout checkout serin.dev/git-author=grace"},
 		{"admin", "the status of rollouts is Serin's to write", `patch rollout checkout --subresource=status --type=merge -p {"status":{"message":"fine"}}`},
 		{"admin", "may not update it here", `patch rollout checkout --type=merge -p {"metadata":{"finalizers":["a.example/b"]}}`},
 		// Not even Serin changes what is declared, and Kubernetes' controllers do not either.
@@ -246,7 +246,7 @@ func fourEyes(t *testing.T) {
 	nameless := strings.Replace(action(revision, "abort", grace, ""), `"by"`, `"reason"`, 1)
 	refused(t, "requesters", "set it to oidc:grace@example.com", grace, nameless, "create", "-f", "-")
 	refused(t, "four-eyes", "is a change by ada@example.com", ada, action(revision, "approve", ada, "signoff"), "create", "-f", "-")
-	refused(t, "four-eyes", "who may not promotefull it", ada, action(revision, "promoteFull", ada, ""), "create", "-f", "-")
+	refused(t, "four-eyes", "who may not promoteFull it", ada, action(revision, "promoteFull", ada, ""), "create", "-f", "-")
 	refused(t, "four-eyes", "revision abcdefghij is not the canary", grace, action("abcdefghij", "approve", grace, "signoff"), "create", "-f", "-")
 	if accepted, message := answered(t, grace, action(revision, "approve", grace, "signoff")); accepted != "true" {
 		t.Error(message)

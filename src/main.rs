@@ -126,6 +126,10 @@ struct RunArguments {
     /// before it, without TLS. May be repeated.
     #[arg(long, env = "SERIN_NOTIFICATION_HOST", value_delimiter = ',')]
     notification_host: Vec<String>,
+    /// Shows who asks by a `RolloutAction` as verified: only where an admission policy holds that `spec.by` is the user, as the
+    /// chart's `requesters.enabled` does.
+    #[arg(long, env = "SERIN_VERIFIED_REQUESTERS")]
+    verified_requesters: bool,
     /// Address of /healthz, /readyz and /metrics.
     #[arg(long, env = "SERIN_LISTEN", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
@@ -217,6 +221,7 @@ async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         route_ack_timeout_ms: millis(arguments.route_ack_timeout),
         drain_timeout_ms: millis(arguments.drain_timeout),
         drain_ms: millis(arguments.drain),
+        verified_requesters: arguments.verified_requesters,
     };
     let proxies = proxies(&arguments, &client, &settings)?;
     let hosts =

@@ -42,6 +42,11 @@ var combinations = map[string][]string{
 		"notifications.hosts={hooks.example.com,http://alertmanager.monitoring:9093}", "notifications.namespaces={shop,pay}",
 		"configSnapshots.configMapNamespaces={shop}", "configSnapshots.secretNamespaces={shop,pay}",
 	},
+	"guarded": guards,
+	"guarded, one namespace": {
+		"watchNamespace=shop", "requesters.enabled=true", "gitOnly.enabled=true", "gitOnly.users={flux}", "rbac.userRoles=false",
+		"actionRights.enabled=true", "policies.validationActions={Warn,Audit}",
+	},
 	"istio elsewhere":       {"istiod.namespace=pay", "istiod.urls={http://istiod.pay:15014}"},
 	"istio's own namespace": {"istiod.namespace=serin-system", "watchNamespace=serin-system"},
 	"placed": {
@@ -86,6 +91,11 @@ func TestMistakesAreNamed(t *testing.T) {
 		"image.digest=latest":                               "at '/image/digest': 'latest' does not match pattern",
 		"serviceAccount.create=false":                       "serviceAccount.name: name the account that is there",
 		"serviceMonitor.enabled=true,service.enabled=false": "serviceMonitor.enabled: a ServiceMonitor needs the Service",
+		"gitOnly.enabled=true":                              "gitOnly.users: name who applies Git",
+		"fourEyes.enabled=true":                             "fourEyes.enabled: who may change a Rollout may write an approval into it",
+		"fourEyes.actions={undo}":                           "at '/fourEyes/actions/0': value must be one of",
+		"policies.validationActions={Deny,Warn}":            "at '/policies/validationActions'",
+		"gitOnly.accounts={flux}":                           "at '/gitOnly': additional properties 'accounts' not allowed",
 	} {
 		out, err := helm(t, "template", "serin", chart, "--set", value)
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -108,4 +108,7 @@ pub struct ApprovalStepSpec {
     /// What it is called in `spec.promotion.approvals` and in `RolloutAction`s.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
+    /// How many different people must approve, by `by` of the approvals. Absent: 1.
+    #[schemars(range(min = 1, max = 10))]
+    pub approvers: Option<i32>,
 }

@@ -112,7 +112,7 @@ fn object(cluster: &Cluster, verb: Verb, rollout: &Rollout, revision: &str) -> V
 fn approval_step(rollout: &Rollout, named: Option<&str>) -> anyhow::Result<String> {
     let namespace = rollout.metadata.namespace.as_deref().unwrap_or_default();
     let strategy = strategy::parse(namespace, &rollout.spec.value());
-    let all: Vec<&str> = strategy.approvals().map(|(_, name)| name).collect();
+    let all: Vec<&str> = strategy.approvals().map(|(_, step)| step.name.as_str()).collect();
     if let Some(name) = named {
         if !all.contains(&name) {
             let known = if all.is_empty() { "no step of the Rollout is one".to_owned() } else { all.join(", ") };
@@ -123,7 +123,7 @@ fn approval_step(rollout: &Rollout, named: Option<&str>) -> anyhow::Result<Strin
     let current = rollout.status.current_step_index.and_then(|index| usize::try_from(index).ok());
     let awaited = current.and_then(|index| strategy.steps.get(index)).and_then(Step::approval);
     match (awaited, all.as_slice()) {
-        (Some(name), _) => Ok(name.to_owned()),
+        (Some(step), _) => Ok(step.name.clone()),
         (None, [only]) => Ok((*only).to_owned()),
         (None, []) => bail!("no step of the Rollout is an approval"),
         (None, several) => bail!("name one of the approval steps with --step: {}", several.join(", ")),

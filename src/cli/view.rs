@@ -15,7 +15,7 @@ use crate::api::status::{
     Wait,
 };
 use crate::api::watched::ReplicaSet;
-use crate::plan::strategy::{self, Scale, Step};
+use crate::plan::strategy::{self, ApprovalStep, Scale, Step};
 use crate::plan::{baseline, revision, tell};
 
 /// Cells of a bar of weight.
@@ -186,7 +186,8 @@ pub fn step_text(step: &Step) -> String {
         Step::SetCanaryScale(Scale::MatchTrafficWeight) => "setCanaryScale to what the weight needs".to_owned(),
         Step::Pause(Some(duration)) => format!("pause {duration:#}"),
         Step::Pause(None) => "pause until promoted".to_owned(),
-        Step::Approval(name) => format!("approval {name}"),
+        Step::Approval(ApprovalStep { name, approvers: 1 }) => format!("approval {name}"),
+        Step::Approval(ApprovalStep { name, approvers }) => format!("approval {name} by {approvers} people"),
         Step::Analysis(gate) => {
             let names: Vec<&str> = gate.templates.iter().map(|template| template.template_name.as_str()).collect();
             format!("analysis {}", names.join(", "))

@@ -67,7 +67,7 @@ fn check_weights(subject: &Subject<'_>, found: &mut Found) {
 }
 
 fn check_approvals(subject: &Subject<'_>, found: &mut Found) {
-    let steps = || subject.strategy.approvals().map(|(_, name)| name);
+    let steps = || subject.strategy.approvals().map(|(_, step)| step.name.as_str());
     for (index, approval) in subject.strategy.promotion.approvals.iter().enumerate() {
         if !steps().any(|name| name == approval.step) {
             let path = format!("spec.promotion.approvals[{index}].step");

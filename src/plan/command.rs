@@ -7,12 +7,14 @@ use super::action::Action;
 use super::analysis::later;
 use super::course::{Course, Facts};
 use super::step;
-use super::strategy::Step;
+use super::strategy::{ApprovalStep, Step};
 use super::{attempt, promotion};
 use crate::api::action::{RolloutActionSpec, Verb};
 use crate::api::status::{AnalysisKind, Approval, Decision, HandledAction, Verdict};
 use crate::api::watched::RolloutAction;
 
+/// What stands behind a name that the person gave.
+pub const UNVERIFIED: &str = " (unverified)";
 /// How long an answered action is kept.
 const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Actions decided in one pass.
@@ -57,9 +59,13 @@ fn decide(facts: &Facts<'_>, course: &mut Course, action: &RolloutAction) -> Res
     Ok(done)
 }
 
-/// What somebody decided; who it was is not verified.
+/// What somebody decided; who it was is verified only where an admission policy is there to do so.
 fn decision(facts: &Facts<'_>, spec: &RolloutActionSpec) -> Decision {
-    let by = spec.by.as_ref().map_or_else(|| "somebody".to_owned(), |by| format!("{by} (unverified)"));
+    let by = match &spec.by {
+        None => "somebody".to_owned(),
+        Some(by) if facts.observed.settings.verified_requesters => by.clone(),
+        Some(by) => format!("{by}{UNVERIFIED}"),
+    };
     let why = spec.reason.clone().unwrap_or_else(|| "no reason given".into());
     Decision { at: facts.now, by, what: title(spec.action).into(), why, commit: None }
 }
@@ -159,7 +165,7 @@ fn held_by_git(facts: &Facts<'_>) -> Option<&'static str> {
 
 /// Approves a step for the canary, now or before it is reached.
 fn approve(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> Result<String, String> {
-    let names = || facts.strategy.approvals().map(|(_, name)| name).collect::<Vec<_>>().join(", ");
+    let names = || facts.strategy.approvals().map(|(_, step)| step.name.as_str()).collect::<Vec<_>>().join(", ");
     let wanted = match &spec.step {
         Some(step) => match step {
             IntOrString::Int(index) => index.to_string(),
@@ -167,20 +173,34 @@ fn approve(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> 
         },
         None => return Err(format!("step is missing: set it to the name of an approval step: {}", names())),
     };
-    let found = facts.strategy.approvals().find(|(index, name)| *name == wanted || index.to_string() == wanted);
-    let Some((index, name)) = found else {
+    let found = facts.strategy.approvals().find(|(index, step)| step.name == wanted || index.to_string() == wanted);
+    let Some((index, step)) = found else {
         let known = names();
         let known = if known.is_empty() { "there is none".to_owned() } else { format!("there are: {known}") };
         return Err(format!("no approval step is called {wanted}; {known}"));
     };
-    let is_known = course.status.attempt.iter().flat_map(|attempt| &attempt.approvals).any(|one| one.step == name);
-    if is_known || index < course.step_index() {
+    let ApprovalStep { name, approvers } = step;
+    let given = promotion::approvers(course, name);
+    if given.len() >= *approvers || index < course.step_index() {
         return Ok(format!("{name} is approved already"));
     }
+    if *approvers > 1 && spec.by.is_none() {
+        return Err(format!("{name} is approved by {approvers} different people: say in spec.by who approves"));
+    }
     let Decision { at, by, .. } = decision(facts, spec);
-    let approval = Approval { step: name.to_owned(), at, by, reason: spec.reason.clone(), commit: None };
+    if given.iter().any(|other| promotion::are_one(other, &by)) {
+        return Err(format!(
+            "{by} has approved {name} already; it has {} of {approvers} approvals, and another person must give the next",
+            given.len()
+        ));
+    }
+    let missing = approvers - given.len() - 1;
+    let approval = Approval { step: name.clone(), at, by, reason: spec.reason.clone(), commit: None };
     promotion::record(course, approval);
-    Ok(format!("{name} is approved for revision {}", spec.revision))
+    Ok(match missing {
+        0 => format!("{name} is approved for revision {}", spec.revision),
+        more => format!("{name} has {} of {approvers} approvals for revision {}", approvers - more, spec.revision),
+    })
 }
 
 fn promote(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> Result<String, String> {
@@ -188,7 +208,7 @@ fn promote(facts: &Facts<'_>, course: &mut Course, spec: &RolloutActionSpec) -> 
     if let Some(hold) = held_by_git(facts) {
         return Err(hold.into());
     }
-    if let Some(name) = facts.strategy.steps.get(course.step_index()).and_then(Step::approval) {
+    if let Some(ApprovalStep { name, .. }) = facts.strategy.steps.get(course.step_index()).and_then(Step::approval) {
         return Err(format!("the step waits for the approval {name}; approve it, in Git or by an action approve"));
     }
     if course.has_passed_all(facts) {

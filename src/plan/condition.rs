@@ -9,6 +9,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use cel::common::ast::{Expr, IdedExpr};
 use cel::{Context, Program, Value};
 
+use super::cost::{self, Shape};
 use super::measurement::Sample;
 use crate::api::status::Assessment;
 
@@ -29,6 +30,9 @@ const REMEMBERED: usize = 1_000;
 
 /// The longest condition, as in the definition: what is longer is not read at all, for the reader's own errors break on it.
 const LONGEST: usize = 1024;
+
+/// Series of an answer that every condition must be fit for.
+const FEW: usize = 10;
 
 /// What is wrong with the conditions that were read last, which is always the same: to read one takes as long as half a
 /// plan.
@@ -60,7 +64,11 @@ fn read(condition: &str) -> Option<String> {
                 .variables()
                 .into_iter()
                 .find(|name| *name != "result" && !is_bound(program.expression(), name));
-            unknown.map(|name| format!("names {name}; a condition knows only `result`"))
+            let unknown = unknown.map(|name| format!("names {name}; a condition knows only `result`"));
+            unknown.or_else(|| {
+                let is_too_much = cost::of(program.expression(), Shape::numbers(FEW)) > cost::MOST;
+                is_too_much.then(|| "is too much work for any answer; write fewer macros within each other".to_owned())
+            })
         }
     }
 }
@@ -81,8 +89,8 @@ pub fn assess(sample: &Sample, success: Option<&str>, failure: Option<&str>) -> 
 /// Whether a condition holds of an answer.
 fn evaluate(condition: &str, sample: &Sample) -> Answer {
     let program = Program::compile(condition).map_err(|error| one_line(&error.to_string()))?;
-    let (result, hint) = match sample {
-        Sample::Scalar(number) => (Value::Float(*number), "result is a number"),
+    let (result, shape, hint) = match sample {
+        Sample::Scalar(number) => (Value::Float(*number), Shape::ONE, "result is a number"),
         Sample::Vector(numbers) => {
             if numbers.len() > 1 && !speaks_of_all(program.expression()) {
                 return Err(format!(
@@ -91,19 +99,25 @@ fn evaluate(condition: &str, sample: &Sample) -> Answer {
                 ));
             }
             let list: Vec<Value> = numbers.iter().map(|number| Value::Float(*number)).collect();
-            (Value::List(list.into()), "result is a list of numbers: write result[0]")
+            let shape = Shape::numbers(numbers.len());
+            (Value::List(list.into()), shape, "result is a list of numbers: write result[0]")
         }
         Sample::Web(answer) => {
             // One value is itself; several, as a path may have, are a list.
-            let value = match answer.values.as_slice() {
-                [one] => cel::to_value(one),
-                several => cel::to_value(several),
+            let (value, shape) = match answer.values.as_slice() {
+                [one] => (cel::to_value(one), Shape::json(one)),
+                several => (cel::to_value(several), Shape::list(several)),
             };
             let value = value.map_err(|error| format!("the answer cannot be read: {error}"))?;
-            (value, "result is what jsonPath leads to")
+            (value, shape, "result is what jsonPath leads to")
         }
         Sample::Counters(_) => return Err("counters are not for conditions".to_owned()),
     };
+    if cost::of(program.expression(), shape) > cost::MOST {
+        return Err(format!(
+            "`{condition}` is too much work over this answer; aggregate in the query, or write fewer macros within each other"
+        ));
+    }
     let mut context = FUNCTIONS.new_inner_scope();
     context.add_variable_from_value("result", result);
     match program.execute(&context) {
@@ -187,6 +201,39 @@ mod tests {
         check("result >= 0.95", &vector(&[0.99]), Err("write result[0]"));
         check("result[0]", &vector(&[0.99]), Err("neither true nor false"));
         check("isInf(result[0])", &vector(&[f64::INFINITY]), Ok(true));
+    }
+
+    /// Each would take hours, or all of the memory.
+    #[test]
+    fn what_would_never_end_is_refused() {
+        let few = Sample::Vector(vec![1.0; 10]);
+        let many = Sample::Vector(vec![1.0; 30_000]);
+        let nested = |depth: usize| {
+            let open: String = (0..depth).map(|at| format!("result.all(x{at}, ")).collect();
+            format!("{open}x0 > 0.0{}", ")".repeat(depth))
+        };
+        check(&nested(1), &many, Ok(true));
+        check(&nested(2), &Sample::Vector(vec![1.0; 300]), Ok(true));
+        check(&nested(2), &many, Err("too much work"));
+        assert_eq!(fault(&nested(3)), None);
+        assert!(fault(&nested(12)).is_some_and(|fault| fault.contains("too much work")));
+        // Twice as long with each macro, though each sees but one element.
+        let doubled: String = (0..40).map(|at| format!("[a{at}+a{at}].map(a{}, ", at + 1)).collect();
+        let doubled = format!("['aa'].map(a0, {doubled}1){}.size() > 0", ")".repeat(40));
+        assert!(doubled.len() <= LONGEST, "{}", doubled.len());
+        assert!(fault(&doubled).is_some_and(|fault| fault.contains("too much work")), "{:?}", fault(&doubled));
+        let literal = format!("[{}]", ["1"; 60].join(","));
+        let literals = format!("{literal}.all(a, {literal}.all(b, {literal}.all(c, {literal}.all(d, d > 0))))");
+        check(&literals, &few, Err("too much work"));
+        check("result.all(x, string(x).matches('((a{99}){99}){99}'))", &few, Err("too much work"));
+        check("string(result[0]).matches('^[0-9.]{1,3}$')", &few, Ok(true));
+        let items: Vec<serde_json::Value> =
+            (0..1_000).map(|at| serde_json::json!({"name": format!("check-{at}"), "ok": true})).collect();
+        let answer =
+            crate::plan::measurement::WebAnswer { status: 200, values: vec![serde_json::json!({"items": items})] };
+        let answer = Sample::Web(answer);
+        check("result.items.all(i, i.ok && i.name != '')", &answer, Ok(true));
+        check("result.items.all(i, result.items.all(j, j.ok))", &answer, Err("too much work"));
     }
 
     #[test]

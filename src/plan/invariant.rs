@@ -2,6 +2,7 @@
 
 mod front;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,7 +12,7 @@ use super::analysis::later;
 use super::course::Facts;
 use super::force;
 use super::route::Leg;
-use super::strategy::{Scale, Step};
+use super::strategy::{ApprovalStep, Scale, Step};
 use super::weight::{Split, carried_at_most, pods_for};
 use super::{Plan, attempt, workload};
 use crate::api::status::{OutcomeKind, RolloutStatus, Verdict};
@@ -384,8 +385,13 @@ impl Checks<'_> {
             return None;
         }
         let mut passed = self.facts.strategy.approvals().filter(|(step, _)| *step < index);
-        let (_, name) = passed.find(|(_, name)| !attempt.approvals.iter().any(|approval| approval.step == *name))?;
-        Some(broken("S5", format!("the approval {name} is passed, and nobody gave it")))
+        let given = |step: &ApprovalStep| {
+            let of_step = attempt.approvals.iter().filter(|approval| approval.step == step.name);
+            of_step.map(|approval| &approval.by).collect::<BTreeSet<_>>().len()
+        };
+        let (_, step) = passed.find(|(_, step)| given(step) < step.approvers)?;
+        let ApprovalStep { name, approvers } = step;
+        Some(broken("S5", format!("the approval {name} of {approvers} is passed, and {} gave it", given(step))))
     }
 
     /// S6: an abort, a revert and a newer revision move traffic in the pass that decides them, whenever stable has a ready pod.

@@ -241,11 +241,20 @@ pub struct Settings {
     pub drain_timeout_ms: i64,
     /// How long the longest request takes, in milliseconds: a revision without traffic is drained after it.
     pub drain_ms: i64,
+    /// Whether an admission policy holds that `spec.by` of a `RolloutAction` is the user who created it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub verified_requesters: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { route_wait_ms: 2_000, route_ack_timeout_ms: 30_000, drain_timeout_ms: 600_000, drain_ms: 5_000 }
+        Self {
+            route_wait_ms: 2_000,
+            route_ack_timeout_ms: 30_000,
+            drain_timeout_ms: 600_000,
+            drain_ms: 5_000,
+            verified_requesters: false,
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a person decides by Git: rejections, retries, approvals, holds and windows, each for the revision that it names.
 
-use super::attempt;
 use super::course::{Course, Facts};
+use super::strategy::ApprovalStep;
+use super::{attempt, command};
 use crate::api::promotion::RevisionSelector;
 use crate::api::status::{Approval, Decision, RevisionStatus};
 
@@ -117,27 +118,49 @@ pub fn retry(facts: &Facts<'_>, course: &mut Course) {
     attempt::retry(facts, course);
 }
 
-/// Whether the canary is approved for a step; puts Git's approval on record, or names the wait.
-pub fn is_approved(facts: &Facts<'_>, course: &mut Course, step: &str) -> bool {
-    let Some((canary, attempt)) = course.canary().cloned().zip(course.status.attempt.clone()) else {
+/// Who has approved a step of the attempt, each once, as it is on record.
+pub fn approvers(course: &Course, step: &str) -> Vec<String> {
+    let all = course.status.attempt.iter().flat_map(|attempt| &attempt.approvals);
+    let mut found: Vec<String> = Vec::new();
+    for approval in all.filter(|approval| approval.step == step) {
+        if !found.iter().any(|by| are_one(by, &approval.by)) {
+            found.push(approval.by.clone());
+        }
+    }
+    found
+}
+
+/// Whether two names are one person's, whether or not somebody has verified them.
+pub fn are_one(one: &str, other: &str) -> bool {
+    let bare = |name: &str| name.strip_suffix(command::UNVERIFIED).unwrap_or(name).trim().to_lowercase();
+    bare(one) == bare(other)
+}
+
+/// Whether the canary is approved for a step; puts Git's approvals on record, or names the wait.
+pub fn is_approved(facts: &Facts<'_>, course: &mut Course, wanted: &ApprovalStep) -> bool {
+    let ApprovalStep { name: step, approvers: enough } = wanted;
+    let Some(canary) = course.canary().cloned().filter(|_| course.status.attempt.is_some()) else {
         return false;
     };
-    if attempt.approvals.iter().any(|approval| approval.step == step) {
-        return true;
+    let mut given = approvers(course, step);
+    let of_step = || facts.strategy.promotion.approvals.iter().filter(|approval| approval.step == *step);
+    let mut declared = Vec::new();
+    for found in of_step().filter(|approval| selects(&approval.selector, &canary)) {
+        let by = found.by.clone().unwrap_or_else(|| GIT.to_owned());
+        if given.len() < *enough && !given.iter().any(|other| are_one(other, &by)) {
+            given.push(by.clone());
+            let (reason, commit) = (found.reason.clone(), facts.commit());
+            declared.push(Approval { step: step.clone(), at: facts.now, by, reason, commit });
+        }
     }
-    let of_step = || facts.strategy.promotion.approvals.iter().filter(|approval| approval.step == step);
-    if let Some(found) = of_step().find(|approval| selects(&approval.selector, &canary)) {
-        let approval = Approval {
-            step: step.to_owned(),
-            at: facts.now,
-            by: found.by.clone().unwrap_or_else(|| GIT.to_owned()),
-            reason: found.reason.clone(),
-            commit: facts.commit(),
-        };
-        record(course, approval);
+    // Until they are enough Git may take its own back.
+    if given.len() >= *enough {
+        declared.into_iter().for_each(|approval| record(course, approval));
         return true;
     }
     let others = match of_step().count() {
+        _ if !given.is_empty() => format!("; it has {} of {enough}: {}", given.len(), given.join(", ")),
+        _ if *enough > 1 => format!(" by {enough} different people"),
         0 => String::new(),
         1 => "; the one in spec.promotion.approvals is for another revision".to_owned(),
         count => format!("; the {count} in spec.promotion.approvals are for other revisions"),

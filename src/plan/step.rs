@@ -144,7 +144,7 @@ fn is_complete(facts: &Facts<'_>, course: &mut Course, step: &Step) -> bool {
                 .find(|analysis| analysis.kind == AnalysisKind::Step && analysis.step == index);
             own.is_some_and(|analysis| analysis.verdict == Verdict::Pass)
         }
-        Step::Approval(name) => promotion::is_approved(facts, course, name),
+        Step::Approval(wanted) => promotion::is_approved(facts, course, wanted),
         Step::SetRoute(_) => has_front(facts, course),
         Step::Faulty => false,
     }

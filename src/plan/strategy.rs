@@ -19,7 +19,7 @@ use serde_json::Value;
 
 pub use self::managed::Managed;
 pub use self::metadata::PodMetadata;
-pub use self::promotion::{Promotion, Windows};
+pub use self::promotion::{ApprovalStep, Promotion, Windows};
 pub use self::target::{Pick, RouteKind, Target};
 use super::observed::Workload;
 use super::snapshot::{Copy, Unknown};
@@ -121,8 +121,8 @@ impl Strategy {
         steps.chain(self.background.iter().map(|background| (None, &background.gate)))
     }
 
-    /// The names of the approvals, each with the index of its step.
-    pub fn approvals(&self) -> impl Iterator<Item = (usize, &str)> {
+    /// The approvals, each with the index of its step.
+    pub fn approvals(&self) -> impl Iterator<Item = (usize, &ApprovalStep)> {
         self.steps.iter().enumerate().filter_map(|(index, step)| Some((index, step.approval()?)))
     }
 }
@@ -229,8 +229,8 @@ pub enum Step {
     Pause(Option<SignedDuration>),
     /// Wait for a verdict.
     Analysis(Gate),
-    /// Wait for the approval of this name.
-    Approval(String),
+    /// Wait for an approval.
+    Approval(ApprovalStep),
     /// A header or mirror route, set or taken away.
     SetRoute(Managed),
     /// Cannot be read; the faults say why.
@@ -243,9 +243,9 @@ impl Step {
         if let Self::Analysis(gate) = self { Some(gate) } else { None }
     }
 
-    /// The name of an approval.
-    pub fn approval(&self) -> Option<&str> {
-        if let Self::Approval(name) = self { Some(name) } else { None }
+    /// The approval that is waited for.
+    pub fn approval(&self) -> Option<&ApprovalStep> {
+        if let Self::Approval(wanted) = self { Some(wanted) } else { None }
     }
 }
 

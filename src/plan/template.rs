@@ -3,16 +3,15 @@
 use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
-use jsonpath_rust::parser::parse_json_path;
 use serde_json::Value;
 
-use super::condition;
 use super::counted::{self, Counted};
 use super::measurement::WebQuery;
 use super::observed::Observed;
 use super::preset::{self, Place};
 use super::retention;
 use super::strategy::{Fault, Gate, Strategy, refused};
+use super::{condition, json_path};
 use crate::api::analysis::{
     AnalysisTemplateSpec, IstioMetric, IstioMetricName, MetricSpec, OnNoData, Role, WebMethod, WebMetric,
 };
@@ -303,9 +302,7 @@ fn check_web(path: &str, web: &WebMetric, faults: &mut Vec<Fault>) {
     if web.body.is_some() && web.method.unwrap_or_default() == WebMethod::Get {
         faults.push(Fault::new(format!("{path}.body"), "is not of GET; write method: POST or PUT, or remove it"));
     }
-    if let Some(Err(error)) = web.json_path.as_deref().map(parse_json_path) {
-        let error = error.to_string();
-        let why = format!("is no JSONPath: {}", error.lines().last().unwrap_or_default().trim());
+    if let Some(why) = web.json_path.as_deref().and_then(json_path::fault) {
         faults.push(Fault::new(format!("{path}.jsonPath"), why));
     }
 }

@@ -108,3 +108,28 @@ fn shared_words_are_used() {
         }
     }
 }
+
+/// What bounds a threat is where docs/threats.md says.
+#[test]
+fn the_threat_model_names_code_that_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources: Vec<(PathBuf, String)> = sources(&root.join("src"))
+        .into_iter()
+        .map(|path| (path.clone(), std::fs::read_to_string(path).unwrap()))
+        .collect();
+    let page = std::fs::read_to_string(root.join("docs/threats.md")).unwrap();
+    let mut named = 0;
+    for inner in page.split('(').skip(1).filter_map(|rest| rest.split_once(')')).map(|(inner, _)| inner) {
+        let mut file = None;
+        for token in inner.split('`').skip(1).step_by(2) {
+            if token.ends_with(".rs") {
+                file = sources.iter().find(|(path, _)| path.ends_with(token));
+                assert!(file.is_some(), "docs/threats.md names {token}, which is not there");
+                named += 1;
+            } else if let Some((path, text)) = file {
+                assert!(text.contains(&format!("fn {token}")), "{} has no function {token}", path.display());
+            }
+        }
+    }
+    assert!(named > 20, "{named} files are named");
+}

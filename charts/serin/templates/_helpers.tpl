@@ -75,3 +75,54 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {{ .name
 subjects:
 {{ include "serin.subjects" .root }}
 {{- end }}
+
+{{- /* Whether who asks by a RolloutAction is verified, and what nobody may do else is refused: "true", or "false". */}}
+{{- define "serin.verifies" -}}
+{{ or .Values.requesters.enabled .Values.fourEyes.enabled }}
+{{- end }}
+
+{{- /* RolloutActions when they are created: what they say never changes. */}}
+{{- define "serin.newActions" -}}
+resourceRules:
+- apiGroups: [serin.dev]
+  apiVersions: ["*"]
+  operations: [CREATE]
+  resources: [rolloutactions]
+{{- end }}
+
+{{- /* Where a policy holds: (dict "root" $ "name" … "ofRollouts" whether each Rollout is a parameter). */}}
+{{- define "serin.policyBinding" -}}
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata:
+  name: {{ .name }}
+  labels: {{- include "serin.labels" .root | nindent 4 }}
+spec:
+  policyName: {{ .name }}
+  validationActions: {{ toJson .root.Values.policies.validationActions }}
+  {{- if .ofRollouts }}
+  paramRef: {selector: {}, parameterNotFoundAction: Deny}
+  {{- end }}
+  {{- if .root.Values.watchNamespace }}
+  matchResources:
+    namespaceSelector:
+      matchLabels: {kubernetes.io/metadata.name: {{ .root.Values.watchNamespace }}}
+  {{- else if .root.Values.policies.namespaceSelector }}
+  matchResources:
+    namespaceSelector: {{- toYaml .root.Values.policies.namespaceSelector | nindent 6 }}
+  {{- end }}
+{{- end }}
+
+{{- /* Policies that would lock everybody out, or that could be gone around. */}}
+{{- define "serin.checkPolicies" -}}
+{{- $v := .Values }}
+{{- if and $v.gitOnly.enabled (not $v.gitOnly.users) (not $v.gitOnly.groups) }}
+{{- fail "gitOnly.users: name who applies Git, such as system:serviceaccount:flux-system:kustomize-controller; else nobody could change a Rollout" }}
+{{- end }}
+{{- if and $v.fourEyes.enabled (not $v.gitOnly.enabled) }}
+{{- fail "fourEyes.enabled: who may change a Rollout may write an approval into it; set gitOnly.enabled=true" }}
+{{- end }}
+{{- if and $v.watchNamespace $v.policies.namespaceSelector }}
+{{- fail "policies.namespaceSelector: with watchNamespace the policies hold in that namespace; leave it empty" }}
+{{- end }}
+{{- end }}

@@ -9,7 +9,6 @@ use std::time::Duration;
 use base64::Engine as _;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use jsonpath_rust::JsonPath as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use prometheus_http_query::Client;
@@ -21,6 +20,7 @@ use super::Meter;
 use crate::api::analysis::WebMethod;
 use crate::api::provider::{MetricProviderSpec, SecretKey};
 use crate::evidence::Series;
+use crate::plan::json_path;
 use crate::plan::measurement::{Ask, CounterQuery, Counters, Query, Sample, WebAnswer, WebQuery};
 
 /// Queries under way at once, a provider; others wait, and those of other providers do not.
@@ -179,9 +179,7 @@ impl PrometheusMeter {
             WebMethod::Post => reqwest::Method::POST,
             WebMethod::Put => reqwest::Method::PUT,
         };
-        // The path begins with a slash, so that it cannot become part of the host.
-        let mut request =
-            way.client.request(method, format!("{}{}", endpoint.address.trim_end_matches('/'), asked.path));
+        let mut request = way.client.request(method, below(&endpoint.address, &asked.path)?);
         if let Some(value) = way.authorization {
             request = request.header(reqwest::header::AUTHORIZATION, value);
         }
@@ -194,12 +192,24 @@ impl PrometheusMeter {
         let values = match (json, &asked.json_path) {
             (None, _) => Vec::new(),
             (Some(json), None) => vec![json],
-            (Some(json), Some(path)) => {
-                let found = json.query(path).map_err(|error| format!("jsonPath {path}: {error}"))?;
-                found.into_iter().cloned().collect()
-            }
+            (Some(json), Some(path)) => json_path::find(path, &json)?,
         };
         Ok(Sample::Web(WebAnswer { status: status.as_u16(), values }))
+    }
+}
+
+/// The URL of a path below a provider's address. Dots, whichever way they are written, lead out of neither host nor path.
+fn below(address: &str, path: &str) -> Result<reqwest::Url, String> {
+    let address = address.trim_end_matches('/');
+    let read = |text: &str| reqwest::Url::parse(text).map_err(|error| format!("{text:?} is no URL: {error}"));
+    let (base, url) = (read(address)?, read(&format!("{address}{path}"))?);
+    let root = base.path().trim_end_matches('/');
+    let is_below = url.path().strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
+    let is_same = url.origin() == base.origin() && url.username() == base.username();
+    if path.starts_with('/') && is_same && is_below {
+        Ok(url)
+    } else {
+        Err(format!("the path {path:?} leads out of {address}; write one below it, without dots"))
     }
 }
 
@@ -463,6 +473,52 @@ mod tests {
         let wrong = Ask::Web(WebQuery { method: WebMethod::Get, path: "/".into(), body: None, json_path: None });
         let wrong = ask_of(&MetricProviderSpec::at(&address), wrong).await;
         assert!(wrong.as_ref().is_err_and(|error| error.contains("no server for web metrics")), "{wrong:?}");
+    }
+
+    #[test]
+    fn paths_lead_out_of_nothing() {
+        let root = "http://ci.example:8080/tests/";
+        for (path, url) in [
+            ("/load?a=../b", Some("http://ci.example:8080/tests/load?a=../b")),
+            ("/a/../load", Some("http://ci.example:8080/tests/load")),
+            ("/../admin", None),
+            ("/a/../../admin", None),
+            ("/%2e%2e/admin", None),
+            ("/.%2E/admin", None),
+            ("/..\\admin", None),
+            ("/../tests-of-others/", None),
+            ("@evil.example/", None),
+            (".evil.example/", None),
+        ] {
+            assert_eq!(below(root, path).ok().as_ref().map(reqwest::Url::as_str), url, "{path}");
+        }
+        assert_eq!(below("http://ci", "/../x").map(String::from), Ok("http://ci/x".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_path_that_would_never_end_is_not_looked_up() {
+        let many = format!("[{}]", vec!["[[[[1]]]]"; 20_000].join(","));
+        let app = Router::new().route("/", get(move || async move { many }));
+        let address = serve_app(app).await;
+        let web = EndpointSpec { address, insecure_skip_verify: None };
+        let spec = MetricProviderSpec { prometheus: None, web: Some(web), ..MetricProviderSpec::at("") };
+        let ask = |path: &str| {
+            let path = Some(path.to_owned());
+            ask_of(&spec, Ask::Web(WebQuery { method: WebMethod::Get, path: "/".into(), body: None, json_path: path }))
+        };
+        for hostile in [
+            "$..*..*..*..*..*..*",
+            "$[?count($..*) > 1]",
+            "$[*,*,*,*,*,*,*,*][*,*,*,*,*,*,*,*][*,*,*,*,*,*,*,*]",
+            "$[?search(@[0][0], '((a{99}){99}){99}')]",
+        ] {
+            let told = ask(hostile).await;
+            assert!(told.as_ref().is_err_and(|error| error.contains("too much work")), "{hostile}: {told:?}");
+        }
+        let nested = format!("$[?{}@.a{}]", "(".repeat(300), ")".repeat(300));
+        let told = ask(&nested).await;
+        assert!(told.as_ref().is_err_and(|error| error.contains("brackets within each other")), "{told:?}");
+        assert!(ask("$[*][0]").await.is_ok() && ask("$..[0]").await.is_ok());
     }
 
     async fn ask_of(spec: &MetricProviderSpec, ask: Ask) -> Result<Sample, String> {

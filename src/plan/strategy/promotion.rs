@@ -6,7 +6,9 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Fault, Step};
-use crate::api::promotion::{ApprovalSpec, PromotionSpec, RejectionSpec, RevisionSelector, WindowMode, WindowSpec};
+use crate::api::promotion::{
+    ApprovalSpec, ApprovalStepSpec, PromotionSpec, RejectionSpec, RevisionSelector, WindowMode, WindowSpec,
+};
 use crate::api::schema::SELECTOR_MEMBERS;
 use crate::plan::analysis::later;
 
@@ -15,6 +17,8 @@ const SHORTEST: SignedDuration = SignedDuration::from_mins(1);
 const LONGEST: SignedDuration = SignedDuration::from_hours(60 * 24);
 /// The fewest characters of a commit that name it.
 const COMMIT_LEAST: usize = 7;
+/// The most people that a step may wait for, as in the definition.
+const APPROVERS_MOST: i32 = 10;
 /// Windows that are looked at to find out when rollouts go on.
 const LOOKED_AT: usize = 100;
 
@@ -31,6 +35,15 @@ pub struct Promotion {
     pub retry: i32,
     /// When rollouts go on.
     pub windows: Windows,
+}
+
+/// An approval that a step waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalStep {
+    /// Its name.
+    pub name: String,
+    /// How many different people give it.
+    pub approvers: usize,
 }
 
 /// When rollouts go on.
@@ -125,15 +138,26 @@ pub(super) fn parse(spec: Option<&PromotionSpec>, steps: &[Step], faults: &mut V
     Promotion { approvals, hold: spec.hold.unwrap_or(false), reject, retry, windows }
 }
 
+/// A step that waits for an approval.
+pub(super) fn approval(path: &str, spec: &ApprovalStepSpec, faults: &mut Vec<Fault>) -> Step {
+    let approvers = spec.approvers.unwrap_or(1);
+    if !(1..=APPROVERS_MOST).contains(&approvers) {
+        let message = format!("{approvers} is not a number of people from 1 to {APPROVERS_MOST}");
+        faults.push(Fault::new(format!("{path}.approval.approvers"), message));
+        return Step::Faulty;
+    }
+    Step::Approval(ApprovalStep { name: spec.name.clone(), approvers: usize::try_from(approvers).unwrap_or(1) })
+}
+
 /// Each approval step has a name of its own.
 fn check_names(steps: &[Step], faults: &mut Vec<Fault>) {
     let mut names: Vec<&str> = Vec::new();
     for (index, step) in steps.iter().enumerate() {
-        let Some(name) = step.approval() else { continue };
+        let Some(ApprovalStep { name, .. }) = step.approval() else { continue };
         let path = format!("spec.strategy.canary.steps[{index}].approval.name");
         if name.is_empty() {
             faults.push(Fault::new(path, "is empty; give the approval a name"));
-        } else if names.contains(&name) {
+        } else if names.contains(&name.as_str()) {
             faults.push(Fault::new(path, format!("{name} is the name of an earlier step; give each its own")));
         }
         names.push(name);

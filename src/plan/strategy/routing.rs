@@ -111,6 +111,14 @@ fn parse_subsets(namespace: &str, istio: &IstioSpec, faults: &mut Vec<Fault>) ->
             faults.push(Fault::new(format!("{path}.owned.host"), "is empty; name the Service that clients call"));
             return None;
         }
+        let hosts = owned.hosts.iter().flatten().enumerate().map(|(at, host)| (format!("hosts[{at}]"), host));
+        for (field, host) in std::iter::once(("host".to_owned(), &owned.host)).chain(hosts) {
+            if is_of_another_namespace(host, namespace) {
+                let path = format!("{path}.owned.{field}");
+                let why = "is a Service of another namespace, whose requests are not this Rollout's to lead";
+                faults.push(Fault::new(path, format!("{host} {why}; name one of {namespace}")));
+            }
+        }
         return Some(Routing::Owned {
             host: crate::api::istio::full_host(&owned.host, namespace),
             hosts: owned.hosts.clone().unwrap_or_default(),
@@ -129,6 +137,16 @@ fn parse_subsets(namespace: &str, istio: &IstioSpec, faults: &mut Vec<Fault>) ->
         (rule.name.clone(), rule.stable_subset_name.clone(), rule.canary_subset_name.clone())
     });
     Some(Routing::InPlace { targets, rule })
+}
+
+/// Whether a host is, or takes in, Services of the cluster that are not of this namespace: Istio follows a route of the mesh in
+/// every namespace, and who may write Rollouts in one must not lead the requests of another.
+fn is_of_another_namespace(host: &str, namespace: &str) -> bool {
+    let host = host.trim_end_matches('.').to_lowercase();
+    let is_of_cluster = [".svc.cluster.local", ".svc"].iter().any(|domain| host.ends_with(domain))
+        || ["*.cluster.local", "*.local"].contains(&host.as_str());
+    let is_own = [format!(".{namespace}.svc.cluster.local"), format!(".{namespace}.svc")];
+    is_of_cluster && !is_own.iter().any(|domain| host.ends_with(domain))
 }
 
 fn targets(
@@ -188,4 +206,48 @@ fn target(path: &str, reference: &VirtualServiceRef, faults: &mut Vec<Fault>) ->
     });
     let routes = named.chain(tls).chain(tcp).collect();
     Target { object: reference.name.clone(), routes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_other_namespaces_are_refused() {
+        for (host, is_refused) in [
+            ("checkout", false),
+            ("checkout.shop.svc.cluster.local", false),
+            ("checkout.shop.svc", false),
+            ("*.shop.svc.cluster.local", false),
+            ("shop.example", false),
+            ("*.shop.example", false),
+            ("payments.pay.svc.cluster.local", true),
+            ("Payments.Pay.svc.Cluster.local.", true),
+            ("payments.pay.svc", true),
+            ("*.pay.svc.cluster.local", true),
+            ("*.svc.cluster.local", true),
+            ("*.cluster.local", true),
+            ("payments.workshop.svc.cluster.local", true),
+        ] {
+            assert_eq!(is_of_another_namespace(host, "shop"), is_refused, "{host}");
+        }
+        let faults = |owned: serde_json::Value| {
+            let routing = serde_json::json!({"istio": {"owned": owned}});
+            let canary = serde_json::json!({"steps": [], "trafficRouting": routing});
+            let spec = serde_json::json!({"strategy": {"canary": canary}, "template": {}, "selector": {"matchLabels": {"a": "b"}}});
+            let strategy = crate::plan::strategy::parse("shop", &spec);
+            strategy
+                .faults
+                .iter()
+                .map(|fault| fault.path.clone())
+                .filter(|path| path.contains("owned"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            faults(serde_json::json!({"host": "checkout", "hosts": ["checkout", "shop.example"]})),
+            Vec::<String>::new()
+        );
+        let told = faults(serde_json::json!({"host": "a.pay.svc.cluster.local", "hosts": ["checkout", "a.pay.svc"]}));
+        assert_eq!(told, [format!("{PATH}.owned.host"), format!("{PATH}.owned.hosts[1]")]);
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::SignedDuration;
 
 use super::super::{retention, template};
-use super::{Background, Fault, Gate, Judging, Scale, Step, managed};
+use super::{Background, Fault, Gate, Judging, Scale, Step, managed, promotion};
 use crate::api::analysis::DryRunSpec;
 use crate::api::duration::DurationText;
 use crate::api::rollout::{BackgroundAnalysisSpec, CanaryScaleSpec, StepSpec};
@@ -54,7 +54,7 @@ fn parse_one(index: usize, step: &StepSpec, faults: &mut Vec<Fault>) -> Step {
     let refused_here = faults.iter().any(|fault| fault.path.starts_with(&format!("{path}.")));
     match (&step.set_header_route, &step.set_mirror_route, &step.approval) {
         (None, None, None) => {}
-        (None, None, Some(approval)) if is_alone(step) => return Step::Approval(approval.name.clone()),
+        (None, None, Some(approval)) if is_alone(step) => return promotion::approval(&path, approval, faults),
         (Some(route), None, None) if is_alone(step) => {
             return managed::header(&format!("{path}.setHeaderRoute"), route, faults);
         }

@@ -331,13 +331,18 @@ impl World {
 
     /// Asks for something by RolloutAction, at a revision.
     pub fn act_on(&mut self, action: &str, revision: &str) {
+        self.ask(action, revision, Some("alice"));
+    }
+
+    /// Asks for something by RolloutAction, as somebody.
+    pub fn ask(&mut self, action: &str, revision: &str, by: Option<&str>) {
         self.wake = Some(self.now);
         let status = &self.observed.rollout.status;
         let step = status.current_step_index.unwrap_or(0);
         let version = self.next_version();
         let object: RolloutAction = from(json!({
             "metadata": {"name": format!("action-{version}"), "namespace": "shop", "uid": version, "resourceVersion": version, "creationTimestamp": self.now},
-            "spec": {"rollout": "checkout", "revision": revision, "action": action, "step": step, "by": "alice", "reason": "because"},
+            "spec": {"rollout": "checkout", "revision": revision, "action": action, "step": step, "by": by, "reason": "because"},
         }));
         self.observed.actions.push(object);
     }

@@ -61,6 +61,9 @@ struct DemoArguments {
     /// How many times faster, 0.1 to 20.
     #[arg(long, default_value_t = 1.0)]
     speed: f64,
+    /// Serves it as a page for the browser, too, at this port of this machine, and goes on until Ctrl-C.
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "8046")]
+    dashboard: Option<u16>,
     /// Uses no colours; so does a set `NO_COLOR`.
     #[arg(long)]
     no_color: bool,
@@ -158,7 +161,11 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Run(arguments) => runtime()?.block_on(run(arguments))?,
         Command::Demo(arguments) => {
             let has_color = !arguments.no_color && arguments.no_color_variable.is_empty();
-            runtime()?.block_on(demo::run(demo::Options { speed: arguments.speed, has_color }))?;
+            runtime()?.block_on(demo::run(demo::Options {
+                speed: arguments.speed,
+                has_color,
+                dashboard: arguments.dashboard,
+            }))?;
         }
         Command::Simulate(arguments) => return simulate::run(&arguments.own, arguments.look.look().glyphs),
         Command::Crds(arguments) => print_crds(&arguments)?,

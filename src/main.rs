@@ -12,7 +12,7 @@ use kube::Api;
 use serin::api::provider::MetricProviderSpec;
 use serin::api::{crd, kustomize, names};
 use serin::cli::screen::LookArguments;
-use serin::cli::simulate;
+use serin::cli::{dashboard, simulate};
 use serin::controller::lease::{self, Candidate, Leadership};
 use serin::controller::measure::prometheus::PrometheusMeter;
 use serin::controller::notify::Notifications;
@@ -44,6 +44,8 @@ enum Command {
     Demo(DemoArguments),
     /// Shows what a release will do, in virtual time; needs no cluster.
     Simulate(SimulateArguments),
+    /// Serves rollouts as a page that only looks, in a pod, for those who may forward its port.
+    Dashboard(DashboardArguments),
     /// Prints the CustomResourceDefinitions as YAML.
     Crds(CrdsArguments),
 }
@@ -69,6 +71,16 @@ struct DemoArguments {
     no_color: bool,
     #[arg(long, env = "NO_COLOR", hide = true, num_args = 0..=1, default_value = "", default_missing_value = "1")]
     no_color_variable: String,
+}
+
+#[derive(clap::Args)]
+struct DashboardArguments {
+    /// Of this namespace only; absent: of all.
+    #[arg(long, env = "SERIN_NAMESPACE")]
+    namespace: Option<String>,
+    /// The port at 127.0.0.1 of the pod.
+    #[arg(long, default_value_t = 8046)]
+    port: u16,
 }
 
 #[derive(clap::Args)]
@@ -168,6 +180,7 @@ fn main() -> anyhow::Result<ExitCode> {
             }))?;
         }
         Command::Simulate(arguments) => return simulate::run(&arguments.own, arguments.look.look().glyphs),
+        Command::Dashboard(arguments) => runtime()?.block_on(serve_dashboard(arguments))?,
         Command::Crds(arguments) => print_crds(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -175,6 +188,18 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")
+}
+
+/// Serves the page of a pod until it is ended.
+async fn serve_dashboard(arguments: DashboardArguments) -> anyhow::Result<()> {
+    let config = kube::Config::infer().await.context("connect to Kubernetes; is KUBECONFIG set?")?;
+    let client = kube::Client::try_from(config).context("connect to Kubernetes")?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        served = dashboard::serve_forwarded(client, arguments.namespace, arguments.port) => served,
+        _ = terminate.recv() => Ok(()),
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
 }
 
 fn print_crds(arguments: &CrdsArguments) -> anyhow::Result<()> {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use jiff::tz::TimeZone;
+use kube::Client;
 use kube::api::ListParams;
 use tokio::net::TcpListener;
 
@@ -78,6 +79,15 @@ pub async fn listen(port: u16) -> anyhow::Result<(TcpListener, Guard)> {
     let listener = bound.with_context(|| format!("listen at {address}; --port 0 takes a free port"))?;
     let guard = Guard { port: Some(listener.local_addr()?.port()), key: Some(key()?) };
     Ok((listener, guard))
+}
+
+/// Serves a pod's page, which only looks: the API server says who may forward its port, and nobody else reaches it.
+pub async fn serve_forwarded(client: Client, namespace: Option<String>, port: u16) -> anyhow::Result<()> {
+    let (listener, _) = listen(port).await?;
+    // Whoever forwards the port chooses the one at the other end.
+    let guard = Guard { port: None, key: None };
+    let look = (clock::wall(), Face::Zone(TimeZone::UTC));
+    serve(listener, Arc::new(Dashboard::new(client, namespace, guard, look))).await
 }
 
 /// The address to open, with the key.

@@ -1,7 +1,8 @@
 //! `kubectl serin dashboard` against the embedded API: what its pages show, who is refused, and that nothing that a cluster says
 //! becomes markup.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -22,6 +23,7 @@ use tokio::time::sleep;
 use tower::ServiceExt as _;
 
 use crate::shell::{self, Met, Running};
+use crate::support::world::of_gateway;
 
 const HOST: &str = "127.0.0.1:8046";
 const PAGE: &str = "/rollouts/shop/checkout";
@@ -408,4 +410,64 @@ async fn a_release_is_simulated_and_compared() {
     assert!(page.contains("It cannot be simulated: there is no scenario nothing"), "{page}");
     assert_eq!(running.cluster.list("rolloutactions").len(), 0);
     running.end().await;
+}
+
+/// The plural of a kind that a path names, after its group.
+fn asked_for(path: &str) -> (String, String) {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let (group, rest) = match parts.as_slice() {
+        ["api", "v1", rest @ ..] => ("", rest),
+        ["apis", group, _, rest @ ..] => (*group, rest),
+        other => panic!("{other:?}"),
+    };
+    let plural = if rest[0] == "namespaces" { rest[2] } else { rest[0] };
+    (group.to_owned(), plural.to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pods_page_has_the_rights_that_it_needs() {
+    let asked: Arc<Mutex<BTreeSet<(String, String, String)>>> = Arc::default();
+    let noted = asked.clone();
+    let (api, app) = meeting(move |method, path| {
+        let (group, plural) = asked_for(path);
+        assert_eq!(method, "GET", "it only looks");
+        let is_one = path.trim_matches('/').rsplit('/').next() != Some(plural.as_str());
+        noted.lock().unwrap().insert((group, plural, if is_one { "get" } else { "list" }.to_owned()));
+        None
+    })
+    .await;
+    let mut spec = shell::rollout("taken", "checkout:1");
+    let own = spec["spec"].as_object_mut().unwrap();
+    own.remove("template");
+    own.insert("workloadRef".to_owned(), json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "taken"}));
+    let templates = json!([{"templateName": "everywhere", "clusterScope": true}]);
+    spec["spec"]["strategy"]["canary"]["analysis"] = json!({"templates": templates});
+    api.apply("rollouts", &spec).unwrap();
+    let mut gateway = shell::rollout("gateway", "checkout:1");
+    gateway["spec"] = of_gateway("checkout:1", 1);
+    api.apply("rollouts", &gateway).unwrap();
+    sleep(Duration::from_secs(2)).await;
+    for name in ["checkout", "taken", "gateway"] {
+        for path in [format!("/rollouts/shop/{name}"), format!("/rollouts/shop/{name}/simulate")] {
+            ask(&app, request("GET", &path).body(Body::empty()).unwrap()).await;
+        }
+    }
+    // A watch has the path of a list.
+    asked.lock().unwrap().insert(("serin.dev".to_owned(), "rollouts".to_owned(), "watch".to_owned()));
+    let text = include_str!("../../deploy/dashboard/rbac.yaml");
+    let documents = text.split("---\n").map(|text| serde_yaml::from_str::<Value>(text).unwrap());
+    let role = documents.into_iter().find(|one| one["kind"] == "ClusterRole").unwrap();
+    let words = |value: &Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+    };
+    let mut given = BTreeSet::new();
+    for rule in role["rules"].as_array().unwrap() {
+        for group in words(&rule["apiGroups"]) {
+            for resource in words(&rule["resources"]) {
+                let verbs = words(&rule["verbs"]).into_iter();
+                given.extend(verbs.map(|verb| (group.clone(), resource.clone(), verb)));
+            }
+        }
+    }
+    assert_eq!(*asked.lock().unwrap(), given);
 }

@@ -1,5 +1,5 @@
 //! One Rollout with all that belongs to it, read when its page is asked for, and for a moment kept: several open pages, and pages
-//! that are loaded again at each change, ask the API server once.
+//! that are loaded again at each change, ask the API server once a change.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,30 +47,33 @@ impl Read {
     }
 }
 
+/// When something was read, and the number of the last change that was seen before.
+pub type Moment = (Timestamp, u64);
+
 /// What was read a moment ago.
 #[derive(Default)]
-pub struct Reads(Mutex<BTreeMap<Key, (Timestamp, Arc<Read>)>>);
+pub struct Reads(Mutex<BTreeMap<Key, (Moment, Arc<Read>)>>);
 
 impl Reads {
-    /// One Rollout.
-    pub async fn get(&self, cluster: &Cluster, name: &str, now: Timestamp) -> anyhow::Result<Arc<Read>> {
+    /// One Rollout, not older than a moment.
+    pub async fn get(&self, cluster: &Cluster, name: &str, moment: Moment) -> anyhow::Result<Arc<Read>> {
         let key = (cluster.namespace.clone(), name.to_owned());
-        if let Some(kept) = self.kept(&key, now) {
+        if let Some(kept) = self.kept(&key, moment) {
             return Ok(kept);
         }
-        let read = Arc::new(Read::of(cluster, name, now).await?);
+        let read = Arc::new(Read::of(cluster, name, moment.0).await?);
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.insert(key, (now, read.clone()));
-        kept.retain(|_, (at, _)| now.duration_since(*at) < FRESH);
+        kept.insert(key, (moment, read.clone()));
+        kept.retain(|_, ((at, _), _)| moment.0.duration_since(*at) < FRESH);
         while kept.len() > KEPT {
             kept.pop_first();
         }
         Ok(read)
     }
 
-    fn kept(&self, key: &Key, now: Timestamp) -> Option<Arc<Read>> {
+    fn kept(&self, key: &Key, (now, version): Moment) -> Option<Arc<Read>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = kept.get(key).filter(|(at, _)| now.duration_since(*at) < FRESH);
+        let fresh = kept.get(key).filter(|((at, own), _)| *own == version && now.duration_since(*at) < FRESH);
         fresh.map(|(_, read)| read.clone())
     }
 }

@@ -96,7 +96,8 @@ impl Dashboard {
         let place =
             self.namespace.as_ref().map_or_else(|| "all namespaces".to_owned(), |own| format!("namespace {own}"));
         let acts = if self.acts { "it may act, as you" } else { "it only looks" };
-        format!("kubectl serin dashboard of {place}, with your rights: {acts}. Times are of the machine that runs it.")
+        let whose = if self.guard.key.is_some() { "your rights" } else { "the rights of its own account" };
+        format!("Serin's dashboard of {place}, with {whose}: {acts}. Times are those of the machine that serves it.")
     }
 }
 
@@ -210,7 +211,7 @@ async fn page(dashboard: &Dashboard, key: &Key, asked: &Asked) -> anyhow::Result
     let (namespace, name) = key;
     let cluster = dashboard.cluster(namespace)?;
     let now = (dashboard.clock)();
-    let read = dashboard.reads.get(&cluster, name, now).await?;
+    let read = dashboard.reads.get(&cluster, name, (now, dashboard.seen.version_of(key))).await?;
     let past = dashboard.seen.get(key).map_or_else(|| Past::of(&read.tree.rollout, now), |known| known.past);
     let foretold = match &asked.compare {
         Some(scenario) => Some(dashboard.previews.weights(&cluster, &read.tree.rollout, scenario).await),

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod cluster;
 pub mod completion;
 pub mod convert;
+pub mod dashboard;
 pub mod diff;
 pub mod doctor;
 pub mod earlier;

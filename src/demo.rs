@@ -1,6 +1,7 @@
 //! `serin demo`: the real controller against an embedded Kubernetes API, one good release promoted and one bad release
 //! aborted. Simulated are the pods, the traffic, and a Prometheus that answers the demo's one metric on loopback.
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
+#![expect(clippy::print_stdout, reason = "the demo is shown on standard output")]
 
 pub mod prometheus;
 pub mod screen;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use jiff::SignedDuration;
+use jiff::tz::TimeZone;
 use kube::Api;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,6 +23,9 @@ use self::screen::Screen;
 use crate::api::provider::MetricProviderSpec;
 use crate::api::status::{Phase, RolloutStatus};
 use crate::api::watched::Rollout;
+use crate::cli::dashboard;
+use crate::cli::dashboard::plot::Face;
+use crate::cli::dashboard::serve::Dashboard;
 use crate::controller::commit::Sources;
 use crate::controller::lease::Leadership;
 use crate::controller::measure::prometheus::PrometheusMeter;
@@ -45,6 +50,8 @@ pub struct Options {
     pub speed: f64,
     /// Whether colours are used.
     pub has_color: bool,
+    /// The port at which its Rollout is served as a page, if any.
+    pub dashboard: Option<u16>,
 }
 
 /// How a release must end.
@@ -83,13 +90,32 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         readiness: controller::readiness(),
         notifications: None,
     };
+    let page = (cluster.client(NAMESPACE), start.clock.clone());
     let controller = tokio::spawn(controller::run(start, stopped));
+    if let Some(port) = options.dashboard {
+        serve(port, page).await?;
+    }
     let mut screen = Screen::open(options.has_color)?;
     let told = tell(&cluster, options.speed, &mut screen).await;
     screen.close()?;
+    if options.dashboard.is_some() {
+        println!("The page is served until Ctrl-C.");
+        tokio::signal::ctrl_c().await?;
+    }
     stop.send_replace(true);
     controller.await?;
     told
+}
+
+/// Serves the Rollout as a page, on this machine.
+async fn serve(port: u16, (client, clock): (kube::Client, clock::Clock)) -> anyhow::Result<()> {
+    let (listener, guard) = dashboard::listen(port).await?;
+    println!("{}", dashboard::address(&guard));
+    let look = (clock, Face::Zone(TimeZone::system()));
+    let mut page = Dashboard::new(client, Some(NAMESPACE.to_owned()), guard, look);
+    page.acts = true;
+    tokio::spawn(dashboard::serve(listener, Arc::new(page)));
+    Ok(())
 }
 
 async fn tell(cluster: &Cluster, speed: f64, screen: &mut Screen) -> anyhow::Result<()> {

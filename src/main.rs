@@ -13,7 +13,7 @@ use serin::api::provider::MetricProviderSpec;
 use serin::api::{crd, kustomize, names};
 use serin::cli::cluster::Connection;
 use serin::cli::screen::LookArguments;
-use serin::cli::simulate;
+use serin::cli::{dashboard, simulate};
 use serin::controller::lease::{self, Candidate, Leadership};
 use serin::controller::measure::prometheus::PrometheusMeter;
 use serin::controller::notify::Notifications;
@@ -45,6 +45,8 @@ enum Command {
     Demo(DemoArguments),
     /// Shows what a release will do, in virtual time; needs no cluster.
     Simulate(SimulateArguments),
+    /// Serves rollouts as a page that only looks, in a pod, for those who may forward its port.
+    Dashboard(DashboardArguments),
     /// Prints the CustomResourceDefinitions as YAML.
     Crds(CrdsArguments),
 }
@@ -62,11 +64,24 @@ struct DemoArguments {
     /// How many times faster, 0.1 to 20.
     #[arg(long, default_value_t = 1.0)]
     speed: f64,
+    /// Serves it as a page for the browser, too, at this port of this machine, and goes on until Ctrl-C.
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "8046")]
+    dashboard: Option<u16>,
     /// Uses no colours; so does a set `NO_COLOR`.
     #[arg(long)]
     no_color: bool,
     #[arg(long, env = "NO_COLOR", hide = true, num_args = 0..=1, default_value = "", default_missing_value = "1")]
     no_color_variable: String,
+}
+
+#[derive(clap::Args)]
+struct DashboardArguments {
+    /// Of this namespace only; absent: of all.
+    #[arg(long, env = "SERIN_NAMESPACE")]
+    namespace: Option<String>,
+    /// The port at 127.0.0.1 of the pod.
+    #[arg(long, default_value_t = 8046)]
+    port: u16,
 }
 
 #[derive(clap::Args)]
@@ -163,11 +178,16 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Run(arguments) => runtime()?.block_on(run(arguments))?,
         Command::Demo(arguments) => {
             let has_color = !arguments.no_color && arguments.no_color_variable.is_empty();
-            runtime()?.block_on(demo::run(demo::Options { speed: arguments.speed, has_color }))?;
+            runtime()?.block_on(demo::run(demo::Options {
+                speed: arguments.speed,
+                has_color,
+                dashboard: arguments.dashboard,
+            }))?;
         }
         Command::Simulate(arguments) => {
             return simulate::run(&arguments.own, &Connection::default(), arguments.look.look().glyphs);
         }
+        Command::Dashboard(arguments) => runtime()?.block_on(serve_dashboard(arguments))?,
         Command::Crds(arguments) => print_crds(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -175,6 +195,18 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")
+}
+
+/// Serves the page of a pod until it is ended.
+async fn serve_dashboard(arguments: DashboardArguments) -> anyhow::Result<()> {
+    let config = kube::Config::infer().await.context("connect to Kubernetes; is KUBECONFIG set?")?;
+    let client = kube::Client::try_from(config).context("connect to Kubernetes")?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        served = dashboard::serve_forwarded(client, arguments.namespace, arguments.port) => served,
+        _ = terminate.recv() => Ok(()),
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
 }
 
 fn print_crds(arguments: &CrdsArguments) -> anyhow::Result<()> {

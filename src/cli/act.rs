@@ -62,18 +62,12 @@ pub async fn run(cluster: &Cluster, verb: Verb, arguments: &Arguments, step: Opt
         Verb::Promote => json!(rollout.status.current_step_index.unwrap_or(0)),
         Verb::PromoteFull | Verb::Abort | Verb::Retry | Verb::Pause | Verb::Resume | Verb::Restart => Value::Null,
     };
-    let mut action = object(cluster, verb, &rollout, &revision);
-    if !step.is_null() {
-        action["spec"]["step"] = step.clone();
-    }
-    if let Some(reason) = &arguments.reason {
-        action["spec"]["reason"] = json!(reason);
-    }
+    let asked = Ask { verb, name, revision: &revision, step: step.clone(), reason: arguments.reason.as_deref() };
     if arguments.emit {
         let decided = json!({"for": {"templateHash": revision}, "reason": arguments.reason});
         match declared(verb, &rollout, &step, decided) {
             Some(spec) => origin::emit(cluster, name, &spec)?,
-            None => print_yaml(&named(action, &rollout, &revision))?,
+            None => print_yaml(&named(asked.object(&cluster.namespace), &rollout, &revision))?,
         }
         return Ok(Outcome::Reached);
     }
@@ -82,34 +76,65 @@ pub async fn run(cluster: &Cluster, verb: Verb, arguments: &Arguments, step: Opt
     {
         bail!("nothing was done");
     }
-    if let Some(user) = user(cluster).await {
-        action["spec"]["by"] = json!(user);
+    let created = asked.create(cluster).await?;
+    answer(cluster, &created, verb, name).await
+}
+
+/// What a person asks of a Rollout.
+pub struct Ask<'a> {
+    /// What.
+    pub verb: Verb,
+    /// The Rollout.
+    pub name: &'a str,
+    /// The revision that the person saw.
+    pub revision: &'a str,
+    /// The step that the person saw, by number or name; null where it does not matter.
+    pub step: Value,
+    /// Why.
+    pub reason: Option<&'a str>,
+}
+
+impl Ask<'_> {
+    fn object(&self, namespace: &str) -> Value {
+        let Self { verb, name, revision, .. } = self;
+        let mut action = json!({
+            "apiVersion": names::API_VERSION,
+            "kind": "RolloutAction",
+            "metadata": {"generateName": format!("{name}-{}-", verb.to_string().to_lowercase()), "namespace": namespace},
+            "spec": {"rollout": name, "revision": revision, "action": verb},
+        });
+        if !self.step.is_null() {
+            action["spec"]["step"] = self.step.clone();
+        }
+        if let Some(reason) = self.reason {
+            action["spec"]["reason"] = json!(reason);
+        }
+        action
     }
-    let resource = ApiResource::erase::<RolloutAction>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
-    let action = serde_json::from_value(action)?;
-    let created = api.create(&PostParams::default(), &action).await.with_context(|| format!("ask to {verb} {name}"))?;
-    answer(cluster, &created.metadata.name.unwrap_or_default(), verb, name).await
+
+    /// Creates the action; its name.
+    pub async fn create(&self, cluster: &Cluster) -> anyhow::Result<String> {
+        let mut action = self.object(&cluster.namespace);
+        if let Some(user) = user(cluster).await {
+            action["spec"]["by"] = json!(user);
+        }
+        let resource = ApiResource::erase::<RolloutAction>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
+        let action = serde_json::from_value(action)?;
+        let created = api.create(&PostParams::default(), &action).await;
+        let created = created.with_context(|| format!("ask to {} {}", self.verb, self.name))?;
+        Ok(created.metadata.name.unwrap_or_default())
+    }
 }
 
 /// The revision that an action is about: the canary's, else stable's.
-fn revision_of(rollout: &Rollout) -> Option<String> {
+pub fn revision_of(rollout: &Rollout) -> Option<String> {
     let status = &rollout.status;
     status.canary.as_ref().or(status.stable.as_ref()).map(|side| side.hash.clone())
 }
 
-fn object(cluster: &Cluster, verb: Verb, rollout: &Rollout, revision: &str) -> Value {
-    let name = rollout.metadata.name.as_deref().unwrap_or_default();
-    json!({
-        "apiVersion": names::API_VERSION,
-        "kind": "RolloutAction",
-        "metadata": {"generateName": format!("{name}-{}-", verb.to_string().to_lowercase()), "namespace": cluster.namespace},
-        "spec": {"rollout": name, "revision": revision, "action": verb},
-    })
-}
-
 /// The approval step that is meant: the one that is named, the one that is waited for, or the only one.
-fn approval_step(rollout: &Rollout, named: Option<&str>) -> anyhow::Result<String> {
+pub fn approval_step(rollout: &Rollout, named: Option<&str>) -> anyhow::Result<String> {
     let namespace = rollout.metadata.namespace.as_deref().unwrap_or_default();
     let strategy = strategy::parse(namespace, &rollout.spec.value());
     let all: Vec<&str> = strategy.approvals().map(|(_, step)| step.name.as_str()).collect();
@@ -172,7 +197,7 @@ fn named(mut action: Value, rollout: &Rollout, revision: &str) -> Value {
 }
 
 /// What is asked before what cannot be taken back.
-fn question(verb: Verb, rollout: &Rollout) -> Option<String> {
+pub fn question(verb: Verb, rollout: &Rollout) -> Option<String> {
     let name = rollout.metadata.name.as_deref().unwrap_or_default();
     let canary = rollout.status.canary.as_ref();
     let image = canary.map_or("the revision", |canary| canary.image.as_str());

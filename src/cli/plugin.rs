@@ -12,8 +12,8 @@ use super::cluster::{Cluster, Connection};
 use super::outcome::{self, Outcome};
 use super::screen::{Look, LookArguments};
 use super::{
-    act, backtest, completion, convert, diff, doctor, explain, get, history, lint, list, set, simulate, status, trace,
-    undo,
+    act, backtest, completion, convert, dashboard, diff, doctor, explain, get, history, lint, list, set, simulate,
+    status, trace, undo,
 };
 use crate::api::action::Verb;
 
@@ -35,6 +35,7 @@ Examples:
   kubectl serin get checkout -w                          one rollout as a live screen
   kubectl serin status checkout --watch --timeout 20m    wait in a pipeline
   kubectl serin explain checkout                         why does it not move
+  kubectl serin dashboard -A                             rollouts as a live page in the browser
   kubectl serin promote checkout --reason 'looks good'   pass the current step
   kubectl serin abort checkout                           all traffic to stable
   kustomize build | kubectl serin lint -                 what is wrong, before it is applied
@@ -66,6 +67,8 @@ enum Asking {
     History(history::Arguments),
     /// Shows the way from commit to pods and routes, and back from a pod, an image or a commit.
     Trace(trace::Arguments),
+    /// Serves rollouts as a live page for the browser, on this machine.
+    Dashboard(dashboard::Arguments),
     /// Approves a step of a canary.
     #[command(
         after_help = "Examples:\n  kubectl serin approve checkout --emit        the approval, to commit\n  kubectl serin approve checkout --step business-signoff --reason CHG-1234"
@@ -206,6 +209,7 @@ async fn ask(cluster: &Cluster, command: &Asking, look: Look) -> anyhow::Result<
         Asking::Explain(arguments) => explain::run(cluster, arguments, look).await,
         Asking::History(arguments) => history::run(cluster, arguments, look).await,
         Asking::Trace(arguments) => trace::run(cluster, arguments, look).await,
+        Asking::Dashboard(arguments) => dashboard::run(cluster, arguments).await,
         Asking::Approve(arguments) => {
             act::run(cluster, Verb::Approve, &arguments.action, arguments.step.as_deref()).await
         }

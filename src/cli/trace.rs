@@ -245,8 +245,16 @@ impl Chain {
     }
 }
 
-/// The lines of a chain: the Deployment that brings the template is before the Rollout.
+/// The lines of a chain.
 pub fn lines(chain: &Chain, glyphs: &Glyphs, now: Timestamp) -> Vec<Line<'static>> {
+    let Branch { line, below } = branch(chain, now);
+    let mut lines = vec![line];
+    lines.extend(branch::lines(&below, glyphs, ""));
+    lines
+}
+
+/// A chain as a tree: the Deployment that brings the template is before the Rollout.
+pub fn branch(chain: &Chain, now: Timestamp) -> Branch {
     let rollout = &chain.tree.rollout;
     let strategy = chain.strategy();
     let mut below = Vec::new();
@@ -261,14 +269,11 @@ pub fn lines(chain: &Chain, glyphs: &Glyphs, now: Timestamp) -> Vec<Line<'static
         Span::styled(rollout.name_any(), Style::new().add_modifier(Modifier::BOLD)),
         Span::raw(format!("  {phase}  {}", rollout.status.message)),
     ]);
-    let Some(deployment) = deployment_line(chain) else {
-        let mut lines = vec![line];
-        lines.extend(branch::lines(&below, glyphs, ""));
-        return lines;
-    };
-    let mut lines = vec![deployment];
-    lines.extend(branch::lines(&[Branch { line, below }], glyphs, ""));
-    lines
+    let rollout = Branch { line, below };
+    match deployment_line(chain) {
+        Some(line) => Branch { line, below: vec![rollout] },
+        None => rollout,
+    }
 }
 
 /// `Deployment checkout  brings the template, 0 pods, commit 4f2a91c`

@@ -424,7 +424,7 @@ fn metric_line(metric: &MetricStatus, place: &str, condition: Option<&str>, glyp
 }
 
 /// The first number of a value.
-fn number(value: &str) -> Option<f64> {
+pub fn number(value: &str) -> Option<f64> {
     let first = value.trim_start_matches('[').split([',', ']', '%']).next()?;
     first.trim().parse().ok().filter(|number: &f64| number.is_finite())
 }

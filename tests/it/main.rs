@@ -14,6 +14,7 @@ mod contested;
 mod convert;
 mod counted;
 mod customizations;
+mod dashboard;
 mod diff;
 mod events;
 mod evidence;

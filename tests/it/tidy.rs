@@ -15,7 +15,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("sim", &["api", "evidence", "plan", "controller", "embedded"]),
     ("convert", &["api", "plan"]),
     ("cli", &["api", "evidence", "plan", "controller", "embedded", "schema", "sim", "lint", "convert"]),
-    ("demo", &["api", "plan", "controller", "embedded"]),
+    ("demo", &["api", "plan", "controller", "embedded", "cli"]),
 ];
 /// What `api` and `plan` never name: clients, clocks, chance, logs, tasks.
 const BANNED: &[&str] = &[

@@ -12,7 +12,6 @@ use crate::cli::cluster::{Cluster, Tree};
 use crate::cli::outcome;
 use crate::cli::trace::{self, Chain};
 use crate::cli::view;
-use crate::plan::revision;
 
 /// How long what was read is good for.
 const FRESH: SignedDuration = SignedDuration::from_millis(900);
@@ -41,7 +40,7 @@ impl Read {
         };
         let tree = cluster.tree(name).await?;
         let sets = tree.replica_sets.iter();
-        let below = sets.map(|set| view::set_branch(&tree, set, revision::hash_of(set).unwrap_or_default(), now));
+        let below = sets.map(|set| view::set_branch(&tree, set, now));
         let branch = Branch { line: format!("Rollout {name}").into(), below: below.collect() };
         Ok(Self { tree, branch, lacking: Some(outcome::told(&error)) })
     }

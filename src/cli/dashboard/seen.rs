@@ -295,7 +295,7 @@ mod tests {
 
     use super::*;
 
-    fn rollout(uid: &str, status: Value) -> Rollout {
+    fn rollout(uid: &str, status: &Value) -> Rollout {
         serde_json::from_value(json!({
             "metadata": {"name": "checkout", "namespace": "shop", "uid": uid}, "spec": {}, "status": status,
         }))
@@ -321,7 +321,7 @@ mod tests {
     fn what_changed_is_kept_once() {
         let seen = Seen::default();
         for (second, weight, measured) in [(10, 0, &[1, 2][..]), (11, 0, &[2, 3]), (12, 20, &[3])] {
-            seen.take(Event::Apply(rollout("a", status(weight, measured))), at(second));
+            seen.take(Event::Apply(rollout("a", &status(weight, measured))), at(second));
         }
         let known = seen.get(&("shop".into(), "checkout".into())).unwrap();
         let weights: Vec<(i64, i32)> = known
@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(taken.keys().copied().collect::<Vec<_>>(), [at(1), at(2), at(3)], "each once, from before, too");
         assert_eq!(known.past.decisions.len(), 1);
         // Another object of the same name begins anew.
-        seen.take(Event::Apply(rollout("b", json!({}))), at(20));
+        seen.take(Event::Apply(rollout("b", &json!({}))), at(20));
         assert_eq!(seen.get(&("shop".into(), "checkout".into())).unwrap().past.since, at(20));
     }
 
@@ -344,7 +344,7 @@ mod tests {
         let mut past = Past::new(at(0));
         for second in 0..3_000 {
             let weight = i32::try_from(second % 100).unwrap();
-            past.take(&rollout("a", status(weight, &[second])), at(second));
+            past.take(&rollout("a", &status(weight, &[second])), at(second));
         }
         assert_eq!((past.samples.len(), past.since), (SAMPLES, at(1_000)));
         assert!(past.measurements.values().all(|taken| taken.len() == MEASUREMENTS));
@@ -356,7 +356,7 @@ mod tests {
         let key = ("shop".to_owned(), "checkout".to_owned());
         assert!(!seen.is_listed());
         seen.take(Event::Init, at(0));
-        seen.take(Event::InitApply(rollout("a", json!({}))), at(0));
+        seen.take(Event::InitApply(rollout("a", &json!({}))), at(0));
         seen.take(Event::InitDone, at(0));
         assert!(seen.is_listed() && seen.get(&key).is_some());
         seen.take(Event::Init, at(1));

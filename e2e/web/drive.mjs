@@ -22,7 +22,7 @@ const serve = async () => {
   const address = await new Promise((resolve, reject) => {
     demo.stdout.on("data", (chunk) => {
       text += chunk;
-      const found = text.match(/http:\/\/127\.0\.0\.1:\d+\/\?key=\w+/);
+      const found = text.match(/http:\/\/127\.0\.0\.1:\d+\/\?key=[\w-]+/);
       if (found) resolve(found[0]);
     });
     demo.on("exit", () => reject(new Error(`the demo has ended: ${text}`)));
@@ -106,6 +106,7 @@ try {
   await page.locator(".steps [aria-current=step]").waitFor();
   await rows.filter({ hasText: "50%" }).first().waitFor({ timeout: 180_000 });
   assert.ok(await page.evaluate(() => globalThis.same), "it was not loaded again");
+  await page.locator('svg.lane[aria-label*="50% from"]').waitFor();
   const told = await page.locator("svg.lane[role=img]").first().getAttribute("aria-label");
   assert.match(told, /Weight of the canary in force, from .*20% from .*50% from/);
   assert.ok((await page.locator("svg .observed line").count()) >= 3, "stairs");
@@ -154,6 +155,13 @@ try {
       await shoot(page, `${what}-${scheme}`);
     }
   }
+
+  // The picture of docs/kubectl-serin/dashboard.md.
+  await page.emulateMedia({ colorScheme: "light" });
+  await page.setViewportSize({ width: 900, height: 1240 });
+  await page.goto(`${origin}/rollouts/shop/checkout`);
+  await shoot(page, "dashboard", false);
+  await page.setViewportSize(desktop.viewport);
 
   step("it acts: a retry, its reason half typed while the page goes on");
   await page.emulateMedia({ colorScheme: "light" });

@@ -247,14 +247,16 @@ impl Chain {
 
 /// The lines of a chain.
 pub fn lines(chain: &Chain, glyphs: &Glyphs, now: Timestamp) -> Vec<Line<'static>> {
-    let Branch { line, below } = branch(chain, now);
+    let status = &chain.tree.rollout.status;
+    let phase = status.phase.map_or_else(String::new, |phase| phase.to_string());
+    let Branch { line, below } = branch(chain, &format!("  {phase}  {}", status.message), now);
     let mut lines = vec![line];
     lines.extend(branch::lines(&below, glyphs, ""));
     lines
 }
 
-/// A chain as a tree: the Deployment that brings the template is before the Rollout.
-pub fn branch(chain: &Chain, now: Timestamp) -> Branch {
+/// A chain as a tree, with what is told behind the Rollout's name: the Deployment that brings the template is before it.
+pub fn branch(chain: &Chain, told: &str, now: Timestamp) -> Branch {
     let rollout = &chain.tree.rollout;
     let strategy = chain.strategy();
     let mut below = Vec::new();
@@ -263,11 +265,10 @@ pub fn branch(chain: &Chain, now: Timestamp) -> Branch {
     }
     below.extend(service_branches(chain, &strategy));
     below.extend(route_branches(chain, &strategy));
-    let phase = rollout.status.phase.map_or_else(String::new, |phase| phase.to_string());
     let line = Line::from(vec![
         Span::raw("Rollout "),
         Span::styled(rollout.name_any(), Style::new().add_modifier(Modifier::BOLD)),
-        Span::raw(format!("  {phase}  {}", rollout.status.message)),
+        Span::raw(told.to_owned()),
     ]);
     let rollout = Branch { line, below };
     match deployment_line(chain) {

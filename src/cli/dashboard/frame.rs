@@ -109,6 +109,11 @@ pub fn head_row(html: &mut Html, names: &[(&'static str, &str)]) {
     });
 }
 
+/// A cell with a text that may be long.
+pub fn long_cell(html: &mut Html, text: &str) {
+    html.element("td", &[], |html| html.line("div", &[("class", "long")], text));
+}
+
 /// A table that may be wider than the screen: it scrolls by itself, by keyboard, too.
 pub fn table(html: &mut Html, name: &str, class: &'static str, inner: impl FnOnce(&mut Html)) {
     html.element("div", &[("class", "scroll"), ("tabindex", "0"), ("role", "group"), ("aria-label", name)], |html| {

@@ -114,13 +114,11 @@ fn counts(html: &mut Html, all: &[Arc<Rollout>], filter: &Filter) {
 fn row(html: &mut Html, rollout: &Rollout, now: Timestamp) {
     let status = &rollout.status;
     let shown = status.canary.as_ref().or(status.stable.as_ref());
-    html.element("tr", &[], |html| {
+    let is_told = status.phase != Some(Phase::Healthy) && !status.message.is_empty();
+    html.element("tr", &[("class", if is_told { "told" } else { "" })], |html| {
         html.element("th", &[("scope", "row")], |html| {
             html.line("span", &[("class", "dim")], &format!("{} / ", rollout.namespace().unwrap_or_default()));
             html.line("a", &[("href", &address(rollout))], &rollout.name_any());
-            if status.phase != Some(Phase::Healthy) && !status.message.is_empty() {
-                html.line("p", &[("class", "message")], &status.message);
-            }
         });
         html.element("td", &[], |html| badge(html, rollout));
         html.line("td", &[], status.step.as_deref().unwrap_or("-"));
@@ -138,6 +136,9 @@ fn row(html: &mut Html, rollout: &Rollout, now: Timestamp) {
             }
         });
     });
+    if is_told {
+        html.element("tr", &[], |html| html.line("td", &[("colspan", "7"), ("class", "message")], &status.message));
+    }
 }
 
 /// The phase: a word, a form and a colour.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use super::frame::{head_row, section, table};
+use super::frame::{head_row, long_cell, section, table};
 use super::html::{Html, encoded};
 use super::list::{address, badge, bar};
 use super::plot::{Face, Window};
@@ -182,7 +182,7 @@ impl Shown {
                         html.line("td", &[], &decision.what);
                         html.line("td", &[], &author(decision));
                         html.line("td", &[], &self.release_at(decision.at));
-                        html.line("td", &[("class", "long")], &decision.why);
+                        long_cell(html, &decision.why);
                     });
                 }
             });
@@ -228,7 +228,7 @@ impl Shown {
                         self.time(html, one.ended_at);
                         html.line("td", &[], &age(one.started_at, one.ended_at));
                         html.line("td", &[("class", "code")], one.commit.as_deref().map_or("-", short));
-                        html.line("td", &[("class", "long")], &one.reason);
+                        long_cell(html, &one.reason);
                     });
                 }
             });
@@ -248,7 +248,7 @@ impl Shown {
                         self.time(html, event.at);
                         html.line("td", &[], &event.reason);
                         html.line("td", &[("class", "code")], event.commit.as_deref().map_or("-", short));
-                        html.line("td", &[("class", "long")], &event.message);
+                        long_cell(html, &event.message);
                     });
                 }
             });

@@ -21,7 +21,7 @@ use super::list::address;
 use super::plot::{Face, Lane, Marker, Series, Window, marker};
 use super::seen::Key;
 use super::serve::{Dashboard, Shared, failed};
-use super::timeline::{Foretold, figure, range, row, table, tick};
+use super::timeline::{Foretold, figure, plain_table, range, row, table, tick};
 use crate::api::names;
 use crate::api::watched::{
     AnalysisTemplate, ClusterAnalysisTemplate, DestinationRule, HttpRoute, MetricProvider, Rollout, Service,
@@ -233,12 +233,8 @@ impl Preview {
         });
         section(html, "plan", "Over time", |html| self.lanes(html));
         section(html, "lines", "What happens", |html| {
-            table(
-                html,
-                "Lines",
-                &["After", "What"],
-                summary.told().take(ROWS).map(|line| vec![passed(line.at), line.text.clone()]).collect(),
-            );
+            let lines = summary.told().take(ROWS).map(|line| vec![passed(line.at), line.text.clone()]);
+            plain_table(html, "What happens", &["After", "What"], lines.collect());
         });
         if !self.notes.is_empty() {
             section(html, "notes", "What is assumed", |html| {

@@ -33,7 +33,7 @@ impl Read {
     async fn of(cluster: &Cluster, name: &str, now: Timestamp) -> anyhow::Result<Self> {
         let error = match Chain::of(cluster, name).await {
             Ok(chain) => {
-                let branch = trace::branch(&chain, now);
+                let branch = trace::branch(&chain, "", now);
                 return Ok(Self { tree: chain.tree, branch, lacking: None });
             }
             Err(error) => error,

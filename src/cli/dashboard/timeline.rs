@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::frame;
 use super::html::Html;
 use super::plot::{self, Lane, Marker, Series, Window};
 use super::seen::{Measured, Past, Sample, Side};
@@ -15,8 +16,9 @@ use crate::cli::view::{number, short};
 const ROWS: usize = 60;
 /// Changes that a sentence tells, the newest.
 const TOLD: usize = 8;
-/// The shortest plot.
-const SHORTEST: SignedDuration = SignedDuration::from_secs(60);
+/// The shortest plot, and the least that is shown after an end.
+const SHORTEST: SignedDuration = SignedDuration::from_secs(30);
+const AFTER: SignedDuration = SignedDuration::from_secs(10);
 
 /// What a person asked to see of the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +54,7 @@ impl Span {
                 match (under_way, status.history.last()) {
                     (Some(began), _) => (began, now),
                     (None, Some(last)) => {
-                        let more = (last.ended_at.duration_since(last.started_at) / 4).max(SHORTEST);
+                        let more = (last.ended_at.duration_since(last.started_at) / 4).max(AFTER);
                         (last.started_at, last.ended_at.checked_add(more).unwrap_or(now).min(now))
                     }
                     (None, None) => (before(now, SignedDuration::from_mins(15)), now),
@@ -212,7 +214,9 @@ impl Timeline<'_> {
         figure(html, &format!("Metric {name}{place}"), &legend, |html| {
             self.lane(html, &[&tick(high), &tick(low)], &lane, &alternative, |html| {
                 levels.iter().for_each(|level| lane.level(html, "threshold", *level));
-                lane.path(html, "value", &valued);
+                valued
+                    .chunk_by(|one, next| !self.is_decided(one.0, next.0))
+                    .for_each(|part| lane.path(html, "value", part));
                 for one in &shown {
                     let y = lane.y(number(&one.value).unwrap_or(low));
                     let title = format!("{} {}: {}", self.window.clock(one.at), word(one.assessment), one.value);
@@ -270,17 +274,21 @@ impl Timeline<'_> {
             shown.iter().map(|(at, one)| format!("{at} {} at {}", one.what, self.window.clock(one.at))).collect();
         let alternative = format!("Decisions, {}: {}.", self.reach(), told.join(", "));
         figure(html, "Decisions, by their number below", &[], |html| {
-            self.lane(html, &[], &lane, &alternative, |html| {
-                let mut ends = [f64::NEG_INFINITY; 3];
-                for (at, decision) in shown {
-                    let x = self.window.x(decision.at);
-                    let free = ends.iter().position(|end| x - end > 6.0).unwrap_or(0);
-                    ends.iter_mut().skip(free).take(1).for_each(|end| *end = x);
-                    let y = f64::from(u8::try_from(free).unwrap_or(0)) * 15.0;
-                    plot::number(html, (x, y + 12.0), class_of(decision), &at.to_string());
-                }
+            row(html, &[], &self.window, |html| {
+                lane.draw(html, &alternative, |html| self.numbers(html, &shown));
             });
         });
+    }
+
+    fn numbers(&self, html: &mut Html, shown: &[(usize, &Decision)]) {
+        let mut ends = [f64::NEG_INFINITY; 3];
+        for (at, decision) in shown {
+            let x = self.window.x(decision.at);
+            let free = ends.iter().position(|end| x - end > 6.0).unwrap_or(0);
+            ends.iter_mut().skip(free).take(1).for_each(|end| *end = x);
+            let y = f64::from(u8::try_from(free).unwrap_or(0)) * 15.0;
+            plot::number(html, (x, y + 12.0), class_of(decision), &at.to_string());
+        }
     }
 
     /// Decisions, each with its number.
@@ -298,6 +306,11 @@ impl Timeline<'_> {
                 inner(html);
             });
         });
+    }
+
+    /// Whether something was decided between two times: what is measured after it belongs to something else.
+    fn is_decided(&self, from: Timestamp, to: Timestamp) -> bool {
+        self.past.decisions.iter().any(|decision| from < decision.at && decision.at < to)
     }
 
     /// `from 12:00:03 to 12:04:10`
@@ -362,11 +375,11 @@ pub fn figure(html: &mut Html, title: &str, legend: &[(&'static str, &str)], inn
                 html.element("span", &[("class", "key")], |html| {
                     html.element("svg", &[("width", "18"), ("height", "10"), ("aria-hidden", "true")], |html| {
                         let class = format!("swatch {class}");
-                        html.shape(
-                            "line",
-                            &[("x1", "0"), ("y1", "5"), ("x2", "18"), ("y2", "5"), ("class", &class)],
-                            "",
-                        );
+                        let line = [("x1", "0"), ("y1", "5"), ("x2", "18"), ("y2", "5"), ("class", class.as_str())];
+                        match sign_of(&class) {
+                            Some(sign) => plot::marker(html, (50.0, 5.0), sign, ""),
+                            None => html.shape("line", &line, ""),
+                        }
                     });
                     html.text(text);
                 });
@@ -377,30 +390,26 @@ pub fn figure(html: &mut Html, title: &str, legend: &[(&'static str, &str)], inn
 }
 
 /// The same as a table, for those who want its numbers.
-pub fn table(html: &mut Html, title: &str, head: &[&str], rows: Vec<Vec<String>>) {
+pub fn table(html: &mut Html, title: &str, head: &[&'static str], rows: Vec<Vec<String>>) {
     if rows.is_empty() {
         return;
     }
     html.element("details", &[], |html| {
         html.line("summary", &[], &format!("{title} as a table"));
-        html.element(
-            "div",
-            &[("class", "scroll"), ("tabindex", "0"), ("role", "group"), ("aria-label", title)],
-            |html| {
-                html.element("table", &[], |html| {
-                    html.element("thead", &[], |html| {
-                        html.element("tr", &[], |html| {
-                            head.iter().for_each(|name| html.line("th", &[("scope", "col")], name))
-                        });
-                    });
-                    html.element("tbody", &[], |html| {
-                        for row in rows {
-                            html.element("tr", &[], |html| row.iter().for_each(|cell| html.line("td", &[], cell)));
-                        }
-                    });
-                });
-            },
-        );
+        plain_table(html, title, head, rows);
+    });
+}
+
+/// A table of texts.
+pub fn plain_table(html: &mut Html, title: &str, head: &[&'static str], rows: Vec<Vec<String>>) {
+    let names: Vec<(&'static str, &str)> = head.iter().map(|name| ("", *name)).collect();
+    frame::table(html, title, "", |html| {
+        frame::head_row(html, &names);
+        html.element("tbody", &[], |html| {
+            for row in rows {
+                html.element("tr", &[], |html| row.iter().for_each(|cell| html.line("td", &[], cell)));
+            }
+        });
     });
 }
 
@@ -425,6 +434,12 @@ pub fn tick(value: f64) -> String {
         _ => format!("{value:.3}"),
     };
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// The marker that stands for a class in a legend, where it is one.
+fn sign_of(class: &str) -> Option<(Marker, &'static str)> {
+    let signs = [("good", Marker::Disc), ("bad", Marker::Cross), ("warn", Marker::Ring)];
+    signs.into_iter().find(|(name, _)| class.ends_with(&format!(" {name}"))).map(|(name, marker)| (marker, name))
 }
 
 fn marker_of(assessment: Assessment) -> (Marker, &'static str) {

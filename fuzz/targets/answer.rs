@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use libfuzzer_sys::fuzz_target;
-use serin::controller::measure::prometheus::{parse, parse_counters};
+use serin::controller::measure::answer::{PLACES_MOST, parse, parse_counters};
 use serin::plan::condition;
 use serin::plan::measurement::CounterQuery;
 
@@ -17,7 +17,7 @@ fuzz_target!(|body: &[u8]| {
         step: SignedDuration::from_secs(15),
         steps: 40,
     };
-    for series in parse_counters(body, &asked).into_iter().flatten() {
+    for series in parse_counters(body, &asked, PLACES_MOST).into_iter().flatten() {
         assert_eq!(series.values.len(), 41);
         assert!(series.values.iter().flatten().all(|value| value.is_finite()));
     }

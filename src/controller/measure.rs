@@ -9,6 +9,7 @@ use super::clock::Clock;
 use crate::api::provider::MetricProviderSpec;
 use crate::plan::measurement::{Measurement, Query, Sample};
 
+pub mod answer;
 pub mod prometheus;
 
 /// Asks a provider.

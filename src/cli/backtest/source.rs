@@ -9,7 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::cli::cluster::Connection;
 use crate::cli::doctor::service_of;
-use crate::controller::measure::prometheus::{parse_counters, read, root};
+use crate::controller::measure::answer::parse_counters;
+use crate::controller::measure::prometheus::{read, root};
 use crate::evidence::Series;
 use crate::plan::measurement::CounterQuery;
 
@@ -86,7 +87,9 @@ impl Source {
         let mut tried = 0;
         let series = loop {
             match self.ask(text, asked).await {
-                Ok(body) => break parse_counters(&body, asked).map_err(|error| anyhow!("{error}: {text}"))?,
+                Ok(body) => {
+                    break parse_counters(&body, asked, usize::MAX).map_err(|error| anyhow!("{error}: {text}"))?;
+                }
                 Err(refusal) if refusal.is_final || tried + 1 >= TRIES => {
                     return Err(anyhow!("{}: {}", self.address, refusal.told));
                 }
@@ -123,7 +126,7 @@ impl Source {
                 if status.is_success() {
                     return Ok(body);
                 }
-                let why = parse_counters(&body, asked).err().unwrap_or_default();
+                let why = parse_counters(&body, asked, usize::MAX).err().unwrap_or_default();
                 Err(Refusal { is_final: status.is_client_error(), told: format!("HTTP {status}; {why}: {text}") })
             }
             Way::Proxied(client, service) => {

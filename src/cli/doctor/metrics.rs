@@ -11,7 +11,8 @@ use super::{Check, Patient};
 use crate::api::provider::{EndpointSpec, MetricProviderSpec};
 use crate::api::watched::MetricProvider;
 use crate::controller::measure::Meter as _;
-use crate::controller::measure::prometheus::{PrometheusMeter, parse};
+use crate::controller::measure::answer::parse;
+use crate::controller::measure::prometheus::PrometheusMeter;
 use crate::plan::measurement::{Ask, Query, Sample};
 
 const NAME: &str = "metrics";

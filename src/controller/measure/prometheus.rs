@@ -12,11 +12,11 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use prometheus_http_query::Client;
-use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::Meter;
+use super::answer::{PLACES_MOST, parse, parse_counters};
 use crate::api::analysis::WebMethod;
 use crate::api::provider::{MetricProviderSpec, SecretKey};
 use crate::evidence::Series;
@@ -153,7 +153,7 @@ impl PrometheusMeter {
         }
         let response = request.get_raw().await.map_err(|error| root(&error))?;
         let (status, body) = whole(response, spec).await?;
-        parse_counters(&body, asked).map_err(|error| with_status(status, error))
+        parse_counters(&body, asked, PLACES_MOST).map_err(|error| with_status(status, error))
     }
 
     /// Waits for a place among the queries under way.
@@ -274,97 +274,6 @@ pub async fn read(mut response: reqwest::Response, limit: usize) -> Result<Vec<u
         }
     }
     Ok(body)
-}
-
-/// The answer's envelope, <https://prometheus.io/docs/prometheus/latest/querying/api/>.
-#[derive(Deserialize)]
-struct Envelope {
-    status: String,
-    error: Option<String>,
-    data: Option<Data>,
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
-enum Data {
-    Scalar((f64, String)),
-    Vector(Vec<Point>),
-    Matrix(Vec<Line>),
-    String(serde::de::IgnoredAny),
-}
-
-#[derive(Deserialize)]
-struct Point {
-    metric: BTreeMap<String, String>,
-    value: Option<(f64, String)>,
-}
-
-#[derive(Deserialize)]
-struct Line {
-    metric: BTreeMap<String, String>,
-    values: Option<Vec<(f64, String)>>,
-}
-
-/// Why an answer is none.
-fn garbage(body: &[u8]) -> String {
-    let start: String = String::from_utf8_lossy(body).chars().take(60).collect();
-    format!("the answer is not Prometheus': {start:?}")
-}
-
-/// What an answer holds.
-fn data(body: &[u8]) -> Result<Data, String> {
-    let envelope: Envelope = serde_json::from_slice(body).map_err(|_| garbage(body))?;
-    if envelope.status != "success" {
-        return Err(envelope.error.unwrap_or_else(|| garbage(body)));
-    }
-    envelope.data.ok_or_else(|| garbage(body))
-}
-
-/// The series of an answer at the instants that were asked for.
-pub fn parse_counters(body: &[u8], asked: &CounterQuery) -> Result<Vec<Series>, String> {
-    let Data::Matrix(lines) = data(body)? else {
-        return Err("the query answers no series of counters; write one that answers a vector".into());
-    };
-    let step = asked.step.as_secs_f64();
-    let series = |line: Line| {
-        let mut values = vec![None; asked.instants()];
-        let given = line.values.ok_or("the query answers histograms; write one of their buckets".to_owned())?;
-        for (at, text) in given {
-            let value: f64 = text.parse().map_err(|_| garbage(body))?;
-            let place = ((at - asked.from.as_duration().as_secs_f64()) / step).round();
-            let slot = (0..).zip(&mut values).find(|(index, _)| f64::from(*index).total_cmp(&place).is_eq());
-            if let Some((_, slot)) = slot {
-                *slot = Some(value).filter(|value| value.is_finite());
-            }
-        }
-        Ok(Series { labels: line.metric, values })
-    };
-    lines.into_iter().map(series).collect()
-}
-
-/// The numbers of an answer, series in the order of their labels.
-pub fn parse(body: &[u8]) -> Result<Sample, String> {
-    let garbage = || garbage(body);
-    match data(body)? {
-        Data::Scalar((_, text)) => text.parse().map(Sample::Scalar).map_err(|_| garbage()),
-        Data::Vector(mut series) => {
-            series.sort_by(|left, right| left.metric.cmp(&right.metric));
-            let numbers: Result<Vec<f64>, String> = series
-                .iter()
-                .map(|one| {
-                    one.value
-                        .as_ref()
-                        .ok_or("the query answers histograms; use histogram_quantile or histogram_fraction".to_owned())?
-                        .1
-                        .parse()
-                        .map_err(|_| garbage())
-                })
-                .collect();
-            numbers.map(Sample::Vector)
-        }
-        Data::Matrix(_) => Err("the query answers a range; write an instant query".into()),
-        Data::String(_) => Err("the query answers text; write one that answers numbers".into()),
-    }
 }
 
 #[cfg(test)]

@@ -209,7 +209,7 @@ mod tests {
         let few = Sample::Vector(vec![1.0; 10]);
         let many = Sample::Vector(vec![1.0; 30_000]);
         let nested = |depth: usize| {
-            let open: String = (0..depth).map(|at| format!("result.all(x{at}, ")).collect();
+            let open = (0..depth).map(|at| format!("result.all(x{at}, ")).collect::<Vec<_>>().concat();
             format!("{open}x0 > 0.0{}", ")".repeat(depth))
         };
         check(&nested(1), &many, Ok(true));
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(fault(&nested(3)), None);
         assert!(fault(&nested(12)).is_some_and(|fault| fault.contains("too much work")));
         // Twice as long with each macro, though each sees but one element.
-        let doubled: String = (0..40).map(|at| format!("[a{at}+a{at}].map(a{}, ", at + 1)).collect();
+        let doubled = (0..40).map(|at| format!("[a{at}+a{at}].map(a{}, ", at + 1)).collect::<Vec<_>>().concat();
         let doubled = format!("['aa'].map(a0, {doubled}1){}.size() > 0", ")".repeat(40));
         assert!(doubled.len() <= LONGEST, "{}", doubled.len());
         assert!(fault(&doubled).is_some_and(|fault| fault.contains("too much work")), "{:?}", fault(&doubled));
@@ -226,7 +226,7 @@ mod tests {
         let literals = format!("{literal}.all(a, {literal}.all(b, {literal}.all(c, {literal}.all(d, d > 0))))");
         check(&literals, &few, Err("too much work"));
         check("result.all(x, string(x).matches('((a{99}){99}){99}'))", &few, Err("too much work"));
-        check("string(result[0]).matches('^[0-9.]{1,3}$')", &few, Ok(true));
+        check("string(result[0]).matches('^[0-9.]{1,3}$')", &Sample::Vector(vec![1.0]), Ok(true));
         let items: Vec<serde_json::Value> =
             (0..1_000).map(|at| serde_json::json!({"name": format!("check-{at}"), "ok": true})).collect();
         let answer =

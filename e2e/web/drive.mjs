@@ -158,7 +158,7 @@ try {
 
   // The picture of docs/kubectl-serin/dashboard.md.
   await page.emulateMedia({ colorScheme: "light" });
-  await page.setViewportSize({ width: 900, height: 1240 });
+  await page.setViewportSize({ width: 860, height: 1560 });
   await page.goto(`${origin}/rollouts/shop/checkout`);
   await shoot(page, "dashboard", false);
   await page.setViewportSize(desktop.viewport);

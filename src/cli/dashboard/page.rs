@@ -241,13 +241,13 @@ impl Shown {
             return;
         }
         table(html, "Events", "", |html| {
-            head_row(html, &["Time", "Event", "Commit", "What happened"].map(|name| ("", name)));
+            head_row(html, &[("", "Time"), ("", "Event"), ("wide", "Commit"), ("", "What happened")]);
             html.element("tbody", &[], |html| {
                 for event in self.past.events.values().rev() {
                     html.element("tr", &[], |html| {
                         self.time(html, event.at);
                         html.line("td", &[], &event.reason);
-                        html.line("td", &[("class", "code")], event.commit.as_deref().map_or("-", short));
+                        html.line("td", &[("class", "wide code")], event.commit.as_deref().map_or("-", short));
                         long_cell(html, &event.message);
                     });
                 }

@@ -36,6 +36,7 @@ use crate::sim::record::{Measured, Point};
 use crate::sim::scenario::{self, BUILT_IN};
 use crate::sim::show::Summary;
 use crate::sim::show::text::clock as passed;
+use crate::sim::verdict::Outcome;
 
 /// Simulations that are kept.
 const KEPT: usize = 16;
@@ -224,7 +225,8 @@ impl Preview {
         let what = BUILT_IN.iter().find(|(name, _)| *name == summary.scenario).map_or("", |(_, what)| what);
         html.line("p", &[("class", "dim")], &format!("{}: {what}.", summary.scenario));
         section(html, "verdict", "How it ends", |html| {
-            html.line("p", &[("class", "lead")], &format!("It is {}.", summary.verdict()));
+            let is = if summary.outcome == Outcome::Waiting { "It" } else { "It is" };
+            html.line("p", &[("class", "lead")], &format!("{is} {}.", summary.verdict()));
             let (served, lost) = (summary.served_by_canary, summary.lost);
             let (most, before) = (summary.pods_most, summary.pods_before);
             html.line("p", &[], &format!("Of 100 requests a second the new revision serves {served} until the end; {lost} are lost. {most} pods at the peak, {before} before."));

@@ -63,3 +63,31 @@ fn refusal(path: &str, answer: &Value) -> Option<String> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each finds a small answer again and again.
+    #[test]
+    fn what_would_never_end_is_refused() {
+        let nest = serde_json::json!([[[[1]]]]);
+        let many = Value::Array(vec![nest; 2_000]);
+        for hostile in [
+            "$..*..*..*..*..*..*",
+            "$[?count($..*) > 1]",
+            "$[*,*,*,*,*,*,*,*][*,*,*,*,*,*,*,*][*,*,*,*,*,*,*,*]",
+            "$[?search(@[0][0], '((a{99}){99}){99}')]",
+        ] {
+            let told = find(hostile, &many);
+            assert!(told.as_ref().is_err_and(|error| error.contains("too much work")), "{hostile}: {told:?}");
+        }
+        let nested = format!("$[?{}@.a{}]", "(".repeat(300), ")".repeat(300));
+        assert!(fault(&nested).is_some_and(|error| error.contains("brackets within each other")));
+        assert!(fault(&"[".repeat(100_000)).is_some_and(|error| error.contains("longer than")));
+        assert_eq!(find("$[*][0][0][0][0]", &many).map(|found| found.len()), Ok(2_000));
+        assert_eq!(find("$..[0]", &many).map(|found| found.len()), Ok(8_001));
+        let answer = serde_json::json!({"items": [{"name": "a", "ok": true}, {"name": "b", "ok": false}]});
+        assert_eq!(find("$.items[?@.ok == false].name", &answer), Ok(vec!["b".into()]));
+    }
+}

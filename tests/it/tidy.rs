@@ -122,7 +122,7 @@ fn the_threat_model_names_code_that_is_there() {
     for inner in page.split('(').skip(1).filter_map(|rest| rest.split_once(')')).map(|(inner, _)| inner) {
         let mut file = None;
         for token in inner.split('`').skip(1).step_by(2) {
-            if token.ends_with(".rs") {
+            if Path::new(token).extension().is_some_and(|extension| extension == "rs") {
                 file = sources.iter().find(|(path, _)| path.ends_with(token));
                 assert!(file.is_some(), "docs/threats.md names {token}, which is not there");
                 named += 1;

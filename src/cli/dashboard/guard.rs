@@ -155,16 +155,16 @@ pub fn harden(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
 
-    fn check(method: Method, pairs: &[(&'static str, &str)]) -> Result<(), Refusal> {
+    fn check(method: &Method, pairs: &[(&'static str, &str)]) -> Result<(), Refusal> {
         let guard = Guard { port: Some(8046), key: Some("k1".to_owned()) };
         let headers = pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
-        guard.check(&method, &headers.collect())
+        guard.check(method, &headers.collect())
     }
 
     #[test]
     fn only_names_of_this_machine_are_answered() {
         for host in ["127.0.0.1:8046", "localhost:8046", "[::1]:8046"] {
-            assert_eq!(check(Method::GET, &[("host", host), ("cookie", "serin-8046=k1")]), Ok(()), "{host}");
+            assert_eq!(check(&Method::GET, &[("host", host), ("cookie", "serin-8046=k1")]), Ok(()), "{host}");
         }
         for host in [
             "evil.example:8046",
@@ -174,10 +174,10 @@ mod tests {
             "127.0.0.1:x",
             "127.0.0.1.nip.io:8046",
         ] {
-            let told = check(Method::GET, &[("host", host), ("cookie", "serin-8046=k1")]);
+            let told = check(&Method::GET, &[("host", host), ("cookie", "serin-8046=k1")]);
             assert_eq!(told, Err(Refusal::Host), "{host}");
         }
-        assert_eq!(check(Method::GET, &[]), Err(Refusal::Host));
+        assert_eq!(check(&Method::GET, &[]), Err(Refusal::Host));
         let any = Guard { port: None, key: None };
         assert!(any.is_own("localhost:9999") && any.is_own("127.0.0.1") && !any.is_own("evil.example:9999"));
     }
@@ -208,12 +208,12 @@ mod tests {
 
     #[test]
     fn the_key_is_asked_for() {
-        let with = |cookie| check(Method::GET, &[("host", "localhost:8046"), ("cookie", cookie)]);
+        let with = |cookie| check(&Method::GET, &[("host", "localhost:8046"), ("cookie", cookie)]);
         assert_eq!(with("a=b; serin-8046=k1"), Ok(()));
         for cookie in ["serin-8046=k2", "serin-8046=", "serin-8047=k1", "k1"] {
             assert_eq!(with(cookie), Err(Refusal::Key), "{cookie}");
         }
-        assert_eq!(check(Method::GET, &[("host", "localhost:8046")]), Err(Refusal::Key));
+        assert_eq!(check(&Method::GET, &[("host", "localhost:8046")]), Err(Refusal::Key));
         let keys = [key().unwrap(), key().unwrap()];
         assert!(keys[0] != keys[1] && keys[0].len() == 32, "{keys:?}");
     }

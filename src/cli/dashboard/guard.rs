@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn other_sites_ask_in_vain() {
         let own = [("host", "127.0.0.1:8046"), ("cookie", "serin-8046=k1")];
-        let with = |method: Method, more: &[(&'static str, &str)]| check(method, &[&own[..], more].concat());
+        let with = |method: Method, more: &[(&'static str, &str)]| check(&method, &[&own[..], more].concat());
         assert_eq!(with(Method::POST, &[("origin", "http://127.0.0.1:8046")]), Ok(()));
         assert_eq!(with(Method::POST, &[]), Err(Refusal::Origin), "a browser names the origin of every form");
         for origin in

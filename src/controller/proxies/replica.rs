@@ -552,6 +552,21 @@ mod tests {
     }
 
     #[test]
+    fn a_waypoint_has_its_routes_in_its_listeners() {
+        let began = Instant::now();
+        let mut replica = replica(began, 8);
+        let all = |sent: u64, acked: u64| {
+            let ProxyStatus { route_sent, route_acked, .. } = proxy("", sent, acked);
+            let waypoint = ProxyStatus { proxy: "one".into(), proxy_type: "waypoint".into(), ..ProxyStatus::default() };
+            vec![ProxyStatus { listener_sent: route_sent, listener_acked: route_acked, ..waypoint }]
+        };
+        for (sent, acked) in [(7, 7), (8, 7)] {
+            assert!(look(&mut replica, all(sent, acked), after(began, 30_000)).is_some(), "{sent} {acked}");
+        }
+        assert_eq!(look(&mut replica, all(8, 8), after(began, 30_001)), None);
+    }
+
+    #[test]
     fn a_nonce_has_the_number_of_its_push() {
         assert_eq!(number("2026-11-22T09:36:36Z/49c0b19ba-3ad4-4939-9308-12ac6198b1b6"), Some(4));
         assert_eq!(number(""), None);

@@ -150,6 +150,8 @@ func (p Proxy) node() object {
 		metadata["INTERCEPTION_MODE"] = "NONE"
 	}
 	if p.Kind == waypoint {
+		// What istiod sends waypoints of 1.29.2 and later, plain Envoy has no means for.
+		metadata["ISTIO_VERSION"] = "1.29.1"
 		metadata["LABELS"].(object)["gateway.networking.k8s.io/gateway-name"] = p.Label
 	}
 	return object{

@@ -89,7 +89,8 @@ impl ProxyStatus {
 #[serde(default)]
 pub struct Scope {
     version: String,
-    services: Vec<ServiceOfScope>,
+    /// None where a `Sidecar` imports nothing: istiod says null.
+    services: Option<Vec<ServiceOfScope>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -105,7 +106,7 @@ impl Scope {
 
     /// Whether one of these hosts is in it.
     pub fn has_any(&self, hosts: &BTreeSet<&str>) -> bool {
-        self.services.iter().any(|service| hosts.contains(service.hostname.as_str()))
+        self.services.iter().flatten().any(|service| hosts.contains(service.hostname.as_str()))
     }
 }
 
@@ -454,6 +455,20 @@ mod tests {
         assert!(look(&mut replica, all(), after(began, 70_000)).is_some());
         replica.scoped("one", &scope(8), false, after(began, 70_000));
         assert_eq!(look(&mut replica, all(), after(began, 70_000)), None);
+    }
+
+    #[test]
+    fn who_has_a_sidecar_that_imports_nothing_is_not_waited_for() {
+        let began = Instant::now();
+        let mut replica = replica(began, 8);
+        let all = || vec![proxy("one", 5, 4)];
+        assert_eq!(replica.look(all(), after(began, 600), ProxyStatus::is_gateway).scopes, ["one"]);
+        // As istiod tells it, but for what is not read.
+        let told = r#"{"egressListeners": [{"hosts": {}}], "services": null, "version": "2026-11-22T09:36:36Z/5"}"#;
+        let scope: Scope = serde_json::from_str(told).unwrap();
+        let is_in = scope.has_any(&["checkout.shop.svc.cluster.local"].into());
+        replica.scoped("one", &scope, is_in, after(began, 600));
+        assert_eq!(look(&mut replica, all(), after(began, 650)), None);
     }
 
     #[test]

@@ -9,8 +9,10 @@ import (
 	"os/signal"
 	"syscall"
 
+	"serin.dev/e2e/mesh/balance"
 	"serin.dev/e2e/mesh/bootstrap"
 	"serin.dev/e2e/mesh/echo"
+	"serin.dev/e2e/mesh/identity"
 	"serin.dev/e2e/mesh/keep"
 	"serin.dev/e2e/mesh/load"
 	"serin.dev/e2e/mesh/pods"
@@ -19,6 +21,9 @@ import (
 
 const usage = `usage: mesh COMMAND [FLAGS]   (mesh COMMAND -h shows the flags)
   bootstrap   prints the bootstrap of one Envoy
+  balance     hands connections on to several addresses in turns, as a Service
+  identity    prints a key, and what istiod certifies of it
+  secrets     gives an Envoy its certificates
   echo        answers with its pod's name and revision
   pods        runs an echo process for every pod of the API server
   keep        starts a program again whenever it is killed
@@ -40,6 +45,12 @@ func main() {
 	switch os.Args[1] {
 	case "bootstrap":
 		end(bootstrap.Command(os.Args[2:]))
+	case "balance":
+		end(balance.Command(ctx, os.Args[2:]))
+	case "identity":
+		end(identity.Command(ctx, os.Args[2:]))
+	case "secrets":
+		end(identity.Secrets(ctx, os.Args[2:]))
 	case "pods":
 		end(pods.Command(ctx, os.Args[2:]))
 	case "keep":

@@ -108,3 +108,30 @@ func TestStatsTags(t *testing.T) {
 		}
 	}
 }
+
+func TestWaypoint(t *testing.T) {
+	p := gateway
+	p.Kind, p.Name, p.Namespace, p.Label, p.Secrets = "waypoint", "waypoint-1", "shop", "waypoint", "/run/secrets.sock"
+	text, err := Render(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`"waypoint~127.0.0.100~waypoint-1.shop~shop.svc.cluster.local"`, `"gateway.networking.k8s.io/gateway-name": "waypoint"`,
+		`"path": "/run/secrets.sock"`, `"sds-grpc"`, "envoy.bootstrap.internal_listener",
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("%s is not in %s", want, text)
+		}
+	}
+	for _, kind := range []string{"router", "waypoint"} {
+		p := gateway
+		p.Kind = kind
+		if kind == "router" {
+			p.Secrets = "/run/secrets.sock"
+		}
+		if _, err := Render(p); err == nil {
+			t.Errorf("a %s is rendered with secrets %q", kind, p.Secrets)
+		}
+	}
+}

@@ -164,7 +164,12 @@ func (c *Client) Patch(ctx context.Context, path string, patch any) error {
 
 // Create creates an object in the collection of that path.
 func (c *Client) Create(ctx context.Context, path string, object any) error {
-	return c.do(ctx, http.MethodPost, path, "application/json", object, nil)
+	return c.CreateInto(ctx, path, object, nil)
+}
+
+// CreateInto creates an object, and reads what became of it.
+func (c *Client) CreateInto(ctx context.Context, path string, object, into any) error {
+	return c.do(ctx, http.MethodPost, path, "application/json", object, into)
 }
 
 // Delete deletes an object, or a collection; what is not there is no error.

@@ -11,10 +11,12 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
 	"serin.dev/e2e/mesh/echo"
+	"serin.dev/e2e/mesh/identity"
 )
 
 // Bounds of every run, whatever is asked for.
@@ -48,6 +50,8 @@ type Config struct {
 	Lines bool
 	// Calls makes a unary gRPC call of each request.
 	Calls bool
+	// Tunnel leads to the targets, which are waypoints; none where they are asked themselves.
+	Tunnel *Tunnel
 	// PinnedEvery is how many requests there are to one that asks for the canary by PinHeader; 0 for none.
 	PinnedEvery int
 }
@@ -65,6 +69,14 @@ func (c *Config) Flags(flags *flag.FlagSet) {
 	flags.IntVar(&c.Rate, "rate", 300, "requests a second, over all proxies")
 	flags.IntVar(&c.Count, "count", 0, "requests in all; 0 leaves it to the time")
 	flags.DurationVar(&c.Duration, "for", 30*time.Second, "time")
+	flags.Func("tunnel", "FILE,ADDRESS: the proxies are waypoints, asked as who the file of mesh identity is for a Service's address with its port", func(text string) error {
+		file, authority, found := strings.Cut(text, ",")
+		if !found {
+			return errors.New("FILE,ADDRESS is expected")
+		}
+		c.Tunnel = &Tunnel{Authority: authority, Identity: file, Waypoint: identity.Of("shop", "waypoint")}
+		return nil
+	})
 	flags.BoolVar(&c.Calls, "grpc", false, "send unary gRPC calls, by HTTP/2 without TLS")
 	flags.DurationVar(&c.Timeout, "timeout", 10*time.Second, "time that one request may take")
 }
@@ -114,8 +126,11 @@ func Run(ctx context.Context, config Config, see func(Result)) error {
 	if err := config.check(); err != nil {
 		return err
 	}
-	client := config.client()
-	defer client.CloseIdleConnections()
+	client, ended, err := config.client()
+	if err != nil {
+		return err
+	}
+	defer ended()
 	results, counted := make(chan Result, inFlightMost), make(chan struct{})
 	go func() {
 		defer close(counted)
@@ -148,19 +163,35 @@ func Run(ctx context.Context, config Config, see func(Result)) error {
 	return nil
 }
 
-func (c Config) client() *http.Client {
+// client sends the requests of a run; ended is called after the last of them.
+func (c Config) client() (client *http.Client, ended func(), err error) {
 	transport := &http.Transport{MaxIdleConnsPerHost: 1000, IdleConnTimeout: time.Minute, DisableCompression: true}
 	if c.Calls {
 		transport.Protocols = new(http.Protocols)
 		transport.Protocols.SetUnencryptedHTTP2(true)
 	}
-	return &http.Client{Timeout: c.Timeout, Transport: transport}
+	ended = transport.CloseIdleConnections
+	if c.Tunnel != nil {
+		dial, closed, err := c.Tunnel.dialer()
+		if err != nil {
+			return nil, nil, err
+		}
+		transport.DialContext = dial
+		ended = func() {
+			transport.CloseIdleConnections()
+			closed()
+		}
+	}
+	return &http.Client{Timeout: c.Timeout, Transport: transport}, ended, nil
 }
 
 // Ask sends one request outside of any run.
 func (c Config) Ask(target string) Result {
-	client := c.client()
-	defer client.CloseIdleConnections()
+	client, ended, err := c.client()
+	if err != nil {
+		return Result{At: time.Now(), Target: target, Error: err.Error()}
+	}
+	defer ended()
 	return c.send(client, target, false)
 }
 

@@ -21,6 +21,7 @@ func (w *world) flags(flags *flag.FlagSet) {
 	flags.IntVar(&w.rate, "rate", 300, "requests a second, over all proxies")
 	flags.DurationVar(&w.churn, "churn", 0, "time between two writes of a foreign route, which delay istiod's pushes; 0 for none")
 	flags.DurationVar(&w.quiet, "quiet", 3*time.Second, "time that the load runs before and after a story")
+	flags.BoolVar(&w.wide, "wide", false, "there is what e2e/mesh/run --wide starts")
 	flags.Int64Var(&w.seed, "seed", 1, "seed of what happens at random")
 	flags.Func("weights", "steps of a canary that goes through, 20,50,80 by default", func(text string) error {
 		w.weights = nil
@@ -84,6 +85,9 @@ func Command(ctx context.Context, arguments []string) error {
 	s, err := find(arguments[0])
 	if err != nil {
 		return err
+	}
+	if !w.offers(s, *mode) {
+		return fmt.Errorf("%s in mode %s needs e2e/mesh/run --wide", s.name, *mode)
 	}
 	t, err := w.of(s, *mode, *pods).tell(ctx, s)
 	if t.report != nil {

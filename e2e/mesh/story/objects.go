@@ -22,10 +22,14 @@ const (
 	none     = "none"     // a Deployment, and a route without weights
 
 	httpRoute = "http-route" // Git holds an HTTPRoute of the Gateway API, and the weights lie between two Services
+	waypoint  = "waypoint"   // the same for a Service alone, and a waypoint follows it
 )
 
 // modes are those of a Rollout, in the order of the table.
-var modes = []string{owned, delegate, inPlace, hosts, httpRoute}
+var modes = []string{owned, delegate, inPlace, hosts, httpRoute, waypoint}
+
+// vips are the addresses of Services that are asked for through a waypoint: some of those that the API server gives away.
+var vips = map[string]string{appHost: "10.0.200.1", webHost: "10.0.200.2"}
 
 // ofIstio are those that have more than weights.
 var ofIstio = []string{owned, delegate, inPlace, hosts}
@@ -97,7 +101,11 @@ func (s setting) service(name string) object {
 	if s.second {
 		ports = append(ports, object{"name": "tcp-lines", "port": 8081, "targetPort": 9000})
 	}
-	return named("v1", "Service", name, object{"selector": object{"app": app}, "ports": ports})
+	spec := object{"selector": object{"app": app}, "ports": ports}
+	if s.mode == waypoint && name == app {
+		spec["clusterIP"] = vips[appHost]
+	}
+	return named("v1", "Service", name, spec)
 }
 
 var gateways = []any{"istio-system/gw-1", "istio-system/gw-2", "mesh"}
@@ -143,7 +151,7 @@ func (s setting) route() []object {
 		return []object{s.service(app), rule, s.weighted(s.to(app, "stable", 100), s.to(app, "canary", 0))}
 	case hosts:
 		return []object{s.service(app + "-stable"), s.weighted(s.to(app+"-stable", "", 100), s.to(app+"-canary", "", 0))}
-	case httpRoute:
+	case httpRoute, waypoint:
 		return []object{s.service(app), s.service(app + "-stable"), s.httpRoute()}
 	}
 	return []object{s.service(app), s.weighted(s.to(app, "", 100))}
@@ -155,8 +163,12 @@ func (s setting) httpRoute() object {
 		return object{"name": app + "-" + side, "port": 80, "weight": weight}
 	}
 	gateway := func(name string) object { return object{"name": name, "namespace": "istio-system"} }
+	parents := []any{object{"group": "", "kind": "Service", "name": app, "port": 80}}
+	if s.mode == httpRoute {
+		parents = append(parents, gateway("gw-1"), gateway("gw-2"))
+	}
 	return named("gateway.networking.k8s.io/v1", "HTTPRoute", app, object{
-		"parentRefs": []any{gateway("gw-1"), gateway("gw-2"), object{"group": "", "kind": "Service", "name": app, "port": 80}},
+		"parentRefs": parents,
 		"hostnames":  []any{appHost},
 		"rules":      []any{object{"name": "primary", "backendRefs": []any{backend("stable", 100), backend("canary", 0)}}},
 	})
@@ -168,6 +180,8 @@ func root(rest object) object {
 	maps.Copy(route, rest)
 	return virtualService("root", object{"hosts": []any{appHost}, "gateways": gateways, "http": []any{route}})
 }
+
+func (s setting) isOfGatewayAPI() bool { return s.mode == httpRoute || s.mode == waypoint }
 
 // strategy is the Rollout's.
 func (s setting) strategy() object {
@@ -189,11 +203,11 @@ func (s setting) strategy() object {
 		istio["owned"].(object)["port"] = 80
 	}
 	canary := object{"steps": s.steps}
-	if s.mode == hosts || s.mode == httpRoute {
+	if s.mode == hosts || s.isOfGatewayAPI() {
 		canary["stableService"], canary["canaryService"] = app+"-stable", app+"-canary"
 	}
 	routing := object{"istio": istio}
-	if s.mode == httpRoute {
+	if s.isOfGatewayAPI() {
 		routing = object{"gatewayAPI": object{"httpRoute": object{"name": app, "rules": []any{"primary"}}}}
 	}
 	maps.Copy(canary, s.canary)
@@ -235,6 +249,8 @@ func (s setting) cluster() string {
 		return "outbound|80|canary|" + appHost
 	case hosts, httpRoute:
 		return "outbound|80||" + strings.Replace(appHost, app, app+"-canary", 1)
+	case waypoint:
+		return "inbound-vip|80|http|" + strings.Replace(appHost, app, app+"-canary", 1)
 	}
 	return "outbound|80|" + app + "-canary|" + appHost
 }

@@ -38,6 +38,7 @@ func TestStrategies(t *testing.T) {
 		hosts:    `"stableService":"checkout-stable"`,
 
 		httpRoute: `"gatewayAPI":{"httpRoute":{"name":"checkout","rules":["primary"]}}`,
+		waypoint:  `"gatewayAPI":{"httpRoute":{"name":"checkout","rules":["primary"]}}`,
 	} {
 		got := text(t, setting{mode: mode, canary: more, steps: weights(5)}.strategy())
 		for _, want := range []string{want, `"managedRoutes":[{"name":"a"}]`, `"dynamicStableScale":true`, `"steps":[{"setWeight":5}]`} {
@@ -75,10 +76,32 @@ func TestQueryAsksForTheCanaryOfTheMode(t *testing.T) {
 		hosts:   "outbound|80||checkout-canary.shop.svc.cluster.local",
 
 		httpRoute: "outbound|80||checkout-canary.shop.svc.cluster.local",
+		waypoint:  "inbound-vip|80|http|checkout-canary.shop.svc.cluster.local",
 	} {
 		s := setting{mode: mode}
 		if s.cluster() != want || !strings.Contains(text(t, s.analysis()), want) {
 			t.Errorf("%s: %s", mode, s.cluster())
 		}
+	}
+}
+
+func TestAWaypointIsAskedForTheAddressOfTheService(t *testing.T) {
+	s := setting{mode: waypoint}
+	if got := text(t, s.route()); !strings.Contains(got, `"clusterIP":"10.0.200.1"`) || strings.Contains(got, "gw-1") {
+		t.Error(got)
+	}
+	if got := text(t, setting{mode: httpRoute}.route()); strings.Contains(got, "clusterIP") || !strings.Contains(got, `"name":"gw-1"`) {
+		t.Error(got)
+	}
+	w := newWorld().of(story{}, waypoint, exits)
+	config := w.load(appHost, 1)
+	if len(config.Targets) != 1 || config.Targets[0] != atWaypoint || config.Tunnel.Authority != "10.0.200.1:80" {
+		t.Errorf("%+v", config)
+	}
+	if config := w.load(webHost, 1); config.Tunnel.Authority != "10.0.200.2:80" {
+		t.Errorf("%+v", config)
+	}
+	if config := newWorld().of(story{}, httpRoute, exits).load(appHost, 1); config.Tunnel != nil || len(config.Targets) != 3 {
+		t.Errorf("%+v", config)
 	}
 }

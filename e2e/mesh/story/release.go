@@ -18,8 +18,11 @@ func (w *world) begin(ctx context.Context, s story) (*rollout, error) {
 	if err := w.reset(ctx); err != nil {
 		return nil, err
 	}
+	err := w.enrol(ctx, w.setting.mode == waypoint)
+	if err != nil {
+		return nil, err
+	}
 	var before *rollout
-	var err error
 	switch {
 	case w.setting.mode == none:
 		err = w.setUpDeployment(ctx)

@@ -40,6 +40,7 @@ type revision struct {
 	Replicas int    `json:"replicas"`
 	Weight   int    `json:"weight"`
 	Observed int    `json:"observedWeight"`
+	InForce  int    `json:"weightInForce"`
 }
 
 func (r *rollout) String() string {

@@ -73,6 +73,15 @@ func (w *world) apply(ctx context.Context, objects ...object) error {
 	return nil
 }
 
+// enrol leads what is sent to the Services of the namespace through its waypoint, or no longer.
+func (w *world) enrol(ctx context.Context, is bool) error {
+	var name any
+	if is {
+		name = "waypoint"
+	}
+	return w.client.Patch(ctx, "/api/v1/namespaces/shop", object{"metadata": object{"labels": object{"istio.io/use-waypoint": name}}})
+}
+
 // setUp makes a Rollout that serves its first revision.
 func (w *world) setUp(ctx context.Context) (*rollout, error) {
 	if err := w.apply(ctx, w.setting.route()...); err != nil {

@@ -24,6 +24,8 @@ type story struct {
 	lines bool
 	// calls releases what answers gRPC calls.
 	calls bool
+	// wide needs what e2e/mesh/run --wide starts.
+	wide bool
 	// second gives the Services a second port.
 	second bool
 	// begin makes what serves before the load comes; a Rollout where it is absent.
@@ -64,6 +66,9 @@ var stories = []story{
 	{name: "istiod-down", tell: duringCanary(takeIstiodDown), baseline: takeIstiodDown},
 	{name: "istiod-down-abort", steps: stopping(50), tell: abortWithoutIstiod},
 	{name: "istiod-stopped", tell: istiodStopped},
+	{name: "one-istiod-down", wide: true, begin: beginSpread, tell: duringCanary(takeOneDown)},
+	{name: "one-istiod-stopped", wide: true, begin: beginSpread, tell: oneStopped},
+	{name: "other-stopped", wide: true, tell: otherStopped},
 }
 
 // dynamic lets stable shrink as its share does.
@@ -92,4 +97,9 @@ func (s story) isTold(mode string) bool {
 		return s.baseline != nil
 	}
 	return len(s.modes) == 0 || slices.Contains(s.modes, mode)
+}
+
+// offers says whether there is what a story needs in that mode.
+func (w *world) offers(s story, mode string) bool {
+	return w.wide || (!s.wide && mode != waypoint)
 }

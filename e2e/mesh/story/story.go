@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"serin.dev/e2e/mesh/identity"
 	"serin.dev/e2e/mesh/kube"
 	"serin.dev/e2e/mesh/load"
 )
@@ -31,6 +32,9 @@ var proxies = []proxy{
 	{"client", "127.0.0.101:80", "", "127.0.0.101:80", "127.0.0.1:15001"},
 }
 
+// atWaypoint is where the waypoint takes tunnels, and who it is.
+const atWaypoint = "127.0.0.103:15008"
+
 // world is what every story has.
 type world struct {
 	client *kube.Client
@@ -46,6 +50,8 @@ type world struct {
 	seed    int64
 	setting setting
 	story   story
+	// wide is whether there is what e2e/mesh/run --wide starts.
+	wide bool
 	// only is the one proxy that is asked; empty for all.
 	only string
 
@@ -88,6 +94,12 @@ func (w *world) load(host string, atMost time.Duration) load.Config {
 			config.Targets = append(config.Targets, proxy.routed)
 		default:
 			config.Targets = append(config.Targets, proxy.address)
+		}
+	}
+	if w.setting.mode == waypoint {
+		config.Targets = []string{atWaypoint}
+		config.Tunnel = &load.Tunnel{
+			Authority: vips[host] + ":80", Identity: filepath.Join(w.dir, "client.pem"), Waypoint: identity.Of("shop", "waypoint"),
 		}
 	}
 	if w.story.load != nil {

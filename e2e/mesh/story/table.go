@@ -22,17 +22,17 @@ type cell struct {
 }
 
 // cells are all that make sense of what was chosen: a baseline has no mode of a Rollout, and comes once for a story.
-func cells(chosen []story, modes, pods []string) []cell {
+func (w *world) cells(chosen []story, modes, pods []string) []cell {
 	var cells []cell
 	for _, s := range chosen {
 		for _, mode := range modes {
 			for _, kind := range pods {
-				if kind != bare && s.isTold(mode) {
+				if kind != bare && s.isTold(mode) && w.offers(s, mode) {
 					cells = append(cells, cell{s, mode, kind})
 				}
 			}
 		}
-		if s.isTold(none) && slices.Contains(pods, bare) {
+		if s.isTold(none) && w.offers(s, none) && slices.Contains(pods, bare) {
 			cells = append(cells, cell{s, none, bare})
 		}
 	}
@@ -87,7 +87,8 @@ func (t *table) parse(arguments []string) *world {
 // Table tells many stories in many ways, and writes the table of what was lost.
 func Table(ctx context.Context, arguments []string) error {
 	var t table
-	out := t.parse(arguments).out
+	like := t.parse(arguments)
+	out := like.out
 	client, err := kube.FromEnvironment()
 	if err != nil {
 		return err
@@ -108,7 +109,7 @@ func Table(ctx context.Context, arguments []string) error {
 		}
 		chosen = append(chosen, s)
 	}
-	all := cells(chosen, t.modes.words, t.pods.words)
+	all := like.cells(chosen, t.modes.words, t.pods.words)
 	var accounts []account
 	for run := range t.runs {
 		for n, cell := range all {

@@ -8,14 +8,19 @@ import (
 )
 
 func TestCells(t *testing.T) {
-	chosen := []story{{name: "a", baseline: update}, {name: "b", modes: []string{hosts}}}
-	var got []string
-	for _, cell := range cells(chosen, modes, []string{exits, bare}) {
-		got = append(got, cell.story.name+" "+cell.mode+" "+cell.pods)
-	}
-	want := "a owned exit, a delegate exit, a in-place exit, a hosts exit, a http-route exit, a none baseline, b hosts exit"
-	if strings.Join(got, ", ") != want {
-		t.Error(got)
+	chosen := []story{{name: "a", baseline: update}, {name: "b", modes: []string{hosts}}, {name: "c", wide: true, modes: []string{owned}}}
+	all := "a owned exit, a delegate exit, a in-place exit, a hosts exit, a http-route exit, "
+	for want, w := range map[string]*world{
+		all + "a none baseline, b hosts exit":                                {},
+		all + "a waypoint exit, a none baseline, b hosts exit, c owned exit": {wide: true},
+	} {
+		var got []string
+		for _, cell := range w.cells(chosen, modes, []string{exits, bare}) {
+			got = append(got, cell.story.name+" "+cell.mode+" "+cell.pods)
+		}
+		if strings.Join(got, ", ") != want {
+			t.Error(got)
+		}
 	}
 }
 

@@ -65,10 +65,16 @@ func split(ctx context.Context, w *world) error {
 
 // flips measures how long the old weights live after they are changed.
 func flips(ctx context.Context, w *world) error {
+	if err := w.enrol(ctx, w.setting.mode == waypoint); err != nil {
+		return err
+	}
 	if err := w.setWeights(ctx, 100, 0); err != nil {
 		return err
 	}
 	if err := w.applied(ctx, 100, 0); err != nil {
+		return err
+	}
+	if err := w.serves(ctx, webHost, inARow); err != nil {
 		return err
 	}
 	var lock sync.Mutex

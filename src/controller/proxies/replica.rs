@@ -89,7 +89,8 @@ impl ProxyStatus {
 #[serde(default)]
 pub struct Scope {
     version: String,
-    services: Vec<ServiceOfScope>,
+    /// None where a `Sidecar` imports nothing: istiod says null.
+    services: Option<Vec<ServiceOfScope>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -105,7 +106,7 @@ impl Scope {
 
     /// Whether one of these hosts is in it.
     pub fn has_any(&self, hosts: &BTreeSet<&str>) -> bool {
-        self.services.iter().any(|service| hosts.contains(service.hostname.as_str()))
+        self.services.iter().flatten().any(|service| hosts.contains(service.hostname.as_str()))
     }
 }
 
@@ -457,6 +458,20 @@ mod tests {
     }
 
     #[test]
+    fn who_has_a_sidecar_that_imports_nothing_is_not_waited_for() {
+        let began = Instant::now();
+        let mut replica = replica(began, 8);
+        let all = || vec![proxy("one", 5, 4)];
+        assert_eq!(replica.look(all(), after(began, 600), ProxyStatus::is_gateway).scopes, ["one"]);
+        // As istiod tells it, but for what is not read.
+        let told = r#"{"egressListeners": [{"hosts": {}}], "services": null, "version": "2026-11-22T09:36:36Z/5"}"#;
+        let scope: Scope = serde_json::from_str(told).unwrap();
+        let is_in = scope.has_any(&["checkout.shop.svc.cluster.local"].into());
+        replica.scoped("one", &scope, is_in, after(began, 600));
+        assert_eq!(look(&mut replica, all(), after(began, 650)), None);
+    }
+
+    #[test]
     fn a_push_that_may_have_come_before_is_waited_for() {
         let began = Instant::now();
         let mut replica = Replica::new(began, WAIT);
@@ -549,6 +564,21 @@ mod tests {
         let mut replica = replica(began, 8);
         let ztunnel = ProxyStatus { proxy_type: "ztunnel".into(), ..proxy("one", 1, 0) };
         assert_eq!(look(&mut replica, vec![ztunnel, proxy("serin:controller.istio-system", 3, 2)], began), None);
+    }
+
+    #[test]
+    fn a_waypoint_has_its_routes_in_its_listeners() {
+        let began = Instant::now();
+        let mut replica = replica(began, 8);
+        let all = |sent: u64, acked: u64| {
+            let ProxyStatus { route_sent, route_acked, .. } = proxy("", sent, acked);
+            let waypoint = ProxyStatus { proxy: "one".into(), proxy_type: "waypoint".into(), ..ProxyStatus::default() };
+            vec![ProxyStatus { listener_sent: route_sent, listener_acked: route_acked, ..waypoint }]
+        };
+        for (sent, acked) in [(7, 7), (8, 7)] {
+            assert!(look(&mut replica, all(sent, acked), after(began, 30_000)).is_some(), "{sent} {acked}");
+        }
+        assert_eq!(look(&mut replica, all(8, 8), after(began, 30_001)), None);
     }
 
     #[test]

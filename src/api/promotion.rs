@@ -110,5 +110,6 @@ pub struct ApprovalStepSpec {
     pub name: String,
     /// How many different people must approve, by `by` of the approvals. Absent: 1.
     #[schemars(range(min = 1, max = 10))]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub approvers: Option<i32>,
 }

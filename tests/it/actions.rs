@@ -28,7 +28,7 @@ fn answers(world: &World) -> Vec<String> {
 #[test]
 fn two_people_approve_and_nobody_twice() {
     let mut world = awaiting_two();
-    for by in [Some("ada"), Some("Ada"), None, Some("grace"), Some("linus")] {
+    for by in [Some("ada"), Some("Ada"), None, Some("grace")] {
         approve(&mut world, by);
     }
     let told = [
@@ -36,7 +36,6 @@ fn two_people_approve_and_nobody_twice() {
         "Ada (unverified) has approved signoff already; it has 1 of 2 approvals, and another person must give the next",
         "signoff is approved by 2 different people: say in spec.by who approves",
         "signoff is approved",
-        "signoff is approved already",
     ];
     assert_eq!(answers(&world), told);
     assert_eq!(world.observed.rollout.status.current_step_index, Some(1));
@@ -76,7 +75,8 @@ fn who_asks_is_unverified_unless_a_policy_is_there() {
         world.observed.settings.verified_requesters = is_verified;
         world.act("promote");
         world.settle();
-        world.observed.rollout.status.decisions[0].by.clone()
+        let decisions = &world.observed.rollout.status.decisions;
+        decisions.iter().find(|decision| decision.what == "Promote step").unwrap().by.clone()
     };
     assert_eq!((by(false), by(true)), ("alice (unverified)".to_owned(), "alice".to_owned()));
 }

@@ -110,6 +110,7 @@ pub struct ApprovalStepSpec {
     pub name: String,
     /// How many different people must approve, by `by` of the approvals. Absent: 1.
     #[schemars(range(min = 1, max = 10))]
+    // Absent it is not part of the steps' hash, so that an upgrade begins no steps again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approvers: Option<i32>,
 }

@@ -104,6 +104,7 @@ pub enum TokenOf {
 /// What all inquiries share.
 #[derive(Default)]
 struct Shared {
+    /// The token, and until when it is not asked for again.
     token: Option<(Option<String>, Instant)>,
     found: Option<(Vec<Address>, Instant)>,
     trust: Option<(Option<String>, Instant)>,
@@ -155,29 +156,36 @@ impl Access {
             return Ok(found);
         }
         let listed = timeout(TIMEOUT, api.list(&ListParams::default().labels(LABEL))).await;
-        let message = match listed {
+        let (message, is_refusal) = match listed {
             Ok(Ok(slices)) => {
                 let found: Vec<Address> =
                     slices.items.iter().flat_map(found).collect::<BTreeSet<_>>().into_iter().collect();
                 self.shared().found = Some((found.clone(), Instant::now()));
                 return Ok(found);
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer in time".into(),
+            Ok(Err(error)) => (error.to_string(), is_refusal(&error)),
+            Err(_) => ("no answer in time".into(), false),
         };
-        Err(Failure { message: format!("the EndpointSlices of istiod cannot be listed: {message}"), is_refusal: true })
+        let mut shared = self.shared();
+        // An API server that is away takes no istiod away.
+        if let Some((found, at)) = shared.found.as_mut().filter(|_| !is_refusal) {
+            *at = Instant::now();
+            return Ok(found.clone());
+        }
+        Err(Failure { message: format!("the EndpointSlices of istiod cannot be listed: {message}"), is_refusal })
     }
 
-    /// The token, which is had anew in time.
+    /// The token, which is had anew in time: where it cannot be, the one before is good for a while yet.
     async fn token(&self) -> Option<String> {
         let (accounts, name) = match &self.token {
             TokenOf::File(path) => return std::fs::read_to_string(path).ok().map(|token| token.trim().to_owned()),
             TokenOf::Account(accounts, name) => (accounts, name),
         };
-        if let Some((token, at)) = self.shared().token.clone()
-            && at.elapsed() < if token.is_some() { TOKEN_KEPT } else { REFUSAL_KEPT }
+        let before = self.shared().token.clone();
+        if let Some((token, until)) = &before
+            && Instant::now() < *until
         {
-            return token;
+            return token.clone();
         }
         let spec = TokenRequestSpec {
             audiences: Some(vec![AUDIENCE.into()]),
@@ -186,8 +194,10 @@ impl Access {
         };
         let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
         let answer = timeout(TIMEOUT, accounts.create_token_request(name, &PostParams::default(), &request)).await;
-        let token = answer.ok().and_then(Result::ok).and_then(|answer| answer.status).and_then(|status| status.token);
-        self.shared().token = Some((token.clone(), Instant::now()));
+        let fresh = answer.ok().and_then(Result::ok).and_then(|answer| answer.status).and_then(|status| status.token);
+        let kept = if fresh.is_some() { TOKEN_KEPT } else { REFUSAL_KEPT };
+        let token = fresh.or_else(|| before.and_then(|(token, _)| token));
+        self.shared().token = Some((token.clone(), Instant::now() + kept));
         token
     }
 
@@ -278,6 +288,11 @@ impl Access {
         shared.vanished.retain(|_, at| at.elapsed() < RECONNECTING);
         shared.vanished.keys().cloned().collect()
     }
+}
+
+/// Whether the API server understood a question and does not answer it, now or later.
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if [401, 403, 404].contains(&status.code))
 }
 
 /// Where the endpoints of a slice are that serve.
@@ -515,6 +530,27 @@ mod tests {
         assert_eq!(away.refusal().await, None);
         let answer = away.inquire(Question::default(), Duration::ZERO).look().await;
         assert!(matches!(&answer, Answer::Missing(why) if why.contains("refused")), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_is_away_takes_no_istiod_away() {
+        let all = kubernetes(&serve(debug(StatusCode::OK)).await, 15010).await;
+        let away = client(&serve(Router::new().fallback(|| async { StatusCode::SERVICE_UNAVAILABLE })).await);
+        let known = found(&all, "serin-proxies").0.access.clone();
+        let (addresses, token) = (known.addresses().await.unwrap(), known.token().await);
+        assert_eq!((addresses.len(), token.as_deref()), (1, Some("t0ken")));
+        let source = found(&away, "serin-proxies").0;
+        let failure = source.access.addresses().await.unwrap_err();
+        assert!(!failure.is_refusal, "{}", failure.message);
+        assert_eq!(source.access.token().await, None);
+        source.access.shared().has_answered = true;
+        assert!(matches!(source.failed(failure), Answer::Missing(_)), "one that has answered is one that must");
+        // What was known before is long ago.
+        let long_ago = Instant::now().checked_sub(ADDRESSES_KEPT).unwrap();
+        source.access.shared().found = Some((addresses.clone(), long_ago));
+        source.access.shared().token = Some((token.clone(), long_ago));
+        assert_eq!(source.access.addresses().await.unwrap(), addresses);
+        assert_eq!(source.access.token().await, token);
     }
 
     #[test]

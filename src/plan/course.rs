@@ -67,7 +67,7 @@ impl<'a> Facts<'a> {
             pods: revision::pods(&observed.replica_sets),
             route,
             problems,
-            replicas: strategy.replicas.unwrap_or(remembered),
+            replicas: strategy.replicas.filter(|replicas| *replicas >= 0).unwrap_or(remembered),
             is_leaving: observed.rollout.metadata.deletion_timestamp.is_some(),
         }
     }

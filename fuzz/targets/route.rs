@@ -24,7 +24,7 @@ fuzz_target!(|text: &str| {
     situation.observed.virtual_services = vec![read];
     for action in situation.plan().actions {
         let Action::EditVirtualService { version, edits, front: None, .. } = &action else { continue };
-        let patch = serde_json::from_value(weight_patch(version, edits, None)).unwrap();
+        let patch: json_patch::Patch = serde_json::from_value(weight_patch(version, edits, None)).unwrap();
         let mut after = object.clone();
         if let Err(error) = json_patch::patch(&mut after, &patch) {
             panic!("{error}: {patch:?}");

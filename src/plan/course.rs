@@ -71,7 +71,7 @@ impl<'a> Facts<'a> {
             baselines: baseline::all(observed),
             route,
             problems,
-            replicas: strategy.replicas.unwrap_or(remembered),
+            replicas: strategy.replicas.filter(|replicas| *replicas >= 0).unwrap_or(remembered),
             is_leaving: observed.rollout.metadata.deletion_timestamp.is_some(),
         }
     }

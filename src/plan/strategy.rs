@@ -333,6 +333,9 @@ pub fn of(namespace: &str, spec: &Value, workload: &Workload) -> Strategy {
     if spec.progress_deadline_seconds.unwrap_or(600) <= spec.min_ready_seconds.unwrap_or(0) {
         faults.push(Fault::new("spec.progressDeadlineSeconds", "must be greater than minReadySeconds"));
     }
+    if let Some(replicas) = spec.replicas.filter(|replicas| *replicas < 0) {
+        faults.push(Fault::new("spec.replicas", format!("{replicas} is below 0; write how many pods are wanted")));
+    }
     let max_surge = portion("maxSurge", canary.max_surge.as_ref(), &mut faults);
     let max_unavailable = portion("maxUnavailable", canary.max_unavailable.as_ref(), &mut faults);
     check_kind(canary, &mut faults);
@@ -529,6 +532,7 @@ mod tests {
             json!([{"setWeight": 120}]),
             &["spec.strategy.canary.steps[0].setWeight: 120 is not between 0 and 100"],
         );
+        check("/replicas", json!(-1), &["spec.replicas: -1 is below 0; write how many pods are wanted"]);
         check(steps, json!([{}]), &[&format!("spec.strategy.canary.steps[0]: exactly one of {members} is required")]);
         check(
             steps,

@@ -316,6 +316,17 @@ proptest! {
     }
 }
 
+/// Where an API server lets it through, by whatever way: the pods that serve stay.
+#[test]
+fn fewer_pods_than_none_are_not_wanted() {
+    let mut world = World::new(&spec("checkout:1", 5, &owned()));
+    world.settle();
+    world.edit(|spec| spec["replicas"] = serde_json::json!(-1));
+    world.settle();
+    assert_eq!(world.pods_of("checkout:1"), 5);
+    assert!(world.observed.rollout.status.message.contains("spec.replicas: -1 is below 0"));
+}
+
 /// With a permanently failing canary: aborted, stable has all, one pass after the deciding measurement.
 #[test]
 fn a_failing_canary_is_aborted_in_the_pass_that_measures() {

@@ -68,15 +68,14 @@ impl Traffic {
     }
 
     /// Puts it into settings: what is said, or what the metrics of some manifests have counted.
-    pub fn put(
-        &self,
-        settings: &mut Settings,
-        texts: &[(String, String)],
-        connection: &Connection,
-    ) -> anyhow::Result<()> {
+    pub fn put(&self, settings: &mut Settings, sources: &[Source], connection: &Connection) -> anyhow::Result<()> {
         settings.expected = self.requests_per_second.map(|requests| Expected { requests, bad: self.bad_rate });
         if let Some(url) = &self.prometheus_url {
-            let present = backtest::present(texts, &settings.namespace, (url, connection));
+            let text = |source: &Source| {
+                Some((source.name.clone(), String::from_utf8(source.bytes.as_ref().ok()?.clone()).ok()?))
+            };
+            let texts: Vec<(String, String)> = sources.iter().filter_map(text).collect();
+            let present = backtest::present(&texts, &settings.namespace, (url, connection));
             let (measured, unknown) = plugin::runtime()?.block_on(present)?;
             settings.measured = measured;
             unknown.iter().try_for_each(|why| writeln!(stderr(), "note: {why}"))?;
@@ -149,10 +148,7 @@ pub fn run(arguments: &Arguments, connection: &Connection, look: Look) -> anyhow
     settings.built = input.built.iter().cloned().chain(charts.map(str::to_owned)).collect();
     let sources: Vec<Source> =
         input.files.into_iter().map(|file| Source { name: file.name, bytes: file.bytes }).collect();
-    let text =
-        |source: &Source| Some((source.name.clone(), String::from_utf8(source.bytes.as_ref().ok()?.clone()).ok()?));
-    let texts: Vec<(String, String)> = sources.iter().filter_map(text).collect();
-    arguments.traffic.put(&mut settings, &texts, connection)?;
+    arguments.traffic.put(&mut settings, &sources, connection)?;
     let mut report = lint(&sources, &settings).without(&arguments.ignore);
     if arguments.quiet {
         report.findings.retain(|one| one.level() != Level::Note);

@@ -118,9 +118,9 @@ fn sights(arguments: &Arguments, texts: Vec<(String, String)>, connection: &Conn
         return Ok(Vec::new());
     }
     let mut settings = lint::Settings { namespace: DEFAULT_NAMESPACE.to_owned(), ..lint::Settings::default() };
-    arguments.traffic.put(&mut settings, &texts, connection)?;
     let sources: Vec<Source> =
         texts.into_iter().map(|(name, text)| Source { name, bytes: Ok(text.into_bytes()) }).collect();
+    arguments.traffic.put(&mut settings, &sources, connection)?;
     let findings = lint::lint(&sources, &settings).findings.into_iter();
     Ok(findings.filter(|one| one.rule == &rule::SMALLEST_REGRESSION).map(|one| one.message).collect())
 }

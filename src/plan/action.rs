@@ -6,6 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::revision::Pods;
 use super::strategy::{Managed, PodMetadata};
 use super::weight::Split;
 use crate::api::config::ConfigKind;
@@ -299,6 +300,18 @@ pub struct SubsetEdit {
     pub has_labels: bool,
     /// The hash; none removes the label.
     pub hash: Option<String>,
+}
+
+/// Pods that a revision wants after some writes, with those that it has now.
+pub fn pods_after(actions: &[Action], hash: &str, own: &Pods) -> i32 {
+    let written = actions.iter().rev().find_map(|action| {
+        if let Action::CreateReplicaSet { hash: of, replicas, .. } = action {
+            return (of == hash).then_some(*replicas);
+        }
+        let Action::ScaleReplicaSet { name, replicas, .. } = action else { return None };
+        (*name == own.name).then_some(*replicas)
+    });
+    written.unwrap_or(own.wanted)
 }
 
 impl Action {

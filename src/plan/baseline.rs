@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::action::Action;
+use super::action::{Action, pods_after};
 use super::analysis::later;
 use super::course::{Course, Facts};
 use super::observed::Observed;
@@ -151,7 +151,7 @@ pub fn watch(facts: &Facts<'_>, course: &mut Course) {
 /// them.
 pub fn actions(facts: &Facts<'_>, course: &mut Course, planned: &[Action]) -> Vec<Action> {
     let wanted = wanted(facts, course);
-    let pods = wanted.as_ref().map_or(0, |(_, canary)| canary_pods(facts, canary, planned));
+    let pods = wanted.as_ref().map_or(0, |(_, canary)| pods_after(planned, canary, &facts.pods_of(canary)));
     let mut actions: Vec<Action> = wanted.iter().filter_map(|pair| create(facts, pair, pods)).collect();
     let mut has_shrunk = false;
     for one in &facts.baselines {
@@ -178,19 +178,6 @@ pub fn actions(facts: &Facts<'_>, course: &mut Course, planned: &[Action]) -> Ve
         }
     }
     actions
-}
-
-/// Pods that the canary wants once this is planned.
-fn canary_pods(facts: &Facts<'_>, canary: &str, planned: &[Action]) -> i32 {
-    let own = facts.pods_of(canary);
-    let planned = planned.iter().rev().find_map(|action| {
-        if let Action::CreateReplicaSet { hash, replicas, .. } = action {
-            return (hash == canary).then_some(*replicas);
-        }
-        let Action::ScaleReplicaSet { name, replicas, .. } = action else { return None };
-        (*name == own.name).then_some(*replicas)
-    });
-    planned.unwrap_or(own.wanted)
 }
 
 fn create(facts: &Facts<'_>, (stable, canary): &(String, String), replicas: i32) -> Option<Action> {

@@ -7,7 +7,7 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::action::Action;
+use super::action::{Action, pods_after};
 use super::analysis::later;
 use super::course::Facts;
 use super::force;
@@ -277,7 +277,8 @@ impl Checks<'_> {
         let status = &self.plan.status;
         let canary = status.in_progress().filter(|_| !self.facts.is_leaving).map(|canary| canary.hash.as_str());
         let stable = status.stable.as_ref().map(|stable| stable.hash.as_str());
-        let canary_pods = canary.map_or(0, |canary| self.pods_after(canary));
+        let canary_pods =
+            canary.map_or(0, |canary| pods_after(&self.plan.actions, canary, &self.facts.pods_of(canary)));
         let is_current = |of: (&str, &str)| stable == Some(of.0) && canary == Some(of.1);
         let mut found = Vec::new();
         for action in &self.plan.actions {
@@ -299,25 +300,6 @@ impl Checks<'_> {
             }
         }
         found
-    }
-
-    /// Pods that a revision wants after the plan.
-    fn pods_after(&self, hash: &str) -> i32 {
-        let own = self.facts.pods_of(hash);
-        let mut wanted = own.wanted;
-        for action in &self.plan.actions {
-            if let Action::CreateReplicaSet { hash: of, replicas, .. } = action
-                && of == hash
-            {
-                wanted = *replicas;
-            }
-            if let Action::ScaleReplicaSet { name, replicas, .. } = action
-                && *name == own.name
-            {
-                wanted = *replicas;
-            }
-        }
-        wanted
     }
 
     /// Whether a revision loses pods while it has requests: stable to a canary, or the canary at weight.

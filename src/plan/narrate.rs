@@ -191,10 +191,9 @@ fn is_silent(status: &RolloutStatus) -> bool {
         let kept = &metric.measurements;
         let silent = kept.iter().rev().take_while(|one| one.assessment == Assessment::NoData);
         let (Some(first), Some(last)) = (silent.clone().last(), kept.last()) else { return false };
-        let is_all = silent.clone().count() == kept.len();
-        let is_full =
-            kept.len() >= retention::KEPT || usize::try_from(metric.taken).is_ok_and(|taken| taken > kept.len());
-        is_all && is_full || last.at.duration_since(first.at) >= LASTING
+        let silent = silent.count();
+        let is_all = silent == kept.len() && usize::try_from(metric.taken).is_ok_and(|taken| taken > silent);
+        silent >= retention::KEPT || is_all || last.at.duration_since(first.at) >= LASTING
     })
 }
 
@@ -219,5 +218,39 @@ pub fn remember(before: &RolloutStatus, after: &mut RolloutStatus, now: Timestam
     if let Some((Some(step), reason)) = ended {
         attempt.pauses.retain(|known| known.reason != reason);
         attempt.pauses.push(EndedPause { step, reason, ended_at: now });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Measurements a second apart, good ones first: so many were taken, of which so many of the last are kept.
+    fn check((good, silent): (usize, usize), kept: usize, is_told: bool) {
+        let assessments = vec!["Success"; good].into_iter().chain(vec!["NoData"; silent]).enumerate();
+        let measurements: Vec<Value> = assessments
+            .skip((good + silent).saturating_sub(kept))
+            .map(|(second, assessment)| json!({"at": format!("2026-01-01T00:00:{second:02}Z"), "assessment": assessment, "value": ""}))
+            .collect();
+        let metric = json!({"name": "rate", "taken": good + silent, "measurements": measurements});
+        let analysis =
+            json!({"kind": "Step", "startedAt": "2026-01-01T00:00:00Z", "verdict": "Running", "metrics": [metric]});
+        let status = serde_json::from_value(json!({"analysis": [analysis]})).unwrap();
+        assert_eq!(is_silent(&status), is_told, "{good} {silent} {kept}");
+    }
+
+    #[test]
+    fn silence_is_told_after_ten_measurements_or_all_that_are_kept() {
+        check((0, 9), 10, false);
+        check((0, 10), 10, true);
+        check((5, 9), 10, false);
+        check((5, 10), 10, true);
+        check((2, 10), 30, true);
+        check((2, 9), 30, false);
+        check((0, 3), 3, false);
+        check((1, 3), 3, true);
+        check((2, 2), 3, false);
     }
 }

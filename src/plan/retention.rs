@@ -2,8 +2,10 @@
 
 use std::ops::RangeInclusive;
 
+use regex::Regex;
+
 use super::strategy::Fault;
-use super::template::{pattern, pattern_fault};
+use super::template::{check_patterns, pattern};
 use crate::api::analysis::RetentionSpec;
 
 /// Where nothing says how many.
@@ -13,22 +15,21 @@ const LIMITS: RangeInclusive<i32> = 1..=100;
 
 /// All that is wrong with what says how many.
 pub fn check(path: &str, retention: &[RetentionSpec], faults: &mut Vec<Fault>) {
-    for (index, one) in retention.iter().enumerate() {
-        let path = format!("{path}.measurementRetention[{index}]");
-        if let Some(why) = pattern_fault(&one.metric_name) {
-            faults.push(Fault::new(format!("{path}.metricName"), why));
-        }
-        if !LIMITS.contains(&one.limit) {
-            faults.push(Fault::new(format!("{path}.limit"), format!("{} is not between 1 and 100", one.limit)));
-        }
+    let path = format!("{path}.measurementRetention");
+    check_patterns(&path, retention.iter().map(|one| &one.metric_name), faults);
+    for (index, one) in retention.iter().enumerate().filter(|(_, one)| !LIMITS.contains(&one.limit)) {
+        faults.push(Fault::new(format!("{path}[{index}].limit"), format!("{} is not between 1 and 100", one.limit)));
     }
 }
 
+/// Patterns of metrics, each with how many are kept, of those that can be read.
+pub fn limits<'a>(retention: impl Iterator<Item = &'a RetentionSpec>) -> Vec<(Regex, usize)> {
+    retention.filter_map(|one| Some((pattern(&one.metric_name).ok()?, usize::try_from(one.limit).ok()?))).collect()
+}
+
 /// How many of a metric: the most that names it.
-pub fn kept<'a>(metric: &str, retention: impl Iterator<Item = &'a RetentionSpec>) -> usize {
-    let is_named = |one: &&RetentionSpec| pattern(&one.metric_name).is_ok_and(|pattern| pattern.is_match(metric));
-    let limits = retention.filter(is_named).filter_map(|one| usize::try_from(one.limit).ok());
-    limits.max().unwrap_or(KEPT)
+pub fn kept(metric: &str, limits: &[(Regex, usize)]) -> usize {
+    limits.iter().filter(|(pattern, _)| pattern.is_match(metric)).map(|(_, limit)| *limit).max().unwrap_or(KEPT)
 }
 
 #[cfg(test)]
@@ -39,11 +40,12 @@ mod tests {
     fn the_most_that_names_a_metric() {
         let of = |name: &str, limit| RetentionSpec { metric_name: name.to_owned(), limit };
         let all = [of("err", 3), of(".*", 2), of("^latency$", 50)];
-        let check = |metric: &str, wanted| assert_eq!(kept(metric, all.iter()), wanted, "{metric}");
+        let limits = limits(all.iter());
+        let check = |metric: &str, wanted| assert_eq!(kept(metric, &limits), wanted, "{metric}");
         check("errors", 3);
         check("latency", 50);
         check("other", 2);
-        assert_eq!(kept("other", [].iter()), KEPT);
+        assert_eq!(kept("other", &[]), KEPT);
     }
 
     #[test]

@@ -261,7 +261,7 @@ pub enum Scale {
 }
 
 /// Templates and arguments of one analysis.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Gate {
     /// The templates.
     pub templates: Vec<TemplateRef>,

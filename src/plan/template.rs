@@ -142,10 +142,11 @@ pub fn metrics(observed: &Observed, gate: &Gate, end: End, names: &Names<'_>) ->
                     let of_template = spec.dry_run.iter().flatten().map(|one| &one.metric_name);
                     let dry: Vec<regex::Regex> =
                         of_template.chain(&gate.dry_run).filter_map(|text| pattern(text).ok()).collect();
+                    let of_template = spec.measurement_retention.iter().flatten();
+                    let limits = retention::limits(of_template.chain(&gate.retention));
                     metrics.extend(filled.into_iter().map(|metric| {
                         let is_dry = dry.iter().any(|pattern| pattern.is_match(&metric.name));
-                        let of_template = spec.measurement_retention.iter().flatten();
-                        let kept = retention::kept(&metric.name, of_template.chain(&gate.retention));
+                        let kept = retention::kept(&metric.name, &limits);
                         Metric { template: name.clone(), is_dry, kept, ..metric }
                     }));
                 }
@@ -210,9 +211,13 @@ pub(super) fn pattern(text: &str) -> Result<regex::Regex, String> {
     })
 }
 
-/// Why a text is no pattern of metrics' names.
-pub fn pattern_fault(text: &str) -> Option<String> {
-    pattern(text).err()
+/// All that is wrong with the patterns of metrics' names in a list.
+pub fn check_patterns<'a>(path: &str, patterns: impl Iterator<Item = &'a String>, faults: &mut Vec<Fault>) {
+    for (index, text) in patterns.enumerate() {
+        if let Err(why) = pattern(text) {
+            faults.push(Fault::new(format!("{path}[{index}].metricName"), why));
+        }
+    }
 }
 
 /// An analysis template's spec, or all its faults.
@@ -229,11 +234,7 @@ pub fn parse_template(spec: &Value, end: End) -> Result<AnalysisTemplateSpec, Ve
     if typed.metrics.is_empty() {
         faults.push(Fault::new("spec.metrics", "is empty; add a metric"));
     }
-    for (index, dry_run) in typed.dry_run.iter().flatten().enumerate() {
-        if let Some(why) = pattern_fault(&dry_run.metric_name) {
-            faults.push(Fault::new(format!("spec.dryRun[{index}].metricName"), why));
-        }
-    }
+    check_patterns("spec.dryRun", typed.dry_run.iter().flatten().map(|one| &one.metric_name), &mut faults);
     retention::check("spec", typed.measurement_retention.as_deref().unwrap_or_default(), &mut faults);
     for (index, metric) in typed.metrics.iter().enumerate() {
         check_metric(&format!("spec.metrics[{index}]"), metric, end, &mut faults);

@@ -3,16 +3,13 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use serin::api::json::Json;
-use serin::api::status::EvidenceStatus;
 use serin::plan::action::Action;
 use serin::plan::observed::Template;
 use serin::plan::{baseline, revision};
 
+use crate::counted::{counted_once, evidence, gate, pass};
 use crate::shell::{cluster, start, virtual_clock};
 use crate::support::world::{Answers, World, at_rest, commit, hash};
-
-/// Seconds of a window.
-const WINDOW: i64 = 15;
 
 fn template(compare: &Value) -> Template {
     let mut own = json!({"against": "baseline", "bad": "bad{r=\"{{revision}}\"}", "total": "all{w=\"{{workload}}\"}"});
@@ -30,16 +27,6 @@ fn world(steps: &Value, canary: &Value, compare: &Value) -> World {
     world
 }
 
-fn gate(more: &Value) -> Value {
-    let mut gate = json!({"templates": [{"templateName": "errors"}], "until": "decided"});
-    json_patch::merge(&mut gate, more);
-    json!({"analysis": gate})
-}
-
-fn evidence(world: &World) -> Option<EvidenceStatus> {
-    world.observed.rollout.status.analysis.first()?.metrics.first()?.evidence.clone()
-}
-
 /// The names of baselines and the pods that they want.
 fn baselines(world: &World) -> Vec<(String, i32)> {
     let all = world.observed.baselines.iter();
@@ -49,13 +36,6 @@ fn baselines(world: &World) -> Vec<(String, i32)> {
 /// The name of the baseline of a canary's image against stable's.
 fn name(stable: &str, canary: &str) -> String {
     baseline::name("checkout", &hash(stable), &hash(canary))
-}
-
-fn pass(world: &mut World, seconds: i64) {
-    for _ in 0..seconds {
-        world.tick();
-        world.settle();
-    }
 }
 
 /// A baseline has as many pods as the canary wants, from the write after the canary's until the last analysis is over; stable
@@ -113,28 +93,10 @@ fn pods_are_of_stable_and_told_apart() {
 #[test]
 fn every_window_counts_once() {
     for seed in 0..20 {
-        let mut chance = fastrand::Rng::with_seed(seed);
         let steps = json!([{"setWeight": 20}, gate(&json!({}))]);
         let mut world = world(&steps, &json!({}), &json!({"minRequests": 1_000_000}));
         commit(&mut world, "checkout:2");
-        for _ in 0..600 {
-            world.tick();
-            match chance.u8(..100) {
-                0 => world.answers = Answers::Down,
-                1..5 => world.answers = Answers::Good,
-                5..10 => world.crash_after(chance.usize(..4)),
-                _ => {}
-            }
-            world.settle();
-        }
-        world.answers = Answers::Good;
-        pass(&mut world, 60);
-        let found = evidence(&world).unwrap();
-        let memory = world.observed.rollout.status.attempt.clone().unwrap().evidence[0].clone();
-        let warm = memory.grown_at.as_second() + 60;
-        let first = (warm + WINDOW - 1).div_euclid(WINDOW) * WINDOW;
-        let windows = (memory.until.unwrap().as_second() - first) / WINDOW;
-        assert_eq!(i64::from(found.windows), windows, "seed {seed}");
+        let found = counted_once(&mut world, seed, 600);
         // One pod of five has a fifth of stable's 80 requests a second.
         let baseline = found.baseline.unwrap().total;
         assert!((baseline - f64::from(found.windows) * 240.0).abs() < 100.0, "seed {seed}: {found:?}");

@@ -20,14 +20,46 @@ fn world(steps: &Value, canary: &Value, compare: &Value) -> World {
     world
 }
 
-fn gate(more: &Value) -> Value {
+pub fn gate(more: &Value) -> Value {
     let mut gate = json!({"templates": [{"templateName": "errors"}], "until": "decided"});
     json_patch::merge(&mut gate, more);
     json!({"analysis": gate})
 }
 
-fn evidence(world: &World) -> Option<EvidenceStatus> {
+pub fn evidence(world: &World) -> Option<EvidenceStatus> {
     world.observed.rollout.status.analysis.first()?.metrics.first()?.evidence.clone()
+}
+
+pub fn pass(world: &mut World, seconds: i64) {
+    for _ in 0..seconds {
+        world.tick();
+        world.settle();
+    }
+}
+
+/// Seconds in which Prometheus comes and goes and the controller dies between any two writes, then a quiet minute: every window
+/// since the canary is warm has counted, once.
+pub fn counted_once(world: &mut World, seed: u64, seconds: u32) -> EvidenceStatus {
+    let mut chance = fastrand::Rng::with_seed(seed);
+    for _ in 0..seconds {
+        world.tick();
+        match chance.u8(..100) {
+            0 => world.answers = Answers::Down,
+            1..5 => world.answers = Answers::Good,
+            5..10 => world.crash_after(chance.usize(..4)),
+            _ => {}
+        }
+        world.settle();
+    }
+    world.answers = Answers::Good;
+    pass(world, 60);
+    let found = evidence(world).unwrap();
+    let memory = world.observed.rollout.status.attempt.clone().unwrap().evidence[0].clone();
+    let warm = memory.grown_at.as_second() + 60;
+    let first = (warm + WINDOW - 1).div_euclid(WINDOW) * WINDOW;
+    let windows = (memory.until.unwrap().as_second() - first) / WINDOW;
+    assert_eq!(i64::from(found.windows), windows, "seed {seed}");
+    found
 }
 
 /// Prometheus comes and goes, the controller dies between any two writes and starts again, and in the end every window since the
@@ -35,31 +67,10 @@ fn evidence(world: &World) -> Option<EvidenceStatus> {
 #[test]
 fn every_window_counts_once() {
     for seed in 0..30 {
-        let mut chance = fastrand::Rng::with_seed(seed);
         let mut world =
             world(&json!([{"setWeight": 20}, gate(&json!({}))]), &json!({}), &json!({"minRequests": 1_000_000}));
         commit(&mut world, "checkout:2");
-        for _ in 0..900 {
-            world.tick();
-            match chance.u8(..100) {
-                0 => world.answers = Answers::Down,
-                1..5 => world.answers = Answers::Good,
-                5..10 => world.crash_after(chance.usize(..4)),
-                _ => {}
-            }
-            world.settle();
-        }
-        world.answers = Answers::Good;
-        (0..60).for_each(|_| {
-            world.tick();
-            world.settle();
-        });
-        let found = evidence(&world).unwrap();
-        let memory = world.observed.rollout.status.attempt.clone().unwrap().evidence[0].clone();
-        let warm = memory.grown_at.as_second() + 60;
-        let first = (warm + WINDOW - 1).div_euclid(WINDOW) * WINDOW;
-        let windows = (memory.until.unwrap().as_second() - first) / WINDOW;
-        assert_eq!(i64::from(found.windows), windows, "seed {seed}");
+        let found = counted_once(&mut world, seed, 900);
         assert!((found.canary.total - f64::from(found.windows) * 300.0).abs() < 1.0, "seed {seed}: {found:?}");
         assert!(
             (found.stable.unwrap().total - f64::from(found.windows) * 1200.0).abs() < 100.0,

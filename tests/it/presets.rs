@@ -41,19 +41,7 @@ fn query(world: &World, preset: &Value) -> Result<String, String> {
     let place = Place::of(&observed, strategy.routing.as_ref(), &route);
     let templates: Vec<TemplateRef> = serde_json::from_value(json!([{"templateName": "a"}])).unwrap();
     let names = Names { rollout: "name", stable: "s1", canary: "c2", place };
-    let metrics = metrics(
-        &observed,
-        &Gate {
-            templates,
-            args: Vec::new(),
-            dry_run: Vec::new(),
-            retention: Vec::new(),
-            until_decided: false,
-            at_most: None,
-        },
-        End::Count,
-        &names,
-    );
+    let metrics = metrics(&observed, &Gate { templates, ..Gate::default() }, End::Count, &names);
     let told = |obstacles: Vec<(&str, String)>| obstacles.into_iter().map(|(_, message)| message).collect::<String>();
     metrics.map_err(told).map(|metrics| metrics[0].query().unwrap().to_owned())
 }

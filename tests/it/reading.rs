@@ -235,7 +235,7 @@ fn metrics_of(template: &Value, args: &Value, retention: &Value) -> Result<Vec<M
     let templates: Vec<TemplateRef> = serde_json::from_value(json!([{"templateName": "a"}])).unwrap();
     let args = serde_json::from_value(args.clone()).unwrap();
     let retention = serde_json::from_value(retention.clone()).unwrap();
-    let gate = Gate { templates, args, dry_run: Vec::new(), retention, until_decided: false, at_most: None };
+    let gate = Gate { templates, args, retention, ..Gate::default() };
     let names = Names { rollout: "name", stable: "s1", canary: "c2", place: Place::default() };
     metrics(&observed, &gate, End::Count, &names)
         .map_err(|obstacles| obstacles.into_iter().map(|(_, message)| message).collect())

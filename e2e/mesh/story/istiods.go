@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"syscall"
 	"time"
@@ -19,17 +18,13 @@ const slicePath = "/apis/discovery.k8s.io/v1/namespaces/istio-system/endpointsli
 
 // proxiesAt are the names of the proxies that are connected to an istiod.
 func proxiesAt(ctx context.Context, debug string) ([]string, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+debug+"/debug/syncz", nil)
+	answer, err := asked(ctx, debug, "/debug/syncz")
 	if err != nil {
 		return nil, err
 	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer answer.Body.Close()
+	defer answer.Close()
 	var all []struct{ Proxy string }
-	if err := json.NewDecoder(answer.Body).Decode(&all); err != nil {
+	if err := json.NewDecoder(answer).Decode(&all); err != nil {
 		return nil, err
 	}
 	var names []string

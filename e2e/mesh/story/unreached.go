@@ -13,7 +13,7 @@ import (
 )
 
 // prometheus is where e2e/mesh/inside starts it.
-const prometheus = "http://127.0.0.1:9090"
+const prometheus = "127.0.0.1:9090"
 
 // unreached asks for the Services of objects/unreached.yaml, whose requests end at a proxy, and says which labels they have.
 func unreached(ctx context.Context, w *world) error {
@@ -98,15 +98,11 @@ func (w *world) burst(ctx context.Context, host, kind string) string {
 
 // series are the labels of what a query answers.
 func series(ctx context.Context, query string) ([]string, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, prometheus+"/api/v1/query?query="+url.QueryEscape(query), nil)
+	answer, err := asked(ctx, prometheus, "/api/v1/query?query="+url.QueryEscape(query))
 	if err != nil {
 		return nil, err
 	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer answer.Body.Close()
+	defer answer.Close()
 	var read struct {
 		Error string `json:"error"`
 		Data  struct {
@@ -116,7 +112,7 @@ func series(ctx context.Context, query string) ([]string, error) {
 			} `json:"result"`
 		} `json:"data"`
 	}
-	if err := json.NewDecoder(answer.Body).Decode(&read); err != nil {
+	if err := json.NewDecoder(answer).Decode(&read); err != nil {
 		return nil, err
 	}
 	if read.Error != "" {

@@ -155,9 +155,9 @@ func routeWeights(ctx context.Context, admin, host string) (map[string]int, erro
 	return dump.weights(host), nil
 }
 
-// asked is what the admin port of an Envoy answers; it must be closed.
-func asked(ctx context.Context, admin, path string) (io.ReadCloser, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+path, nil)
+// asked is what a port of the mesh answers; it must be closed.
+func asked(ctx context.Context, address, path string) (io.ReadCloser, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -134,17 +134,7 @@ fn gates(strategy: &Strategy, observed: &Observed) -> Vec<(End, Gate)> {
         cluster_scope: Some(template.cluster),
     };
     let templates = observed.templates.iter().map(reference).collect();
-    vec![(
-        End::Never,
-        Gate {
-            templates,
-            args: Vec::new(),
-            dry_run: Vec::new(),
-            retention: Vec::new(),
-            until_decided: false,
-            at_most: None,
-        },
-    )]
+    vec![(End::Never, Gate { templates, ..Gate::default() })]
 }
 
 /// The metrics of all analyses, each once: what a metric has seen is remembered over all steps.

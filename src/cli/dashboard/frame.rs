@@ -98,6 +98,19 @@ fn trouble(html: &mut Html, trouble: Option<&str>) {
     });
 }
 
+/// A list of links of which one is chosen.
+pub fn choices(html: &mut Html, name: &str, inner: impl FnOnce(&mut Html)) {
+    html.element("ul", &[("class", "choices"), ("aria-label", name)], inner);
+}
+
+/// One of them, with what is told when one points at it, if anything.
+pub fn choice(html: &mut Html, (address, text): (&str, &str), title: &str, is_chosen: bool) {
+    let mut attributes = vec![("href", address)];
+    attributes.extend((!title.is_empty()).then_some(("title", title)));
+    attributes.extend(is_chosen.then_some(("aria-current", "true")));
+    html.element("li", &[], |html| html.line("a", &attributes, text));
+}
+
 /// The head of a table.
 pub fn head_row(html: &mut Html, names: &[(&'static str, &str)]) {
     html.element("thead", &[], |html| {

@@ -36,7 +36,10 @@ impl Refusal {
                 StatusCode::MISDIRECTED_REQUEST,
                 "This page is served at 127.0.0.1 and localhost alone; open the address that the terminal shows.",
             ),
-            Self::Origin => (StatusCode::FORBIDDEN, "This page answers no requests of other sites' pages."),
+            Self::Origin => (
+                StatusCode::FORBIDDEN,
+                "This page answers no requests of other sites' pages; open the address that the terminal shows.",
+            ),
             Self::Key => (
                 StatusCode::UNAUTHORIZED,
                 "Open the address that the terminal shows: it has the key that this page asks for. A key lasts as long as the command that printed it.",

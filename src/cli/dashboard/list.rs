@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde::Deserialize;
 
-use super::frame::{head_row, section, table};
+use super::frame::{choice, choices, head_row, section, table};
 use super::html::{Html, encoded};
 use crate::api::status::Phase;
 use crate::api::watched::Rollout;
@@ -96,11 +96,9 @@ pub fn write(html: &mut Html, mut all: Vec<Arc<Rollout>>, filter: &Filter, (is_l
 fn counts(html: &mut Html, all: &[Arc<Rollout>], filter: &Filter) {
     let link = |html: &mut Html, phase: &str, text: &str| {
         let address = format!("/?q={}&phase={phase}", encoded(&filter.q));
-        let mut attributes = vec![("href", address.as_str())];
-        attributes.extend((filter.phase == phase).then_some(("aria-current", "true")));
-        html.element("li", &[], |html| html.line("a", &attributes, text));
+        choice(html, (&address, text), "", filter.phase == phase);
     };
-    html.element("ul", &[("class", "choices"), ("aria-label", "By phase")], |html| {
+    choices(html, "By phase", |html| {
         link(html, "", &format!("All {}", all.len()));
         for phase in PHASES {
             let count = all.iter().filter(|rollout| rollout.status.phase == Some(phase)).count();

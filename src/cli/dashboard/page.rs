@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use super::frame::{head_row, long_cell, section, table};
+use super::frame::{choice, choices, head_row, long_cell, section, table};
 use super::html::{Html, encoded};
 use super::list::{address, badge, bar};
 use super::plot::{Face, Window};
@@ -131,12 +131,9 @@ impl Shown {
     fn timeline(&self, html: &mut Html) {
         let (from, to) = self.span.bounds(self.status(), self.now);
         let page = address(self.rollout());
-        html.element("ul", &[("class", "choices"), ("aria-label", "How much of the past")], |html| {
+        choices(html, "How much of the past", |html| {
             for (span, name, text) in Span::ALL {
-                let target = format!("{page}?span={name}");
-                let mut attributes = vec![("href", target.as_str())];
-                attributes.extend((span == self.span).then_some(("aria-current", "true")));
-                html.element("li", &[], |html| html.line("a", &attributes, text));
+                choice(html, (&format!("{page}?span={name}"), text), "", span == self.span);
             }
         });
         let window = Window { from, to, face: self.face.clone() };

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex as Turn;
 
-use super::frame::{Frame, document, section};
+use super::frame::{Frame, choice, choices, document, section};
 use super::html::{Html, encoded};
 use super::list::address;
 use super::plot::{Face, Lane, Marker, Series, Window, marker};
@@ -197,12 +197,10 @@ async fn written(dashboard: &Dashboard, (namespace, name): (&str, &str), scenari
     Ok(document(&frame, |html| {
         html.line("h1", &[], &format!("{name}: what a release would do"));
         html.line("p", &[], "The spec as the cluster has it, released in virtual time against simulated pods, traffic and metrics; what kubectl serin simulate does. Nothing here happens in the cluster.");
-        html.element("ul", &[("class", "choices"), ("aria-label", "Scenario")], |html| {
+        choices(html, "Scenario", |html| {
             for (own, what) in BUILT_IN {
                 let target = format!("{back}/simulate?scenario={}", encoded(own));
-                let mut attributes = vec![("href", target.as_str()), ("title", what)];
-                attributes.extend((own == scenario).then_some(("aria-current", "true")));
-                html.element("li", &[], |html| html.line("a", &attributes, own));
+                choice(html, (&target, own), what, own == scenario);
             }
         });
         match &preview {

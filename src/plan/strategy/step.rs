@@ -160,7 +160,7 @@ pub(super) fn parse_background(
     let args = analysis.args.clone().unwrap_or_default();
     let dry_run = patterns(analysis.dry_run.as_ref());
     let retention = analysis.measurement_retention.clone().unwrap_or_default();
-    let gate = Gate { templates, args, dry_run, retention, until_decided: false, at_most: None };
+    let gate = Gate { templates, args, dry_run, retention, ..Gate::default() };
     check_gate(path, &gate, faults);
     let starting_step = usize::try_from(analysis.starting_step.unwrap_or(0)).unwrap_or(0);
     if starting_step >= steps.max(1) {
@@ -173,11 +173,7 @@ pub(super) fn parse_background(
 }
 
 fn check_gate(path: &str, gate: &Gate, faults: &mut Vec<Fault>) {
-    for (index, pattern) in gate.dry_run.iter().enumerate() {
-        if let Some(why) = template::pattern_fault(pattern) {
-            faults.push(Fault::new(format!("{path}.dryRun[{index}].metricName"), why));
-        }
-    }
+    template::check_patterns(&format!("{path}.dryRun"), gate.dry_run.iter(), faults);
     retention::check(path, &gate.retention, faults);
     if gate.templates.is_empty() {
         faults.push(Fault::new(format!("{path}.templates"), "names no template; add templateName"));

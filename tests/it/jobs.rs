@@ -105,7 +105,7 @@ fn a_job_that_completes_passes_the_step_and_one_that_fails_aborts() {
         )
     );
     assert!(
-        world.log.iter().any(|line| line.starts_with("write VirtualService checkout-serin with 100+0")),
+        world.log.iter().any(|line| line.starts_with("write VirtualService checkout-serin with 100/0")),
         "S6: {:?}",
         world.log
     );
@@ -153,6 +153,7 @@ fn a_crash_runs_no_job_twice_and_loses_none() {
             for now in 0..60 {
                 if now == second || now == second + 7 {
                     world.crash_after(writes);
+                    world.settle();
                 }
                 world.pass_time(1);
                 if now % 4 == 3 {
@@ -160,6 +161,7 @@ fn a_crash_runs_no_job_twice_and_loses_none() {
                     if now % 8 == 3 {
                         world.crash_after(writes);
                     }
+                    world.settle();
                 }
             }
             assert_eq!(
@@ -178,11 +180,13 @@ fn a_crash_runs_no_job_twice_and_loses_none() {
 #[test]
 fn a_clock_that_is_set_back_begins_no_job_anew() {
     let mut world = measuring(&[metric(&json!({}))], &json!({}));
-    world.now = world.now.checked_sub(jiff::SignedDuration::from_mins(5)).unwrap();
+    world.pass_time(60);
+    world.now = world.now.checked_sub(jiff::SignedDuration::from_secs(45)).unwrap();
     world.settle();
     world.pass_time(30);
     assert_eq!(world.created_jobs.len(), 1);
     world.end_jobs("Complete", "", "");
+    world.settle();
     world.pass_time(20);
     assert_eq!(world.weight(), 50);
 }
@@ -202,6 +206,7 @@ fn a_job_that_somebody_deletes_is_an_error_and_the_next_measurement_runs_another
     assert_eq!((world.created_jobs.len(), world.running_jobs().len()), (2, 1));
     assert_ne!(names(&world), [name]);
     world.end_jobs("Complete", "", "");
+    world.settle();
     world.pass_time(20);
     assert_eq!(world.weight(), 50);
 }
@@ -212,6 +217,7 @@ fn errors_are_tried_again_a_few_times() {
     let mut world = measuring(&[metric(&json!({}))], &json!({}));
     for _ in 0..600 {
         world.observed.jobs.listed = Some(Vec::new());
+        world.settle();
         world.pass_time(1);
     }
     assert_eq!((world.created_jobs.len(), smoke(&world).consecutive_errors), (5, 5));
@@ -292,6 +298,7 @@ fn no_job_is_left_behind() {
     };
     for _ in 0..4 {
         end_smoke(&mut world, "Complete");
+        world.settle();
         world.pass_time(4);
     }
     assert_eq!((world.running_jobs().len(), names(&world).len()), (2, 4), "two that are over, two that run");
@@ -393,9 +400,11 @@ fn dry_run_and_initial_delay_are_as_for_other_metrics() {
     world.pass_time(15);
     assert_eq!(world.running_jobs().len(), 1, "one waits for its delay");
     world.end_jobs("Failed", "", "");
+    world.settle();
     world.pass_time(20);
     assert!(world.observed.rollout.status.aborted.is_none());
     world.end_jobs("Complete", "", "");
+    world.settle();
     world.pass_time(20);
     assert_eq!(world.weight(), 50);
 }

@@ -47,6 +47,7 @@ var combinations = map[string][]string{
 		"watchNamespace=shop", "requesters.enabled=true", "gitOnly.enabled=true", "gitOnly.users={flux}", "rbac.userRoles=false",
 		"actionRights.enabled=true", "policies.validationActions={Warn,Audit}",
 	},
+	"without Jobs":          {"jobs.enabled=false"},
 	"istio elsewhere":       {"istiod.namespace=pay", "istiod.urls={http://istiod.pay:15014}"},
 	"istio's own namespace": {"istiod.namespace=serin-system", "watchNamespace=serin-system"},
 	"placed": {

@@ -8,6 +8,7 @@ mod conformance;
 mod example;
 mod gateway;
 mod gitops;
+mod jobs;
 mod metrics;
 mod people;
 mod plugin;
@@ -77,6 +78,7 @@ pub fn all() -> Vec<(&'static str, Story)> {
         "tls-and-tcp-routes" => route::tls_and_tcp,
         "prometheus-misbehaves" => metrics::prometheus_misbehaves,
         "metric-recovers-within-limits" => metrics::recovers_within_limits,
+        "jobs-as-measurements" => jobs::as_measurements,
         "invalid-specs" => spec::invalid,
         "faulty-specs" => spec::faulty,
         "scale-subresource" => spec::scale,

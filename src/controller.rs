@@ -8,6 +8,7 @@ pub mod clock;
 pub mod commit;
 pub mod configs;
 pub mod error;
+pub mod jobs;
 pub mod lease;
 pub mod measure;
 pub mod notify;
@@ -120,6 +121,8 @@ pub struct Shell {
     pub workloads: Watches<Deployment>,
     /// ConfigMaps and Secrets of Rollouts that ask for copies.
     pub configs: configs::ConfigWatches,
+    /// Jobs of metrics.
+    pub jobs: jobs::JobWatches,
     /// Tells people and tools outside of the cluster; none where nobody is told.
     pub notices: Option<Arc<Notices>>,
     memory: Mutex<Memory>,
@@ -301,6 +304,7 @@ impl Shell {
             pods: Watches::default(),
             workloads: Watches::default(),
             configs: configs::ConfigWatches::default(),
+            jobs: jobs::JobWatches::default(),
             notices: start.notifications.map(|notifications| Arc::new(Notices::new(notifications))),
             memory: Mutex::default(),
         }
@@ -447,6 +451,7 @@ impl Shell {
         self.pods.end(name);
         self.workloads.end(name);
         self.configs.end(name);
+        self.jobs.end(name);
         self.unread.forget(name);
         self.inquiries.end(name);
         self.metrics.phase(phase, None);

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::error::{Class, Error};
-use super::{Shell, configs};
+use super::{Shell, configs, jobs};
 use crate::api::names;
 use crate::api::status::RolloutStatus;
 use crate::api::watched::{
@@ -45,6 +45,7 @@ pub const PERMISSIONS: &[(&str, &str, &[&str])] = &[
     ("apps", "replicasets", &["get", "list", "watch", "create", "patch", "delete"]),
     ("apps", "deployments", &["get", "list", "watch"]),
     ("apps", "deployments/scale", &["patch"]),
+    ("batch", "jobs", &["list", "watch", "create", "delete"]),
     ("", "services", &["get", "list", "watch", "create", "patch"]),
     ("networking.istio.io", "virtualservices", &["get", "list", "watch", "create", "patch"]),
     ("networking.istio.io", "destinationrules", &["get", "list", "watch", "create", "patch"]),
@@ -104,13 +105,8 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
             create_baseline(shell, observed, action, (name, source, stable)).await
         }
         Action::ScaleReplicaSet { name, generation, number, replicas, revision } => {
-            let api: Api<ReplicaSet> = api(shell, observed);
-            let patch = json_patch_of(objects::scale_patch((*generation, *number), *replicas, *revision));
-            let written =
-                shell.write("replicasets", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
-            let written = reread_on_conflict(shell, &api, name, &shell.caches.replica_sets, written).await?;
-            shell.caches.replica_sets.put(written);
-            Ok(())
+            let patch = objects::scale_patch((*generation, *number), *replicas, *revision);
+            patch_replica_set(shell, observed, action, (name, &json_patch_of(patch))).await
         }
         Action::DeleteReplicaSet { name, version } => {
             let api: Api<FullReplicaSet> = api(shell, observed);
@@ -122,6 +118,7 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
             configs::copy(shell, observed, action, (*kind, source, name, digest)).await
         }
         Action::DeleteCopy { kind, name, uid } => configs::delete(shell, observed, action, (*kind, name, uid)).await,
+        Action::CreateJob { .. } | Action::DeleteJob { .. } => jobs::carry_out(shell, observed, action).await,
         Action::WriteVirtualService { name, version, split, front } => {
             let body = objects::virtual_service(observed, name, version.as_deref(), (*split, front));
             let written: VirtualService =
@@ -294,9 +291,17 @@ async fn edit_replica_set(
     action: &Action,
     (name, body): (&str, &Value),
 ) -> Result<(), Error> {
+    patch_replica_set(shell, observed, action, (name, &Patch::Merge(body))).await
+}
+
+async fn patch_replica_set<T: Serialize + Debug>(
+    shell: &Shell,
+    observed: &Observed,
+    action: &Action,
+    (name, patch): (&str, &Patch<T>),
+) -> Result<(), Error> {
     let api: Api<ReplicaSet> = api(shell, observed);
-    let patch = Patch::Merge(body);
-    let written = shell.write("replicasets", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
+    let written = shell.write("replicasets", "patch", &action.to_string(), api.patch(name, &params(), patch)).await;
     let written = reread_on_conflict(shell, &api, name, &shell.caches.replica_sets, written).await?;
     shell.caches.replica_sets.put(written);
     Ok(())
@@ -370,7 +375,8 @@ async fn set_finalizer(shell: &Shell, observed: &Observed, action: &Action) -> R
     Ok(())
 }
 
-async fn create<K, T>(
+/// Creates an object.
+pub(super) async fn create<K, T>(
     shell: &Shell,
     observed: &Observed,
     action: &Action,

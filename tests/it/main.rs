@@ -25,6 +25,7 @@ mod generated;
 mod golden;
 mod http_routes;
 mod invariant;
+mod jobs;
 mod law;
 mod leaving;
 mod lint;

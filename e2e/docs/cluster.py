@@ -51,7 +51,10 @@ class Traffic:
                 text = owner.told().encode()
                 self.send_response(200)
                 self.end_headers()
-                self.wfile.write(text)
+                try:
+                    self.wfile.write(text)
+                except OSError:
+                    pass  # Prometheus has gone.
 
             def log_message(self, *_):
                 pass

@@ -74,7 +74,7 @@ class Command:
         leader, follower = pty.openpty()
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         own = dict(environment, TERM="xterm", NO_COLOR="1")
-        self.text, self.screen, self.raw = text, Screen(), ""
+        self.text, self.screen = text, Screen()
         self.process = subprocess.Popen(
             ["bash", "-c", text], cwd=folder, env=own, stdin=follower, stdout=follower, stderr=follower,
             start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
@@ -98,8 +98,10 @@ class Command:
                 text, pending = pending.decode(), b""
             except UnicodeDecodeError as wrong:
                 text, pending = pending[: wrong.start].decode(), pending[wrong.start :]
-            self.raw += text
             self.screen.feed(text)
+            # Where the cursor is, some ask before they draw.
+            for _ in range(text.count("\x1b[6n")):
+                self.press(f"\x1b[{self.screen.row + 1};{self.screen.column + 1}R")
 
     def ended(self, patience):
         """Its exit code, or none if it still runs."""

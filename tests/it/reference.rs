@@ -155,12 +155,12 @@ fn definitions() {
             .map(|name| format!(", `{name}`"))
             .collect();
         let root = &version["schema"]["openAPIV3Schema"];
+        let told = cell(text(&root["properties"]["spec"], "description"));
         let mut page = format!(
-            "{MADE}# {kind}\n\n`apiVersion: {}/{}`, {scope}; for kubectl `{plural}`{}.\n{}\n",
+            "{MADE}# {kind}\n\n`apiVersion: {}/{}`, {scope}; for kubectl `{plural}`{}.\n",
             text(spec, "group"),
             text(version, "name"),
             short.concat(),
-            cell(text(root, "description")),
         );
         for part in ["spec", "status"] {
             let schema = &root["properties"][part];
@@ -169,7 +169,7 @@ fn definitions() {
             }
         }
         check(&kind.to_lowercase(), &page);
-        writeln!(list, "- [{kind}]({}.md), {scope}: {}", kind.to_lowercase(), cell(text(root, "description"))).unwrap();
+        writeln!(list, "- [{kind}]({}.md), {scope}: {}", kind.to_lowercase(), told).unwrap();
     }
     let about =
         "Every field of every kind, and every flag of every command, as the definitions and the binaries have them.";

@@ -18,6 +18,7 @@ mod restart;
 mod role;
 mod route;
 mod scale;
+mod shards;
 mod soak;
 mod spec;
 mod takeover;
@@ -99,7 +100,7 @@ pub fn all() -> Vec<(&'static str, Story)> {
 
 /// Stories that disturb others, or share a lease with them: they are told one after the other, when the rest is over.
 pub fn alone() -> Vec<(&'static str, Story)> {
-    stories!["plugin-doctor" => plugin::doctor, "paused-leader-wakes-late" => rest::paused_leader, "api-server-restarted" => rest::api_server_restarted]
+    stories!["plugin-doctor" => plugin::doctor, "paused-leader-wakes-late" => rest::paused_leader, "api-server-restarted" => rest::api_server_restarted, "replicas-killed" => shards::replicas_killed]
 }
 
 /// Stories beside the GitOps engines, which `e2e/run gitops` alone builds and starts.

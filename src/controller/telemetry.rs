@@ -96,13 +96,12 @@ impl Info {
     }
 }
 
-/// All Rollouts that there are, once they are known.
+/// All Rollouts that this replica handles, once they are known.
 type Rollouts = Arc<OnceLock<Box<dyn Fn() -> Vec<Arc<Rollout>> + Send + Sync>>>;
 
-/// One series a Rollout while this replica leads, so that each is there once.
+/// One series a Rollout that this replica handles, so that each is there once.
 struct Infos {
     rollouts: Rollouts,
-    leader: Gauge<i64, AtomicI64>,
 }
 
 impl Debug for Infos {
@@ -113,12 +112,16 @@ impl Debug for Infos {
 
 impl Collector for Infos {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(rollouts) = self.rollouts.get().filter(|_| self.leader.get() == 1) else {
+        let Some(rollouts) = self.rollouts.get() else {
             return Ok(());
         };
         let help = "What each Rollout is at: its phase, and the revisions with the commits that brought them";
+        let rollouts = rollouts();
+        if rollouts.is_empty() {
+            return Ok(());
+        }
         let mut family = encoder.encode_descriptor("rollout_info", help, None, MetricType::Gauge)?;
-        for rollout in rollouts() {
+        for rollout in rollouts {
             family.encode_family(&Info::of(&rollout))?.encode_gauge(&1_i64)?;
         }
         Ok(())
@@ -145,6 +148,8 @@ pub struct Metrics {
     broken: Counter,
     violations: Mutex<Vec<String>>,
     leader: Gauge<i64, AtomicI64>,
+    shard_members: Gauge<i64, AtomicI64>,
+    shard_settled: Gauge<i64, AtomicI64>,
     all: Rollouts,
 }
 
@@ -163,6 +168,8 @@ impl Default for Metrics {
             broken: Counter::default(),
             violations: Mutex::default(),
             leader: Gauge::default(),
+            shard_members: Gauge::default(),
+            shard_settled: Gauge::default(),
             all: Rollouts::default(),
         };
         let registry = &mut metrics.registry;
@@ -179,8 +186,22 @@ impl Default for Metrics {
         );
         registry.register("notifications", "Messages of channels, by service", metrics.notifications.clone());
         registry.register("broken_invariants", "Plans that broke a safety invariant: bugs", metrics.broken.clone());
-        registry.register("leader", "1 while this replica leads", metrics.leader.clone());
-        registry.register_collector(Box::new(Infos { rollouts: metrics.all.clone(), leader: metrics.leader.clone() }));
+        registry.register(
+            "leader",
+            "1 while this replica leads; where each has a share, on the first of the members",
+            metrics.leader.clone(),
+        );
+        registry.register(
+            "shard_members",
+            "Replicas that live, as this one sees it; 0 where one leads",
+            metrics.shard_members.clone(),
+        );
+        registry.register(
+            "shard_settled",
+            "1 while all replicas that live agree who they are; 0 where one leads",
+            metrics.shard_settled.clone(),
+        );
+        registry.register_collector(Box::new(Infos { rollouts: metrics.all.clone() }));
         metrics
     }
 }
@@ -249,7 +270,13 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
-    /// Names where all Rollouts are found; once.
+    /// How many replicas there are, where each has a share, and whether they agree on it.
+    pub fn shards(&self, members: usize, is_settled: bool) {
+        self.shard_members.set(i64::try_from(members).unwrap_or(i64::MAX));
+        self.shard_settled.set(i64::from(is_settled));
+    }
+
+    /// Names where all Rollouts are found that this replica handles; once.
     pub fn find_rollouts(&self, all: impl Fn() -> Vec<Arc<Rollout>> + Send + Sync + 'static) {
         let _ = self.all.set(Box::new(all));
     }
@@ -274,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rollout_has_a_series_while_this_replica_leads_and_it_is_there() {
+    fn each_rollout_has_a_series_while_it_is_there() {
         let rollouts: Arc<Mutex<Vec<Arc<Rollout>>>> = Arc::default();
         let metrics = Metrics::default();
         let all = rollouts.clone();
@@ -284,9 +311,8 @@ mod tests {
             "metadata": {"name": "checkout", "namespace": "shop"},
             "status": {"observedGeneration": 1, "phase": "Healthy", "stable": {"hash": "7c9f", "revision": 1, "image": "checkout:1", "commit": "4f2a91c"}},
         });
+        assert_eq!(told(), "", "there is none, or another replica handles it");
         rollouts.lock().unwrap().push(Arc::new(serde_json::from_value(rollout).unwrap()));
-        assert_eq!(told(), "", "another replica leads");
-        metrics.leads(true);
         assert_eq!(
             told(),
             r#"serin_rollout_info{rollout_namespace="shop",rollout="checkout",phase="Healthy",stable="7c9f",stable_commit="4f2a91c",canary="",canary_commit=""} 1"#

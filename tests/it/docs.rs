@@ -59,6 +59,9 @@ const NO_REASONS: &[&str] = &[
     "True",
     "False",
     "Unknown",
+    "DeadlineExceeded",
+    "Never",
+    "OnFailure",
     // Fields of messages.
     "AdaptiveCard",
     "Bolder",

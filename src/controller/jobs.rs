@@ -150,7 +150,8 @@ async fn delete(shell: &Shell, observed: &Observed, action: &Action, (name, uid)
     let api: Api<Job> = Api::namespaced(shell.client.clone(), namespace);
     let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
     let params = DeleteParams::background().preconditions(preconditions);
-    if let Err(error) = shell.write(&rollout, ("jobs", "delete"), &action.to_string(), api.delete(name, &params)).await {
+    if let Err(error) = shell.write(&rollout, ("jobs", "delete"), &action.to_string(), api.delete(name, &params)).await
+    {
         match error.class() {
             // It is gone, or another one has its name.
             Class::Conflict => {}

@@ -127,8 +127,8 @@ fn object(path: &str, schema: &Value, out: &mut String) {
         .map(|rule| text(rule, "message"))
         .collect();
     if !rules.is_empty() {
-        let listed: String = rules.iter().map(|rule| format!("- {}\n", cell(rule))).collect();
-        write!(out, "\nRefused with these messages:\n\n{listed}").unwrap();
+        let listed: Vec<String> = rules.iter().map(|rule| format!("- {}", cell(rule))).collect();
+        writeln!(out, "\nRefused with these messages:\n\n{}", listed.join("\n")).unwrap();
     }
     for (path, schema) in within {
         object(&path, schema, out);

@@ -18,6 +18,7 @@ pub mod queue;
 pub mod reconcile;
 pub mod server;
 pub mod telemetry;
+pub mod trace;
 pub mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +47,7 @@ use self::publish::Publisher;
 use self::queue::Queue;
 use self::server::Readiness;
 use self::telemetry::Metrics;
+use self::trace::export::Tracer;
 use self::watches::Watches;
 use crate::api::names;
 use crate::api::provider::MetricProviderSpec;
@@ -122,6 +124,8 @@ pub struct Shell {
     pub configs: configs::ConfigWatches,
     /// Tells people and tools outside of the cluster; none where nobody is told.
     pub notices: Option<Arc<Notices>>,
+    /// Takes spans of traces; none where nobody asked for them.
+    pub tracer: Option<Tracer>,
     memory: Mutex<Memory>,
 }
 
@@ -181,6 +185,8 @@ pub struct Start {
     pub readiness: Readiness,
     /// Where messages may go, and who carries them; none where nobody is told.
     pub notifications: Option<Notifications>,
+    /// Takes spans of traces; none where nobody asked for them.
+    pub tracer: Option<Tracer>,
 }
 
 /// Readiness of a controller that has listed nothing.
@@ -199,6 +205,8 @@ pub async fn run(start: Start, mut stop: watch::Receiver<bool>) {
     let shell = Arc::new(Shell::new(start));
     let rollouts = shell.caches.rollouts.clone();
     shell.metrics.find_rollouts(move || rollouts.all());
+    let queue = shell.queue.clone();
+    shell.metrics.find_due(move || queue.due());
     let mut tasks = feed_all(&shell, namespace.as_deref());
     tokio::select! {
         biased;
@@ -214,9 +222,16 @@ pub async fn run(start: Start, mut stop: watch::Receiver<bool>) {
     tasks.push(tokio::spawn(follow_leadership(shell.clone())));
     let notices = shell.notices.as_ref();
     let notifier = notices.map(|notices| notify::begin(&shell, notices, namespace.as_deref(), stop.clone()));
-    shell.queue.run(CONCURRENCY, stop, |name| reconcile::reconcile(name, shell.clone())).await;
+    let pass = |name, waited: Duration| {
+        shell.metrics.waited(waited.as_secs_f64());
+        reconcile::reconcile(name, shell.clone())
+    };
+    shell.queue.run(CONCURRENCY, stop, pass).await;
     if let Some(notifier) = notifier {
         notify::end(notifier).await;
+    }
+    if let Some(tracer) = &shell.tracer {
+        tracer.flush().await;
     }
     tasks.into_iter().for_each(|task| task.abort());
 }
@@ -302,6 +317,7 @@ impl Shell {
             workloads: Watches::default(),
             configs: configs::ConfigWatches::default(),
             notices: start.notifications.map(|notifications| Arc::new(Notices::new(notifications))),
+            tracer: start.tracer,
             memory: Mutex::default(),
         }
     }
@@ -331,24 +347,28 @@ impl Shell {
         if !self.leadership.may_write() {
             return Err(Error::NotLeading);
         }
+        let began = Instant::now();
         let result = match timeout(WRITE_TIMEOUT, request).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(source)) => Err(Error::Write { action: action.to_owned(), source: Box::new(source) }),
             Err(_) => Err(Error::TimeOut { action: action.to_owned() }),
         };
-        self.metrics.request(resource, verb, result.as_ref().map_or_else(Error::metric_label, |_| "ok"));
+        let outcome = result.as_ref().map_or_else(Error::metric_label, |_| "ok");
+        self.metrics.request((resource, verb), outcome, began.elapsed().as_secs_f64());
         result
     }
 
     /// Reads one object, after a conflict.
     pub async fn read<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
         let action = || "read after a conflict".to_owned();
+        let began = Instant::now();
         let result = match timeout(WRITE_TIMEOUT, request).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(source)) => Err(Error::Write { action: action(), source: Box::new(source) }),
             Err(_) => Err(Error::TimeOut { action: action() }),
         };
-        self.metrics.request("any", "get", result.as_ref().map_or_else(Error::metric_label, |_| "ok"));
+        let outcome = result.as_ref().map_or_else(Error::metric_label, |_| "ok");
+        self.metrics.request(("any", "get"), outcome, began.elapsed().as_secs_f64());
         result
     }
 

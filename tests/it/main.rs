@@ -50,5 +50,6 @@ mod snapshots;
 mod support;
 mod tidy;
 mod timelines;
+mod traces;
 mod traffic;
 mod workload;

@@ -171,12 +171,8 @@ impl<'a> Passage<'a> {
 
     /// The span that is under way: of the step, or after the last one of the promotion.
     fn under_way(&self) -> SpanId {
-        self.id_of_step(self.index(), self.attempt.step_started_at)
-    }
-
-    fn id_of_step(&self, index: usize, began: Timestamp) -> SpanId {
-        let name = if index < self.step_count() { "step" } else { "promotion" };
-        self.course.id(name, began.as_millisecond(), &index.to_string())
+        let began = self.attempt.step_started_at.as_millisecond();
+        self.course.id("step", began, &self.index().to_string())
     }
 
     /// What began before the step under way belongs to the whole.
@@ -220,7 +216,9 @@ impl<'a> Passage<'a> {
         if is_step {
             attributes.push(KeyValue::new("serin.step.number", number(index + 1)));
         }
-        let of = (if is_step { "step" } else { "promotion" }, times.0.as_millisecond(), &*index.to_string());
+        // The same identity whether steps are added meanwhile or not.
+        let which = index.to_string();
+        let of = ("step", times.0.as_millisecond(), which.as_str());
         let is_aborted = how == "ended" && self.is_aborted();
         let status = if is_aborted { Status::error("aborted") } else { Status::Unset };
         let parent = Some(self.course.root());

@@ -15,8 +15,12 @@
 mod bed;
 #[path = "measure/canary.rs"]
 mod canary;
+#[path = "measure/churn.rs"]
+mod churn;
 #[path = "measure/fleet.rs"]
 mod fleet;
+#[path = "measure/many.rs"]
+mod many;
 #[path = "support/shipped.rs"]
 mod shipped;
 
@@ -43,5 +47,12 @@ async fn main() {
     }
     if is_wanted("real-size") {
         fleet::real_size(&bed).await;
+    }
+    // They take long: told only where they are named.
+    if wanted.iter().any(|wanted| wanted == "many") {
+        many::many(&bed).await;
+    }
+    if wanted.iter().any(|wanted| wanted == "churn") {
+        churn::churn(&bed).await;
     }
 }

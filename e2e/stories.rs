@@ -8,6 +8,7 @@ mod conformance;
 mod example;
 mod gateway;
 mod gitops;
+mod jobs;
 mod metrics;
 mod people;
 mod plugin;
@@ -17,6 +18,7 @@ mod restart;
 mod role;
 mod route;
 mod scale;
+mod shards;
 mod soak;
 mod spec;
 mod takeover;
@@ -77,6 +79,7 @@ pub fn all() -> Vec<(&'static str, Story)> {
         "tls-and-tcp-routes" => route::tls_and_tcp,
         "prometheus-misbehaves" => metrics::prometheus_misbehaves,
         "metric-recovers-within-limits" => metrics::recovers_within_limits,
+        "jobs-as-measurements" => jobs::as_measurements,
         "invalid-specs" => spec::invalid,
         "faulty-specs" => spec::faulty,
         "scale-subresource" => spec::scale,
@@ -97,7 +100,7 @@ pub fn all() -> Vec<(&'static str, Story)> {
 
 /// Stories that disturb others, or share a lease with them: they are told one after the other, when the rest is over.
 pub fn alone() -> Vec<(&'static str, Story)> {
-    stories!["plugin-doctor" => plugin::doctor, "paused-leader-wakes-late" => rest::paused_leader, "api-server-restarted" => rest::api_server_restarted]
+    stories!["plugin-doctor" => plugin::doctor, "paused-leader-wakes-late" => rest::paused_leader, "api-server-restarted" => rest::api_server_restarted, "replicas-killed" => shards::replicas_killed]
 }
 
 /// Stories beside the GitOps engines, which `e2e/run gitops` alone builds and starts.

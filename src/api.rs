@@ -11,6 +11,7 @@ pub mod event;
 pub mod evidence;
 pub mod gateway;
 pub mod istio;
+pub mod job;
 pub mod json;
 pub mod kustomize;
 pub mod names;

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod commit;
 pub mod configs;
 pub mod error;
+pub mod jobs;
 pub mod lease;
 pub mod measure;
 pub mod notify;
@@ -17,6 +18,7 @@ pub mod publish;
 pub mod queue;
 pub mod reconcile;
 pub mod server;
+pub mod shard;
 pub mod telemetry;
 pub mod trace;
 pub mod watches;
@@ -39,7 +41,7 @@ use self::cache::{Cache, OnChange, Select, version_of};
 use self::caches::Caches;
 use self::clock::Clock;
 use self::error::{Class, Error};
-use self::lease::Leadership;
+use self::lease::{Leadership, View};
 use self::measure::{Inbox, Meter};
 use self::notify::{Notices, Notifications};
 use self::proxies::{Inquiries, Proxies};
@@ -122,6 +124,8 @@ pub struct Shell {
     pub workloads: Watches<Deployment>,
     /// ConfigMaps and Secrets of Rollouts that ask for copies.
     pub configs: configs::ConfigWatches,
+    /// Jobs of metrics.
+    pub jobs: jobs::JobWatches,
     /// Tells people and tools outside of the cluster; none where nobody is told.
     pub notices: Option<Arc<Notices>>,
     /// Takes spans of traces; none where nobody asked for them.
@@ -204,7 +208,11 @@ pub async fn run(start: Start, mut stop: watch::Receiver<bool>) {
     let namespace = start.namespace.clone();
     let shell = Arc::new(Shell::new(start));
     let rollouts = shell.caches.rollouts.clone();
-    shell.metrics.find_rollouts(move || rollouts.all());
+    let leadership = shell.leadership.clone();
+    shell.metrics.find_rollouts(move || {
+        let view = leadership.view();
+        rollouts.all().into_iter().filter(|rollout| view.holds(&rollout_key(rollout))).collect()
+    });
     let queue = shell.queue.clone();
     shell.metrics.find_due(move || queue.due());
     let mut tasks = feed_all(&shell, namespace.as_deref());
@@ -236,29 +244,39 @@ pub async fn run(start: Start, mut stop: watch::Receiver<bool>) {
     tasks.into_iter().for_each(|task| task.abort());
 }
 
-/// Looks at everything once each time this process begins to lead, and at each renewal at what was left meanwhile.
+/// Looks once at everything that this process begins to handle, and at each renewal at what was left meanwhile. What it has
+/// given away is asked for, too, so that a pass forgets it.
 async fn follow_leadership(shell: Arc<Shell>) {
     let mut leads = shell.leadership.watch();
-    let mut led = false;
+    let mut before = View::Nothing;
     loop {
         let leads_now = leads.borrow_and_update().is_some();
-        shell.metrics.leads(leads_now);
+        let is_shared = shell.leadership.shards().is_some();
+        if !is_shared {
+            shell.metrics.leads(leads_now);
+        }
         if shell.leadership.may_write() {
             shell.take_deferred().iter().for_each(|name| shell.queue.ask(name));
         }
-        if leads_now && !led {
-            shell
-                .caches
-                .rollouts
-                .keys()
-                .iter()
-                .for_each(|(namespace, name)| shell.queue.ask(&format!("{namespace}/{name}")));
+        let view = shell.leadership.view();
+        if view != before {
+            let keys = shell.caches.rollouts.keys().into_iter().map(|(namespace, name)| format!("{namespace}/{name}"));
+            keys.filter(|key| {
+                let (had, has) = (before.holds(key), view.holds(key));
+                has && !had || is_shared && had && !has
+            })
+            .for_each(|key| shell.queue.ask(&key));
         }
-        led = leads_now;
+        before = view;
         if leads.changed().await.is_err() {
             return;
         }
     }
+}
+
+fn rollout_key(rollout: &Rollout) -> String {
+    let metadata = &rollout.metadata;
+    format!("{}/{}", metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
 }
 
 fn scoped<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
@@ -316,6 +334,7 @@ impl Shell {
             pods: Watches::default(),
             workloads: Watches::default(),
             configs: configs::ConfigWatches::default(),
+            jobs: jobs::JobWatches::default(),
             notices: start.notifications.map(|notifications| Arc::new(Notices::new(notifications))),
             tracer: start.tracer,
             memory: Mutex::default(),
@@ -328,23 +347,18 @@ impl Shell {
 
     /// `namespace/name` of a Rollout.
     pub fn name_of(&self, rollout: &Rollout) -> String {
-        let metadata = &rollout.metadata;
-        format!(
-            "{}/{}",
-            metadata.namespace.as_deref().unwrap_or_default(),
-            metadata.name.as_deref().unwrap_or_default()
-        )
+        rollout_key(rollout)
     }
 
-    /// Sends one write, if this process may, and gives it up in time for its lease.
+    /// Sends one write about a key, if this process may, and gives it up in time for its lease.
     pub async fn write<T>(
         &self,
-        resource: &'static str,
-        verb: &'static str,
+        key: &str,
+        (resource, verb): (&'static str, &'static str),
         action: &str,
         request: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Error> {
-        if !self.leadership.may_write() {
+        if !self.leadership.may_handle(key) {
             return Err(Error::NotLeading);
         }
         let began = Instant::now();
@@ -467,6 +481,7 @@ impl Shell {
         self.pods.end(name);
         self.workloads.end(name);
         self.configs.end(name);
+        self.jobs.end(name);
         self.unread.forget(name);
         self.inquiries.end(name);
         self.metrics.phase(phase, None);

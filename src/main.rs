@@ -14,6 +14,7 @@ use serin::api::{crd, kustomize, names};
 use serin::cli::cluster::Connection;
 use serin::cli::screen::LookArguments;
 use serin::cli::{dashboard, simulate};
+use serin::controller::clock::Clock;
 use serin::controller::lease::{self, Candidate, Leadership};
 use serin::controller::measure::prometheus::PrometheusMeter;
 use serin::controller::notify::Notifications;
@@ -21,6 +22,7 @@ use serin::controller::notify::send::{self, Post};
 use serin::controller::proxies::Proxies;
 use serin::controller::proxies::istiod::{Addresses, Istiod, TokenOf};
 use serin::controller::proxies::search::Searches;
+use serin::controller::shard::{self, Member, Shards};
 use serin::controller::telemetry::{self, LogFormat, Metrics};
 use serin::controller::trace::export::{Collector, Tracer};
 use serin::controller::{self, Start, clock, commit, server};
@@ -29,6 +31,7 @@ use serin::notify::host::Hosts;
 use serin::plan::observed::Settings;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// Progressive delivery for Istio: canaries gated by Prometheus metrics, declared in Git.
 #[derive(Parser)]
@@ -152,7 +155,10 @@ struct RunArguments {
     /// Elects a leader by Lease; `false` for a single process.
     #[arg(long, env = "SERIN_LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
     leader_election: bool,
-    /// Names this replica in the Lease.
+    /// Every replica works, each on its share of the Rollouts, in place of one that leads.
+    #[arg(long, env = "SERIN_SHARDING")]
+    sharding: bool,
+    /// Names this replica in its Lease, and in its requests.
     #[arg(long, env = "POD_NAME", default_value = "serin")]
     identity: String,
     #[command(flatten)]
@@ -282,20 +288,15 @@ async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let mut config = kube::Config::infer().await.context("connect to Kubernetes; is KUBECONFIG set?")?;
     // What may be tried again, and when, is decided by the passes and the watches themselves.
     config.default_retry = false;
+    let agent = format!("serin/{} ({})", env!("CARGO_PKG_VERSION"), arguments.identity);
+    config.headers.push((http::header::USER_AGENT, agent.parse().context("--identity")?));
     let client = controller::client::connect(config).context("connect to Kubernetes")?;
     let (stop, stopped) = watch::channel(false);
     let (resign, resigned) = watch::channel(false);
     let metrics = Arc::new(Metrics::default());
     let readiness = controller::readiness();
     let clock = clock::wall();
-    let leadership = if arguments.leader_election { Leadership::candidate() } else { Leadership::alone() };
-    let candidate = arguments.leader_election.then(|| Candidate {
-        api: Api::namespaced(client.clone(), &arguments.system_namespace),
-        name: lease::NAME.into(),
-        identity: format!("{}_{}", arguments.identity, std::process::id()),
-        clock: clock.clone(),
-        leadership: leadership.clone(),
-    });
+    let (leadership, agreed) = agree(&arguments, &client, (&clock, &metrics), resigned);
     let settings = Settings {
         route_wait_ms: millis(arguments.route_wait),
         route_ack_timeout_ms: millis(arguments.route_ack_timeout),
@@ -327,7 +328,6 @@ async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         tracer,
     };
     let served = tokio::spawn(server::serve(arguments.listen, readiness, metrics, stopped.clone()));
-    let elected = candidate.map(|candidate| tokio::spawn(candidate.run(resigned)));
     let controlled = tokio::spawn(controller::run(start, stopped));
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -338,10 +338,40 @@ async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     stop.send_replace(true);
     controlled.await?;
     resign.send_replace(true);
-    if let Some(elected) = elected {
-        elected.await?;
+    if let Some(agreed) = agreed {
+        agreed.await?;
     }
     served.await?.context("serve /healthz, /readyz and /metrics")
+}
+
+/// Agrees with other replicas who handles what, until `resigned` turns true.
+fn agree(
+    arguments: &RunArguments,
+    client: &kube::Client,
+    (clock, metrics): (&Clock, &Arc<Metrics>),
+    resigned: watch::Receiver<bool>,
+) -> (Leadership, Option<JoinHandle<()>>) {
+    let api = Api::namespaced(client.clone(), &arguments.system_namespace);
+    if arguments.sharding {
+        let name = shard::name_of(&arguments.identity);
+        let shards = Shards::new(&name);
+        let leadership = Leadership::shared(shards.clone());
+        let (clock, metrics) = (clock.clone(), metrics.clone());
+        let member = Member { api, name, clock, leadership: leadership.clone(), shards, metrics };
+        return (leadership, Some(tokio::spawn(member.run(resigned))));
+    }
+    if !arguments.leader_election {
+        return (Leadership::alone(), None);
+    }
+    let leadership = Leadership::candidate();
+    let candidate = Candidate {
+        api,
+        name: lease::NAME.into(),
+        identity: format!("{}_{}", arguments.identity, std::process::id()),
+        clock: clock.clone(),
+        leadership: leadership.clone(),
+    };
+    (leadership, Some(tokio::spawn(candidate.run(resigned))))
 }
 
 /// Who is asked about the proxies.

@@ -17,6 +17,7 @@ pub mod events;
 pub mod force;
 pub mod gate;
 pub mod invariant;
+pub mod job;
 pub mod json_path;
 pub mod measurement;
 pub mod narrate;
@@ -165,6 +166,7 @@ fn decide(facts: &Facts<'_>, measured: &[Measurement]) -> Plan {
         actions.push(Action::RemoveFinalizer);
     }
     actions.extend(command::answers(facts, &mut course));
+    actions.extend(job::actions(facts, &mut course));
     actions.extend(role::actions(facts, &mut course, &actions));
     settle(facts, &mut course, is_restored);
     complete(facts, course, actions)

@@ -6,6 +6,7 @@ pub mod draw;
 pub mod gateway;
 pub mod input;
 pub mod istiod;
+pub mod jobs;
 pub mod kubelet;
 pub mod mesh;
 pub mod model;

@@ -108,6 +108,19 @@ impl Bed {
             .unwrap_or_else(|error| panic!("{path}: {error}"));
     }
 
+    /// Deletes an object.
+    pub async fn delete(&self, path: &str) {
+        self.client
+            .request::<Value>(request("DELETE", path, Vec::new()))
+            .await
+            .unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+
+    /// Whether an object is there.
+    pub async fn is_there(&self, path: &str) -> bool {
+        self.client.request::<Value>(request("GET", path, Vec::new())).await.is_ok()
+    }
+
     /// Merges a patch into an object.
     pub async fn patch(&self, path: &str, patch: &Value) {
         let body = serde_json::to_vec(patch).unwrap();

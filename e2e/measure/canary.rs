@@ -1,7 +1,7 @@
 //! One canary at a time: its writes, its events, its speed, and how fast an abort is.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -90,6 +90,19 @@ impl App {
         bed.patch(&path, &json!({"spec": {"template": template}})).await;
     }
 
+    /// Deletes the Rollout and all that is its own, and waits until the Rollout is gone.
+    pub async fn delete(&self, bed: &Bed) {
+        let rollout = format!("{}/{}", self.path("serin.dev/v1alpha1", "rollouts"), self.name);
+        bed.delete(&rollout).await;
+        while bed.is_there(&rollout).await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for plural in ["virtualservices", "destinationrules"] {
+            bed.delete(&format!("{}/{}", self.path("networking.istio.io/v1", plural), self.name)).await;
+        }
+        bed.delete(&format!("/api/v1/namespaces/{}/services/{}", self.namespace, self.name)).await;
+    }
+
     async fn act(&self, bed: &Bed, action: &str, hash: &str) {
         let object = json!({
             "apiVersion": "serin.dev/v1alpha1", "kind": "RolloutAction", "metadata": {"generateName": "bench-"},
@@ -119,7 +132,7 @@ pub fn is_healthy(rollout: &Rollout, hash: &str) -> bool {
 }
 
 /// Settings where no proxy runs: a route is in force as soon as it is observed.
-const NO_PROXIES: [&str; 2] = ["--route-wait=0", "--drain=0"];
+pub const NO_PROXIES: [&str; 2] = ["--route-wait=0", "--drain=0"];
 
 /// Nine canaries of five pods through 20, 50 and 80 percent.
 pub async fn canary(bed: &Bed) {
@@ -224,19 +237,25 @@ fn named(rollout: &Rollout, app: &App) -> bool {
     rollout.metadata.name.as_deref() == Some(&app.name)
 }
 
-/// A Prometheus whose answers turn bad, and when the first bad one was sent.
+/// A Prometheus whose answers turn bad, when the first bad one was sent, and how often it was asked.
 #[derive(Clone, Default)]
-struct Prometheus {
+pub struct Prometheus {
     is_bad: Arc<AtomicBool>,
     answered: Arc<Mutex<Option<Instant>>>,
+    asked: Arc<AtomicU64>,
 }
 
 impl Prometheus {
-    async fn serve(&self) -> String {
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    pub async fn serve(&self) -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let own = self.clone();
         let answer = move || async move {
+            own.asked.fetch_add(1, Ordering::SeqCst);
             let is_bad = own.is_bad.load(Ordering::SeqCst);
             if is_bad {
                 own.answered.lock().unwrap().get_or_insert_with(Instant::now);

@@ -36,7 +36,7 @@ fn texts(value: &Value) -> Vec<String> {
 /// Every right that is shipped.
 fn shipped() -> BTreeSet<Right> {
     let mut rights = BTreeSet::new();
-    for file in ["rbac.yaml", "istiod.yaml", "config-snapshots.yaml"] {
+    for file in ["rbac.yaml", "sharding.yaml", "istiod.yaml", "config-snapshots.yaml"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file);
         let text = std::fs::read_to_string(path).unwrap();
         for document in serde_yaml::Deserializer::from_str(&text).map(|one| Value::deserialize(one).unwrap()) {

@@ -13,7 +13,7 @@ pub async fn apply_shipped(client: &Client) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let istio = r#"{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}}"#;
     apply_text(client, None, istio).await.unwrap_or_else(|error| panic!("namespace istio-system: {error}"));
-    for file in ["namespace.yaml", "rbac.yaml", "config-snapshots.yaml", "istiod.yaml"] {
+    for file in ["namespace.yaml", "rbac.yaml", "sharding.yaml", "config-snapshots.yaml", "istiod.yaml"] {
         apply_file(client, &root.join("deploy").join(file)).await;
     }
     let mut definitions: Vec<PathBuf> =

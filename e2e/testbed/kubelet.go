@@ -25,6 +25,9 @@ const (
 	waitingReason  = "testbed.serin.dev/waiting-reason"
 	restartCount   = "testbed.serin.dev/restart-count"
 	terminateAfter = "testbed.serin.dev/terminate-after"
+	// The containers exit by this code, so long after the pod was seen first.
+	exitCode  = "testbed.serin.dev/exit-code"
+	exitAfter = "testbed.serin.dev/exit-after"
 )
 
 const (
@@ -131,6 +134,9 @@ func (k *kubelet) play(ctx context.Context, key string) (time.Duration, error) {
 	if pod.DeletionTimestamp != nil {
 		return k.terminate(ctx, pod)
 	}
+	if hasEnded(pod) {
+		return 0, nil
+	}
 	address := pod.Status.PodIP
 	if address == "" {
 		n := k.address.Add(1)
@@ -216,6 +222,7 @@ func nextStatus(pod *corev1.Pod, address string, now time.Time, listens bool) (*
 	} else {
 		started = now
 	}
+	exits, untilExit := exit(pod, started, now)
 	left := started.Add(delay).Sub(now)
 	runs := pod.Annotations[neverReady] != "true" && reason == "" && left <= 0
 	again := time.Duration(0)
@@ -225,6 +232,10 @@ func nextStatus(pod *corev1.Pod, address string, now time.Time, listens bool) (*
 	if runs && !listens {
 		runs, again = false, probeUnready
 	}
+	if untilExit > 0 && (again == 0 || untilExit < again) {
+		again = untilExit
+	}
+	runs = runs && exits == nil
 	ready := runs
 	for _, gate := range pod.Spec.ReadinessGates {
 		ready = ready && isTrue(pod, gate.ConditionType)
@@ -238,16 +249,54 @@ func nextStatus(pod *corev1.Pod, address string, now time.Time, listens bool) (*
 		status.StartTime = &metav1.Time{Time: now}
 	}
 	status.ContainerStatuses = containerStatuses(pod, runs, reason)
+	if exits != nil {
+		end(status, *exits, now)
+		again = 0
+	}
 	changed := setCondition(status, corev1.PodScheduled, true, started.Format(time.RFC3339Nano), now)
 	changed = setCondition(status, corev1.PodInitialized, true, "", now) || changed
 	changed = setCondition(status, corev1.ContainersReady, runs, "", now) || changed
 	changed = setCondition(status, corev1.PodReady, ready, "", now) || changed
-	changed = changed || pod.Status.PodIP == "" || restarts(pod.Status.ContainerStatuses) != restarts(status.ContainerStatuses) ||
+	changed = changed || pod.Status.Phase != status.Phase || pod.Status.PodIP == "" || restarts(pod.Status.ContainerStatuses) != restarts(status.ContainerStatuses) ||
 		waiting(pod.Status.ContainerStatuses) != waiting(status.ContainerStatuses)
 	if !changed {
 		return nil, again
 	}
 	return status, again
+}
+
+// hasEnded says whether the containers have exited for good.
+func hasEnded(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// exit is the code that the containers exit by now, nil while they run, and how long they still run.
+func exit(pod *corev1.Pod, started, now time.Time) (*int32, time.Duration) {
+	code, err := strconv.ParseInt(pod.Annotations[exitCode], 10, 32)
+	if err != nil {
+		return nil, 0
+	}
+	after, _ := time.ParseDuration(pod.Annotations[exitAfter])
+	if left := started.Add(after).Sub(now); left > 0 {
+		return nil, left
+	}
+	by := int32(code)
+	return &by, 0
+}
+
+// end makes it the status of a pod whose containers have exited by a code.
+func end(status *corev1.PodStatus, code int32, now time.Time) {
+	reason := "Completed"
+	status.Phase = corev1.PodSucceeded
+	if code != 0 {
+		reason = "Error"
+		status.Phase = corev1.PodFailed
+	}
+	for i := range status.ContainerStatuses {
+		status.ContainerStatuses[i].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+			ExitCode: code, Reason: reason, FinishedAt: metav1.Time{Time: now},
+		}}
+	}
 }
 
 func containerStatuses(pod *corev1.Pod, runs bool, reason string) []corev1.ContainerStatus {

@@ -109,3 +109,33 @@ func TestProbedPortIsTheFirst(t *testing.T) {
 		t.Errorf("probed at %d", port)
 	}
 }
+
+func TestExit(t *testing.T) {
+	start := time.Unix(1000, 0)
+	for name, want := range map[string]struct {
+		annotations map[string]string
+		after       time.Duration
+		phase       corev1.PodPhase
+		again       bool
+	}{
+		"runs on":            {nil, time.Hour, corev1.PodRunning, false},
+		"at once":            {map[string]string{exitCode: "0"}, 0, corev1.PodSucceeded, false},
+		"not before its end": {map[string]string{exitCode: "0", exitAfter: "5s"}, 4 * time.Second, corev1.PodRunning, true},
+		"well":               {map[string]string{exitCode: "0", exitAfter: "5s"}, 5 * time.Second, corev1.PodSucceeded, false},
+		"badly":              {map[string]string{exitCode: "3", exitAfter: "5s"}, 6 * time.Second, corev1.PodFailed, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := played(t, newPod(want.annotations), start)
+			status, again := nextStatus(pod, "10.244.0.1", start.Add(want.after), true)
+			if status != nil {
+				pod.Status = *status
+			}
+			if pod.Status.Phase != want.phase || (again > 0) != want.again {
+				t.Errorf("phase %v, looks again after %v", pod.Status.Phase, again)
+			}
+			if want.phase != corev1.PodRunning && (isTrue(pod, corev1.PodReady) || pod.Status.ContainerStatuses[0].State.Terminated == nil) {
+				t.Errorf("it has ended: %+v", pod.Status)
+			}
+		})
+	}
+}

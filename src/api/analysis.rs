@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::comparison::{CompareMetric, Counts, LimitMetric, Reference};
 use super::duration::DurationText;
+use super::job::JobMetric;
 
 /// Metrics that judge a canary, with arguments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -92,6 +93,8 @@ pub struct MetricSpec {
     pub istio: Option<IstioMetric>,
     /// An answer of a server, over HTTP: its JSON, or whether it succeeds.
     pub web: Option<WebMetric>,
+    /// A Job of Kubernetes for each measurement, which succeeds or fails as it does.
+    pub job: Option<JobMetric>,
     /// The canary's bad requests against stable's, by a sequential test that may be read after every window.
     pub compare: Option<CompareMetric>,
     /// The canary's bad requests against a limit, by a sequential test that may be read after every window.
@@ -129,6 +132,7 @@ impl MetricSpec {
             ("compare", self.compare.is_some()),
             ("limit", self.limit.is_some()),
             ("web", self.web.is_some()),
+            ("job", self.job.is_some()),
         ];
         is_given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
     }

@@ -19,6 +19,10 @@ pub const POD_METADATA_PENDING: &str = "serin.dev/pod-metadata-pending";
 pub const CONFIG_COPIES: &str = "serin.dev/config-copies";
 /// Annotation on such a copy: the name of what it is a copy of.
 pub const CONFIG_SOURCE: &str = "serin.dev/config-source";
+/// Annotation on the Job of a metric: which measurement of which analysis it is.
+pub const MEASUREMENT: &str = "serin.dev/measurement";
+/// Annotation on the Job of a metric: how many of its metric are kept once they are over.
+pub const MEASUREMENTS_KEPT: &str = "serin.dev/measurements-kept";
 /// Label on every child: the Rollout's name.
 pub const ROLLOUT: &str = "serin.dev/rollout";
 /// Label on pods that Istio's own metrics carry as `destination_canonical_revision`.

@@ -258,7 +258,12 @@ pub fn analysis_template() -> Value {
     bound(spec, "measurementRetention", "maxItems", 50);
     set(at(spec, "metrics"), "minItems", json!(1));
     refuse(spec, TEMPLATE_REFUSED);
-    one_of(at(spec, "metrics[]"), &["prometheus", "istio", "compare", "limit", "web", "provider"]);
+    one_of(at(spec, "metrics[]"), &["prometheus", "istio", "compare", "limit", "web", "job", "provider"]);
+    *at(spec, "metrics[].job.spec") = json!({
+        "type": "object",
+        "description": "The spec of the Job, of batch/v1; `{{args.name}}` is filled in wherever it has a text. Without `activeDeadlineSeconds` it has an hour.",
+        "x-kubernetes-preserve-unknown-fields": true,
+    });
     rule(
         at(spec, "metrics[]"),
         "!has(self.weight) || has(self.compare) || has(self.limit)",

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::config::ConfigKind;
 use super::event::RolloutEvent;
 pub use super::evidence::{BaselineStatus, EvidenceStatus, EvidenceVerdict, Memory, RatioStatus, Requests};
+use super::job::JobStatus;
 pub use super::route::{AskedSides, RouteStatus};
 
 /// The whole status. Serin writes it whole, and only when it changes.
@@ -44,6 +45,9 @@ pub struct RolloutStatus {
     /// Kinds of which there are copies for this Rollout: they are watched until the last copy is gone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub config_copies: Vec<ConfigKind>,
+    /// Jobs of metrics that there are, those that are over among them: they are watched until the last one is gone.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub jobs: i32,
     /// The revision that serves when nothing is in progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stable: Option<RevisionStatus>,
@@ -128,6 +132,7 @@ impl Default for RolloutStatus {
             selector: String::new(),
             workload: None,
             config_copies: Vec::new(),
+            jobs: 0,
             stable: None,
             canary: None,
             baseline: None,
@@ -423,6 +428,9 @@ pub struct MetricStatus {
     /// What a metric with `compare` or `limit` has seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<EvidenceStatus>,
+    /// The Job of the measurement that is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobStatus>,
 }
 
 impl Default for MetricStatus {
@@ -442,6 +450,7 @@ impl Default for MetricStatus {
             consecutive_successes: 0,
             measurements: Vec::new(),
             evidence: None,
+            job: None,
         }
     }
 }
@@ -469,7 +478,7 @@ pub enum Assessment {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MeasurementStatus {
-    /// When the query was sent.
+    /// When the query was sent; of a Job, when it was seen to be over.
     pub at: Timestamp,
     /// What it said.
     pub assessment: Assessment,

@@ -404,7 +404,7 @@ fn users<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Er
 }
 
 /// Reads the metadata of a child: of its labels and annotations Serin's own.
-fn children<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+pub(super) fn children<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     let mut metadata = Slim::deserialize(deserializer)?;
     for map in [&mut metadata.labels, &mut metadata.annotations].into_iter().flatten() {
         map.retain(|key, _| key.starts_with(names::GROUP));

@@ -91,6 +91,14 @@ const NEXT: &[(&str, &str)] = &[
         "CopyUndeleted",
         "nothing waits for it; read the message, and let the controller delete its copies in this namespace",
     ),
+    (
+        "JobsUnlisted",
+        "wait a few seconds; if it lasts, let the controller list Jobs: deploy/rbac.yaml, or the chart's jobs.enabled",
+    ),
+    (
+        "JobUndeleted",
+        "nothing waits for it; read the message, and let the controller delete its Jobs in this namespace",
+    ),
     ("WriteRefused", "read the message: quota, admission policy, permissions"),
 ];
 

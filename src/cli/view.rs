@@ -408,6 +408,7 @@ fn metric_line(metric: &MetricStatus, place: &str, condition: Option<&str>, glyp
     if let Some(last) = drawn.last() {
         spans.push(Span::raw(format!(" {}", last.value)));
     }
+    spans.extend(metric.job.as_ref().map(|job| Span::raw(format!(" Job {} runs", job.name))));
     spans.extend(condition.map(|condition| dim(format!("  wants {condition}"))));
     let counted = metric.successes + metric.failures + metric.inconclusive;
     let (verdict, color) = match metric.verdict {

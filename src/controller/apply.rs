@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::error::{Class, Error};
-use super::{Shell, configs};
+use super::{Shell, configs, jobs};
 use crate::api::names;
 use crate::api::status::RolloutStatus;
 use crate::api::watched::{
@@ -45,6 +45,7 @@ pub const PERMISSIONS: &[(&str, &str, &[&str])] = &[
     ("apps", "replicasets", &["get", "list", "watch", "create", "patch", "delete"]),
     ("apps", "deployments", &["get", "list", "watch"]),
     ("apps", "deployments/scale", &["patch"]),
+    ("batch", "jobs", &["list", "watch", "create", "delete"]),
     ("", "services", &["get", "list", "watch", "create", "patch"]),
     ("networking.istio.io", "virtualservices", &["get", "list", "watch", "create", "patch"]),
     ("networking.istio.io", "destinationrules", &["get", "list", "watch", "create", "patch"]),
@@ -71,8 +72,14 @@ pub async fn write_status(shell: &Shell, observed: &Observed, status: &RolloutSt
     let api: Api<Rollout> = api(shell, observed);
     let name = metadata.name.clone().unwrap_or_default();
     let patch = json_patch_of(patch);
-    let written =
-        shell.write("rollouts/status", "patch", "write the status", api.patch_status(&name, &params(), &patch)).await?;
+    let written = send(
+        shell,
+        observed,
+        ("rollouts/status", "patch"),
+        "write the status",
+        api.patch_status(&name, &params(), &patch),
+    )
+    .await?;
     shell.wrote(written);
     Ok(())
 }
@@ -81,6 +88,17 @@ impl Evict for Pod {}
 
 fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(shell: &Shell, observed: &Observed) -> Api<K> {
     Api::namespaced(shell.client.clone(), observed.rollout.metadata.namespace.as_deref().unwrap_or_default())
+}
+
+/// Sends one write about a Rollout.
+async fn send<T>(
+    shell: &Shell,
+    observed: &Observed,
+    what: (&'static str, &'static str),
+    action: &str,
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, Error> {
+    shell.write(&shell.name_of(&observed.rollout), what, action, request).await
 }
 
 fn params() -> PatchParams {
@@ -104,24 +122,22 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
             create_baseline(shell, observed, action, (name, source, stable)).await
         }
         Action::ScaleReplicaSet { name, generation, number, replicas, revision } => {
-            let api: Api<ReplicaSet> = api(shell, observed);
-            let patch = json_patch_of(objects::scale_patch((*generation, *number), *replicas, *revision));
-            let written =
-                shell.write("replicasets", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
-            let written = reread_on_conflict(shell, &api, name, &shell.caches.replica_sets, written).await?;
-            shell.caches.replica_sets.put(written);
-            Ok(())
+            let patch = objects::scale_patch((*generation, *number), *replicas, *revision);
+            patch_replica_set(shell, observed, action, (name, &json_patch_of(patch))).await
         }
         Action::DeleteReplicaSet { name, version } => {
             let api: Api<FullReplicaSet> = api(shell, observed);
             let preconditions = Preconditions { resource_version: Some(version.clone()), uid: None };
             let delete = DeleteParams::background().preconditions(preconditions);
-            shell.write("replicasets", "delete", &action.to_string(), api.delete(name, &delete)).await.map(|_| ())
+            send(shell, observed, ("replicasets", "delete"), &action.to_string(), api.delete(name, &delete))
+                .await
+                .map(|_| ())
         }
         Action::CopyConfig { kind, source, name, digest } => {
             configs::copy(shell, observed, action, (*kind, source, name, digest)).await
         }
         Action::DeleteCopy { kind, name, uid } => configs::delete(shell, observed, action, (*kind, name, uid)).await,
+        Action::CreateJob { .. } | Action::DeleteJob { .. } => jobs::carry_out(shell, observed, action).await,
         Action::WriteVirtualService { name, version, split, front } => {
             let body = objects::virtual_service(observed, name, version.as_deref(), (*split, front));
             let written: VirtualService =
@@ -202,7 +218,8 @@ async fn edit_service(
     let api: Api<Service> = api(shell, observed);
     let body = objects::selector_patch(version, hash);
     let patch = Patch::Merge(&body);
-    let written = shell.write("services", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
+    let written =
+        send(shell, observed, ("services", "patch"), &action.to_string(), api.patch(name, &params(), &patch)).await;
     let written = reread_on_conflict(shell, &api, name, &shell.caches.services, written).await?;
     shell.caches.services.put(written);
     Ok(())
@@ -220,7 +237,7 @@ async fn scale_workload(
     let params = params();
     let scaled = api.patch_scale(name, &params, &patch);
     let rollout = shell.name_of(&observed.rollout);
-    match shell.write("deployments/scale", "patch", &action.to_string(), scaled).await {
+    match send(shell, observed, ("deployments/scale", "patch"), &action.to_string(), scaled).await {
         Ok(scale) => {
             if let Some(known) = observed.workload.found() {
                 let mut known = known.clone();
@@ -249,7 +266,7 @@ async fn evict(shell: &Shell, observed: &Observed, action: &Action, (name, uid):
         ..DeleteParams::default()
     };
     let params = EvictParams { delete_options: Some(delete_options), ..EvictParams::default() };
-    match shell.write("pods/eviction", "create", &action.to_string(), api.evict(name, &params)).await {
+    match send(shell, observed, ("pods/eviction", "create"), &action.to_string(), api.evict(name, &params)).await {
         Err(error) if error.code() == Some(429) => {
             shell.refuse_eviction(&observed.rollout, &error);
             Ok(())
@@ -273,7 +290,8 @@ async fn edit_pods(shell: &Shell, observed: &Observed, action: &Action) -> Resul
     } else if let Action::EditPod { name, version, edit } = action {
         let api: Api<Pod> = api(shell, observed);
         let patch = Patch::Merge(objects::pod_patch(version, edit));
-        let written = shell.write("pods", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
+        let written =
+            send(shell, observed, ("pods", "patch"), &action.to_string(), api.patch(name, &params(), &patch)).await;
         written.map(|written| shell.pods.put(&shell.name_of(&observed.rollout), written))
     } else {
         Ok(())
@@ -294,9 +312,18 @@ async fn edit_replica_set(
     action: &Action,
     (name, body): (&str, &Value),
 ) -> Result<(), Error> {
+    patch_replica_set(shell, observed, action, (name, &Patch::Merge(body))).await
+}
+
+async fn patch_replica_set<T: Serialize + Debug>(
+    shell: &Shell,
+    observed: &Observed,
+    action: &Action,
+    (name, patch): (&str, &Patch<T>),
+) -> Result<(), Error> {
     let api: Api<ReplicaSet> = api(shell, observed);
-    let patch = Patch::Merge(body);
-    let written = shell.write("replicasets", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
+    let written =
+        send(shell, observed, ("replicasets", "patch"), &action.to_string(), api.patch(name, &params(), patch)).await;
     let written = reread_on_conflict(shell, &api, name, &shell.caches.replica_sets, written).await?;
     shell.caches.replica_sets.put(written);
     Ok(())
@@ -349,7 +376,8 @@ async fn set_replicas(shell: &Shell, observed: &Observed, action: &Action, repli
     let name = observed.rollout.metadata.name.clone().unwrap_or_default();
     let body = json!({"metadata": {"resourceVersion": observed.rollout.metadata.resource_version}, "spec": {"replicas": replicas}});
     let patch = Patch::Merge(&body);
-    shell.write("rollouts/scale", "patch", &action.to_string(), api.patch_scale(&name, &params(), &patch)).await?;
+    send(shell, observed, ("rollouts/scale", "patch"), &action.to_string(), api.patch_scale(&name, &params(), &patch))
+        .await?;
     // The answer is a Scale: the Rollout that it belongs to is read once.
     shell.reread_rollout(&observed.rollout).await
 }
@@ -365,12 +393,14 @@ async fn set_finalizer(shell: &Shell, observed: &Observed, action: &Action) -> R
     let body = json!({"metadata": {"resourceVersion": shell.version_of(&observed.rollout), "finalizers": finalizers}});
     let patch = Patch::Merge(&body);
     let name = metadata.name.clone().unwrap_or_default();
-    let written = shell.write("rollouts", "patch", &action.to_string(), api.patch(&name, &params(), &patch)).await?;
+    let written =
+        send(shell, observed, ("rollouts", "patch"), &action.to_string(), api.patch(&name, &params(), &patch)).await?;
     shell.wrote(written);
     Ok(())
 }
 
-async fn create<K, T>(
+/// Creates an object.
+pub(super) async fn create<K, T>(
     shell: &Shell,
     observed: &Observed,
     action: &Action,
@@ -387,7 +417,7 @@ where
     let request = kube::core::Request::new(url).create(&create_params(), bytes);
     let request = request.map_err(kube::Error::BuildRequest);
     let answer = async { shell.client.request::<K>(request?).await };
-    match shell.write(resource, "create", &action.to_string(), answer).await {
+    match send(shell, observed, (resource, "create"), &action.to_string(), answer).await {
         Err(error) if error.code() == Some(404) => {
             let message = format!("{action}: the kind {resource} does not exist here: is Istio installed?");
             Err(Error::Told { message })
@@ -412,7 +442,7 @@ where
     }
     let api: Api<K> = api(shell, observed);
     let apply = PatchParams::apply(names::FIELD_MANAGER).force();
-    shell.write(resource, "patch", &action.to_string(), api.patch(name, &apply, &Patch::Apply(body))).await
+    send(shell, observed, (resource, "patch"), &action.to_string(), api.patch(name, &apply, &Patch::Apply(body))).await
 }
 
 /// Edits the weights of a route that Git holds, and what stands in front of it.
@@ -453,7 +483,8 @@ where
     loop {
         tries += 1;
         let patch = json_patch_of(patch_onto(&version));
-        match shell.write(resource, "patch", &action.to_string(), api.patch(name, &params(), &patch)).await {
+        match send(shell, observed, (resource, "patch"), &action.to_string(), api.patch(name, &params(), &patch)).await
+        {
             Ok(written) => {
                 cache.put(written);
                 return Ok(());
@@ -480,7 +511,8 @@ async fn edit_destination_rule(
     let api: Api<DestinationRule> = api(shell, observed);
     let patch = json_patch_of(objects::subset_patch(version, edits));
     let written =
-        shell.write("destinationrules", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await;
+        send(shell, observed, ("destinationrules", "patch"), &action.to_string(), api.patch(name, &params(), &patch))
+            .await;
     let written = reread_on_conflict(shell, &api, name, &shell.caches.destination_rules, written).await?;
     shell.caches.destination_rules.put(written);
     Ok(())
@@ -495,9 +527,14 @@ async fn answer(shell: &Shell, observed: &Observed, action: &Action) -> Result<(
     if let Action::Answer { name, accepted, message, at, .. } = action {
         let body = json!({"status": {"accepted": accepted, "message": message, "at": at}});
         let patch = Patch::Merge(&body);
-        let written = shell
-            .write("rolloutactions/status", "patch", &action.to_string(), api.patch_status(name, &params(), &patch))
-            .await;
+        let written = send(
+            shell,
+            observed,
+            ("rolloutactions/status", "patch"),
+            &action.to_string(),
+            api.patch_status(name, &params(), &patch),
+        )
+        .await;
         if written.as_ref().is_err_and(|error| error.code() == Some(404)) {
             return Ok(());
         }
@@ -507,12 +544,13 @@ async fn answer(shell: &Shell, observed: &Observed, action: &Action) -> Result<(
         let body = json!({"metadata": {"resourceVersion": version, "ownerReferences": [owner]}});
         let patch = Patch::Merge(&body);
         let written =
-            shell.write("rolloutactions", "patch", &action.to_string(), api.patch(name, &params(), &patch)).await?;
+            send(shell, observed, ("rolloutactions", "patch"), &action.to_string(), api.patch(name, &params(), &patch))
+                .await?;
         shell.caches.actions.put(written);
     } else if let Action::DeleteAction { name, uid } = action {
         let preconditions = Preconditions { resource_version: None, uid: Some(uid.clone()) };
         let delete = DeleteParams::background().preconditions(preconditions);
-        shell.write("rolloutactions", "delete", &action.to_string(), api.delete(name, &delete)).await?;
+        send(shell, observed, ("rolloutactions", "delete"), &action.to_string(), api.delete(name, &delete)).await?;
     }
     Ok(())
 }

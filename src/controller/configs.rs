@@ -187,7 +187,14 @@ pub async fn copy(
         return Ok(());
     };
     let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    let created = shell.write(resource(kind), "create", &action.to_string(), api.create(&params, &body)).await;
+    let created = shell
+        .write(
+            &shell.name_of(&observed.rollout),
+            (resource(kind), "create"),
+            &action.to_string(),
+            api.create(&params, &body),
+        )
+        .await;
     let (written, failed) = match created {
         Ok(written) => (written, None),
         Err(error) if error.class() == Class::Conflict => (shell.read(api.get(name)).await?, Some(error)),
@@ -236,7 +243,14 @@ pub async fn delete(
     let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
     let params = DeleteParams::background().preconditions(preconditions);
     let api = api(shell, observed, kind);
-    let deleted = shell.write(resource(kind), "delete", &action.to_string(), api.delete(name, &params)).await;
+    let deleted = shell
+        .write(
+            &shell.name_of(&observed.rollout),
+            (resource(kind), "delete"),
+            &action.to_string(),
+            api.delete(name, &params),
+        )
+        .await;
     if let Err(error) = deleted {
         match error.class() {
             // It is gone, or another one has its name.

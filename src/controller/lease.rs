@@ -15,6 +15,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::apply::WRITE_TIMEOUT;
 use super::clock::Clock;
+use super::shard::membership::Share;
+use super::shard::{Permit, Shards};
 
 /// Name of the Lease.
 pub const NAME: &str = "serin";
@@ -24,22 +26,50 @@ const DURATION: Duration = Duration::from_secs(15);
 /// How often it is renewed, and how often a candidate looks.
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// Whether this process leads, and until when it may write.
+/// Whether this process leads, or has a share, and until when it may write.
 #[derive(Clone)]
 pub struct Leadership {
     until: Arc<watch::Sender<Option<Instant>>>,
+    shards: Option<Arc<Shards>>,
+}
+
+/// What a process handles at some time.
+#[derive(Clone, PartialEq)]
+pub enum View {
+    /// Nothing.
+    Nothing,
+    /// Everything.
+    All,
+    /// A share.
+    Share(Share),
+}
+
+impl View {
+    /// Whether it handles a key.
+    pub fn holds(&self, key: &str) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::All => true,
+            Self::Share(share) => share.holds(key),
+        }
+    }
 }
 
 impl Leadership {
     /// Leads for ever: for a single process that shares its cluster with nobody.
     pub fn alone() -> Self {
         let far = Instant::now() + Duration::from_hours(10 * 365 * 24);
-        Self { until: Arc::new(watch::Sender::new(Some(far))) }
+        Self { until: Arc::new(watch::Sender::new(Some(far))), shards: None }
     }
 
     /// A candidate.
     pub fn candidate() -> Self {
-        Self { until: Arc::new(watch::Sender::new(None)) }
+        Self { until: Arc::new(watch::Sender::new(None)), shards: None }
+    }
+
+    /// One of several, each of which has a share; see [`super::shard`].
+    pub fn shared(shards: Arc<Shards>) -> Self {
+        Self { until: Arc::new(watch::Sender::new(None)), shards: Some(shards) }
     }
 
     /// Whether a write that begins now is answered, or given up, before the lease can have expired.
@@ -50,6 +80,41 @@ impl Leadership {
     /// Follows whether this process leads.
     pub fn watch(&self) -> watch::Receiver<Option<Instant>> {
         self.until.subscribe()
+    }
+
+    /// Whether a write about a key may begin now; keys are `namespace/name` of Rollouts, and what others choose.
+    pub fn may_handle(&self, key: &str) -> bool {
+        self.may_write() && self.shards.as_ref().is_none_or(|shards| shards.holds(key))
+    }
+
+    /// Begins a pass, which holds up that the key is given away; none where the key is not this process's now.
+    pub fn begin(&self, key: &str) -> Option<Permit> {
+        if !self.may_write() {
+            return None;
+        }
+        self.shards.as_ref().map_or_else(|| Some(Permit::free()), |shards| shards.begin(key))
+    }
+
+    /// Whether a key is in the share of another replica, or in none at the moment: this one is told when it has it.
+    pub fn is_of_another(&self, key: &str) -> bool {
+        self.shards.as_ref().is_some_and(|shards| !shards.holds(key))
+    }
+
+    /// What this process handles now.
+    pub fn view(&self) -> View {
+        if self.until.borrow().is_none() {
+            return View::Nothing;
+        }
+        self.shards.as_ref().map_or(View::All, |shards| View::Share(shards.share()))
+    }
+
+    /// The members, where each has a share.
+    pub fn shards(&self) -> Option<&Arc<Shards>> {
+        self.shards.as_ref()
+    }
+
+    pub(super) fn stands(&self, until: Option<Instant>) {
+        self.until.send_replace(until);
     }
 
     fn renewed(&self, began: Instant) {

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use self::send::Courier;
 use super::cache::{self, Cache, OnChange, Select};
 use super::error::{Class, Error};
+use super::lease::View;
 use super::queue::Queue;
 use super::server::Readiness;
 use super::{Shell, clock};
@@ -146,20 +147,31 @@ pub async fn end(task: JoinHandle<()>) {
     }
 }
 
-/// Looks at every channel when this process begins to lead.
+/// Looks at every channel that this process begins to tell of.
 async fn follow_leadership(shell: Arc<Shell>, notices: Arc<Notices>) {
     let mut leads = shell.leadership.watch();
-    let mut led = false;
+    let mut before = View::Nothing;
     loop {
-        let leads_now = leads.borrow_and_update().is_some();
-        if leads_now && !led {
-            notices.ask(None);
+        leads.borrow_and_update();
+        let view = shell.leadership.view();
+        if view != before {
+            for (namespace, name) in notices.channels.keys() {
+                let name = format!("{namespace}/{name}");
+                if view.holds(&key_of(&name)) && !before.holds(&key_of(&name)) {
+                    notices.queue.ask(&name);
+                }
+            }
         }
-        led = leads_now;
+        before = view;
         if leads.changed().await.is_err() {
             return;
         }
     }
+}
+
+/// The key of a channel by `namespace/name`, apart from that of a Rollout of the same name.
+fn key_of(name: &str) -> String {
+    format!("notificationchannels/{name}")
 }
 
 fn name_of(channel: &NotificationChannel) -> String {
@@ -176,9 +188,10 @@ async fn pass(shell: Arc<Shell>, notices: Arc<Notices>, name: String) -> Option<
         memory.secrets.remove(&name);
         return None;
     };
-    if !shell.leadership.may_write() {
-        return shell.leadership.watch().borrow().is_some().then_some(AGAIN);
-    }
+    let Some(_permit) = shell.leadership.begin(&key_of(&name)) else {
+        let may_be_soon = shell.leadership.view().holds(&key_of(&name));
+        return may_be_soon.then_some(AGAIN);
+    };
     let mut pass = Pass { shell: &shell, notices: &notices, name: &name, namespace, channel: (*channel).clone() };
     match pass.tell().await {
         Ok(again) => again,
@@ -239,7 +252,7 @@ impl Pass<'_> {
                     return Ok(known.filter(|known| known.reason.starts_with("Secret")).map(|_| SECRET_AGAIN));
                 }
                 Next::Wait(at) => return Ok(Some(clock::until((self.shell.clock)(), at).max(AT_ONCE))),
-                Next::Send(in_flight) if !self.shell.leadership.may_write() => {
+                Next::Send(in_flight) if !self.shell.leadership.may_handle(&key_of(self.name)) => {
                     tracing::debug!(channel = %self.name, rollout = %in_flight.rollout, "another replica may lead");
                     return Err(Error::NotLeading);
                 }
@@ -313,7 +326,9 @@ impl Pass<'_> {
         let ready = outgoing(&given, &message).and_then(|ready| ready.check(&self.notices.hosts).map(|()| ready));
         match ready {
             Ok(Outgoing::Nothing) => Outcome::Sent(None),
-            Ok(Outgoing::Object(object)) => send::object(self.shell, self.namespace, rollout, object).await,
+            Ok(Outgoing::Object(object)) => {
+                send::object(self.shell, (&key_of(self.name), self.namespace), rollout, object).await
+            }
             Ok(ready) => self.notices.courier.carry(ready, service).await,
             Err(error) => Outcome::Refused(error),
         }
@@ -340,7 +355,9 @@ impl Pass<'_> {
         let api: Api<NotificationChannel> = Api::namespaced(self.shell.client.clone(), self.namespace);
         let name = metadata.name.clone().unwrap_or_default();
         let request = api.patch_status(&name, &params, &patch);
-        let written = self.shell.write("notificationchannels/status", "patch", "write the channel's status", request);
+        let key = key_of(self.name);
+        let written =
+            self.shell.write(&key, ("notificationchannels/status", "patch"), "write the channel's status", request);
         let written = written.await?;
         report::count(self.shell, self.name, service, (&self.channel.status, &status));
         self.notices.channels.put(written.clone());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::cache::Select;
-use super::{Shell, configs};
+use super::{Shell, configs, jobs};
 use crate::api::istio::full_host;
 use crate::api::names;
 use crate::api::provider::MetricProviderSpec;
@@ -137,6 +137,7 @@ pub fn observe(shell: &Shell, rollout: &Rollout) -> (Observed, BTreeSet<String>)
     read_route(shell, &namespace, &name, &spec, &mut observed, &mut read);
     read_http_routes(shell, &namespace, &spec, &mut observed, &mut read);
     read_templates(shell, &namespace, &spec, &mut observed, &mut read);
+    observed.jobs = jobs::observe(shell, &key, rollout, &observed.templates);
     if spec.pointer("/strategy/canary/analysis").is_some() || !observed.templates.is_empty() {
         observed.providers = providers(shell, &namespace);
         read.insert("metricprovider".to_owned());

@@ -58,9 +58,12 @@ async fn passes(shell: &Arc<Shell>, name: &str) -> Result<Option<Duration>, Erro
     let mut tries = 0;
     loop {
         tries += 1;
-        let Some(rollout) = shell.rollout(name) else {
+        let Some(rollout) = shell.rollout(name).filter(|_| !shell.leadership.is_of_another(name)) else {
             shell.forget(name);
             return Ok(None);
+        };
+        let Some(_permit) = shell.leadership.begin(name) else {
+            return Err(Error::NotLeading);
         };
         let error = match Box::pin(pass(&rollout, shell, name)).await {
             Ok(again) => return Ok(again),
@@ -79,9 +82,6 @@ async fn passes(shell: &Arc<Shell>, name: &str) -> Result<Option<Duration>, Erro
 /// Plans and acts until nothing more can be done at once: each round sees the API server's answers to the one before.
 /// The status is written once, at the end; a round that decides something writes it first.
 async fn pass(rollout: &Arc<Rollout>, shell: &Arc<Shell>, name: &str) -> Result<Option<Duration>, Error> {
-    if !shell.leadership.may_write() {
-        return Err(Error::NotLeading);
-    }
     let mut known = commit::of(shell, rollout).await;
     let mut pass = Pass {
         shell,

@@ -141,6 +141,8 @@ pub struct Metrics {
     broken: Counter,
     violations: Mutex<Vec<String>>,
     leader: Gauge<i64, AtomicI64>,
+    shard_members: Gauge<i64, AtomicI64>,
+    shard_settled: Gauge<i64, AtomicI64>,
     all: Rollouts,
     due: Asking,
 }
@@ -168,6 +170,8 @@ impl Default for Metrics {
             broken: Counter::default(),
             violations: Mutex::default(),
             leader: Gauge::default(),
+            shard_members: Gauge::default(),
+            shard_settled: Gauge::default(),
             all: Rollouts::default(),
             due: Asking::default(),
         };
@@ -193,7 +197,21 @@ impl Metrics {
         registry.register("notifications", "Messages of channels, by service", self.notifications.clone());
         registry.register("spans", "Spans of traces: sent, failed, dropped", self.spans.clone());
         registry.register("broken_invariants", "Plans that broke a safety invariant: bugs", self.broken.clone());
-        registry.register("leader", "1 while this replica leads", self.leader.clone());
+        registry.register(
+            "leader",
+            "1 while this replica leads; where each has a share, on the first of the members",
+            self.leader.clone(),
+        );
+        registry.register(
+            "shard_members",
+            "Replicas that live, as this one sees it; 0 where one leads",
+            self.shard_members.clone(),
+        );
+        registry.register(
+            "shard_settled",
+            "1 while all replicas that live agree who they are; 0 where one leads",
+            self.shard_settled.clone(),
+        );
     }
 
     /// What becomes of Rollouts.
@@ -217,7 +235,7 @@ impl Metrics {
             "Writes of somebody else to what Serin wrote of a route, by field manager",
             self.contested.clone(),
         );
-        registry.register_collector(Box::new(EachRollout { rollouts: self.all.clone(), leader: self.leader.clone() }));
+        registry.register_collector(Box::new(EachRollout { rollouts: self.all.clone() }));
     }
 
     /// A pass ended.
@@ -320,7 +338,13 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
-    /// Names where all Rollouts are found; once.
+    /// How many replicas there are, where each has a share, and whether they agree on it.
+    pub fn shards(&self, members: usize, is_settled: bool) {
+        self.shard_members.set(i64::try_from(members).unwrap_or(i64::MAX));
+        self.shard_settled.set(i64::from(is_settled));
+    }
+
+    /// Names where all Rollouts are found that this replica handles; once.
     pub fn find_rollouts(&self, all: impl Fn() -> Vec<Arc<Rollout>> + Send + Sync + 'static) {
         let _ = self.all.set(Box::new(all));
     }
@@ -359,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rollout_has_a_series_while_this_replica_leads_and_it_is_there() {
+    fn each_rollout_has_a_series_while_it_is_there() {
         let rollouts: Arc<Mutex<Vec<Arc<Rollout>>>> = Arc::default();
         let metrics = Metrics::default();
         let all = rollouts.clone();
@@ -369,9 +393,8 @@ mod tests {
             "metadata": {"name": "checkout", "namespace": "shop"},
             "status": {"observedGeneration": 1, "phase": "Healthy", "stable": {"hash": "7c9f", "revision": 1, "image": "checkout:1", "commit": "4f2a91c"}},
         });
+        assert_eq!(told(), "", "there is none, or another replica handles it");
         rollouts.lock().unwrap().push(Arc::new(serde_json::from_value(rollout).unwrap()));
-        assert_eq!(told(), "", "another replica leads");
-        metrics.leads(true);
         assert_eq!(
             told(),
             r#"serin_rollout_info{rollout_namespace="shop",rollout="checkout",phase="Healthy",stable="7c9f",stable_commit="4f2a91c",canary="",canary_commit=""} 1.0"#

@@ -91,6 +91,7 @@ pub const KINDS: &[Kind] = &[
         is_unconditional: true,
         ..kind("apps", "v1", "deployments", "Deployment")
     },
+    Kind { has_status: true, has_generation: true, is_unconditional: true, ..kind("batch", "v1", "jobs", "Job") },
     kind("coordination.k8s.io", "v1", "leases", "Lease"),
     Kind { is_unconditional: true, ..kind("events.k8s.io", "v1", "events", "Event") },
     istio("virtualservices", "VirtualService"),

@@ -1,4 +1,4 @@
-//! What kube-controller-manager and kubelets do for ReplicaSets: pods that become ready after a while, and garbage.
+//! What kube-controller-manager and kubelets do: pods of ReplicaSets become ready after a while, Jobs are complete, garbage goes.
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,13 +17,14 @@ const PERIOD: Duration = Duration::from_millis(20);
 /// Plays pods for ever: each is ready `ready_after` its ReplicaSet wanted it.
 pub async fn run(cluster: Cluster, ready_after: SignedDuration) {
     let mut pods: BTreeMap<String, Vec<Pod>> = BTreeMap::new();
-    let (mut seen, mut played) = (0, Timestamp::MIN);
+    let (mut seen, mut played, mut awaits_jobs) = (0, Timestamp::MIN, false);
     loop {
         let now = (cluster.clock)();
         let version = cluster.state().log.version();
         let awaits_pods = pods.values().flatten().any(|pod| pod.ready_at > played);
-        if version != seen || awaits_pods {
+        if version != seen || awaits_pods || awaits_jobs {
             play(&cluster, ready_after, &mut pods);
+            awaits_jobs = play_jobs(&cluster, ready_after);
             collect_garbage(&cluster);
             (seen, played) = (version, now);
         }
@@ -102,6 +103,23 @@ fn play(cluster: &Cluster, ready_after: SignedDuration, pods: &mut BTreeMap<Stri
             let _ = cluster.write_status("replicasets", next);
         }
     }
+}
+
+/// One look at every Job: it is complete once a pod of it would have been ready. Whether there is one that is not.
+fn play_jobs(cluster: &Cluster, runs: SignedDuration) -> bool {
+    let now = (cluster.clock)();
+    let mut awaits = false;
+    for job in cluster.list("jobs").into_iter().filter(|job| job["status"]["conditions"].is_null()) {
+        let created = job["metadata"]["creationTimestamp"].as_str().and_then(|text| text.parse::<Timestamp>().ok());
+        if created.and_then(|created| created.checked_add(runs).ok()).is_some_and(|ends| ends > now) {
+            awaits = true;
+            continue;
+        }
+        let mut next = Value::clone(&job);
+        next["status"] = json!({"succeeded": 1, "conditions": [{"type": "Complete", "status": "True", "reason": "CompletionsReached"}]});
+        let _ = cluster.write_status("jobs", next);
+    }
+    awaits
 }
 
 /// Removes what an owner left behind.

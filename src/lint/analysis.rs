@@ -188,11 +188,13 @@ fn check_arguments(subject: &Subject<'_>, at: &GateAt<'_>, used: &[Used<'_>], fo
     }
 }
 
-/// A step that measures before the canary has traffic. A test that a server is asked to run needs none.
+/// A step that measures before the canary has traffic. A test that a server or a Job runs needs none.
 fn check_traffic(subject: &Subject<'_>, at: &GateAt<'_>, used: &[Used<'_>], found: &mut Found) {
     let Some(step) = at.step else { return };
     let is_known = used.len() == at.gate.templates.len();
-    if is_known && used.iter().flat_map(|one| &one.spec.metrics).all(|metric| metric.web.is_some()) {
+    if is_known
+        && used.iter().flat_map(|one| &one.spec.metrics).all(|metric| metric.web.is_some() || metric.job.is_some())
+    {
         return;
     }
     let has_weight = |step: &Step| matches!(step, Step::SetWeight(weight) if *weight > 0);
@@ -219,7 +221,7 @@ fn check_metric(
         counted::check_sight(subject, at, (object, &path), (metric, counted, weights), found);
         return;
     }
-    if matches!(metric.source, Source::Web(_)) {
+    if matches!(metric.source, Source::Web(_) | Source::Job(_)) {
         check_end(subject, at, (object, &path), metric, found);
         return;
     }

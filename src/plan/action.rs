@@ -11,6 +11,7 @@ use super::strategy::{Managed, PodMetadata};
 use super::weight::Split;
 use crate::api::config::ConfigKind;
 use crate::api::istio::Protocol;
+use crate::api::json::Json;
 use crate::api::names;
 use crate::api::watched::ServicePort;
 
@@ -88,6 +89,20 @@ pub enum Action {
     DeleteCopy {
         /// Which of them.
         kind: ConfigKind,
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+    },
+    /// Creates the Job of a measurement.
+    CreateJob {
+        /// Its name, which no other measurement has.
+        name: String,
+        /// The whole Job.
+        body: Json,
+    },
+    /// Deletes the Job of a measurement, with its pods.
+    DeleteJob {
         /// Its name.
         name: String,
         /// Its UID.
@@ -334,6 +349,8 @@ impl Action {
             | Self::DeleteReplicaSet { .. }
             | Self::CopyConfig { .. }
             | Self::DeleteCopy { .. }
+            | Self::CreateJob { .. }
+            | Self::DeleteJob { .. }
             | Self::ScaleWorkload { .. }
             | Self::EvictPod { .. }
             | Self::EditPodTemplate { .. }
@@ -366,6 +383,8 @@ impl fmt::Display for Action {
             Self::DeleteReplicaSet { name, .. } => write!(f, "delete ReplicaSet {name}"),
             Self::CopyConfig { kind, source, name, .. } => write!(f, "copy {kind} {source} as {name}"),
             Self::DeleteCopy { kind, name, .. } => write!(f, "delete {kind} {name}"),
+            Self::CreateJob { name, .. } => write!(f, "create Job {name}"),
+            Self::DeleteJob { name, .. } => write!(f, "delete Job {name}"),
             Self::WriteVirtualService { name, split: Some(split), front, .. } => {
                 write!(f, "write VirtualService {name} with {split}")?;
                 if front.is_empty() { Ok(()) } else { write!(f, " behind {}", named(front)) }

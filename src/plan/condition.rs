@@ -111,6 +111,7 @@ fn evaluate(condition: &str, sample: &Sample) -> Answer {
             let value = value.map_err(|error| format!("the answer cannot be read: {error}"))?;
             (value, shape, "result is what jsonPath leads to")
         }
+        Sample::Job(_) => return Err("how a Job ended is not for conditions".to_owned()),
         Sample::Counters(_) => return Err("counters are not for conditions".to_owned()),
     };
     if cost::of(program.expression(), shape) > cost::MOST {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::action::Action;
 use super::baseline::{self, Baseline};
 use super::contest;
 use super::force;
@@ -159,6 +160,8 @@ pub struct Course {
     pub has_moved: bool,
     /// Queries that are due.
     pub queries: Vec<Query>,
+    /// Jobs of measurements that are to be created.
+    pub jobs: Vec<Action>,
     /// When to look again, and why.
     pub wakes: Vec<(Timestamp, String)>,
 }
@@ -325,6 +328,7 @@ pub fn track(facts: &Facts<'_>) -> Course {
         has_decided: false,
         has_moved: false,
         queries: Vec::new(),
+        jobs: Vec::new(),
         wakes: Vec::new(),
     };
     if facts.strategy.routing.is_none() && facts.strategy.ratio.is_none() {
@@ -390,6 +394,11 @@ fn begun_by_now(mut status: RolloutStatus, now: Timestamp) -> RolloutStatus {
     }
     for analysis in &mut status.analysis {
         clamp(&mut analysis.started_at);
+        let jobs = analysis.metrics.iter_mut().filter_map(|metric| metric.job.as_mut());
+        jobs.for_each(|job| {
+            clamp(&mut job.asked_at);
+            job.missing_since.iter_mut().for_each(clamp);
+        });
         let measurements = analysis.metrics.iter_mut().flat_map(|metric| &mut metric.measurements);
         measurements.for_each(|measurement| clamp(&mut measurement.at));
     }

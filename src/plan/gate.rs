@@ -1,10 +1,13 @@
 //! The analyses of the attempt under way: begun when their weight is in force, fed with answers, and their verdicts.
 
+use std::borrow::Cow;
+
 use super::analysis::{self, later};
 use super::attempt::{self, by_serin};
 use super::baseline;
 use super::counted::Counted;
 use super::course::{Course, Facts};
+use super::job;
 use super::measurement::Measurement;
 use super::preset::Place;
 use super::ratio;
@@ -54,6 +57,7 @@ pub fn ask(facts: &Facts<'_>, course: &mut Course) {
         let ground = ground(facts, course, &gate, &prefix);
         let (queries, next) = analysis::due(&running, &metrics, memories(course), &ground);
         course.queries.extend(queries);
+        job::ask(facts, course, (kind, step), &metrics);
         course.wakes.extend(next.map(|at| (at, "the next measurement is due".to_owned())));
         let end = gate.at_most.map(|at_most| later(running.started_at, at_most)).filter(|end| *end > facts.now);
         course.wakes.extend(end.map(|at| (at, "the time of the analysis is over".to_owned())));
@@ -75,6 +79,9 @@ fn progress(running: &AnalysisStatus, metrics: &[Metric]) -> String {
         let status = running.metrics.iter().find(|status| status.name == metric.name);
         if metric.counted().is_some() {
             return tell::progress(metric, status.and_then(|status| status.evidence.as_ref()));
+        }
+        if let Some(job) = status.and_then(job::under_way) {
+            return format!("{} ({job})", metric.name);
         }
         let counted = status.map_or(0, |status| status.successes + status.failures + status.inconclusive);
         metric.count.map_or_else(|| metric.name.clone(), |count| format!("{} ({counted} of {count})", metric.name))
@@ -138,7 +145,9 @@ fn judge_one(
     let mut memories = memories(course).to_vec();
     let mut recorded = running;
     if before == Verdict::Running {
-        recorded = analysis::record(recorded, &metrics, measured, &mut memories, &ground);
+        let ended = job::answers(facts, &mut recorded, &metrics, &prefix);
+        let measured = if ended.is_empty() { Cow::Borrowed(measured) } else { Cow::Owned([measured, &ended].concat()) };
+        recorded = analysis::record(recorded, &metrics, &measured, &mut memories, &ground);
         end(facts, gate, &mut recorded);
     }
     if let Some(attempt) = &mut course.status.attempt {
@@ -146,6 +155,9 @@ fn judge_one(
     }
     if let Some(message) = baseline_lacks(facts, course, &recorded, &metrics) {
         course.hold(BASELINE, message);
+    }
+    if let Some(message) = job::lack(facts, &metrics).filter(|_| recorded.verdict == Verdict::Running) {
+        course.hold(job::UNLISTED, message);
     }
     let verdict = recorded.verdict;
     course.has_decided |= verdict != before;
@@ -223,7 +235,7 @@ fn metrics(facts: &Facts<'_>, course: &Course, gate: &Gate, kind: AnalysisKind) 
     template::metrics(facts.observed, gate, end, &names)
 }
 
-fn prefix(course: &Course) -> String {
+pub(super) fn prefix(course: &Course) -> String {
     let hash = course.canary().map_or("", |canary| canary.hash.as_str());
     let number = course.status.attempt.as_ref().map_or(0, |attempt| attempt.number);
     format!("{hash}/{number}")

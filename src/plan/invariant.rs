@@ -107,6 +107,8 @@ impl Checks<'_> {
                 | Action::DeleteReplicaSet { .. }
                 | Action::CopyConfig { .. }
                 | Action::DeleteCopy { .. }
+                | Action::CreateJob { .. }
+                | Action::DeleteJob { .. }
                 | Action::WriteVirtualService { split: None, .. }
                 | Action::WriteDestinationRule { .. }
                 | Action::EditDestinationRule { .. }

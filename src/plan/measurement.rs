@@ -83,6 +83,8 @@ pub enum Sample {
     Counters(Counters),
     /// The answer of a server.
     Web(WebAnswer),
+    /// How a Job ended.
+    Job(JobAnswer),
 }
 
 impl Counters {
@@ -106,6 +108,15 @@ impl WebAnswer {
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
+}
+
+/// How a Job ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobAnswer {
+    /// Its name.
+    pub name: String,
+    /// Why it failed; none where it is complete.
+    pub failure: Option<String>,
 }
 
 /// Counters at the instants of a [`CounterQuery`].

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::api::config::ConfigKind;
+use crate::api::job::Job;
 use crate::api::json::Json;
 use crate::api::watched::{
     Deployment, DestinationRule, HttpRoute, Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService,
@@ -29,6 +30,9 @@ pub struct Observed {
     /// What its pods may take configuration from, where it asks for copies.
     #[serde(skip_serializing_if = "Configs::is_empty")]
     pub configs: Configs,
+    /// Jobs of its metrics, where there are any.
+    #[serde(skip_serializing_if = "Jobs::is_empty")]
+    pub jobs: Jobs,
     /// ReplicaSets that it owns, of its revisions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replica_sets: Vec<ReplicaSet>,
@@ -104,7 +108,7 @@ pub struct GoneConfig {
     pub at: Timestamp,
 }
 
-/// A copy that could not be deleted.
+/// A copy, or a Job, that could not be deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Undeleted {
     /// What the API server said.
@@ -147,6 +151,41 @@ pub struct Config {
     /// Whether it is a copy of this Rollout's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_copy: bool,
+}
+
+/// Jobs of a Rollout's metrics.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Jobs {
+    /// Those that there are; none while they are not listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listed: Option<Vec<Job>>,
+    /// Those that could not be created.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<JobRefused>,
+    /// What became of the last deletion of a Job that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undeleted: Option<Undeleted>,
+}
+
+impl Jobs {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A Job that could not be created.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobRefused {
+    /// Its name.
+    pub name: String,
+    /// What the API server said.
+    pub message: String,
+    /// Whether it is not tried again.
+    pub is_final: bool,
+    /// Until when it is not tried.
+    pub until: Timestamp,
 }
 
 /// What is known of the Deployment that a Rollout names.

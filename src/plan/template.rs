@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::counted::{self, Counted};
+use super::job::{self, JobRun};
 use super::measurement::WebQuery;
 use super::observed::Observed;
 use super::preset::{self, Place};
@@ -68,6 +69,8 @@ pub enum Source {
     Value(String),
     /// The answer of a server, which the conditions judge, or its status.
     Web(WebQuery),
+    /// A Job, which completes or fails.
+    Job(Box<JobRun>),
     /// Counts of requests, which a test judges.
     Counts(Box<Counted>),
 }
@@ -76,6 +79,11 @@ impl Metric {
     /// The counts that it weighs.
     pub fn counted(&self) -> Option<&Counted> {
         if let Source::Counts(counted) = &self.source { Some(counted) } else { None }
+    }
+
+    /// The Job that it runs.
+    pub fn job(&self) -> Option<&JobRun> {
+        if let Source::Job(job) = &self.source { Some(job) } else { None }
     }
 
     /// The query whose value the conditions judge.
@@ -159,6 +167,9 @@ pub fn metrics(observed: &Observed, gate: &Gate, end: End, names: &Names<'_>) ->
     for metric in &metrics {
         if !seen.insert(&metric.name) {
             obstacles.push(("TemplateInvalid", format!("metric {} stands in two templates; rename one", metric.name)));
+        }
+        if metric.job().is_some() {
+            continue;
         }
         match observed.providers.get(&metric.provider) {
             Some(None) => {}
@@ -267,11 +278,12 @@ fn check_metric(path: &str, metric: &MetricSpec, end: End, faults: &mut Vec<Faul
     let sources = metric.sources();
     let is_told = || faults.iter().any(|fault| fault.path.starts_with(&format!("{path}.")));
     if sources.len() > 1 || (sources.is_empty() && !is_told()) {
-        faults.push(Fault::new(path, "exactly one of prometheus, istio, compare, limit, web is required"));
+        faults.push(Fault::new(path, "exactly one of prometheus, istio, compare, limit, web, job is required"));
     }
     if let Some(istio) = &metric.istio {
         check_preset(&format!("{path}.istio"), istio, faults);
     }
+    job::check(path, metric, faults);
     if let Some(web) = &metric.web {
         check_web(&format!("{path}.web"), web, faults);
     }
@@ -362,8 +374,12 @@ fn fill(
     }
     let mut metrics = Vec::new();
     for (index, metric) in spec.metrics.iter().enumerate() {
-        match fill_metric(&format!("spec.metrics[{index}]"), metric, &values, names) {
-            Ok(metric) => metrics.push(metric),
+        let path = format!("spec.metrics[{index}]");
+        match fill_metric(&path, metric, &values, names) {
+            Ok(metric) => {
+                faults.extend(metric.job().and_then(|run| job::selected(&path, run, observed)));
+                metrics.push(metric);
+            }
             Err(fault) => faults.push(fault),
         }
     }
@@ -425,6 +441,8 @@ fn fill_metric(
     };
     let text = |text: &Option<String>| text.as_deref().map(filled).transpose();
     let web = metric.web.as_ref().map(|web| fill_web(path, web, values)).transpose()?;
+    let job = metric.job.as_ref().map(|one| job::fill(path, one, values)).transpose()?;
+    let asked = web.map(Source::Web).or(job.map(|job| Source::Job(Box::new(job))));
     let source = match (metric.counts(), &metric.istio) {
         (Some(counts), _) => {
             let counted = counted::fill(metric, &counts, filled, names)
@@ -436,8 +454,10 @@ fn fill_metric(
             let query = preset::query(istio, interval, hash, &names.place);
             Source::Value(query.map_err(|(field, why)| Fault::new(format!("{path}.istio.{field}"), why))?)
         }
-        (None, None) if web.is_some() => web.map_or_else(|| Source::Value(String::new()), Source::Web),
-        (None, None) => Source::Value(filled(metric.prometheus.as_ref().map_or("", |prometheus| &prometheus.query))?),
+        (None, None) => match asked {
+            Some(asked) => asked,
+            None => Source::Value(filled(metric.prometheus.as_ref().map_or("", |prometheus| &prometheus.query))?),
+        },
     };
     let is_counted = matches!(source, Source::Counts(_));
     Ok(Metric {
@@ -494,7 +514,7 @@ fn fill_web(path: &str, web: &WebMetric, values: &[(String, String)]) -> Result<
 }
 
 /// Fills `{{args.name}}` in; the name of an unknown argument is the error.
-fn interpolate(text: &str, values: &[(String, String)]) -> Result<String, String> {
+pub(super) fn interpolate(text: &str, values: &[(String, String)]) -> Result<String, String> {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("{{") {
@@ -516,68 +536,4 @@ fn interpolate(text: &str, values: &[(String, String)]) -> Result<String, String
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn conditions_may_name_arguments() {
-        let parse = |condition: &str| {
-            let metric = serde_json::json!({"name": "a", "successCondition": condition, "prometheus": {"query": "up"}});
-            parse_template(&serde_json::json!({"args": [{"name": "least"}], "metrics": [metric]}), End::Count)
-        };
-        assert!(parse("result[0] >= {{args.least}} && result[0] <= {{ args.most }}").is_ok());
-        assert!(parse("result[0] >= {{least}}").is_err());
-        assert!(parse("result[0] >= {{args.least}").is_err());
-    }
-
-    #[test]
-    fn arguments_stay_inside_of_requests() {
-        let values = |value: &str| vec![("version".to_owned(), value.to_owned())];
-        let web = |path: &str| WebMetric {
-            provider: "tests".into(),
-            path: path.into(),
-            method: Some(WebMethod::Post),
-            body: Some(r#"{"version": "{{args.version}}"}"#.into()),
-            json_path: None,
-        };
-        let filled =
-            fill_web("m", &web("/run/{{args.version}}?v={{ args.version }}"), &values("a/b \"c\" &d")).unwrap();
-        assert_eq!(filled.path, "/run/a%2Fb%20%22c%22%20%26d?v=a%2Fb%20%22c%22%20%26d");
-        assert_eq!(filled.body.as_deref(), Some(r#"{"version": "a/b \"c\" &d"}"#));
-        let climbs = fill_web("m", &web("/run/{{args.version}}"), &values("..")).unwrap_err();
-        assert!(climbs.to_string().starts_with("m.web.path: args.version is"), "{climbs}");
-        let unknown = fill_web("m", &web("/{{args.other}}"), &values("1")).unwrap_err();
-        assert!(unknown.to_string().contains("does not declare"), "{unknown}");
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_request_is_told() {
-        let told = |web: Value| {
-            let metric = serde_json::json!({"name": "a", "web": web});
-            parse_template(&serde_json::json!({"metrics": [metric]}), End::Count)
-                .err()
-                .into_iter()
-                .flatten()
-                .map(|fault| fault.path)
-                .collect::<Vec<_>>()
-        };
-        let web = |more: &Value| {
-            let mut web = serde_json::json!({"provider": "tests", "path": "/"});
-            json_patch::merge(&mut web, more);
-            told(web)
-        };
-        assert_eq!(web(&serde_json::json!({})), Vec::<String>::new());
-        assert_eq!(web(&serde_json::json!({"path": "@elsewhere/"})), ["spec.metrics[0].web.path"]);
-        assert_eq!(web(&serde_json::json!({"body": "{}"})), ["spec.metrics[0].web.body"]);
-        assert_eq!(web(&serde_json::json!({"jsonPath": "data..["})), ["spec.metrics[0].web.jsonPath"]);
-    }
-
-    #[test]
-    fn arguments_are_filled_in() {
-        let values = vec![("service".to_owned(), "checkout".to_owned())];
-        assert_eq!(interpolate("up{job=\"{{args.service}}\"}", &values), Ok("up{job=\"checkout\"}".into()));
-        assert_eq!(interpolate("up{job=\"{{ args.service }}\"}", &values), Ok("up{job=\"checkout\"}".into()));
-        assert_eq!(interpolate("{{args.other}}", &values), Err("other".into()));
-        assert_eq!(interpolate("{{ not closed", &values), Ok("{{ not closed".into()));
-    }
-}
+mod tests;

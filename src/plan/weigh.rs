@@ -130,7 +130,9 @@ pub(super) fn take(
             look(status, memory, (metric, counted), counters, since, ground)
         }
         Ok(Sample::Counters(counters)) => calibrate(memory, counted, counters),
-        Ok(Sample::Scalar(_) | Sample::Vector(_) | Sample::Web(_)) => Err("the answer has no counters".to_owned()),
+        Ok(Sample::Scalar(_) | Sample::Vector(_) | Sample::Web(_) | Sample::Job(_)) => {
+            Err("the answer has no counters".to_owned())
+        }
         Err(error) => Err(error.clone()),
     };
     // What cannot be known of stable's past stays unknown; bounds of latency must be known.

@@ -1,6 +1,7 @@
 //! Stories drawn from a seed: a Rollout of some kind, a few commits, and faults.
 
 mod baseline;
+mod jobs;
 mod promotion;
 mod role;
 mod scene;
@@ -63,8 +64,7 @@ pub fn story(seed: u64) -> Story {
     if wildness == Wildness::Wild && spec.pointer("/strategy/canary/stableMetadata").is_some() {
         roles.redress(last);
     }
-    draw.events.append(&mut other.events);
-    draw.events.append(&mut roles.events);
+    draw.events.extend(other.events.into_iter().chain(roles.events));
     if seed % 8 == 5 && routing != "inPlaceAlone" {
         objects.push(take_over(&mut spec, routing != "ratio" && seed % 16 == 5));
         if routing == "delegate" && wildness == Wildness::Wild {
@@ -82,6 +82,7 @@ pub fn story(seed: u64) -> Story {
         draw.event(at, Event::Apply(service("checkout", &ports)));
     }
     objects.extend((seed % 3 == 1 && routing != "ratio").then(|| baseline::beside(&mut spec)));
+    objects.extend((seed % 5 == 2).then(|| jobs::beside(seed, &mut spec)));
     objects.push(json!({
         "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "checkout", "namespace": "shop"}, "spec": spec,
     }));

@@ -113,7 +113,13 @@ impl Prometheus {
         self.inner().answered.get(from..).unwrap_or_default().to_vec()
     }
 
-    fn answer(&self, revision: &str, metric: &str) -> Answer {
+    /// Takes in what was measured otherwise.
+    pub fn hear(&self, answered: Answered) {
+        self.inner().answered.push(answered);
+    }
+
+    /// What the rules say of a metric of a revision.
+    pub fn answer(&self, revision: &str, metric: &str) -> Answer {
         let image = self.image(revision);
         let inner = self.inner();
         let weight = inner.weights.get(revision).copied().unwrap_or(0.0);
@@ -223,7 +229,7 @@ impl Prometheus {
                 return Some(if answer.is_success() { Assessment::Success } else { Assessment::Failure });
             }
             Sample::Web(answer) => answer.is_success() && !answer.values.iter().all(Value::is_null),
-            Sample::Counters(_) => false,
+            Sample::Job(_) | Sample::Counters(_) => false,
         };
         has_data.then(|| condition::assess(sample, success.as_deref(), failure.as_deref()).ok()).flatten()
     }
@@ -274,6 +280,7 @@ impl Meter for Asker {
                 Ok(Sample::Vector(numbers)) => numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(", "),
                 Ok(Sample::Counters(counters)) => counters::told(counters),
                 Ok(Sample::Web(answer)) => format!("HTTP {}", answer.status),
+                Ok(Sample::Job(answer)) => answer.name.clone(),
                 Err(error) => error.clone(),
             };
             let answered = Answered {

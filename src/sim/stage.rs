@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::gateway;
+use super::jobs::Jobs;
 use super::kubelet::Kubelet;
 use super::mesh::{Mesh, ROUTES};
 use super::model::Model;
@@ -61,6 +62,7 @@ pub struct Stage<'a> {
     controllers: BTreeMap<u8, Controller>,
     starts: BTreeMap<u8, Instant>,
     kubelet: Kubelet,
+    jobs: Jobs,
     mesh: Mesh,
     model: Model,
     record: Record,
@@ -111,6 +113,8 @@ pub struct Left {
     pub took: Duration,
     /// The Prometheus.
     pub prometheus: Arc<Prometheus>,
+    /// The Jobs that there were.
+    pub jobs: Jobs,
     /// Whether it came to rest in time.
     pub is_at_rest: bool,
     /// Whether no route and no pods were written for that long, at least.
@@ -131,10 +135,12 @@ impl<'a> Stage<'a> {
         let drain = Duration::try_from(story.settings.drain()).unwrap_or_default();
         let rollout = story.objects.iter().find(|object| object.get("kind").is_some_and(|kind| kind == "Rollout"));
         let (namespace, name) = rollout.map(key_of).unwrap_or_default();
+        let prometheus = Prometheus::new(cluster.clone());
         Self {
             story,
             began,
-            prometheus: Prometheus::new(cluster.clone()),
+            jobs: Jobs::new(prometheus.clone()),
+            prometheus,
             cluster,
             jump,
             clock,
@@ -241,10 +247,14 @@ impl<'a> Stage<'a> {
     /// Lets pods and proxies do what is due. When to look again.
     fn turn(&mut self) -> Option<Instant> {
         gateway::answer(&self.cluster);
-        let mut next = self.kubelet.act(&self.cluster);
+        let act = |stage: &mut Self| {
+            let (pods, jobs) = (stage.kubelet.act(&stage.cluster), stage.jobs.act(&stage.cluster));
+            pods.into_iter().chain(jobs).min()
+        };
+        let mut next = act(self);
         while let Ok(change) = self.changes.try_recv() {
             self.see(&change);
-            next = self.kubelet.act(&self.cluster);
+            next = act(self);
         }
         if self.opens.is_none() && self.kubelet.ready().any(|(_, labels)| !labels.contains_key(names::REVISION_HASH)) {
             // The pods of a Deployment that is taken over serve already.
@@ -276,6 +286,7 @@ impl<'a> Stage<'a> {
         }
         self.mesh.act(&self.kubelet);
         self.kubelet.see(change);
+        self.jobs.see(change);
         if change.is_removal() {
             world::collect_garbage(&self.cluster);
         }
@@ -529,6 +540,7 @@ impl<'a> Stage<'a> {
             requests: self.faults.requests(),
             took: self.began.elapsed(),
             prometheus: self.prometheus,
+            jobs: self.jobs,
             is_at_rest,
             is_still: self.last_move.elapsed() >= REST,
         }

@@ -77,6 +77,7 @@ pub fn judge(story: &Story, left: &mut Left) -> End {
         left.model.breaks("rest", format!("it never comes to rest: {}", status.message));
     }
     check_questions(left);
+    check_jobs(story, left, outcome);
     if outcome == Outcome::Deleted {
         check_routes(left);
     } else {
@@ -130,6 +131,27 @@ fn check_questions(left: &mut Left) {
         if !is_new && !left.model.was_gone(answered.asked_at) {
             left.model.breaks("once", format!("{} is asked twice by the same controller", answered.id));
         }
+    }
+}
+
+/// A measurement has one Job at most. At rest none runs, and of those that are over as many are left as are kept.
+fn check_jobs(story: &Story, left: &mut Left, outcome: Outcome) {
+    let twice: Vec<String> = left.jobs.twice().map(str::to_owned).collect();
+    twice.into_iter().for_each(|id| left.model.breaks("once", format!("the Job of {id} was created twice")));
+    let jobs = left.cluster.list("jobs");
+    if outcome == Outcome::Deleted && !jobs.is_empty() {
+        left.model.breaks("rest", format!("{} Jobs are left of a Rollout that is gone", jobs.len()));
+    }
+    if !story.heals || !left.is_at_rest || outcome == Outcome::Waiting {
+        return;
+    }
+    for job in jobs.iter().filter(|job| job["status"]["conditions"].is_null()) {
+        left.model.breaks("rest", format!("Job {} runs for nothing", job["metadata"]["name"]));
+    }
+    let kept = |job: &Value| job["metadata"]["annotations"][names::MEASUREMENTS_KEPT].as_str()?.parse().ok();
+    let most: usize = jobs.iter().filter_map(|job| kept(job)).max().unwrap_or(0);
+    if jobs.len() > most {
+        left.model.breaks("rest", format!("{} Jobs are left, and {most} are kept", jobs.len()));
     }
 }
 

@@ -61,6 +61,7 @@ fn the_rules_are_what_the_controller_needs() {
         (documents("charts/serin/files/rules/cluster.yaml"), documents("charts/serin/files/rules/namespaced.yaml"));
     let of_cluster = permissions(&of_cluster[0]);
     let mut all = permissions(&of_namespaces[0]);
+    all.extend(permissions(&documents("charts/serin/files/rules/jobs.yaml")[0]));
     // A Role gives nothing of the cluster's kinds, and only rights that a Role gives may be left out of a ClusterRole.
     let plurals = crd::definitions()
         .into_iter()

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use serin::api::config::ConfigKind;
 use serin::api::istio::Protocol;
+use serin::api::json::Json;
 use serin::api::watched::VirtualService;
 use serin::plan::action::{Action, FrontEdit, MetadataEdit, SubsetEdit, WeightEdit};
 use serin::plan::objects;
@@ -227,6 +228,8 @@ fn routes_and_services_move_traffic() {
         Action::DeleteReplicaSet { name: name(), version: version() },
         Action::CopyConfig { kind: ConfigKind::Secret, source: name(), name: name(), digest: name() },
         Action::DeleteCopy { kind: ConfigKind::ConfigMap, name: name(), uid: name() },
+        Action::CreateJob { name: name(), body: Json::default() },
+        Action::DeleteJob { name: name(), uid: name() },
         Action::EvictPod { name: name(), uid: name() },
         Action::EditPodTemplate { name: name(), version: version(), edit: MetadataEdit::default() },
         Action::EditPod { name: name(), version: version(), edit: MetadataEdit::default() },

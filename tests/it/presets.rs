@@ -158,7 +158,7 @@ fn presets_that_cannot_be() {
         faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     };
     let of = |preset: Value| told(json!({"name": "m", "istio": preset}));
-    let members = "exactly one of prometheus, istio, compare, limit, web is required";
+    let members = "exactly one of prometheus, istio, compare, limit, web, job is required";
     let path = "spec.metrics[0]";
     for (told, wanted) in [
         (told(json!({"name": "m"})), format!("{path}: {members}")),

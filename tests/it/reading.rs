@@ -209,7 +209,7 @@ fn templates_that_cannot_be() {
         (
             metric(json!({"prometheus": null})),
             false,
-            "exactly one of prometheus, istio, compare, limit, web is required",
+            "exactly one of prometheus, istio, compare, limit, web, job is required",
         ),
     ];
     for (template, endless, expected) in cases {

@@ -1,5 +1,6 @@
 //! What tests stand on: a small world that does what actions say, and the inputs of golden files.
 
+pub mod markdown;
 pub mod receivers;
 pub mod transcript;
 pub mod world;

@@ -102,6 +102,9 @@ impl Plan {
         for metric in metrics.extract_if(.., |metric| matches!(metric.source, template::Source::Web(_))) {
             notes.push(format!("metric {} asks a server that remembers nothing: it is left out", metric.name));
         }
+        for metric in metrics.extract_if(.., |metric| metric.job().is_some()) {
+            notes.push(format!("metric {} runs a Job, of which Prometheus knows nothing: it is left out", metric.name));
+        }
         if metrics.is_empty() {
             bail!("no metric of the input asks Prometheus");
         }

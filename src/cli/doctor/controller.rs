@@ -3,14 +3,16 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::Api;
 use kube::api::{ListParams, PostParams};
+use kube::{Api, ResourceExt};
 
 use super::cluster::deployed;
 use super::{Check, Patient};
 use crate::cli::clock;
 use crate::controller::apply::PERMISSIONS;
 use crate::controller::lease;
+use crate::controller::shard::RING;
+use crate::controller::shard::guard::HOLDER;
 
 /// Seconds after which a lease that nobody renews means that nobody leads.
 const RENEWED_WITHIN: i64 = 30;
@@ -42,14 +44,17 @@ async fn leader(patient: &Patient<'_>) -> Check {
     let api: Api<Lease> = Api::namespaced(patient.cluster.client.clone(), patient.system);
     let lease = match api.get_opt(lease::NAME).await {
         Err(error) => return Check::skipped(NAME, &error),
-        Ok(lease) => lease.and_then(|lease| lease.spec),
+        Ok(lease) => lease,
     };
+    let members = lease.as_ref().and_then(|lease| lease.annotations().get(RING).cloned()).unwrap_or_default();
     let hint = "kubectl logs -n NAMESPACE -l app.kubernetes.io/name=serin".replace("NAMESPACE", patient.system);
-    let held = lease.and_then(|lease| Some((lease.holder_identity?, lease.renew_time?.0)));
+    let held = lease.and_then(|lease| lease.spec).and_then(|spec| Some((spec.holder_identity?, spec.renew_time?.0)));
     match held {
         None => Check::failed(NAME, "no controller leads: nothing is promoted, nothing is aborted", hint),
         Some((holder, at)) => {
             let seconds = clock::now().as_second() - at.as_second();
+            let is_shared = holder == HOLDER;
+            let holder = if is_shared { format!("shared by {}", members.replace(',', ", ")) } else { holder };
             if seconds <= RENEWED_WITHIN {
                 Check::ok(NAME, format!("{holder}, renewed {seconds} s ago"))
             } else {
@@ -77,7 +82,8 @@ pub(super) async fn permissions(patient: &Patient<'_>) -> Check {
     let user = format!("system:serviceaccount:{}:{account}", patient.system);
     let api: Api<SubjectAccessReview> = Api::all(patient.cluster.client.clone());
     let mut refused = Vec::new();
-    for (group, resource, verbs) in PERMISSIONS {
+    // An installation may go without Jobs; a Rollout that asks for one says so.
+    for (group, resource, verbs) in PERMISSIONS.iter().filter(|(group, ..)| *group != "batch") {
         for verb in *verbs {
             let (resource, subresource) =
                 resource.split_once('/').map_or((*resource, None), |(one, sub)| (one, Some(sub)));

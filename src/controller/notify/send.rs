@@ -146,7 +146,7 @@ impl Courier for Post {
 }
 
 /// Applies an object in the channel's namespace; it goes with the Rollout.
-pub async fn object(shell: &Shell, namespace: &str, rollout: &Rollout, object: Object) -> Outcome {
+pub async fn object(shell: &Shell, (channel, namespace): (&str, &str), rollout: &Rollout, object: Object) -> Outcome {
     let kind = GroupVersionKind::gvk(PROMOTER_GROUP, "v1alpha1", "CommitStatus");
     let resource = ApiResource::from_gvk_with_plural(&kind, "commitstatuses");
     let api: Api<DynamicObject> = Api::namespaced_with(shell.client.clone(), namespace, &resource);
@@ -161,7 +161,7 @@ pub async fn object(shell: &Shell, namespace: &str, rollout: &Rollout, object: O
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
     let patch = Patch::Apply(&body);
     let request = api.patch(&object.name, &params, &patch);
-    match shell.write("commitstatuses", "patch", "write the CommitStatus", request).await {
+    match shell.write(channel, ("commitstatuses", "patch"), "write the CommitStatus", request).await {
         Ok(_) => Outcome::Sent(None),
         Err(error) => match error.code() {
             Some(404) => Outcome::Later(

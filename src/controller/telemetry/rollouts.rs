@@ -3,29 +3,27 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
-use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, OnceLock};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::api::status::{
     Aborted, AnalysisKind, Assessment, EvidenceStatus, MetricStatus, Phase, RevisionStatus, RolloutStatus, Verdict,
 };
 use crate::api::watched::Rollout;
 
-/// All Rollouts that there are, once they are known.
+/// All Rollouts that this replica handles, once they are known.
 pub(super) type Rollouts = Arc<OnceLock<Box<dyn Fn() -> Vec<Arc<Rollout>> + Send + Sync>>>;
 
 type Labels = Vec<(&'static str, String)>;
 type Series = Vec<(Labels, f64)>;
 
-/// The series of each Rollout while this replica leads, so that each is there once.
+/// The series of each Rollout that this replica handles, so that each is there once.
 pub(super) struct EachRollout {
     pub(super) rollouts: Rollouts,
-    pub(super) leader: Gauge<i64, AtomicI64>,
 }
 
 impl Debug for EachRollout {
@@ -72,10 +70,10 @@ const FAMILIES: &[Family] = &[
 
 impl Collector for EachRollout {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(rollouts) = self.rollouts.get().filter(|_| self.leader.get() == 1) else {
+        let rollouts = self.rollouts.get().map(|rollouts| rollouts()).unwrap_or_default();
+        if rollouts.is_empty() {
             return Ok(());
-        };
-        let rollouts = rollouts();
+        }
         for (name, help, series_of) in FAMILIES {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for rollout in &rollouts {

@@ -179,7 +179,7 @@ pub const STEPS: &[Row] = &[
 ];
 
 /// What becomes of the providers that Serin has no exact equal of.
-pub(super) const OTHER_PROVIDER: &str = "Serin asks Prometheus, and by `web` servers that answer JSON; bring the number into one of them, or gate by a pause";
+pub(super) const OTHER_PROVIDER: &str = "Serin asks Prometheus, by `web` servers that answer JSON, and runs Jobs; bring the number into one of them, or gate by a pause";
 /// What becomes of a web metric: its conditions know types that the template does not tell.
 pub(super) const WEB: &str = "write it as a `web` metric of Serin by hand: a MetricProvider has the address, jsonPath is RFC 9535, conditions are CEL";
 
@@ -212,7 +212,10 @@ pub const TEMPLATE: &[Row] = &[
     row("spec.metrics[].inconclusiveLimit", Turn("kept, as a number", metric::whole)),
     row("spec.metrics[].consecutiveErrorLimit", Turn("kept; one more pauses and does not abort", metric::errors)),
     row("spec.metrics[].consecutiveSuccessLimit", Turn("kept, as a number", metric::whole)),
-    row("spec.metrics[].provider", Turn("prometheus, with a MetricProvider for its address", metric::provider)),
+    row(
+        "spec.metrics[].provider",
+        Turn("prometheus, with a MetricProvider for its address; job as it is", metric::provider),
+    ),
     row("spec.metrics[].provider.prometheus.query", Keep),
     row("spec.metrics[].provider.prometheus.address", Turn("a MetricProvider", metric::of_provider)),
     row(
@@ -230,7 +233,7 @@ pub const TEMPLATE: &[Row] = &[
     row("spec.metrics[].provider.prometheus.authentication", Turn("left out with the metric", metric::of_provider)),
     row("spec.metrics[].provider.prometheus.rangeQuery", Turn("left out with the metric", metric::of_provider)),
     row("spec.metrics[].provider.web", Leave(Protection, WEB)),
-    row("spec.metrics[].provider.job", Leave(Protection, OTHER_PROVIDER)),
+    row("spec.metrics[].provider.job", Keep),
     row("spec.metrics[].provider.datadog", Leave(Protection, OTHER_PROVIDER)),
     row("spec.metrics[].provider.newRelic", Leave(Protection, OTHER_PROVIDER)),
     row("spec.metrics[].provider.wavefront", Leave(Protection, OTHER_PROVIDER)),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
 use super::super::expression;
 use super::super::report::Decision;
 use super::super::table::{Loss, Work};
@@ -9,8 +11,10 @@ use super::super::yaml::{Entry, Item, List, Map, Node, Scalar};
 use super::Template;
 use super::fields;
 use super::provider::{self, Arguments};
+use crate::api::analysis::MetricSpec;
 use crate::api::duration::DurationText;
 use crate::api::status::Assessment;
+use crate::plan::job;
 
 /// Looks at a template before its fields are turned: which arguments are of a Secret.
 pub(super) fn prepare(work: &mut Work<'_>, template: &Node) {
@@ -53,6 +57,7 @@ pub(super) fn metrics(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entr
                 }
             }
             None => {
+                let map = if is_job(&item.value) { without_conditions(work, &place, map) } else { map };
                 let mut map = work.fields(&place, map);
                 finish(work, &place, &item.value, &mut map);
                 let above = work.take_left().into_iter().chain(item.above).collect();
@@ -68,9 +73,28 @@ pub(super) fn metrics(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entr
     vec![Entry { value: Node::List(List::with(list, kept)), ..entry }]
 }
 
+fn is_job(metric: &Node) -> bool {
+    metric.at(&["provider", "job"]).is_some()
+}
+
+/// A metric of a Job without conditions, which Argo Rollouts does not look at.
+fn without_conditions(work: &mut Work<'_>, place: &str, mut map: Map) -> Map {
+    for field in ["successCondition", "failureCondition"] {
+        if let Some(entry) = map.take(field) {
+            let how = "left out: a Job is complete or failed, and Argo Rollouts asks no condition";
+            work.tell(&format!("{place}.{field}"), Decision::Translated, how);
+            work.leave_comments(entry.all_comments());
+        }
+    }
+    map
+}
+
 /// Why a metric cannot be converted: the field, and the reason.
 fn obstacle(work: &Work<'_>, metric: &Node) -> Option<(String, String)> {
     let provider = metric.at(&["provider"]);
+    if let Some(job) = provider.and_then(|provider| provider.at(&["job"])) {
+        return job_obstacle(work, job).or_else(|| number_obstacle(work, metric));
+    }
     let Some(prometheus) = provider.and_then(|provider| provider.at(&["prometheus"])) else {
         let other = provider.and_then(|provider| provider.entries().first()).map(|entry| entry.key.text.clone());
         let why = if other.as_deref() == Some("web") { fields::WEB } else { fields::OTHER_PROVIDER };
@@ -93,6 +117,27 @@ fn obstacle(work: &Work<'_>, metric: &Node) -> Option<(String, String)> {
             return Some((field.to_owned(), format!("the condition has no exact equal in CEL: {why}")));
         }
     }
+    number_obstacle(work, metric)
+}
+
+/// Why a Job cannot be kept as it is.
+fn job_obstacle(work: &Work<'_>, job: &Node) -> Option<(String, String)> {
+    let text = job.value().to_string();
+    let secret = work.secrets.keys().find(|name| text.contains(&format!("args.{name}")));
+    if let Some(name) = secret {
+        let why = format!("{{{{args.{name}}}}} is of a Secret; let its pods read the Secret themselves");
+        return Some(("provider.job".to_owned(), why));
+    }
+    let metric: MetricSpec = serde_json::from_value(json!({"name": "metric", "job": job.value()})).ok()?;
+    let mut faults = Vec::new();
+    job::check("provider", &metric, &mut faults);
+    let fault = faults.into_iter().next()?;
+    Some(("provider.job".to_owned(), fault.to_string()))
+}
+
+/// A number or a duration that cannot be kept.
+fn number_obstacle(work: &Work<'_>, metric: &Node) -> Option<(String, String)> {
+    let arguments = Arguments { defaults: &work.defaults, secrets: &work.secrets };
     for field in ["count", "failureLimit", "inconclusiveLimit", "consecutiveErrorLimit", "consecutiveSuccessLimit"] {
         if let Some(Err(why)) = metric.text_at(&[field]).map(|text| whole_number(&arguments, text)) {
             return Some((field.to_owned(), why));
@@ -108,6 +153,9 @@ fn obstacle(work: &Work<'_>, metric: &Node) -> Option<(String, String)> {
 
 /// What the metric does not say and means otherwise in Serin.
 fn finish(work: &mut Work<'_>, place: &str, metric: &Node, map: &mut Map) {
+    if is_job(metric) {
+        return;
+    }
     let original = |key: &str| metric.text_at(&[key]).filter(|text| !text.trim().is_empty());
     let (meaning, how) = no_data(original("successCondition"), original("failureCondition"));
     if let Some(meaning) = meaning {
@@ -273,6 +321,14 @@ pub(super) fn condition(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<En
 
 /// The provider: `prometheus` in the metric itself, and a MetricProvider for its address.
 pub(super) fn provider(work: &mut Work<'_>, path: &str, entry: Entry) -> Vec<Entry> {
+    if let Some(job) = entry.value.at(&["job"]).cloned() {
+        work.tell(path, Decision::Translated, "job, as it is");
+        let inner = entry.value.entries().iter().find(|entry| entry.key.text == "job");
+        let mut turned = Entry::new("job", job);
+        turned.above = entry.above.iter().chain(inner.iter().flat_map(|inner| &inner.above)).cloned().collect();
+        turned.beside = entry.beside.clone().or_else(|| inner.and_then(|inner| inner.beside.clone()));
+        return vec![turned];
+    }
     let Some(prometheus) = entry.value.at(&["prometheus"]).cloned() else {
         work.tell(path, Decision::Kept, "");
         return vec![entry];

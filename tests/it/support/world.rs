@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use serin::api::config::ConfigKind;
+use serin::api::job::Job;
 use serin::api::json::Json;
 use serin::api::status::RolloutStatus;
 use serin::api::watched::{Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
@@ -43,6 +44,8 @@ pub struct World {
     pub requests: f64,
     /// Unready pods by image.
     pub unready: BTreeMap<String, i32>,
+    /// Measurements whose Job was created.
+    pub created_jobs: Vec<String>,
     /// Writes of the current story, for transcripts.
     pub log: Vec<String>,
     /// Each write of the status, where they are kept: the Rollout after it, the status before it, and when.
@@ -179,6 +182,7 @@ impl World {
             answers: Answers::Good,
             requests: serin::sim::counters::REQUESTS,
             unready: BTreeMap::new(),
+            created_jobs: Vec::new(),
             log: Vec::new(),
             passages: None,
             measured: Vec::new(),
@@ -648,6 +652,12 @@ impl World {
             }
             Action::CopyConfig { kind, name, digest, .. } => self.set_config(*kind, name, digest, true),
             Action::DeleteCopy { kind, name, .. } => self.configs(*kind).retain(|one| one.name != *name),
+            Action::CreateJob { name, body } => self.create_job(name, body.value(), &version),
+            Action::DeleteJob { name, uid } => {
+                let listed = self.observed.jobs.listed.as_mut().unwrap();
+                assert!(listed.iter().any(|one| one.metadata.uid.as_ref() == Some(uid)), "{name} is gone already");
+                listed.retain(|one| one.metadata.uid.as_ref() != Some(uid));
+            }
             Action::WriteVirtualService { name, split, front, .. } => {
                 let body =
                     written_by_serin(objects::virtual_service(&self.observed, name, Some(&version), (*split, front)));
@@ -692,6 +702,29 @@ impl World {
                 self.edit_set(name, objects::end_of_pod_edits(known), &version);
             }
             Action::Answer { .. } | Action::OwnAction { .. } | Action::DeleteAction { .. } => self.answer(action),
+        }
+    }
+
+    fn create_job(&mut self, name: &str, mut body: Value, version: &str) {
+        let id = body["metadata"]["annotations"]["serin.dev/measurement"].as_str().unwrap().to_owned();
+        assert!(!self.created_jobs.contains(&id), "the Job of {id} is created twice");
+        self.created_jobs.push(id);
+        body["metadata"]["uid"] = json!(format!("{name}-{version}"));
+        body["metadata"]["resourceVersion"] = json!(version);
+        body["metadata"]["creationTimestamp"] = json!(self.now);
+        self.observed.jobs.listed.as_mut().unwrap().push(from(body));
+    }
+
+    /// The Jobs that run.
+    pub fn running_jobs(&mut self) -> Vec<&mut Job> {
+        self.observed.jobs.listed.iter_mut().flatten().filter(|job| job.end().is_none()).collect()
+    }
+
+    /// Every Job that runs ends, by the words of a condition.
+    pub fn end_jobs(&mut self, kind: &str, reason: &str, message: &str) {
+        let condition = json!({"type": kind, "status": "True", "reason": reason, "message": message});
+        for job in self.running_jobs() {
+            job.status.conditions.push(from(condition.clone()));
         }
     }
 

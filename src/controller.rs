@@ -20,6 +20,7 @@ pub mod reconcile;
 pub mod server;
 pub mod shard;
 pub mod telemetry;
+pub mod trace;
 pub mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +49,7 @@ use self::publish::Publisher;
 use self::queue::Queue;
 use self::server::Readiness;
 use self::telemetry::Metrics;
+use self::trace::export::Tracer;
 use self::watches::Watches;
 use crate::api::names;
 use crate::api::provider::MetricProviderSpec;
@@ -126,6 +128,8 @@ pub struct Shell {
     pub jobs: jobs::JobWatches,
     /// Tells people and tools outside of the cluster; none where nobody is told.
     pub notices: Option<Arc<Notices>>,
+    /// Takes spans of traces; none where nobody asked for them.
+    pub tracer: Option<Tracer>,
     memory: Mutex<Memory>,
 }
 
@@ -185,6 +189,8 @@ pub struct Start {
     pub readiness: Readiness,
     /// Where messages may go, and who carries them; none where nobody is told.
     pub notifications: Option<Notifications>,
+    /// Takes spans of traces; none where nobody asked for them.
+    pub tracer: Option<Tracer>,
 }
 
 /// Readiness of a controller that has listed nothing.
@@ -207,6 +213,8 @@ pub async fn run(start: Start, mut stop: watch::Receiver<bool>) {
         let view = leadership.view();
         rollouts.all().into_iter().filter(|rollout| view.holds(&rollout_key(rollout))).collect()
     });
+    let queue = shell.queue.clone();
+    shell.metrics.find_due(move || queue.due());
     let mut tasks = feed_all(&shell, namespace.as_deref());
     tokio::select! {
         biased;
@@ -222,9 +230,16 @@ pub async fn run(start: Start, mut stop: watch::Receiver<bool>) {
     tasks.push(tokio::spawn(follow_leadership(shell.clone())));
     let notices = shell.notices.as_ref();
     let notifier = notices.map(|notices| notify::begin(&shell, notices, namespace.as_deref(), stop.clone()));
-    shell.queue.run(CONCURRENCY, stop, |name| reconcile::reconcile(name, shell.clone())).await;
+    let pass = |name, waited: Duration| {
+        shell.metrics.waited(waited.as_secs_f64());
+        reconcile::reconcile(name, shell.clone())
+    };
+    shell.queue.run(CONCURRENCY, stop, pass).await;
     if let Some(notifier) = notifier {
         notify::end(notifier).await;
+    }
+    if let Some(tracer) = &shell.tracer {
+        tracer.flush().await;
     }
     tasks.into_iter().for_each(|task| task.abort());
 }
@@ -321,6 +336,7 @@ impl Shell {
             configs: configs::ConfigWatches::default(),
             jobs: jobs::JobWatches::default(),
             notices: start.notifications.map(|notifications| Arc::new(Notices::new(notifications))),
+            tracer: start.tracer,
             memory: Mutex::default(),
         }
     }
@@ -345,24 +361,28 @@ impl Shell {
         if !self.leadership.may_handle(key) {
             return Err(Error::NotLeading);
         }
+        let began = Instant::now();
         let result = match timeout(WRITE_TIMEOUT, request).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(source)) => Err(Error::Write { action: action.to_owned(), source: Box::new(source) }),
             Err(_) => Err(Error::TimeOut { action: action.to_owned() }),
         };
-        self.metrics.request(resource, verb, result.as_ref().map_or_else(Error::metric_label, |_| "ok"));
+        let outcome = result.as_ref().map_or_else(Error::metric_label, |_| "ok");
+        self.metrics.request((resource, verb), outcome, began.elapsed().as_secs_f64());
         result
     }
 
     /// Reads one object, after a conflict.
     pub async fn read<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
         let action = || "read after a conflict".to_owned();
+        let began = Instant::now();
         let result = match timeout(WRITE_TIMEOUT, request).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(source)) => Err(Error::Write { action: action(), source: Box::new(source) }),
             Err(_) => Err(Error::TimeOut { action: action() }),
         };
-        self.metrics.request("any", "get", result.as_ref().map_or_else(Error::metric_label, |_| "ok"));
+        let outcome = result.as_ref().map_or_else(Error::metric_label, |_| "ok");
+        self.metrics.request(("any", "get"), outcome, began.elapsed().as_secs_f64());
         result
     }
 

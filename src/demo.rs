@@ -89,6 +89,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         metrics: Arc::new(Metrics::default()),
         readiness: controller::readiness(),
         notifications: None,
+        tracer: None,
     };
     let page = (cluster.client(NAMESPACE), start.clock.clone());
     let controller = tokio::spawn(controller::run(start, stopped));

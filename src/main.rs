@@ -24,6 +24,7 @@ use serin::controller::proxies::istiod::{Addresses, Istiod, TokenOf};
 use serin::controller::proxies::search::Searches;
 use serin::controller::shard::{self, Member, Shards};
 use serin::controller::telemetry::{self, LogFormat, Metrics};
+use serin::controller::trace::export::{Collector, Tracer};
 use serin::controller::{self, Start, clock, commit, server};
 use serin::demo;
 use serin::notify::host::Hosts;
@@ -43,11 +44,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Runs the controller.
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Shows a good release promoted and a bad one aborted; needs no cluster.
     Demo(DemoArguments),
     /// Shows what a release will do, in virtual time; needs no cluster.
-    Simulate(SimulateArguments),
+    Simulate(Box<SimulateArguments>),
     /// Serves rollouts as a page that only looks, in a pod, for those who may forward its port.
     Dashboard(DashboardArguments),
     /// Prints the CustomResourceDefinitions as YAML.
@@ -160,6 +161,8 @@ struct RunArguments {
     /// Names this replica in its Lease, and in its requests.
     #[arg(long, env = "POD_NAME", default_value = "serin")]
     identity: String,
+    #[command(flatten)]
+    traces: TraceArguments,
     /// How log lines look.
     #[arg(long, env = "SERIN_LOG_FORMAT", value_enum, default_value = "json")]
     log_format: LogFormat,
@@ -168,6 +171,51 @@ struct RunArguments {
     log: String,
     #[arg(long, env = "NO_COLOR", hide = true, num_args = 0..=1, default_value = "", default_missing_value = "1")]
     no_color_variable: String,
+}
+
+/// The standard variables of OpenTelemetry; those of time-outs, headers, compression and attributes hold, too.
+#[derive(clap::Args)]
+struct TraceArguments {
+    /// Where traces of rollouts go, by OTLP, such as `http://collector:4318`; absent: nowhere.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    otlp_endpoint: Option<String>,
+    /// Where traces go, with their path; wins over the endpoint of all signals.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", hide = true)]
+    otlp_traces_endpoint: Option<String>,
+    /// How they are sent: `http/protobuf` or `grpc`.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_PROTOCOL")]
+    otlp_protocol: Option<String>,
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", hide = true)]
+    otlp_traces_protocol: Option<String>,
+    #[arg(long, env = "OTEL_SERVICE_NAME", hide = true)]
+    otel_service_name: Option<String>,
+    /// `none` sends no traces.
+    #[arg(long, env = "OTEL_TRACES_EXPORTER", hide = true)]
+    otel_traces_exporter: Option<String>,
+    /// `true` sends nothing.
+    #[arg(long, env = "OTEL_SDK_DISABLED", hide = true)]
+    otel_sdk_disabled: Option<String>,
+}
+
+impl TraceArguments {
+    /// Starts what sends traces, where there is somewhere to send them to.
+    fn tracer(&self, arguments: &RunArguments, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Tracer>> {
+        let is_off = self.otel_sdk_disabled.as_ref().is_some_and(|text| text.eq_ignore_ascii_case("true"))
+            || self.otel_traces_exporter.as_ref().is_some_and(|text| text == "none");
+        let collector = Collector {
+            endpoint: self.otlp_endpoint.clone(),
+            traces_endpoint: self.otlp_traces_endpoint.clone(),
+            protocol: self.otlp_traces_protocol.clone().or_else(|| self.otlp_protocol.clone()),
+            service_name: self.otel_service_name.clone(),
+            identity: arguments.identity.clone(),
+            namespace: arguments.system_namespace.clone(),
+        };
+        if is_off || !collector.is_named() {
+            return Ok(None);
+        }
+        let exporter = collector.exporter().map_err(|wrong| anyhow::anyhow!(wrong))?;
+        Ok(Some(Tracer::spawn(exporter, metrics.clone())))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -181,7 +229,7 @@ enum CommitSource {
 fn main() -> anyhow::Result<ExitCode> {
     controller::use_ring();
     match Arguments::parse().command {
-        Command::Run(arguments) => runtime()?.block_on(run(arguments))?,
+        Command::Run(arguments) => runtime()?.block_on(run(*arguments))?,
         Command::Demo(arguments) => {
             let has_color = !arguments.no_color && arguments.no_color_variable.is_empty();
             runtime()?.block_on(demo::run(demo::Options {
@@ -260,6 +308,7 @@ async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let hosts =
         Hosts::of(&arguments.notification_host).map_err(|wrong| anyhow::anyhow!("--notification-host: {wrong}"))?;
     let courier = Arc::new(Post::new(hosts.clone(), send::TIMEOUT).context("make the client of notifications")?);
+    let tracer = arguments.traces.tracer(&arguments, &metrics)?;
     let start = Start {
         meter: Arc::new(PrometheusMeter::new(Api::namespaced(client.clone(), &arguments.system_namespace))),
         client,
@@ -276,6 +325,7 @@ async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         readiness: readiness.clone(),
         notifications: Some(Notifications { hosts, courier }),
+        tracer,
     };
     let served = tokio::spawn(server::serve(arguments.listen, readiness, metrics, stopped.clone()));
     let controlled = tokio::spawn(controller::run(start, stopped));

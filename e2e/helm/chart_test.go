@@ -32,6 +32,7 @@ var combinations = map[string][]string{
 		"prometheusRule.enabled=true", "prometheusRule.labels.release=prometheus", "dashboard.enabled=true",
 		"dashboard.namespace=shop", "dashboard.annotations.grafana_folder=Delivery", "service.annotations.a=b",
 	},
+	"traced": {"traces.endpoint=http://collector.monitoring:4317", "traces.protocol=grpc"},
 	"walled": {
 		"networkPolicy.enabled=true",
 		`networkPolicy.from[0].namespaceSelector.matchLabels.kubernetes\.io/metadata\.name=monitoring`,

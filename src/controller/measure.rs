@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 
 use super::clock::Clock;
 use crate::api::provider::MetricProviderSpec;
@@ -65,13 +66,14 @@ impl Inbox {
     }
 }
 
-/// Starts a query unless it is under way; `done` is called when its answer is in the inbox.
+/// Starts a query unless it is under way; `done` is called when its answer is in the inbox, with whether there
+/// is one, and the seconds that it took.
 pub fn start(
     inbox: &Arc<Inbox>,
     meter: &Arc<dyn Meter>,
     clock: &Clock,
     asked: (&str, Query, Option<MetricProviderSpec>),
-    done: impl FnOnce(bool) + Send + 'static,
+    done: impl FnOnce(bool, f64) + Send + 'static,
 ) {
     let (rollout, query, spec) = asked;
     if !inbox.ask(rollout, &query.id) {
@@ -79,13 +81,13 @@ pub fn start(
     }
     let (inbox, meter, clock, rollout) = (inbox.clone(), meter.clone(), clock.clone(), rollout.to_owned());
     tokio::spawn(async move {
-        let started_at = clock();
+        let (started_at, began) = (clock(), Instant::now());
         let outcome = match spec {
             Some(spec) => meter.measure(query.clone(), spec).await,
             None => Err(format!("MetricProvider {} does not exist", query.provider)),
         };
         let is_ok = outcome.is_ok();
         inbox.answer(&rollout, Measurement { id: query.id, started_at, finished_at: clock(), outcome });
-        done(is_ok);
+        done(is_ok, began.elapsed().as_secs_f64());
     });
 }

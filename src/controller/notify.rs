@@ -132,7 +132,7 @@ pub fn begin(
         let on_change: OnChange<NotificationChannel> = Arc::new(move |channel, _| asked.queue.ask(&name_of(channel)));
         let fed = tokio::spawn(cache::feed(notices.channels.clone(), api, Select::All, on_change, readiness));
         let leading = tokio::spawn(follow_leadership(shell.clone(), notices.clone()));
-        let pass = |name: String| pass(shell.clone(), notices.clone(), name);
+        let pass = |name: String, _| pass(shell.clone(), notices.clone(), name);
         notices.queue.run(CONCURRENCY, stop, pass).await;
         fed.abort();
         leading.abort();

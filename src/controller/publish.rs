@@ -63,8 +63,10 @@ async fn send(client: Client, mut waiting: mpsc::Receiver<(ObjectReference, Note
             action: "Rollout".into(),
             secondary: None,
         };
+        let began = Instant::now();
         let published = recorder.publish(&event, &about).await;
-        metrics.request("events", "create", published.as_ref().map_or("transient", |()| "ok"));
+        let outcome = published.as_ref().map_or("transient", |()| "ok");
+        metrics.request(("events", "create"), outcome, began.elapsed().as_secs_f64());
         if let Err(error) = published {
             tracing::debug!(%error, "an event could not be published");
             metrics.event_dropped();

@@ -44,14 +44,21 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Takes the first Rollout that is due.
-    fn take(&self) -> Option<String> {
+    /// How many Rollouts are due and wait for their pass.
+    pub fn due(&self) -> usize {
+        let now = Instant::now();
+        self.inner().turns.iter().take_while(|turn| turn.at <= now).count()
+    }
+
+    /// Takes the first Rollout that is due, and since how long it is.
+    fn take(&self) -> Option<(String, Duration)> {
         let mut inner = self.inner();
-        let turn = inner.turns.first().filter(|turn| turn.at <= Instant::now())?.clone();
+        let now = Instant::now();
+        let turn = inner.turns.first().filter(|turn| turn.at <= now)?.clone();
         inner.turns.remove(&turn);
         inner.waiting.remove(&turn.name);
         inner.under_way.insert(turn.name.clone(), None);
-        Some(turn.name)
+        Some((turn.name, now.duration_since(turn.at)))
     }
 
     /// A pass has ended, and wants another one.
@@ -69,8 +76,9 @@ impl Queue {
         self.inner().turns.first().map(|turn| turn.at)
     }
 
-    /// Runs passes until `stop` turns true, then waits for those under way. A pass says when it wants to run again.
-    pub async fn run<F>(&self, most: usize, mut stop: watch::Receiver<bool>, pass: impl Fn(String) -> F)
+    /// Runs passes until `stop` turns true, then waits for those under way. A pass is told how long it was due, and says when it
+    /// wants to run again.
+    pub async fn run<F>(&self, most: usize, mut stop: watch::Receiver<bool>, pass: impl Fn(String, Duration) -> F)
     where
         F: Future<Output = Option<Duration>>,
     {
@@ -82,9 +90,9 @@ impl Queue {
             }
             while !is_stopping
                 && under_way.len() < most
-                && let Some(name) = self.take()
+                && let Some((name, waited)) = self.take()
             {
-                let ended = pass(name.clone());
+                let ended = pass(name.clone(), waited);
                 under_way.push(async move { (name, ended.await) });
             }
             let next_at = self.next_at().filter(|_| !is_stopping && under_way.len() < most);
@@ -133,7 +141,7 @@ mod tests {
         let began = Instant::now();
         let passes = RefCell::new(Vec::new());
         let at_once = Cell::new(0);
-        let pass = |name: String| {
+        let pass = |name: String, _| {
             passes.borrow_mut().push((began.elapsed().as_secs(), name));
             let at_once = &at_once;
             async move {
@@ -160,7 +168,20 @@ mod tests {
     async fn passes_run_in_the_order_of_asking_and_no_more_than_so_many_at_once() {
         let queue = Queue::default();
         ["c", "a", "b", "a"].iter().for_each(|name| queue.ask(name));
+        assert_eq!(queue.due(), 3);
         assert_eq!(run(&queue, 2, 10, None).await, named(&[(0, "c"), (0, "a"), (1, "b")]));
+        assert_eq!(queue.due(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_is_told_how_long_it_was_due() {
+        let queue = Queue::default();
+        queue.ask("a");
+        queue.inner().ask("b", Instant::now() + Duration::from_secs(3));
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(queue.due(), 1);
+        assert_eq!(queue.take(), Some(("a".to_owned(), Duration::from_secs(2))));
+        assert_eq!((queue.due(), queue.take()), (0, None));
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,9 +9,9 @@ use tracing::Instrument;
 
 use super::cache::Select;
 use super::error::{Class, Error};
-use super::{Shell, apply, clock, commit, measure, observe, proxies};
+use super::{Shell, apply, clock, commit, measure, observe, proxies, trace};
 use crate::api::names;
-use crate::api::status::{Outcome, OutcomeKind, Phase, RolloutStatus};
+use crate::api::status::{Phase, RolloutStatus};
 use crate::api::watched::Rollout;
 use crate::plan::measurement::Measurement;
 use crate::plan::narrate::Note;
@@ -206,10 +206,16 @@ impl Pass<'_> {
         for query in plan.queries.iter().filter(|query| analysis::is_of(&self.stored, query)) {
             let spec = observe::provider(shell, &query.provider);
             let (queue, rollout, metrics) = (shell.queue.clone(), self.name.to_owned(), shell.metrics.clone());
-            measure::start(&shell.inbox, &shell.meter, &shell.clock, (self.name, query.clone(), spec), move |is_ok| {
-                metrics.query(is_ok);
-                queue.ask(&rollout);
-            });
+            measure::start(
+                &shell.inbox,
+                &shell.meter,
+                &shell.clock,
+                (self.name, query.clone(), spec),
+                move |is_ok, seconds| {
+                    metrics.query(is_ok, seconds);
+                    queue.ask(&rollout);
+                },
+            );
         }
     }
 }
@@ -247,14 +253,9 @@ fn tell(shell: &Shell, observed: &Observed, (before, after): (&RolloutStatus, &R
         }
         shell.publisher.publish(about.clone(), note);
     }
-    let is_new = |outcome: &&Outcome| before.stable.is_some() && !before.history.contains(outcome);
-    for outcome in after.history.iter().filter(is_new) {
-        shell.metrics.ended(match outcome.outcome {
-            OutcomeKind::Promoted => "promoted",
-            OutcomeKind::Aborted => "aborted",
-            OutcomeKind::Superseded => "superseded",
-            OutcomeKind::Reverted => "reverted",
-        });
+    shell.metrics.wrote(before, after);
+    if let Some(tracer) = &shell.tracer {
+        tracer.send(trace::spans(&observed.rollout, before, after, (shell.clock)()));
     }
 }
 

@@ -154,6 +154,15 @@ fn labels(facts: &Facts<'_>, route: &RouteStatus) -> Option<String> {
     ))
 }
 
+/// The field managers that are told apart.
+const MANAGERS: [&str; 7] =
+    ["argocd-controller", "kustomize-controller", "helm-controller", "helm", "kubectl-edit", "kubectl", "istioctl"];
+
+/// Who it was, as one of a few words, by the sentence of the condition `RouteContested`.
+pub fn manager(told: &str) -> &'static str {
+    MANAGERS.into_iter().find(|manager| told.starts_with(manager)).unwrap_or("other")
+}
+
 /// How the tool that writes what is in Git is told to leave a field alone.
 fn remedy(path: &str, who: &str) -> String {
     let setting = if who.starts_with("kustomize-controller") {
@@ -175,6 +184,17 @@ fn or_owned(kind: RouteKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn managers_are_a_few_words() {
+        let check = |told, wanted| assert_eq!(manager(told), wanted, "{told}");
+        check("argocd-controller changed the weights of VirtualService checkout 2 times", "argocd-controller");
+        check("helm-controller took Serin's label", "helm-controller");
+        check("kubectl-edit changed", "kubectl-edit");
+        check("kubectl-client-side-apply changed", "kubectl");
+        check("pipeline-4711 changed", "other");
+        check("", "other");
+    }
 
     #[test]
     fn each_tool_is_told_in_its_own_words() {

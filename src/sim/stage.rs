@@ -491,6 +491,7 @@ impl<'a> Stage<'a> {
             metrics,
             readiness: controller::readiness(),
             notifications: None,
+            tracer: None,
         };
         tasks.push(tokio::spawn(controller::run(start, stopped)));
         Controller { link, stop, resign, tasks }

@@ -10,6 +10,7 @@ use promql_parser::parser::{self, Expr, VectorSelector};
 use serde::Deserialize as _;
 use serde_json::Value;
 use serin::api::crd;
+use serin::api::status::RolloutStatus;
 use serin::controller::apply::PERMISSIONS;
 use serin::controller::telemetry::Metrics;
 
@@ -104,20 +105,30 @@ fn definitions_are_those_of_the_repository() {
     }
 }
 
+/// The statuses of tests/it/exported.yaml, which have something of everything that is exported.
+fn status_of(name: &str) -> RolloutStatus {
+    let all: Value = serde_yaml::from_str(&read("tests/it/exported.yaml")).unwrap();
+    serde_json::from_value(all[name].clone()).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
 /// Every metric with its labels, as it is exported.
 fn exported() -> BTreeMap<String, BTreeSet<String>> {
     let metrics = Metrics::default();
     metrics.pass("ok", 0.01);
-    metrics.request("pods", "patch", "ok");
-    metrics.query(true);
-    metrics.ended("promoted");
+    metrics.waited(0.01);
+    metrics.request(("pods", "patch"), "ok", 0.01);
+    metrics.query(true, 0.01);
+    metrics.spans("sent", 1);
+    metrics.wrote(&status_of("before"), &status_of("after"));
     metrics.phase(None, Some("Healthy"));
     metrics.event_dropped();
     metrics.notified("slack", "sent");
-    let rollout =
-        serde_json::json!({"metadata": {"name": "checkout", "namespace": "shop"}, "status": {"observedGeneration": 1}});
-    let rollout = Arc::new(serde_json::from_value(rollout).unwrap());
-    metrics.find_rollouts(move || vec![Arc::clone(&rollout)]);
+    let rollouts = ["canary", "after"].map(|name| {
+        let metadata = serde_json::json!({"name": name, "namespace": "shop"});
+        let rollout = serde_json::json!({"metadata": metadata, "status": status_of(name)});
+        Arc::new(serde_json::from_value(rollout).unwrap())
+    });
+    metrics.find_rollouts(move || rollouts.to_vec());
     metrics.leads(true);
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in metrics.text().lines().filter(|line| !line.starts_with('#')) {
@@ -197,7 +208,9 @@ fn faults(query: &str, exported: &BTreeMap<String, BTreeSet<String>>, code: &str
             }
             let is_pattern = matches!(op, MatchOp::Re(_) | MatchOp::NotRe(_));
             let values: Vec<&str> = if is_pattern { value.split('|').collect() } else { vec![value] };
-            let unknown = values.into_iter().filter(|value| !code.contains(&format!("\"{value}\"")));
+            // What somebody chose at the top of the dashboard is any.
+            let written = values.into_iter().filter(|value| !value.starts_with('$'));
+            let unknown = written.filter(|value| !code.contains(&format!("\"{value}\"")));
             found.extend(unknown.map(|value| format!("{label} of {name} is never {value}")));
         }
     }
@@ -223,8 +236,8 @@ fn unknown_groups(expression: &Expr, exported: &BTreeMap<String, BTreeSet<String
 fn alerts_and_dashboard_ask_for_what_is_exported() {
     let exported = exported();
     let code: String =
-        ["controller/error.rs", "controller/reconcile.rs", "controller/telemetry.rs", "controller/notify/report.rs"]
-            .map(|file| read(&format!("src/{file}")))
+        ["error.rs", "reconcile.rs", "telemetry.rs", "telemetry/rollouts.rs", "trace/export.rs", "notify/report.rs"]
+            .map(|file| read(&format!("src/controller/{file}")))
             .concat();
     let queries = queries();
     for query in &queries {
@@ -309,11 +322,25 @@ fn every_rule_is_documented() {
         let row = format!("| {group} | `{resource}` | {} | ", verbs.join(", "));
         assert!(page.contains(&row), "docs/install.md lacks the row {row:?}");
     }
+}
+
+/// So has the other page for every alert, and for every metric with its labels.
+#[test]
+fn every_alert_and_every_metric_is_documented() {
+    let page = read("docs/observability.md");
     let alerts = &documents("charts/serin/files/alerts.yaml")[0];
     for rule in alerts["groups"][0]["rules"].as_array().unwrap() {
         let row =
             format!("| `{}` | {} |", rule["alert"].as_str().unwrap(), rule["labels"]["severity"].as_str().unwrap());
-        assert!(page.contains(&row), "docs/install.md lacks the row {row:?}");
+        assert!(page.contains(&row), "docs/observability.md lacks the row {row:?}");
+    }
+    for (name, labels) in exported() {
+        let name = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(&name);
+        let row = page.lines().find(|line| line.starts_with("| `serin_") && line.contains(&format!("`{name}`")));
+        let row = row.unwrap_or_else(|| panic!("docs/observability.md lacks {name}"));
+        for label in labels.iter().filter(|label| !["rollout", "rollout_namespace", "le"].contains(&label.as_str())) {
+            assert!(row.contains(&format!("`{label}`")), "docs/observability.md lacks the label {label} of {name}");
+        }
     }
 }
 

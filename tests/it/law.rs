@@ -9,7 +9,7 @@ use crate::support::world::{Answers, World, hash, hosts, in_place, of_gateway, o
 
 /// Anything that can happen.
 #[derive(Debug, Clone)]
-enum Event {
+pub enum Event {
     Time(i64),
     Image(u8),
     Replicas(i32),
@@ -68,7 +68,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 /// The same, and the Service that a route of Serin's leads to gets other ports.
-fn event_of_owned() -> impl Strategy<Value = Event> {
+pub fn event_of_owned() -> impl Strategy<Value = Event> {
     prop_oneof![20 => event(), 1 => (0..PORTS.len()).prop_map(Event::Ports)]
 }
 
@@ -76,7 +76,7 @@ fn image(number: u8) -> String {
     format!("checkout:{number}")
 }
 
-fn happen(world: &mut World, event: &Event) {
+pub fn happen(world: &mut World, event: &Event) {
     let spec = world.observed.rollout.spec.value();
     let is_routed = spec.pointer("/strategy/canary/trafficRouting").is_some();
     let is_between_hosts = spec.pointer("/strategy/canary/stableService").is_some();
@@ -169,7 +169,7 @@ fn revert_weights(world: &mut World) {
 }
 
 /// The world becomes fair: good answers, ready pods, a route, a good spec, nobody pauses.
-fn heal(world: &mut World) {
+pub fn heal(world: &mut World) {
     world.answers = Answers::Good;
     world.unready.clear();
     happen(world, &Event::RouteBack);
@@ -241,7 +241,7 @@ fn pair((key, value): (&String, &serde_json::Value)) -> String {
 }
 
 /// Stories a property: the same few in every run, and as many new ones as `PROPTEST_CASES` says in a long one.
-fn config() -> ProptestConfig {
+pub fn config() -> ProptestConfig {
     let default = ProptestConfig { max_shrink_iters: 500, ..ProptestConfig::default() };
     if std::env::var_os("PROPTEST_CASES").is_some() {
         return default;

@@ -55,5 +55,6 @@ mod snapshots;
 mod support;
 mod tidy;
 mod timelines;
+mod traces;
 mod traffic;
 mod workload;

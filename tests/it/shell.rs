@@ -125,6 +125,7 @@ pub fn run_with(
         metrics: Arc::new(Metrics::default()),
         readiness,
         notifications,
+        tracer: None,
     };
     Running { cluster: cluster.clone(), asked, stop, task: tokio::spawn(controller::run(start, stopped)) }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use serin::api::config::ConfigKind;
 use serin::api::job::Job;
 use serin::api::json::Json;
+use serin::api::status::RolloutStatus;
 use serin::api::watched::{Pod, ReplicaSet, Rollout, RolloutAction, Service, VirtualService};
 use serin::plan::action::Action;
 use serin::plan::measurement::{Ask, CounterQuery, Measurement, Sample};
@@ -47,6 +48,8 @@ pub struct World {
     pub created_jobs: Vec<String>,
     /// Writes of the current story, for transcripts.
     pub log: Vec<String>,
+    /// Each write of the status, where they are kept: the Rollout after it, the status before it, and when.
+    pub passages: Option<Vec<(Rollout, RolloutStatus, Timestamp)>>,
     /// What was asked and is not recorded.
     measured: Vec<Measurement>,
     ready_at: BTreeMap<String, Vec<Timestamp>>,
@@ -181,6 +184,7 @@ impl World {
             unready: BTreeMap::new(),
             created_jobs: Vec::new(),
             log: Vec::new(),
+            passages: None,
             measured: Vec::new(),
             ready_at: BTreeMap::new(),
             templates: BTreeMap::new(),
@@ -494,6 +498,9 @@ impl World {
     pub fn crash_after(&mut self, writes: usize) {
         let mut left = writes;
         let mut stored = self.observed.rollout.status.clone();
+        // Of the rounds of a pass, only what is written lasts.
+        let passages = self.passages.take();
+        let mut written = vec![stored.clone()];
         'pass: for _ in 0..PASSES_MOST {
             self.play_pods();
             let plan = self.plan();
@@ -502,6 +509,7 @@ impl World {
                 left = less;
                 self.write_status(&plan);
                 stored = self.observed.rollout.status.clone();
+                written.push(stored.clone());
             }
             for action in &plan.actions {
                 let Some(less) = left.checked_sub(1) else { break 'pass };
@@ -513,9 +521,15 @@ impl World {
             if plan.actions.is_empty() {
                 if left > 0 {
                     stored = self.observed.rollout.status.clone();
+                    written.push(stored.clone());
                 }
                 break;
             }
+        }
+        self.passages = passages;
+        for pair in written.windows(2) {
+            self.observed.rollout.status = pair[1].clone();
+            self.passed(pair[0].clone());
         }
         self.observed.rollout.status = stored;
         self.measured.clear();
@@ -597,11 +611,20 @@ impl World {
     }
 
     fn write_status(&mut self, plan: &Plan) {
+        let before = self.observed.rollout.status.clone();
         if plan.status != self.observed.rollout.status {
             self.observed.rollout.metadata.resource_version = Some(self.next_version());
         }
         // What the API server keeps is what JSON keeps.
         self.observed.rollout.status = from(serde_json::to_value(&plan.status).unwrap());
+        self.passed(before);
+    }
+
+    /// The status was written over the one before.
+    fn passed(&mut self, before: RolloutStatus) {
+        if let Some(passages) = self.passages.as_mut().filter(|_| before != self.observed.rollout.status) {
+            passages.push((self.observed.rollout.clone(), before, self.now));
+        }
     }
 
     fn act_out(&mut self, action: &Action) {

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod commit;
 pub mod configs;
 pub mod error;
+pub mod few;
 pub mod jobs;
 pub mod lease;
 pub mod measure;
@@ -41,6 +42,7 @@ use self::cache::{Cache, OnChange, Select, version_of};
 use self::caches::Caches;
 use self::clock::Clock;
 use self::error::{Class, Error};
+use self::few::Few;
 use self::lease::{Leadership, View};
 use self::measure::{Inbox, Meter};
 use self::notify::{Notices, Notifications};
@@ -143,9 +145,9 @@ struct Memory {
     /// The last refusal, and whether the status says so yet.
     refusals: BTreeMap<String, Refusal>,
     /// Rollouts by the words that they read.
-    readers: BTreeMap<String, BTreeSet<String>>,
+    readers: BTreeMap<String, Few<String>>,
     /// Words by Rollout.
-    read: BTreeMap<String, BTreeSet<String>>,
+    read: BTreeMap<String, Box<[String]>>,
     /// Phases, for counting.
     phases: BTreeMap<String, &'static str>,
     /// When a status was last written.
@@ -435,14 +437,14 @@ impl Shell {
     /// Remembers which words a Rollout reads, so that their changes reach it.
     pub fn refer(&self, name: &str, read: BTreeSet<String>) {
         let mut memory = self.memory();
-        if memory.read.get(name) == Some(&read) {
+        if memory.read.get(name).is_some_and(|known| known.iter().eq(&read)) {
             return;
         }
         memory.unrefer(name);
         for word in &read {
             memory.readers.entry(word.clone()).or_default().insert(name.to_owned());
         }
-        memory.read.insert(name.to_owned(), read);
+        memory.read.insert(name.to_owned(), read.into_iter().collect());
     }
 
     /// Asks for a pass of every Rollout that reads one of the words.

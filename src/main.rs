@@ -173,7 +173,8 @@ struct RunArguments {
     no_color_variable: String,
 }
 
-/// The standard variables of OpenTelemetry; those of time-outs, headers, compression and attributes hold, too.
+// The standard variables of OpenTelemetry; those of time-outs, headers, compression and attributes hold, too. A comment for
+// rustdoc would become the command's own help.
 #[derive(clap::Args)]
 struct TraceArguments {
     /// Where traces of rollouts go, by OTLP, such as `http://collector:4318`; absent: nowhere.

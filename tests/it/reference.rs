@@ -178,7 +178,7 @@ fn definitions() {
 }
 
 fn help(binary: &str, arguments: &[&str]) -> String {
-    let output = Command::new(binary).args(arguments).arg("--help").env("NO_COLOR", "1").output().unwrap();
+    let output = Command::new(binary).args(arguments).arg("--help").env_clear().output().unwrap();
     assert!(output.status.success(), "{arguments:?}");
     let lines: Vec<String> =
         String::from_utf8(output.stdout).unwrap().lines().map(|line| line.trim_end().to_owned()).collect();

@@ -30,15 +30,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use self::apply::WRITE_TIMEOUT;
-use self::cache::{Cache, OnChange, Select, version_of};
+use self::cache::{Cache, version_of};
 use self::caches::Caches;
 use self::clock::Clock;
 use self::error::{Class, Error};
@@ -53,7 +51,6 @@ use self::server::Readiness;
 use self::telemetry::Metrics;
 use self::trace::export::Tracer;
 use self::watches::Watches;
-use crate::api::names;
 use crate::api::provider::MetricProviderSpec;
 use crate::api::watched::{Deployment, Pod, Rollout};
 use crate::plan::analysis::later;
@@ -217,7 +214,7 @@ pub async fn run(start: Start, mut stop: watch::Receiver<bool>) {
     });
     let queue = shell.queue.clone();
     shell.metrics.find_due(move || queue.due());
-    let mut tasks = feed_all(&shell, namespace.as_deref());
+    let mut tasks = caches::feed(&shell, namespace.as_deref());
     tokio::select! {
         biased;
         () = shell.readiness.wait() => {}
@@ -279,39 +276,6 @@ async fn follow_leadership(shell: Arc<Shell>) {
 fn rollout_key(rollout: &Rollout) -> String {
     let metadata = &rollout.metadata;
     format!("{}/{}", metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
-}
-
-fn scoped<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
-    client: &Client,
-    namespace: Option<&str>,
-) -> Api<K> {
-    namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
-}
-
-/// Starts a watch a kind.
-fn feed_all(shell: &Arc<Shell>, namespace: Option<&str>) -> Vec<JoinHandle<()>> {
-    let (client, caches) = (&shell.client, &shell.caches);
-    vec![
-        feed(shell, &caches.rollouts, scoped(client, namespace), Select::All),
-        feed(shell, &caches.replica_sets, scoped(client, namespace), Select::Labels(names::REVISION_HASH.into())),
-        feed(shell, &caches.virtual_services, scoped(client, namespace), Select::All),
-        feed(shell, &caches.destination_rules, scoped(client, namespace), Select::All),
-        feed(shell, &caches.http_routes, scoped(client, namespace), Select::All),
-        feed(shell, &caches.services, scoped(client, namespace), Select::All),
-        feed(shell, &caches.templates, scoped(client, namespace), Select::All),
-        feed(shell, &caches.cluster_templates, Api::all(client.clone()), Select::All),
-        feed(shell, &caches.providers, Api::all(client.clone()), Select::All),
-        feed(shell, &caches.actions, scoped(client, namespace), Select::All),
-    ]
-}
-
-fn feed<K>(shell: &Arc<Shell>, cache: &Arc<Cache<K>>, api: Api<K>, select: Select) -> JoinHandle<()>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + PartialEq + Send + Sync + 'static,
-{
-    let told = shell.clone();
-    let on_change: OnChange<K> = Arc::new(move |_, words| told.changed(words));
-    tokio::spawn(cache::feed(cache.clone(), api, select, on_change, shell.readiness.clone()))
 }
 
 impl Shell {

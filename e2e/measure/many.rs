@@ -180,7 +180,7 @@ async fn create(bed: &Bed, controller: &Controller, tracker: &Tracker, apps: &[A
     for app in apps {
         let hash = revision::hash(&app.template("app:0"));
         while tracker.healthy(app, &hash).is_none() {
-            assert!(began.elapsed() < Duration::from_mins(60), "{} is not Healthy", app.name);
+            assert!(began.elapsed() < Duration::from_hours(1), "{} is not Healthy", app.name);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

@@ -2,6 +2,7 @@
 //! server was asked to write of a Rollout came from one replica at a time, and all are promoted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,7 +28,6 @@ const BLUR: jiff::SignedDuration = jiff::SignedDuration::from_millis(500);
 type Said = Arc<Mutex<BTreeMap<String, Vec<(Timestamp, Ring)>>>>;
 
 /// One write of one Rollout or of what belongs to it.
-#[derive(Debug, Clone)]
 struct Write {
     began: Timestamp,
     ended: Timestamp,
@@ -35,8 +35,13 @@ struct Write {
     what: String,
 }
 
+impl fmt::Display for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} from {} to {}", self.what, self.replica, self.began, self.ended)
+    }
+}
+
 struct Replica {
-    name: String,
     child: Child,
 }
 
@@ -44,7 +49,7 @@ impl Replica {
     fn start(world: &World, number: usize) -> Self {
         let name = format!("{}-r{number}", world.namespace);
         let arguments = ["--sharding".to_owned(), format!("--identity={name}")];
-        Self { child: world.spawn(&arguments, &free_address()), name }
+        Self { child: world.spawn(&arguments, &free_address()) }
     }
 
     fn signal(&self, signal: &str) {
@@ -211,16 +216,16 @@ async fn judge(world: &World, said: &Said) {
     for (name, writes) in &writes {
         let key = format!("{}/{name}", world.namespace);
         let mut turns = 0;
-        for pair in writes.windows(2) {
-            if pair[0].replica != pair[1].replica {
+        for (one, next) in writes.iter().zip(writes.iter().skip(1)) {
+            if one.replica != next.replica {
                 turns += 1;
-                world.assert(pair[0].ended <= pair[1].began, &format!("{name} is written by two: {pair:?}"));
+                world.assert(one.ended <= next.began, &format!("{name} is written by two: {one}, and {next}"));
             }
         }
         world.assert(turns <= 8, &format!("{name} changed hands {turns} times"));
         for write in writes {
             *by.entry(&write.replica).or_default() += 1;
-            world.assert(claims(&said, &key, write), &format!("{name}: no right to {write:?}: {said:?}"));
+            world.assert(claims(&said, &key, write), &format!("{name}: no right to {write}: {said:?}"));
         }
         (count, handed) = (count + writes.len(), handed + turns);
     }

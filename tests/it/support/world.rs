@@ -653,11 +653,7 @@ impl World {
             Action::CopyConfig { kind, name, digest, .. } => self.set_config(*kind, name, digest, true),
             Action::DeleteCopy { kind, name, .. } => self.configs(*kind).retain(|one| one.name != *name),
             Action::CreateJob { name, body } => self.create_job(name, body.value(), &version),
-            Action::DeleteJob { name, uid } => {
-                let listed = self.observed.jobs.listed.as_mut().unwrap();
-                assert!(listed.iter().any(|one| one.metadata.uid.as_ref() == Some(uid)), "{name} is gone already");
-                listed.retain(|one| one.metadata.uid.as_ref() != Some(uid));
-            }
+            Action::DeleteJob { name, uid } => self.delete_job(name, uid),
             Action::WriteVirtualService { name, split, front, .. } => {
                 let body =
                     written_by_serin(objects::virtual_service(&self.observed, name, Some(&version), (*split, front)));
@@ -687,9 +683,7 @@ impl World {
             Action::CreateService { .. }
             | Action::EditService { .. }
             | Action::EvictPod { .. }
-            | Action::ScaleWorkload { .. } => {
-                self.act_on_pods_and_services(action, &version);
-            }
+            | Action::ScaleWorkload { .. } => self.act_on_pods_and_services(action, &version),
             Action::EditPod { name, version: known, edit } => {
                 let (set, index) = name.rsplit_once('.').unwrap();
                 let carried = &mut self.carried.get_mut(set).unwrap()[index.parse::<usize>().unwrap()];
@@ -703,6 +697,12 @@ impl World {
             }
             Action::Answer { .. } | Action::OwnAction { .. } | Action::DeleteAction { .. } => self.answer(action),
         }
+    }
+
+    fn delete_job(&mut self, name: &str, uid: &String) {
+        let listed = self.observed.jobs.listed.as_mut().unwrap();
+        assert!(listed.iter().any(|one| one.metadata.uid.as_ref() == Some(uid)), "{name} is gone already");
+        listed.retain(|one| one.metadata.uid.as_ref() != Some(uid));
     }
 
     fn create_job(&mut self, name: &str, mut body: Value, version: &str) {

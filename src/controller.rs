@@ -8,6 +8,7 @@ pub mod clock;
 pub mod commit;
 pub mod configs;
 pub mod error;
+pub mod few;
 pub mod jobs;
 pub mod lease;
 pub mod measure;
@@ -29,18 +30,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use self::apply::WRITE_TIMEOUT;
-use self::cache::{Cache, OnChange, Select, version_of};
+use self::cache::{Cache, version_of};
 use self::caches::Caches;
 use self::clock::Clock;
 use self::error::{Class, Error};
+use self::few::Few;
 use self::lease::{Leadership, View};
 use self::measure::{Inbox, Meter};
 use self::notify::{Notices, Notifications};
@@ -51,7 +51,6 @@ use self::server::Readiness;
 use self::telemetry::Metrics;
 use self::trace::export::Tracer;
 use self::watches::Watches;
-use crate::api::names;
 use crate::api::provider::MetricProviderSpec;
 use crate::api::watched::{Deployment, Pod, Rollout};
 use crate::plan::analysis::later;
@@ -143,9 +142,9 @@ struct Memory {
     /// The last refusal, and whether the status says so yet.
     refusals: BTreeMap<String, Refusal>,
     /// Rollouts by the words that they read.
-    readers: BTreeMap<String, BTreeSet<String>>,
+    readers: BTreeMap<String, Few<String>>,
     /// Words by Rollout.
-    read: BTreeMap<String, BTreeSet<String>>,
+    read: BTreeMap<String, Box<[String]>>,
     /// Phases, for counting.
     phases: BTreeMap<String, &'static str>,
     /// When a status was last written.
@@ -215,7 +214,7 @@ pub async fn run(start: Start, mut stop: watch::Receiver<bool>) {
     });
     let queue = shell.queue.clone();
     shell.metrics.find_due(move || queue.due());
-    let mut tasks = feed_all(&shell, namespace.as_deref());
+    let mut tasks = caches::feed(&shell, namespace.as_deref());
     tokio::select! {
         biased;
         () = shell.readiness.wait() => {}
@@ -273,39 +272,6 @@ async fn follow_leadership(shell: Arc<Shell>) {
 fn rollout_key(rollout: &Rollout) -> String {
     let metadata = &rollout.metadata;
     format!("{}/{}", metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
-}
-
-fn scoped<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
-    client: &Client,
-    namespace: Option<&str>,
-) -> Api<K> {
-    namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
-}
-
-/// Starts a watch a kind.
-fn feed_all(shell: &Arc<Shell>, namespace: Option<&str>) -> Vec<JoinHandle<()>> {
-    let (client, caches) = (&shell.client, &shell.caches);
-    vec![
-        feed(shell, &caches.rollouts, scoped(client, namespace), Select::All),
-        feed(shell, &caches.replica_sets, scoped(client, namespace), Select::Labels(names::REVISION_HASH.into())),
-        feed(shell, &caches.virtual_services, scoped(client, namespace), Select::All),
-        feed(shell, &caches.destination_rules, scoped(client, namespace), Select::All),
-        feed(shell, &caches.http_routes, scoped(client, namespace), Select::All),
-        feed(shell, &caches.services, scoped(client, namespace), Select::All),
-        feed(shell, &caches.templates, scoped(client, namespace), Select::All),
-        feed(shell, &caches.cluster_templates, Api::all(client.clone()), Select::All),
-        feed(shell, &caches.providers, Api::all(client.clone()), Select::All),
-        feed(shell, &caches.actions, scoped(client, namespace), Select::All),
-    ]
-}
-
-fn feed<K>(shell: &Arc<Shell>, cache: &Arc<Cache<K>>, api: Api<K>, select: Select) -> JoinHandle<()>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + PartialEq + Send + Sync + 'static,
-{
-    let told = shell.clone();
-    let on_change: OnChange<K> = Arc::new(move |_, words| told.changed(words));
-    tokio::spawn(cache::feed(cache.clone(), api, select, on_change, shell.readiness.clone()))
 }
 
 impl Shell {
@@ -431,14 +397,14 @@ impl Shell {
     /// Remembers which words a Rollout reads, so that their changes reach it.
     pub fn refer(&self, name: &str, read: BTreeSet<String>) {
         let mut memory = self.memory();
-        if memory.read.get(name) == Some(&read) {
+        if memory.read.get(name).is_some_and(|known| known.iter().eq(&read)) {
             return;
         }
         memory.unrefer(name);
         for word in &read {
             memory.readers.entry(word.clone()).or_default().insert(name.to_owned());
         }
-        memory.read.insert(name.to_owned(), read);
+        memory.read.insert(name.to_owned(), read.into_iter().collect());
     }
 
     /// Asks for a pass of every Rollout that reads one of the words.

@@ -46,6 +46,8 @@ pub struct Report {
     pub traffic: Traffic,
     /// Faults that were injected, and how often.
     pub injected: BTreeMap<String, u64>,
+    /// Jobs that there were.
+    pub jobs: usize,
     /// Requests of the controllers, watches left out.
     pub requests: u64,
     /// How long it took, in virtual time.
@@ -113,6 +115,7 @@ fn run_here(story: &Story) -> anyhow::Result<Report> {
         record: left.record,
         traffic: left.mesh.traffic,
         injected: left.injected,
+        jobs: left.jobs.count(),
         requests: left.requests,
         took: left.took,
     })

@@ -18,7 +18,8 @@ class Api:
     """The API server, read as the administrator."""
 
     def __init__(self, environment):
-        self.proxy = subprocess.Popen(["kubectl", "proxy", "--port=0"], env=environment, stdout=subprocess.PIPE, text=True)
+        command = ["kubectl", "proxy", "--port=0"]
+        self.proxy = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         self.address = re.search(r"127\.0\.0\.1:\d+", self.proxy.stdout.readline()).group()
 
     def get(self, path):
@@ -32,6 +33,11 @@ class Api:
     def stop(self):
         self.proxy.terminate()
         self.proxy.wait()
+
+
+def said(environment, *arguments):
+    """What kubectl prints."""
+    return subprocess.run(["kubectl", *arguments], env=environment, capture_output=True, text=True, check=True).stdout
 
 
 def is_ready(pod):
@@ -103,7 +109,8 @@ class Traffic:
         subsets = {one["name"]: one["labels"] for one in (rule or {}).get("spec", {}).get("subsets", [])}
         for one in route["spec"]["http"][0]["route"]:
             labels = subsets.get(one["destination"].get("subset"), {})
-            pods = [pod for pod in listed["items"] if is_ready(pod) and labels.items() <= pod["metadata"]["labels"].items()]
+            ready = [pod for pod in listed["items"] if is_ready(pod)]
+            pods = [pod for pod in ready if labels.items() <= pod["metadata"]["labels"].items()]
             if pods:
                 yield pods, one.get("weight", 100) / 100
 
@@ -133,15 +140,14 @@ class Controller:
     def start(self, pod):
         account = pod["serviceAccountName"]
         path = os.path.join(self.folder, "controller.kubeconfig")
-        with open(path, "w") as file:
-            subprocess.run(["kubectl", "config", "view", "--raw", "--minify", "--flatten"], env=self.environment, stdout=file, check=True)
         own = dict(self.environment, KUBECONFIG=path, POD_NAME="serin", POD_NAMESPACE="serin-system")
-        ask = ["kubectl", "create", "token", account, "-n", "serin-system"]
-        token = subprocess.run(ask, env=self.environment, capture_output=True, text=True, check=True).stdout.strip()
-        user = subprocess.run(["kubectl", "config", "view", "-o", "jsonpath={.users[0].name}"], env=own, capture_output=True, text=True, check=True).stdout
+        with open(path, "w") as file:
+            file.write(said(self.environment, "config", "view", "--raw", "--minify", "--flatten"))
+        token = said(self.environment, "create", "token", account, "-n", "serin-system").strip()
+        user = said(own, "config", "view", "-o", "jsonpath={.users[0].name}")
         # A token of its own, and nobody else's rights.
-        subprocess.run(["kubectl", "config", "unset", f"users.{user}"], env=own, check=True, capture_output=True)
-        subprocess.run(["kubectl", "config", "set-credentials", user, f"--token={token}"], env=own, check=True, capture_output=True)
+        said(own, "config", "unset", f"users.{user}")
+        said(own, "config", "set-credentials", user, f"--token={token}")
         container = pod["containers"][0]
         for one in container.get("env", []):
             if "value" in one:

@@ -20,7 +20,12 @@ from cluster import PROMETHEUS, Api, Controller, Traffic
 from terminal import Command, until
 
 PATIENCE = 180
-VARYING = re.compile(r"\b(?=[a-z]*[0-9])[a-z0-9]{10}\b|\b\d+(?:\.\d+)?(?:ms|[smh])\b|\b[01](?:\.\d+)?\b|[▁▂▃▄▅▆▇█]+(?= )|key=\S+")
+VARYING = re.compile(
+    r"\b(?=[a-z]*[0-9])[a-z0-9]{10}\b"  # hashes
+    r"|\b\d+(?:\.\d+)?(?:ms|[smh])\b"  # ages
+    r"|\b[01](?:\.\d+)?\b|[▁▂▃▄▅▆▇█]+(?= )"  # what is measured, and its picture
+    r"|key=\S+"
+)
 CHROMIUM = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--timeout=5000", "--dump-dom"]
 
 
@@ -208,13 +213,15 @@ class Player:
 def prometheus(folder, target):
     config = os.path.join(folder, "prometheus.yml")
     with open(config, "w") as file:
-        file.write(f"global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: mesh, static_configs: [{{targets: ['{target}']}}]}}]\n")
+        scraped = {"job_name": "mesh", "static_configs": [{"targets": [target]}]}
+        json.dump({"global": {"scrape_interval": "1s"}, "scrape_configs": [scraped]}, file)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    listen = ["--config.file", config, "--storage.tsdb.path", os.path.join(folder, "series"), f"--web.listen-address={address}"]
+    series = os.path.join(folder, "series")
+    flags = ["--config.file", config, "--storage.tsdb.path", series, f"--web.listen-address={address}"]
     with open(os.path.join(folder, "prometheus.log"), "w") as log:
-        return subprocess.Popen([os.environ["PROMETHEUS_BIN"], *listen], stdout=log, stderr=log), f"http://{address}"
+        return subprocess.Popen([os.environ["PROMETHEUS_BIN"], *flags], stdout=log, stderr=log), f"http://{address}"
 
 
 def main(folder, words):

@@ -67,6 +67,12 @@ class Screen:
         return "\n".join("".join(line).rstrip() for line in self.lines)
 
 
+def begin():
+    """What a login does: the terminal is the session's, and Ctrl-C interrupts, though this was started in the background."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Command:
     """A command that runs in a terminal of its own."""
 
@@ -77,7 +83,7 @@ class Command:
         self.text, self.screen = text, Screen()
         self.process = subprocess.Popen(
             ["bash", "-c", text], cwd=folder, env=own, stdin=follower, stdout=follower, stderr=follower,
-            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            start_new_session=True, preexec_fn=begin,
         )
         os.close(follower)
         self.leader = leader

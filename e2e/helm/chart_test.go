@@ -43,11 +43,13 @@ var combinations = map[string][]string{
 		"notifications.hosts={hooks.example.com,http://alertmanager.monitoring:9093}", "notifications.namespaces={shop,pay}",
 		"configSnapshots.configMapNamespaces={shop}", "configSnapshots.secretNamespaces={shop,pay}",
 	},
+	"shared":  {"sharding.enabled=true", "replicas=3"},
 	"guarded": guards,
 	"guarded, one namespace": {
 		"watchNamespace=shop", "requesters.enabled=true", "gitOnly.enabled=true", "gitOnly.users={flux}", "rbac.userRoles=false",
 		"actionRights.enabled=true", "policies.validationActions={Warn,Audit}",
 	},
+	"without Jobs":          {"jobs.enabled=false"},
 	"istio elsewhere":       {"istiod.namespace=pay", "istiod.urls={http://istiod.pay:15014}"},
 	"istio's own namespace": {"istiod.namespace=serin-system", "watchNamespace=serin-system"},
 	"placed": {
@@ -203,8 +205,8 @@ func TestDeployIsTheChart(t *testing.T) {
 
 // TestOptionsAreTheFilesOfDeploy compares the rules that values add with the files of deploy/ that say the same.
 func TestOptionsAreTheFilesOfDeploy(t *testing.T) {
-	chart := objects(t, rendered(t, "commitFrom.flux=true", "commitFrom.argocd=true", "notifications.promoter=true", "notifications.namespaces={shop}"))
-	for _, file := range []string{"commit/flux.yaml", "commit/argocd.yaml", "notifications/promoter.yaml", "notifications/secret-role.yaml"} {
+	chart := objects(t, rendered(t, "commitFrom.flux=true", "commitFrom.argocd=true", "notifications.promoter=true", "notifications.namespaces={shop}", "sharding.enabled=true"))
+	for _, file := range []string{"sharding.yaml", "commit/flux.yaml", "commit/argocd.yaml", "notifications/promoter.yaml", "notifications/secret-role.yaml"} {
 		text, err := os.ReadFile(filepath.Join("../../deploy", file))
 		if err != nil {
 			t.Fatal(err)

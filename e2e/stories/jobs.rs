@@ -11,7 +11,7 @@ use crate::support::world::{is_aborted, is_healthy};
 use crate::support::{Environment, Given, World};
 
 /// A template whose Job does so: its pod carries these annotations, which the imitated kubelet reads.
-fn tests(annotations: Value) -> Value {
+fn tests(annotations: &Value) -> Value {
     let pod = json!({"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [
         {"name": "tests", "image": "tests:1", "args": ["--revision={{args.revision}}"]},
     ]});
@@ -63,7 +63,7 @@ fn last(rollout: &Rollout) -> Option<&MeasurementStatus> {
 pub async fn as_measurements(environment: Arc<Environment>, name: String) {
     let mut world = World::start(environment, &name).await;
     world.withheld = "exceeded quota";
-    world.apply(&tests(json!({"testbed.serin.dev/exit-code": "0", "testbed.serin.dev/exit-after": "500ms"}))).await;
+    world.apply(&tests(&json!({"testbed.serin.dev/exit-code": "0", "testbed.serin.dev/exit-after": "500ms"}))).await;
     let gate = json!({"templates": [{"templateName": "tests"}], "args": World::analysis()["args"]});
     let first = Given {
         replicas: 2,
@@ -81,7 +81,7 @@ pub async fn as_measurements(environment: Arc<Environment>, name: String) {
     let argument = pods["items"][0].pointer("/spec/containers/0/args/0").cloned();
     world.assert(argument == Some(json!(format!("--revision={}", second.hash()))), &format!("{argument:?}"));
 
-    world.apply(&tests(json!({"testbed.serin.dev/exit-code": "1"}))).await;
+    world.apply(&tests(&json!({"testbed.serin.dev/exit-code": "1"}))).await;
     world.given(&first.image("checkout:3")).await;
     let rollout = world.wait("a Job fails", 60, |rollout| is_aborted(rollout, "AnalysisFailed")).await;
     world.reaches(0).await;
@@ -91,7 +91,7 @@ pub async fn as_measurements(environment: Arc<Environment>, name: String) {
     has_jobs(&world, "of the newest attempt alone", 1, is_there).await;
 
     // One that does not end: the controller dies beside it, somebody deletes it, a quota refuses the next.
-    world.apply(&tests(json!({}))).await;
+    world.apply(&tests(&json!({}))).await;
     let fourth = first.image("checkout:4");
     world.given(&fourth).await;
     let running = has_jobs(&world, "runs", 1, runs).await;
@@ -113,12 +113,12 @@ pub async fn as_measurements(environment: Arc<Environment>, name: String) {
     let rollout = world.wait("the quota is told", 60, |rollout| is_told(rollout, "exceeded quota")).await;
     let aborted = rollout.status.aborted.is_some();
     world.assert(!aborted && rollout.status.in_progress().is_some(), "an error is no verdict");
-    world.apply(&tests(json!({"testbed.serin.dev/exit-code": "0"}))).await;
+    world.apply(&tests(&json!({"testbed.serin.dev/exit-code": "0"}))).await;
     world.delete("/api/v1/namespaces/{ns}/resourcequotas/few").await;
     world.wait("promoted by another Job", 90, |rollout| is_healthy(rollout, &fourth.hash())).await;
 
     // A person aborts while one runs; the next canary is deleted with its Rollout.
-    world.apply(&tests(json!({}))).await;
+    world.apply(&tests(&json!({}))).await;
     let fifth = first.image("checkout:5");
     world.given(&fifth).await;
     has_jobs(&world, "runs", 1, runs).await;

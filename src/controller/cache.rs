@@ -11,6 +11,7 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
+use super::few::Few;
 use super::server::Readiness;
 
 /// How long a new list waits after an expired version.
@@ -33,7 +34,7 @@ pub struct Cache<K> {
 
 struct Inner<K> {
     objects: BTreeMap<Key, Arc<K>>,
-    index: BTreeMap<String, BTreeSet<Key>>,
+    index: BTreeMap<String, Few<Key>>,
     listing: Option<BTreeMap<Key, Arc<K>>>,
     /// The newest version that the watch has told: of older ones it has told all.
     told: u64,
@@ -69,13 +70,13 @@ impl<K: Resource<DynamicType = ()> + Clone + PartialEq> Cache<K> {
         if !inner.objects.contains_key(&key_of(&object)) && version_of(&object) <= inner.told {
             return Vec::new();
         }
-        inner.store(object, self.words)
+        inner.store(&object, self.words)
     }
 
     /// Takes an object over that the watch tells of, unless the cache has a newer one. Says which words changed hands.
-    fn tell(&self, object: K) -> Vec<String> {
+    fn tell(&self, object: &K) -> Vec<String> {
         let mut inner = self.inner();
-        inner.told = inner.told.max(version_of(&object));
+        inner.told = inner.told.max(version_of(object));
         inner.store(object, self.words)
     }
 
@@ -138,19 +139,24 @@ impl<K: Resource<DynamicType = ()> + Clone + PartialEq> Cache<K> {
     }
 }
 
-impl<K: Resource> Inner<K> {
+/// An object to keep. What was read has room for more in each of its lists; a copy has not.
+fn kept<K: Clone>(object: &K) -> Arc<K> {
+    Arc::new(object.clone())
+}
+
+impl<K: Resource + Clone> Inner<K> {
     fn has_newer(&self, key: &Key, object: &K) -> bool {
         self.objects.get(key).is_some_and(|known| version_of(&**known) > version_of(object))
     }
 
-    fn store(&mut self, object: K, words: Words<K>) -> Vec<String> {
-        let key = key_of(&object);
-        if self.has_newer(&key, &object) {
+    fn store(&mut self, object: &K, words: Words<K>) -> Vec<String> {
+        let key = key_of(object);
+        if self.has_newer(&key, object) {
             return Vec::new();
         }
-        let after = words(&object);
+        let after = words(object);
         let before = self.remove(&key, words);
-        let object = Arc::new(object);
+        let object = kept(object);
         // The rest of a list that is on its way is older than this.
         if let Some(listing) = &mut self.listing {
             listing.insert(key.clone(), object.clone());
@@ -271,7 +277,7 @@ fn take<K: Resource<DynamicType = ()> + Clone + PartialEq>(
             let listing = inner.listing.get_or_insert_default();
             let key = key_of(&object);
             if listing.get(&key).is_none_or(|known| version_of(&**known) < version_of(&object)) {
-                listing.insert(key, Arc::new(object));
+                listing.insert(key, kept(&object));
             }
         }
         Event::InitDone => {
@@ -281,7 +287,7 @@ fn take<K: Resource<DynamicType = ()> + Clone + PartialEq>(
             readiness.listed(kind);
         }
         Event::Apply(object) => {
-            let words = cache.tell(object.clone());
+            let words = cache.tell(&object);
             on_change(&object, &words);
         }
         Event::Delete(object) => {

@@ -1,9 +1,17 @@
 //! The caches of all kinds that are watched from the start.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::cache::Cache;
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinHandle;
+
+use super::Shell;
+use super::cache::{self, Cache, OnChange, Select};
 use super::observe::words;
+use crate::api::names;
 use crate::api::watched::{
     AnalysisTemplate, ClusterAnalysisTemplate, DestinationRule, HttpRoute, MetricProvider, ReplicaSet, Rollout,
     RolloutAction, Service, VirtualService,
@@ -48,4 +56,37 @@ impl Default for Caches {
             actions: Arc::new(Cache::new(words::action)),
         }
     }
+}
+
+fn scoped<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
+    client: &Client,
+    namespace: Option<&str>,
+) -> Api<K> {
+    namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
+}
+
+/// Begins to watch every kind.
+pub fn feed(shell: &Arc<Shell>, namespace: Option<&str>) -> Vec<JoinHandle<()>> {
+    let (client, caches) = (&shell.client, &shell.caches);
+    vec![
+        feed_one(shell, &caches.rollouts, scoped(client, namespace), Select::All),
+        feed_one(shell, &caches.replica_sets, scoped(client, namespace), Select::Labels(names::REVISION_HASH.into())),
+        feed_one(shell, &caches.virtual_services, scoped(client, namespace), Select::All),
+        feed_one(shell, &caches.destination_rules, scoped(client, namespace), Select::All),
+        feed_one(shell, &caches.http_routes, scoped(client, namespace), Select::All),
+        feed_one(shell, &caches.services, scoped(client, namespace), Select::All),
+        feed_one(shell, &caches.templates, scoped(client, namespace), Select::All),
+        feed_one(shell, &caches.cluster_templates, Api::all(client.clone()), Select::All),
+        feed_one(shell, &caches.providers, Api::all(client.clone()), Select::All),
+        feed_one(shell, &caches.actions, scoped(client, namespace), Select::All),
+    ]
+}
+
+fn feed_one<K>(shell: &Arc<Shell>, cache: &Arc<Cache<K>>, api: Api<K>, select: Select) -> JoinHandle<()>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + PartialEq + Send + Sync + 'static,
+{
+    let told = shell.clone();
+    let on_change: OnChange<K> = Arc::new(move |_, words| told.changed(words));
+    tokio::spawn(cache::feed(cache.clone(), api, select, on_change, shell.readiness.clone()))
 }

@@ -288,9 +288,6 @@ pub(super) fn due_at(analysis: &AnalysisStatus, metric: &Metric, status: Option<
         return later(analysis.started_at, metric.delay);
     };
     let interval = metric.interval.unwrap_or(RETRY);
-    if metric.job().is_some() && last.assessment == Assessment::Error {
-        return later(last.at, job::retry(status.map_or(0, |status| status.consecutive_errors)));
-    }
     match last.assessment {
         Assessment::NoData | Assessment::Error => later(last.at, interval.min(RETRY)),
         Assessment::Success

@@ -58,6 +58,7 @@ pub fn ask(facts: &Facts<'_>, course: &mut Course) {
         let (queries, next) = analysis::due(&running, &metrics, memories(course), &ground);
         course.queries.extend(queries);
         job::ask(facts, course, (kind, step), &metrics);
+        let running = find(course, kind, step).cloned().unwrap_or(running);
         course.wakes.extend(next.map(|at| (at, "the next measurement is due".to_owned())));
         let end = gate.at_most.map(|at_most| later(running.started_at, at_most)).filter(|end| *end > facts.now);
         course.wakes.extend(end.map(|at| (at, "the time of the analysis is over".to_owned())));

@@ -23,7 +23,7 @@ use super::template::Metric;
 use crate::api::job::{Job, JobStatus};
 use crate::api::json::Json;
 use crate::api::names;
-use crate::api::status::{AnalysisKind, AnalysisStatus, MetricStatus, Verdict};
+use crate::api::status::{AnalysisKind, AnalysisStatus, Assessment, MetricStatus, Verdict};
 
 pub use self::spec::{JobRun, check, fill, selected};
 
@@ -42,8 +42,16 @@ const NAME_MOST: usize = 63;
 /// The longest wait after errors of Jobs in a row.
 const RETRY_MOST: SignedDuration = SignedDuration::from_mins(5);
 
-/// How long to wait after errors in a row: each time twice as long.
-pub fn retry(errors: i32) -> SignedDuration {
+/// When the next Job is due. After errors in a row each wait is twice as long as the one before.
+fn due_at(analysis: &AnalysisStatus, metric: &Metric, status: &MetricStatus) -> Timestamp {
+    let last = status.measurements.last().filter(|last| last.assessment == Assessment::Error);
+    match last {
+        Some(last) => later(last.at, retry(status.consecutive_errors)),
+        None => analysis::due_at(analysis, metric, Some(status)),
+    }
+}
+
+fn retry(errors: i32) -> SignedDuration {
     let doublings = u32::try_from(errors.saturating_sub(1)).unwrap_or(0).min(10);
     let factor = 1_i32.checked_shl(doublings).unwrap_or(i32::MAX);
     analysis::RETRY.saturating_mul(factor).min(RETRY_MOST)
@@ -183,7 +191,7 @@ fn ask_one(
     let job = if let Some(job) = status.job.clone() {
         job
     } else {
-        let due = analysis::due_at(analysis, metric, Some(&status));
+        let due = due_at(analysis, metric, &status);
         if due > facts.now {
             course.wakes.push((due, "the next measurement is due".to_owned()));
             return;

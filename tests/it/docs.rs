@@ -45,6 +45,9 @@ const NO_REASONS: &[&str] = &[
     "Secret",
     "Service",
     "VirtualService",
+    "DeadlineExceeded",
+    "Never",
+    "OnFailure",
     "Accepted",
     "ResolvedRefs",
     "Always",
@@ -59,6 +62,9 @@ const NO_REASONS: &[&str] = &[
     "True",
     "False",
     "Unknown",
+    "DeadlineExceeded",
+    "Never",
+    "OnFailure",
     // Fields of messages.
     "AdaptiveCard",
     "Bolder",
@@ -236,6 +242,7 @@ fn commands_without_a_cluster_are_executed() {
         let folder = folder(&page.replace('/', "-"), own.parent().filter(|_| page.starts_with("examples/")));
         for line in shown {
             count += 1;
+            // A thousand seeds take a minute of a debug build, and twenty are the same command.
             let ended = Command::new("sh")
                 .args(["-c", &line.text.replace("--seeds 1000", "--seeds 20")])
                 .env("PATH", format!("{}:/usr/bin:/bin", folder.join("bin").display()))

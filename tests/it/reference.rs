@@ -127,8 +127,8 @@ fn object(path: &str, schema: &Value, out: &mut String) {
         .map(|rule| text(rule, "message"))
         .collect();
     if !rules.is_empty() {
-        let listed: String = rules.iter().map(|rule| format!("- {}\n", cell(rule))).collect();
-        write!(out, "\nRefused with these messages:\n\n{listed}").unwrap();
+        let listed: Vec<String> = rules.iter().map(|rule| format!("- {}", cell(rule))).collect();
+        writeln!(out, "\nRefused with these messages:\n\n{}", listed.join("\n")).unwrap();
     }
     for (path, schema) in within {
         object(&path, schema, out);
@@ -178,7 +178,7 @@ fn definitions() {
 }
 
 fn help(binary: &str, arguments: &[&str]) -> String {
-    let output = Command::new(binary).args(arguments).arg("--help").env("NO_COLOR", "1").output().unwrap();
+    let output = Command::new(binary).args(arguments).arg("--help").env_clear().output().unwrap();
     assert!(output.status.success(), "{arguments:?}");
     let lines: Vec<String> =
         String::from_utf8(output.stdout).unwrap().lines().map(|line| line.trim_end().to_owned()).collect();

@@ -60,10 +60,11 @@ impl Share {
     /// Whether a key is in it.
     pub fn holds(&self, key: &str) -> bool {
         let Some(others) = &self.granted else { return false };
-        let is_own = |ring: &Ring| ring.gives(&self.own, key);
-        is_own(&self.wanted)
-            && self.claims.iter().all(is_own)
-            && !others.iter().any(|(other, ring)| ring.gives(other, key))
+        // Who says the same as this member gives the key to nobody else.
+        let differs = |ring: &Ring| *ring != self.wanted;
+        self.wanted.gives(&self.own, key)
+            && self.claims.iter().filter(|ring| differs(ring)).all(|ring| ring.gives(&self.own, key))
+            && !others.iter().any(|(other, ring)| differs(ring) && ring.gives(other, key))
     }
 }
 

@@ -349,9 +349,9 @@ impl Shell {
     }
 
     /// Takes the answer to an own write of a Rollout.
-    pub fn wrote(&self, written: Rollout) {
+    pub fn wrote(&self, written: &Rollout) {
         if let Some(version) = written.metadata.resource_version.clone() {
-            self.memory().written.insert(self.name_of(&written), version);
+            self.memory().written.insert(self.name_of(written), version);
         }
         self.caches.rollouts.put(written);
     }
@@ -377,7 +377,7 @@ impl Shell {
     {
         match self.read(api.get(known.meta().name.as_deref().unwrap_or_default())).await {
             Ok(current) => {
-                cache.put(current);
+                cache.put(&current);
                 Ok(())
             }
             Err(error) if error.code() == Some(404) => {

@@ -80,7 +80,7 @@ pub async fn write_status(shell: &Shell, observed: &Observed, status: &RolloutSt
         api.patch_status(&name, &params(), &patch),
     )
     .await?;
-    shell.wrote(written);
+    shell.wrote(&written);
     Ok(())
 }
 
@@ -142,14 +142,14 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
             let body = objects::virtual_service(observed, name, version.as_deref(), (*split, front));
             let written: VirtualService =
                 write_owned(shell, observed, action, ("virtualservices", name, version.is_some()), &body).await?;
-            shell.caches.virtual_services.put(written);
+            shell.caches.virtual_services.put(&written);
             Ok(())
         }
         Action::WriteDestinationRule { name, version, .. } => {
             let body = objects::destination_rule(observed, action);
             let written: DestinationRule =
                 write_owned(shell, observed, action, ("destinationrules", name, version.is_some()), &body).await?;
-            shell.caches.destination_rules.put(written);
+            shell.caches.destination_rules.put(&written);
             Ok(())
         }
         Action::EditVirtualService { .. } | Action::EditHttpRoute { .. } => edit_route(shell, observed, action).await,
@@ -159,7 +159,7 @@ async fn carry_out(shell: &Shell, observed: &Observed, action: &Action) -> Resul
         Action::CreateService { name, ports } => {
             let body = objects::service(observed, name, ports);
             let created = create(shell, observed, action, "services", &body).await?;
-            shell.caches.services.put(created);
+            shell.caches.services.put(&created);
             Ok(())
         }
         Action::EditService { name, version, hash } => {
@@ -186,7 +186,7 @@ async fn create_replica_set(
 ) -> Result<(), Error> {
     let created = create(shell, observed, action, "replicasets", body).await;
     let created = told_if_taken(shell, observed, created, name).await?;
-    shell.caches.replica_sets.put(created);
+    shell.caches.replica_sets.put(&created);
     Ok(())
 }
 
@@ -221,7 +221,7 @@ async fn edit_service(
     let written =
         send(shell, observed, ("services", "patch"), &action.to_string(), api.patch(name, &params(), &patch)).await;
     let written = reread_on_conflict(shell, &api, name, &shell.caches.services, written).await?;
-    shell.caches.services.put(written);
+    shell.caches.services.put(&written);
     Ok(())
 }
 
@@ -243,7 +243,7 @@ async fn scale_workload(
                 let mut known = known.clone();
                 known.spec.replicas = Some(0);
                 known.metadata.resource_version = scale.metadata.resource_version;
-                shell.workloads.put(&rollout, known);
+                shell.workloads.put(&rollout, &known);
             }
             Ok(())
         }
@@ -251,7 +251,7 @@ async fn scale_workload(
             if error.class() == Class::Conflict
                 && let Ok(current) = shell.read(api.get(name)).await
             {
-                shell.workloads.put(&rollout, current);
+                shell.workloads.put(&rollout, &current);
             }
             Err(error)
         }
@@ -292,7 +292,7 @@ async fn edit_pods(shell: &Shell, observed: &Observed, action: &Action) -> Resul
         let patch = Patch::Merge(objects::pod_patch(version, edit));
         let written =
             send(shell, observed, ("pods", "patch"), &action.to_string(), api.patch(name, &params(), &patch)).await;
-        written.map(|written| shell.pods.put(&shell.name_of(&observed.rollout), written))
+        written.map(|written| shell.pods.put(&shell.name_of(&observed.rollout), &written))
     } else {
         Ok(())
     };
@@ -325,7 +325,7 @@ async fn patch_replica_set<T: Serialize + Debug>(
     let written =
         send(shell, observed, ("replicasets", "patch"), &action.to_string(), api.patch(name, &params(), patch)).await;
     let written = reread_on_conflict(shell, &api, name, &shell.caches.replica_sets, written).await?;
-    shell.caches.replica_sets.put(written);
+    shell.caches.replica_sets.put(&written);
     Ok(())
 }
 
@@ -344,7 +344,7 @@ where
         && error.class() == Class::Conflict
         && let Ok(current) = shell.read(api.get(name)).await
     {
-        cache.put(current);
+        cache.put(&current);
     }
     written
 }
@@ -364,7 +364,7 @@ async fn told_if_taken(
     let existing = shell.read(api.get(name)).await?;
     let uid = observed.rollout.metadata.uid.as_ref();
     if existing.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == uid) {
-        shell.caches.replica_sets.put(existing);
+        shell.caches.replica_sets.put(&existing);
         return Err(error);
     }
     let message = format!("ReplicaSet {name} exists and is not this Rollout's; delete or rename it");
@@ -395,7 +395,7 @@ async fn set_finalizer(shell: &Shell, observed: &Observed, action: &Action) -> R
     let name = metadata.name.clone().unwrap_or_default();
     let written =
         send(shell, observed, ("rollouts", "patch"), &action.to_string(), api.patch(&name, &params(), &patch)).await?;
-    shell.wrote(written);
+    shell.wrote(&written);
     Ok(())
 }
 
@@ -486,13 +486,13 @@ where
         match send(shell, observed, (resource, "patch"), &action.to_string(), api.patch(name, &params(), &patch)).await
         {
             Ok(written) => {
-                cache.put(written);
+                cache.put(&written);
                 return Ok(());
             }
             Err(error) if error.class() == Class::Conflict && tries < EDITS_MOST => {
                 let current = shell.read(api.get(name)).await?;
                 if !is_same(&current) {
-                    cache.put(current);
+                    cache.put(&current);
                     return Err(error);
                 }
                 version = current.meta().resource_version.clone().unwrap_or_default();
@@ -514,7 +514,7 @@ async fn edit_destination_rule(
         send(shell, observed, ("destinationrules", "patch"), &action.to_string(), api.patch(name, &params(), &patch))
             .await;
     let written = reread_on_conflict(shell, &api, name, &shell.caches.destination_rules, written).await?;
-    shell.caches.destination_rules.put(written);
+    shell.caches.destination_rules.put(&written);
     Ok(())
 }
 
@@ -538,7 +538,7 @@ async fn answer(shell: &Shell, observed: &Observed, action: &Action) -> Result<(
         if written.as_ref().is_err_and(|error| error.code() == Some(404)) {
             return Ok(());
         }
-        shell.caches.actions.put(written?);
+        shell.caches.actions.put(&written?);
     } else if let Action::OwnAction { name, version } = action {
         let owner = objects::owner(&observed.rollout, false);
         let body = json!({"metadata": {"resourceVersion": version, "ownerReferences": [owner]}});
@@ -546,7 +546,7 @@ async fn answer(shell: &Shell, observed: &Observed, action: &Action) -> Result<(
         let written =
             send(shell, observed, ("rolloutactions", "patch"), &action.to_string(), api.patch(name, &params(), &patch))
                 .await?;
-        shell.caches.actions.put(written);
+        shell.caches.actions.put(&written);
     } else if let Action::DeleteAction { name, uid } = action {
         let preconditions = Preconditions { resource_version: None, uid: Some(uid.clone()) };
         let delete = DeleteParams::background().preconditions(preconditions);

@@ -65,12 +65,12 @@ impl<K: Resource<DynamicType = ()> + Clone + PartialEq> Cache<K> {
 
     /// Takes an answer of the API server over, unless the cache has a newer one, or the watch has told already that the
     /// object is gone. Says which words changed hands.
-    pub fn put(&self, object: K) -> Vec<String> {
+    pub fn put(&self, object: &K) -> Vec<String> {
         let mut inner = self.inner();
-        if !inner.objects.contains_key(&key_of(&object)) && version_of(&object) <= inner.told {
+        if !inner.objects.contains_key(&key_of(object)) && version_of(object) <= inner.told {
             return Vec::new();
         }
-        inner.store(&object, self.words)
+        inner.store(object, self.words)
     }
 
     /// Takes an object over that the watch tells of, unless the cache has a newer one. Says which words changed hands.
@@ -343,9 +343,9 @@ mod tests {
         // Written as 6, and deleted as 7 before the answer to the write came.
         take(Event::Apply(service("written", 6)));
         take(Event::Delete(service("written", 7)));
-        cache.put(service("written", 6));
+        cache.put(&service("written", 6));
         assert_eq!(versions(&cache), []);
-        cache.put(service("written", 8));
+        cache.put(&service("written", 8));
         assert_eq!(versions(&cache), [("written".to_owned(), 8)]);
     }
 
@@ -360,12 +360,12 @@ mod tests {
             let cache = Cache::new(|_| Vec::new());
             let (on_change, readiness): (OnChange<Service>, _) = (Arc::new(|_, _| {}), Readiness::of(&["services"]));
             let take = |event| take(&cache, (event, streams), &on_change, &readiness, "services");
-            cache.put(service("gone", 3));
-            cache.put(service("own", 9));
+            cache.put(&service("gone", 3));
+            cache.put(&service("own", 9));
             take(Event::Init);
-            cache.put(service("early", 7));
+            cache.put(&service("early", 7));
             take(Event::InitApply(service("listed", 5)));
-            cache.put(service("newer", 6));
+            cache.put(&service("newer", 6));
             take(Event::InitApply(service("newer", 8)));
             take(Event::InitApply(service("own", 4)));
             take(Event::InitDone);

@@ -58,7 +58,8 @@ impl Default for Caches {
     }
 }
 
-fn scoped<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
+/// The objects of one namespace, or of all.
+pub fn scoped<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
     client: &Client,
     namespace: Option<&str>,
 ) -> Api<K> {

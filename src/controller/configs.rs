@@ -213,10 +213,10 @@ fn put(shell: &Shell, observed: &Observed, kind: ConfigKind, object: &Value) {
     let rollout = shell.name_of(&observed.rollout);
     match kind {
         ConfigKind::ConfigMap => {
-            ConfigMap::deserialize(object).into_iter().for_each(|one| shell.configs.maps.put(&rollout, one));
+            ConfigMap::deserialize(object).into_iter().for_each(|one| shell.configs.maps.put(&rollout, &one));
         }
         ConfigKind::Secret => {
-            Secret::deserialize(object).into_iter().for_each(|one| shell.configs.secrets.put(&rollout, one));
+            Secret::deserialize(object).into_iter().for_each(|one| shell.configs.secrets.put(&rollout, &one));
         }
     }
 }

@@ -125,7 +125,7 @@ async fn run(shell: &Shell, observed: &Observed, action: &Action, (name, body): 
     let rollout = shell.name_of(&observed.rollout);
     match create::<Job, _>(shell, observed, action, "jobs", body).await {
         Ok(created) => {
-            shell.jobs.jobs.put(&rollout, created);
+            shell.jobs.jobs.put(&rollout, &created);
             Ok(())
         }
         Err(Error::NotLeading) => Err(Error::NotLeading),

@@ -124,7 +124,7 @@ pub fn begin(
     namespace: Option<&str>,
     stop: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    let api = super::scoped::<NotificationChannel>(&shell.client, namespace);
+    let api = super::caches::scoped::<NotificationChannel>(&shell.client, namespace);
     let (shell, notices) = (shell.clone(), notices.clone());
     tokio::spawn(async move {
         let readiness = Readiness::of(&[KIND]).without(&[KIND]);
@@ -360,7 +360,7 @@ impl Pass<'_> {
             self.shell.write(&key, ("notificationchannels/status", "patch"), "write the channel's status", request);
         let written = written.await?;
         report::count(self.shell, self.name, service, (&self.channel.status, &status));
-        self.notices.channels.put(written.clone());
+        self.notices.channels.put(&written);
         self.channel = written;
         Ok(())
     }

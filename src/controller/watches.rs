@@ -98,7 +98,7 @@ where
     }
 
     /// Takes the answer to an own write in.
-    pub fn put(&self, rollout: &str, object: K) {
+    pub fn put(&self, rollout: &str, object: &K) {
         if let Some(watch) = self.inner().get(rollout) {
             watch.objects.put(object);
         }

@@ -229,11 +229,7 @@ pub async fn run(start: Start, mut stop: watch::Receiver<bool>) {
     tasks.push(tokio::spawn(follow_leadership(shell.clone())));
     let notices = shell.notices.as_ref();
     let notifier = notices.map(|notices| notify::begin(&shell, notices, namespace.as_deref(), stop.clone()));
-    let pass = |name, waited: Duration| {
-        shell.metrics.waited(waited.as_secs_f64());
-        reconcile::reconcile(name, shell.clone())
-    };
-    shell.queue.run(CONCURRENCY, stop, pass).await;
+    shell.queue.run(CONCURRENCY, stop, |name, waited| reconcile::reconcile(name, waited, shell.clone())).await;
     if let Some(notifier) = notifier {
         notify::end(notifier).await;
     }

@@ -32,7 +32,8 @@ const BACKOFF_MOST: Duration = Duration::from_secs(30);
 const FAR: Duration = Duration::from_hours(6);
 
 /// One pass over one Rollout, or a few when the snapshot turns out old; after what time to look again.
-pub async fn reconcile(name: String, shell: Arc<Shell>) -> Option<Duration> {
+pub async fn reconcile(name: String, waited: Duration, shell: Arc<Shell>) -> Option<Duration> {
+    shell.metrics.waited(waited.as_secs_f64());
     let span = tracing::info_span!("pass", rollout = %name);
     async move {
         let began = Instant::now();

@@ -153,10 +153,10 @@ async fn delete(shell: &Shell, observed: &Observed, action: &Action, (name, uid)
     if let Err(error) = shell.write(&rollout, ("jobs", "delete"), &action.to_string(), api.delete(name, &params)).await
     {
         match error.class() {
-            // It is gone, or another one has its name.
-            Class::Conflict => {}
             Class::NotLeading => return Err(error),
-            Class::Refused | Class::Transient => {
+            // It is gone.
+            Class::Conflict if error.code() == Some(404) => {}
+            Class::Conflict | Class::Refused | Class::Transient => {
                 tracing::warn!(%rollout, %error, "a Job that nothing needs stays for a while");
                 shell.jobs.postpone(&rollout, &error, now);
                 return Ok(());

@@ -1,5 +1,5 @@
 //! What kube-controller-manager and kubelets do for Jobs: each runs for a while and ends as the story says of its metric. Knows
-//! what must never be: a measurement whose Job was created twice.
+//! what must never be: a measurement whose Job ran twice, or was created again while it was awaited.
 #![expect(clippy::indexing_slicing, reason = "a JSON value answers null for a key that it lacks")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +26,11 @@ pub struct Jobs {
     running: BTreeMap<(String, String), Run>,
     /// UIDs of the Jobs that there were, by measurement.
     created: BTreeMap<String, BTreeSet<String>>,
+    /// Names of the Jobs that the status waits for.
+    awaited: BTreeSet<String>,
+    /// Measurements that had a Job too many. A creation that the API server carries out after its Job was deleted is none:
+    /// nobody waits for that one, and it is deleted.
+    twice: BTreeSet<String>,
     /// How Jobs ended that no status tells yet, by name.
     ended: BTreeMap<String, Answered>,
 }
@@ -39,12 +44,19 @@ struct Run {
 impl Jobs {
     /// None.
     pub fn new(prometheus: Arc<Prometheus>) -> Self {
-        Self { prometheus, running: BTreeMap::new(), created: BTreeMap::new(), ended: BTreeMap::new() }
+        Self {
+            prometheus,
+            running: BTreeMap::new(),
+            created: BTreeMap::new(),
+            awaited: BTreeSet::new(),
+            twice: BTreeSet::new(),
+            ended: BTreeMap::new(),
+        }
     }
 
-    /// Measurements whose Job was created more than once.
+    /// Measurements whose Job ran twice, or was created again while it was awaited.
     pub fn twice(&self) -> impl Iterator<Item = &str> {
-        self.created.iter().filter(|(_, uids)| uids.len() > 1).map(|(id, _)| id.as_str())
+        self.twice.iter().map(String::as_str)
     }
 
     /// How many Jobs there were.
@@ -63,7 +75,11 @@ impl Jobs {
                 let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
                 let metadata = &change.object["metadata"];
                 let (uid, id) = (text(&metadata["uid"]), text(&metadata["annotations"][names::MEASUREMENT]));
-                if self.created.entry(id.clone()).or_default().insert(uid.clone()) {
+                let uids = self.created.entry(id.clone()).or_default();
+                if uids.insert(uid.clone()) {
+                    if uids.len() > 1 && self.awaited.contains(&text(&metadata["name"])) {
+                        self.twice.insert(id.clone());
+                    }
                     self.running.insert(key_of(&change.object), Run { uid, id, began: Instant::now() });
                 }
             }
@@ -75,7 +91,9 @@ impl Jobs {
     fn hear(&mut self, rollout: &Value) {
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
         let metrics = list(&rollout["status"]["analysis"]).into_iter().flat_map(|analysis| list(&analysis["metrics"]));
-        for measurement in metrics.flat_map(|metric| list(&metric["measurements"])) {
+        let metrics: Vec<Value> = metrics.collect();
+        self.awaited = metrics.iter().filter_map(|metric| Some(metric["job"]["name"].as_str()?.to_owned())).collect();
+        for measurement in metrics.iter().flat_map(|metric| list(&metric["measurements"])) {
             let told = measurement["value"].as_str().and_then(|value| value.strip_prefix("Job "));
             let name = told.and_then(|rest| rest.split(' ').next()).unwrap_or_default();
             if let Some(mut answered) = self.ended.remove(name) {
@@ -96,6 +114,9 @@ impl Jobs {
             let Some(job) = cluster.get("jobs", &key.0, &key.1).filter(|job| job["metadata"]["uid"] == run.uid) else {
                 continue;
             };
+            if self.created.get(&run.id).is_some_and(|uids| uids.len() > 1) {
+                self.twice.insert(run.id.clone());
+            }
             let mut parts = run.id.split('/');
             let revision = parts.next().unwrap_or_default().to_owned();
             let metric = parts.nth(3).unwrap_or_default().to_owned();

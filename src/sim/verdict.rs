@@ -137,7 +137,7 @@ fn check_questions(left: &mut Left) {
 /// A measurement has one Job at most. At rest none runs, and of those that are over as many are left as are kept.
 fn check_jobs(story: &Story, left: &mut Left, outcome: Outcome) {
     let twice: Vec<String> = left.jobs.twice().map(str::to_owned).collect();
-    twice.into_iter().for_each(|id| left.model.breaks("once", format!("the Job of {id} was created twice")));
+    twice.into_iter().for_each(|id| left.model.breaks("once", format!("the Job of {id} ran twice")));
     let jobs = left.cluster.list("jobs");
     if outcome == Outcome::Deleted && !jobs.is_empty() {
         left.model.breaks("rest", format!("{} Jobs are left of a Rollout that is gone", jobs.len()));

@@ -233,9 +233,6 @@ pub async fn run(start: Start, mut stop: watch::Receiver<bool>) {
     if let Some(notifier) = notifier {
         notify::end(notifier).await;
     }
-    if let Some(tracer) = &shell.tracer {
-        tracer.flush().await;
-    }
     tasks.into_iter().for_each(|task| task.abort());
 }
 
@@ -444,6 +441,7 @@ impl Shell {
         self.workloads.end(name);
         self.configs.end(name);
         self.jobs.end(name);
+        self.inbox.forget(name);
         self.unread.forget(name);
         self.inquiries.end(name);
         self.metrics.phase(phase, None);

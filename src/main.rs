@@ -22,6 +22,7 @@ use serin::controller::notify::send::{self, Post};
 use serin::controller::proxies::Proxies;
 use serin::controller::proxies::istiod::{Addresses, Istiod, TokenOf};
 use serin::controller::proxies::search::Searches;
+use serin::controller::server::Readiness;
 use serin::controller::shard::{self, Member, Shards};
 use serin::controller::telemetry::{self, LogFormat, Metrics};
 use serin::controller::trace::export::{Collector, Tracer};
@@ -297,7 +298,7 @@ async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let readiness = controller::readiness();
     let clock = clock::wall();
-    let (leadership, agreed) = agree(&arguments, &client, (&clock, &metrics), resigned);
+    let (leadership, agreed) = agree(&arguments, &client, (&clock, &metrics), (&readiness, resigned));
     let settings = Settings {
         route_wait_ms: millis(arguments.route_wait),
         route_ack_timeout_ms: millis(arguments.route_ack_timeout),
@@ -310,6 +311,7 @@ async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         Hosts::of(&arguments.notification_host).map_err(|wrong| anyhow::anyhow!("--notification-host: {wrong}"))?;
     let courier = Arc::new(Post::new(hosts.clone(), send::TIMEOUT).context("make the client of notifications")?);
     let tracer = arguments.traces.tracer(&arguments, &metrics)?;
+    let traced = tracer.clone();
     let start = Start {
         meter: Arc::new(PrometheusMeter::new(Api::namespaced(client.clone(), &arguments.system_namespace))),
         client,
@@ -329,9 +331,10 @@ async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         tracer,
     };
     let served = tokio::spawn(server::serve(arguments.listen, readiness, metrics, stopped.clone()));
-    let controlled = tokio::spawn(controller::run(start, stopped));
+    let mut controlled = tokio::spawn(controller::run(start, stopped));
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
+        ended = &mut controlled => anyhow::bail!("the controller ended by itself: {ended:?}"),
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
@@ -342,15 +345,19 @@ async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     if let Some(agreed) = agreed {
         agreed.await?;
     }
+    // Last, since the collector may be away: others lead by now.
+    if let Some(tracer) = traced {
+        tracer.flush().await;
+    }
     served.await?.context("serve /healthz, /readyz and /metrics")
 }
 
-/// Agrees with other replicas who handles what, until `resigned` turns true.
+/// Agrees with other replicas who handles what, until `resigned` turns true. What has not listed everything handles nothing.
 fn agree(
     arguments: &RunArguments,
     client: &kube::Client,
     (clock, metrics): (&Clock, &Arc<Metrics>),
-    resigned: watch::Receiver<bool>,
+    (readiness, resigned): (&Readiness, watch::Receiver<bool>),
 ) -> (Leadership, Option<JoinHandle<()>>) {
     let api = Api::namespaced(client.clone(), &arguments.system_namespace);
     if arguments.sharding {
@@ -359,7 +366,7 @@ fn agree(
         let leadership = Leadership::shared(shards.clone());
         let (clock, metrics) = (clock.clone(), metrics.clone());
         let member = Member { api, name, clock, leadership: leadership.clone(), shards, metrics };
-        return (leadership, Some(tokio::spawn(member.run(resigned))));
+        return (leadership, Some(once_ready(readiness, resigned.clone(), member.run(resigned))));
     }
     if !arguments.leader_election {
         return (Leadership::alone(), None);
@@ -372,7 +379,25 @@ fn agree(
         clock: clock.clone(),
         leadership: leadership.clone(),
     };
-    (leadership, Some(tokio::spawn(candidate.run(resigned))))
+    (leadership, Some(once_ready(readiness, resigned.clone(), candidate.run(resigned))))
+}
+
+/// Begins once every kind is listed, unless `resigned` turns true before.
+fn once_ready(
+    readiness: &Readiness,
+    mut resigned: watch::Receiver<bool>,
+    run: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    let readiness = readiness.clone();
+    tokio::spawn(async move {
+        let is_ready = tokio::select! {
+            () = readiness.wait() => true,
+            _ = resigned.wait_for(|resigned| *resigned) => false,
+        };
+        if is_ready {
+            run.await;
+        }
+    })
 }
 
 /// Who is asked about the proxies.

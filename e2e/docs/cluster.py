@@ -131,13 +131,18 @@ class Controller:
             wanted = deployment["spec"]["template"]["spec"] if deployment and not self.paused else None
             if wanted != self.wanted:
                 self.end()
-                if wanted:
-                    self.start(wanted)
-                self.wanted = wanted
+                self.wanted = wanted if wanted and self.start(wanted) else None
             time.sleep(0.5)
         self.end()
 
     def start(self, pod):
+        """Whether it could be started; its account may be gone already, or not be there yet."""
+        try:
+            return self.started(pod)
+        except subprocess.CalledProcessError:
+            return False
+
+    def started(self, pod):
         account = pod["serviceAccountName"]
         path = os.path.join(self.folder, "controller.kubeconfig")
         own = dict(self.environment, KUBECONFIG=path, POD_NAME="serin", POD_NAMESPACE="serin-system")
@@ -155,6 +160,7 @@ class Controller:
         arguments = [one.replace(PROMETHEUS, self.prometheus) for one in container.get("args", ["run"])]
         command = [self.environment["SERIN_BIN"], *arguments, "--listen=127.0.0.1:0"]
         self.process = subprocess.Popen(command, env=own, stderr=self.log, stdout=self.log)
+        return True
 
     def pause(self, is_paused):
         """Stops it for a while, or lets it go on."""

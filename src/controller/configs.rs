@@ -24,7 +24,7 @@ use crate::plan::analysis::later;
 use crate::plan::observed::{Config, Configs, GoneConfig, Observed, Undeleted};
 use crate::plan::snapshot;
 
-/// How long copies are left alone after one could not be deleted: where that was refused, and else.
+/// How long what could not be deleted is left alone: where that was refused, and else.
 const REFUSED_AGAIN: SignedDuration = SignedDuration::from_mins(10);
 const FAILED_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 /// How long an object that is gone is remembered: longer than anything waits for it to come back.
@@ -87,18 +87,22 @@ impl ConfigWatches {
 
     /// Remembers that a copy could not be deleted.
     fn postpone(&self, rollout: &str, error: &Error, now: Timestamp) {
-        let wait = match error.class() {
-            Class::Refused => REFUSED_AGAIN,
-            Class::Conflict | Class::Transient | Class::NotLeading => FAILED_AGAIN,
-        };
-        let undeleted = Undeleted { message: error.to_string(), until: later(now, wait) };
-        self.seen().entry(rollout.to_owned()).or_default().undeleted = Some(undeleted);
+        self.seen().entry(rollout.to_owned()).or_default().undeleted = Some(undeleted(error, now));
     }
 
     /// Since when a list is awaited.
     pub fn awaited_since(&self, rollout: &str) -> Option<Instant> {
         self.maps.awaited_since(rollout).into_iter().chain(self.secrets.awaited_since(rollout)).min()
     }
+}
+
+/// What could not be deleted, and until when it is left alone.
+pub fn undeleted(error: &Error, now: Timestamp) -> Undeleted {
+    let wait = match error.class() {
+        Class::Refused => REFUSED_AGAIN,
+        Class::Conflict | Class::Transient | Class::NotLeading => FAILED_AGAIN,
+    };
+    Undeleted { message: error.to_string(), until: later(now, wait) }
 }
 
 /// What is known of a Rollout's, which are watched from now on; of one that asks for no copies, and has none left, nothing.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::Shell;
 use super::apply::create;
 use super::cache::Select;
+use super::configs::undeleted;
 use super::error::{Class, Error};
 use super::watches::Watches;
 use crate::api::job::Job;
@@ -25,9 +26,6 @@ use crate::plan::observed::{JobRefused, Jobs, Observed, Template, Undeleted};
 /// How often a Job is tried that the API server neither takes nor refuses; the first wait, and each is twice as long.
 const TRIES_MOST: u32 = 5;
 const AGAIN: SignedDuration = SignedDuration::from_secs(1);
-/// How long Jobs are left alone after one could not be deleted: where that was refused, and else.
-const REFUSED_AGAIN: SignedDuration = SignedDuration::from_mins(10);
-const FAILED_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 /// Jobs that could not be created, of which the last are remembered.
 const REMEMBERED: usize = 50;
 
@@ -73,12 +71,7 @@ impl JobWatches {
 
     /// Remembers that a Job could not be deleted.
     fn postpone(&self, rollout: &str, error: &Error, now: Timestamp) {
-        let wait = match error.class() {
-            Class::Refused => REFUSED_AGAIN,
-            Class::Conflict | Class::Transient | Class::NotLeading => FAILED_AGAIN,
-        };
-        let undeleted = Undeleted { message: error.to_string(), until: later(now, wait) };
-        self.failed().entry(rollout.to_owned()).or_default().undeleted = Some(undeleted);
+        self.failed().entry(rollout.to_owned()).or_default().undeleted = Some(undeleted(error, now));
     }
 }
 

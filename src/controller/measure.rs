@@ -61,8 +61,16 @@ impl Inbox {
         self.inner().entry(rollout.to_owned()).or_default().asked.insert(id.to_owned())
     }
 
+    /// Keeps an answer, unless nobody waits for it any more.
     fn answer(&self, rollout: &str, measurement: Measurement) {
-        self.inner().entry(rollout.to_owned()).or_default().answered.push(measurement);
+        if let Some(one) = self.inner().get_mut(rollout).filter(|one| one.asked.contains(&measurement.id)) {
+            one.answered.push(measurement);
+        }
+    }
+
+    /// Forgets a Rollout that is gone, or another replica's.
+    pub fn forget(&self, rollout: &str) {
+        self.inner().remove(rollout);
     }
 }
 
@@ -90,4 +98,30 @@ pub fn start(
         inbox.answer(&rollout, Measurement { id: query.id, started_at, finished_at: clock(), outcome });
         done(is_ok, began.elapsed().as_secs_f64());
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_to_a_rollout_that_is_forgotten_is_not_kept() {
+        let inbox = Inbox::default();
+        let now = Timestamp::UNIX_EPOCH;
+        let answer = |id: &str| Measurement {
+            id: id.to_owned(),
+            started_at: now,
+            finished_at: now,
+            outcome: Err(String::new()),
+        };
+        assert!(inbox.ask("shop/checkout", "one"));
+        inbox.answer("shop/checkout", answer("one"));
+        assert_eq!(inbox.answers("shop/checkout").len(), 1);
+        assert!(inbox.ask("shop/checkout", "two"));
+        inbox.forget("shop/checkout");
+        inbox.answer("shop/checkout", answer("two"));
+        assert!(inbox.inner().is_empty());
+    }
 }

@@ -77,7 +77,7 @@ async fn send(client: Client, mut waiting: mpsc::Receiver<(ObjectReference, Note
 /// Takes one event of a Rollout's budget.
 fn take(budgets: &mut BTreeMap<String, (u32, Instant)>, uid: String, now: Instant) -> bool {
     if budgets.len() > REMEMBERED {
-        budgets.retain(|_, (left, _)| *left < BURST);
+        budgets.retain(|_, (_, since)| now.duration_since(*since) < REFILL * BURST);
     }
     let (left, since) = budgets.entry(uid).or_insert((BURST, now));
     let gained = u32::try_from(now.duration_since(*since).as_secs() / REFILL.as_secs()).unwrap_or(BURST);
@@ -107,6 +107,16 @@ mod tests {
         assert_eq!(taken, 30);
         assert!(take(&mut budgets, "b".into(), now));
         assert!(take(&mut budgets, "a".into(), now + REFILL));
+    }
+
+    #[test]
+    fn rollouts_that_are_gone_are_forgotten() {
+        let mut budgets = BTreeMap::new();
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let now: Instant = std::time::Instant::now().into();
+        (0..=REMEMBERED).for_each(|number| assert!(take(&mut budgets, number.to_string(), now)));
+        assert!(take(&mut budgets, "later".into(), now + REFILL * BURST));
+        assert_eq!(budgets.len(), 1);
     }
 
     #[test]

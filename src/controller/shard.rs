@@ -223,7 +223,7 @@ impl Member {
         let began = self.shards.now();
         let params = PostParams::default();
         let written = match version {
-            Some(_) => timeout(TIMEOUT, self.api.replace(&self.lease_name(), &params, &lease)).await,
+            Some(_) => timeout(TIMEOUT, self.api.replace(&lease_name(&self.name), &params, &lease)).await,
             None => timeout(TIMEOUT, self.api.create(&params, &lease)).await,
         };
         let ended = self.shards.now();
@@ -245,13 +245,9 @@ impl Member {
         None
     }
 
-    fn lease_name(&self) -> String {
-        format!("serin-shard-{}", self.name)
-    }
-
     fn lease(&self, version: Option<String>, ring: &Ring) -> Lease {
         let metadata = ObjectMeta {
-            name: Some(self.lease_name()),
+            name: Some(lease_name(&self.name)),
             labels: Some(BTreeMap::from([(LABEL.to_owned(), LABEL_VALUE.to_owned())])),
             annotations: Some(BTreeMap::from([(RING.to_owned(), ring.to_string())])),
             resource_version: version,
@@ -304,9 +300,14 @@ impl Member {
         for (member, version) in remains {
             let preconditions = Preconditions { resource_version: Some(version), uid: None };
             let params = DeleteParams::default().preconditions(preconditions);
-            let _ = timeout(TIMEOUT, self.api.delete(&format!("serin-shard-{member}"), &params)).await;
+            let _ = timeout(TIMEOUT, self.api.delete(&lease_name(&member), &params)).await;
         }
     }
+}
+
+/// The name of a member's Lease.
+fn lease_name(member: &str) -> String {
+    format!("serin-shard-{member}")
 }
 
 /// The Lease of a member.

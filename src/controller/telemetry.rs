@@ -236,6 +236,14 @@ impl Metrics {
             self.contested.clone(),
         );
         registry.register_collector(Box::new(EachRollout { rollouts: self.all.clone() }));
+        // Series that begin at 0: a rate does not count what a series begins with.
+        for outcome in OUTCOMES.map(|outcome| Ended { outcome: ended(outcome) }) {
+            let _ = self.ended.get_or_create(&outcome);
+            let _ = self.rollout_seconds.get_or_create(&outcome);
+        }
+        for verdict in [Verdict::Pass, Verdict::Fail, Verdict::Inconclusive] {
+            let _ = self.analyses.get_or_create(&Decided { verdict: rollouts::verdict(verdict) });
+        }
     }
 
     /// A pass ended.
@@ -362,6 +370,9 @@ impl Metrics {
     }
 }
 
+const OUTCOMES: [OutcomeKind; 4] =
+    [OutcomeKind::Promoted, OutcomeKind::Aborted, OutcomeKind::Superseded, OutcomeKind::Reverted];
+
 fn ended(outcome: OutcomeKind) -> &'static str {
     match outcome {
         OutcomeKind::Promoted => "promoted",
@@ -433,6 +444,9 @@ mod tests {
         }
         let text = metrics.text();
         for line in [
+            "serin_rollouts_ended_total{outcome=\"promoted\"} 0",
+            "serin_rollout_duration_seconds_count{outcome=\"promoted\"} 0",
+            "serin_analyses_total{verdict=\"Pass\"} 0",
             "serin_rollouts_ended_total{outcome=\"aborted\"} 1",
             "serin_rollout_duration_seconds_sum{outcome=\"aborted\"} 100.0",
             "serin_restore_seconds_sum 2.0",

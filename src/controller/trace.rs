@@ -26,7 +26,7 @@ use opentelemetry::trace::{SpanId, Status};
 use opentelemetry_sdk::trace::SpanData;
 use serde_json::Value;
 
-use self::span::{Course, Shape, finished};
+use self::span::{Shape, Traced, finished};
 use crate::api::status::{
     AnalysisKind, AnalysisStatus, Attempt, MetricStatus, Outcome, OutcomeKind, RolloutStatus, Verdict, Wait,
 };
@@ -86,16 +86,16 @@ fn restored(rollout: &Rollout, before: &RolloutStatus, after: &RolloutStatus) ->
     if before.aborted.as_ref().is_some_and(|known| known.restored_at.is_some()) {
         return None;
     }
-    let course = Course::of(rollout, after)?;
+    let traced = Traced::of(rollout, after)?;
     let attributes = vec![KeyValue::new("serin.reason", aborted.reason.clone())];
     let of = ("abort", aborted.at.as_millisecond(), "");
-    let shape = Shape { of, parent: Some(course.root()), name: "abort".into(), attributes, ..Shape::default() };
-    Some(finished(&course, (aborted.at, restored_at), shape))
+    let shape = Shape { of, parent: Some(traced.root()), name: "abort".into(), attributes, ..Shape::default() };
+    Some(finished(&traced, (aborted.at, restored_at), shape))
 }
 
 /// One attempt between two statuses: what of it was open before, and what ended it.
 struct Passage<'a> {
-    course: Course<'a>,
+    traced: Traced<'a>,
     before: &'a RolloutStatus,
     after: &'a RolloutStatus,
     attempt: &'a Attempt,
@@ -121,8 +121,8 @@ impl<'a> Passage<'a> {
         if outcome.is_none() && !goes_on {
             return None;
         }
-        let course = Course::of(rollout, before)?;
-        Some(Self { course, before, after, attempt, steps, outcome, now })
+        let traced = Traced::of(rollout, before)?;
+        Some(Self { traced, before, after, attempt, steps, outcome, now })
     }
 
     fn tell(&self, spans: &mut Vec<SpanData>) {
@@ -172,12 +172,12 @@ impl<'a> Passage<'a> {
     /// The span that is under way: of the step, or after the last one of the promotion.
     fn under_way(&self) -> SpanId {
         let began = self.attempt.step_started_at.as_millisecond();
-        self.course.id("step", began, &self.index().to_string())
+        self.traced.id("step", began, &self.index().to_string())
     }
 
     /// What began before the step under way belongs to the whole.
     fn parent_at(&self, began: Timestamp) -> SpanId {
-        if began >= self.attempt.step_started_at { self.under_way() } else { self.course.root() }
+        if began >= self.attempt.step_started_at { self.under_way() } else { self.traced.root() }
     }
 
     /// The steps that ended: passed, edited, or with the attempt; after the last one, the promotion.
@@ -221,8 +221,8 @@ impl<'a> Passage<'a> {
         let of = ("step", times.0.as_millisecond(), which.as_str());
         let is_aborted = how == "ended" && self.is_aborted();
         let status = if is_aborted { Status::error("aborted") } else { Status::Unset };
-        let parent = Some(self.course.root());
-        finished(&self.course, times, Shape { of, parent, name: name.into(), attributes, status, ..Shape::default() })
+        let parent = Some(self.traced.root());
+        finished(&self.traced, times, Shape { of, parent, name: name.into(), attributes, status, ..Shape::default() })
     }
 
     fn is_aborted(&self) -> bool {
@@ -247,11 +247,11 @@ impl<'a> Passage<'a> {
         let is_of_step = analysis.step.and_then(|step| usize::try_from(step).ok()) == Some(self.index());
         let (parent, kind, name) = match analysis.kind {
             AnalysisKind::Step if is_of_step => (self.under_way(), "step", "analysis"),
-            AnalysisKind::Step => (self.course.root(), "step", "analysis"),
-            AnalysisKind::Background => (self.course.root(), "background", "background analysis"),
+            AnalysisKind::Step => (self.traced.root(), "step", "analysis"),
+            AnalysisKind::Background => (self.traced.root(), "background", "background analysis"),
         };
         let of = ("analysis", analysis.started_at.as_millisecond(), kind);
-        let own = self.course.id(of.0, of.1, of.2);
+        let own = self.traced.id(of.0, of.1, of.2);
         let attributes = vec![
             KeyValue::new("serin.analysis.kind", kind),
             KeyValue::new("serin.analysis.verdict", verdict(analysis.verdict)),
@@ -259,12 +259,12 @@ impl<'a> Passage<'a> {
         let status = failed(analysis.verdict);
         let parent = Some(parent);
         let shape = Shape { of, parent, name: name.into(), attributes, status, ..Shape::default() };
-        spans.push(finished(&self.course, times, shape));
+        spans.push(finished(&self.traced, times, shape));
         for metric in &analysis.metrics {
             let key = format!("{kind}/{}", metric.name);
             let of = ("metric", analysis.started_at.as_millisecond(), key.as_str());
             let shape = span::of_metric(metric, times.0, Shape { of, parent: Some(own), ..Shape::default() });
-            spans.push(finished(&self.course, times, Shape { status: failed(metric.verdict), ..shape }));
+            spans.push(finished(&self.traced, times, Shape { status: failed(metric.verdict), ..shape }));
         }
     }
 
@@ -284,7 +284,7 @@ impl<'a> Passage<'a> {
         let of = ("route", since.as_millisecond(), "");
         let parent = Some(self.parent_at(since));
         let shape = Shape { of, parent, name: "route in force".into(), attributes, ..Shape::default() };
-        Some(finished(&self.course, (since, acknowledged), shape))
+        Some(finished(&self.traced, (since, acknowledged), shape))
     }
 
     /// What is awaited no longer.
@@ -308,14 +308,14 @@ impl<'a> Passage<'a> {
             let of = ("wait", began.as_millisecond(), reason);
             let parent = Some(self.parent_at(began));
             let shape = Shape { of, parent, name: format!("wait {reason}"), attributes, ..Shape::default() };
-            spans.push(finished(&self.course, (began, ended), shape));
+            spans.push(finished(&self.traced, (began, ended), shape));
         }
     }
 
     /// The whole attempt.
     fn ended(&self, outcome: &Outcome) -> SpanData {
         let skipped = self.attempt.skip_steps || self.after.attempt.as_ref().is_some_and(|attempt| attempt.skip_steps);
-        span::of_attempt(&self.course, (self.attempt, skipped), outcome, self.after)
+        span::of_attempt(&self.traced, (self.attempt, skipped), outcome, self.after)
     }
 }
 

@@ -127,9 +127,11 @@ fn outcome(
         None if found.metadata.deletion_timestamp.is_some() => {
             Some(Err(format!("Job {name} was deleted before its end")))
         }
-        None if ends_at(job, run) <= facts.now => Some(Err(format!(
-            "Job {name} has not ended within its activeDeadlineSeconds; is it suspended, or is no controller of Jobs running?"
-        ))),
+        None if ends_at(job, found.metadata.creation_timestamp.as_ref().map(|at| at.0), run) <= facts.now => {
+            Some(Err(format!(
+                "Job {name} has not ended within its activeDeadlineSeconds; is it suspended, or is no controller of Jobs running?"
+            )))
+        }
         None => None,
     }
 }
@@ -144,9 +146,10 @@ fn told(metric: &Metric, message: &str) -> String {
     format!("the Job of template {} is refused; {next}: {message}", metric.template)
 }
 
-/// When a Job is waited for no longer.
-fn ends_at(job: &JobStatus, run: &JobRun) -> Timestamp {
-    later(later(job.asked_at, run.deadline), GRACE)
+/// When a Job is waited for no longer. One that could be created late has its whole time.
+fn ends_at(job: &JobStatus, created_at: Option<Timestamp>, run: &JobRun) -> Timestamp {
+    let began = created_at.map_or(job.asked_at, |at| at.max(job.asked_at));
+    later(later(began, run.deadline), GRACE)
 }
 
 /// Names what keeps the Jobs of a running analysis from being seen.
@@ -203,11 +206,14 @@ fn ask_one(
     if let Some(slot) = analysis.metrics.get_mut(at) {
         *slot = status;
     }
-    let end = job.missing_since.map_or_else(|| ends_at(&job, run), |since| later(since, GONE));
-    course.wakes.push((end, format!("Job {} is waited for no longer", job.name)));
-    let is_there = listed.iter().any(|one| one.metadata.name.as_ref() == Some(&job.name));
+    let found = listed.iter().find(|one| one.metadata.name.as_ref() == Some(&job.name));
+    let created_at = found.and_then(|found| found.metadata.creation_timestamp.as_ref()).map(|at| at.0);
+    let end = job.missing_since.map_or_else(|| ends_at(&job, created_at, run), |since| later(since, GONE));
+    if end > facts.now {
+        course.wakes.push((end, format!("Job {} is waited for no longer", job.name)));
+    }
     let refused = facts.observed.jobs.refused.iter().find(|one| one.name == job.name);
-    if job.uid.is_some() || is_there {
+    if job.uid.is_some() || found.is_some() {
         return;
     }
     match refused.filter(|one| one.until > facts.now) {

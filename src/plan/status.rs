@@ -11,7 +11,7 @@
 use super::course::{Course, Facts, Waiting};
 use super::narrate::of_commit;
 use super::route::REJECTED;
-use super::{contest, force, promotion, ratio, snapshot, workload};
+use super::{contest, force, job, promotion, ratio, snapshot, workload};
 use crate::api::status::{Condition, Phase, RevisionStatus, RolloutStatus, Wait};
 
 /// Waits that nobody but a person can end by changing an object.
@@ -223,7 +223,7 @@ fn summary(facts: &Facts<'_>, status: &RolloutStatus, waits: &[Waiting]) -> (Pha
 
 /// Whether a wait leaves a Rollout healthy that rests.
 fn leaves_healthy(reason: &str) -> bool {
-    workload::is_held(reason) || reason == snapshot::UNDELETED
+    workload::is_held(reason) || [snapshot::UNDELETED, job::UNDELETED].contains(&reason)
 }
 
 /// A revision with the commit that brought it.

@@ -334,6 +334,16 @@ fn a_job_that_cannot_be_deleted_holds_nothing() {
 }
 
 #[test]
+fn a_job_that_cannot_be_deleted_leaves_a_rollout_at_rest_healthy() {
+    let mut world = measuring(&[metric(&json!({}))], &json!({}));
+    let until = world.now.checked_add(jiff::SignedDuration::from_mins(10)).unwrap();
+    world.observed.jobs.undeleted = Some(Undeleted { message: "jobs.batch is forbidden".into(), until });
+    commit(&mut world, "checkout:1");
+    world.pass_time(120);
+    assert_eq!((world.phase().as_str(), waits(&world)), ("Healthy", vec!["JobUndeleted".to_owned()]));
+}
+
+#[test]
 fn a_job_without_an_end_has_one() {
     let check = |own: Option<i64>, ends: i64, told: &str| {
         let deadline = json!({"job": {"spec": {"activeDeadlineSeconds": own}}});

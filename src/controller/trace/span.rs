@@ -17,13 +17,13 @@ use crate::api::watched::Rollout;
 const SERIN: &str = "serin";
 
 /// One attempt of one revision of one Rollout: what its trace is.
-pub(super) struct Course<'a> {
+pub(super) struct Traced<'a> {
     rollout: &'a Rollout,
     canary: &'a RevisionStatus,
     trace: TraceId,
 }
 
-impl<'a> Course<'a> {
+impl<'a> Traced<'a> {
     /// The attempt that a status has.
     pub(super) fn of(rollout: &'a Rollout, status: &'a RolloutStatus) -> Option<Self> {
         let (canary, attempt) = (status.canary.as_ref()?, status.attempt.as_ref()?);
@@ -76,16 +76,16 @@ pub(super) struct Shape<'a> {
 }
 
 /// A finished span. Clocks of two leaders may differ: none ends before it began.
-pub(super) fn finished(course: &Course<'_>, (began, ended): (Timestamp, Timestamp), shape: Shape<'_>) -> SpanData {
-    let own = if shape.parent.is_some() { course.id(shape.of.0, shape.of.1, shape.of.2) } else { course.root() };
+pub(super) fn finished(traced: &Traced<'_>, (began, ended): (Timestamp, Timestamp), shape: Shape<'_>) -> SpanData {
+    let own = if shape.parent.is_some() { traced.id(shape.of.0, shape.of.1, shape.of.2) } else { traced.root() };
     let mut events = SpanEvents::default();
     events.events = shape.events;
     let mut links = SpanLinks::default();
     links.links = shape.links;
-    let mut attributes = names(course);
+    let mut attributes = names(traced);
     attributes.extend(shape.attributes);
     SpanData {
-        span_context: context(course.trace, own),
+        span_context: context(traced.trace, own),
         parent_span_id: shape.parent.unwrap_or(SpanId::INVALID),
         parent_span_is_remote: false,
         span_kind: SpanKind::Internal,
@@ -106,12 +106,12 @@ fn context(trace: TraceId, span: SpanId) -> SpanContext {
 }
 
 /// What every span is of.
-fn names(course: &Course<'_>) -> Vec<KeyValue> {
-    let metadata = &course.rollout.metadata;
+fn names(traced: &Traced<'_>) -> Vec<KeyValue> {
+    let metadata = &traced.rollout.metadata;
     vec![
         KeyValue::new("k8s.namespace.name", metadata.namespace.clone().unwrap_or_default()),
         KeyValue::new("serin.rollout.name", metadata.name.clone().unwrap_or_default()),
-        KeyValue::new("serin.revision.hash", course.canary.hash.clone()),
+        KeyValue::new("serin.revision.hash", traced.canary.hash.clone()),
     ]
 }
 
@@ -142,7 +142,7 @@ fn assessment(assessment: Assessment) -> &'static str {
 
 /// The whole attempt, with what people were told and what people decided as events.
 pub(super) fn of_attempt(
-    course: &Course<'_>,
+    traced: &Traced<'_>,
     (attempt, are_skipped): (&Attempt, bool),
     outcome: &Outcome,
     after: &RolloutStatus,
@@ -163,16 +163,16 @@ pub(super) fn of_attempt(
         OutcomeKind::Aborted => Status::error(outcome.reason.clone()),
         OutcomeKind::Superseded | OutcomeKind::Reverted => Status::Unset,
     };
-    let name = course.rollout.metadata.name.as_deref().unwrap_or_default();
+    let name = traced.rollout.metadata.name.as_deref().unwrap_or_default();
     let shape = Shape {
         name: format!("rollout {name}"),
-        attributes: of_whole(course, (attempt, are_skipped), outcome),
+        attributes: of_whole(traced, (attempt, are_skipped), outcome),
         events,
-        links: earlier(course, attempt, after),
+        links: earlier(traced, attempt, after),
         status,
         ..Shape::default()
     };
-    finished(course, (outcome.started_at, outcome.ended_at), shape)
+    finished(traced, (outcome.started_at, outcome.ended_at), shape)
 }
 
 fn of_event(event: &RolloutEvent) -> Event {
@@ -180,16 +180,16 @@ fn of_event(event: &RolloutEvent) -> Event {
     Event::new(event.reason.clone(), SystemTime::from(event.at), attributes, 0)
 }
 
-fn of_whole(course: &Course<'_>, (attempt, are_skipped): (&Attempt, bool), outcome: &Outcome) -> Vec<KeyValue> {
-    let canary = course.canary;
+fn of_whole(traced: &Traced<'_>, (attempt, are_skipped): (&Attempt, bool), outcome: &Outcome) -> Vec<KeyValue> {
+    let canary = traced.canary;
     let status = match outcome.outcome {
         OutcomeKind::Promoted => "succeeded",
         OutcomeKind::Aborted | OutcomeKind::Superseded | OutcomeKind::Reverted => "failed",
     };
     let mut attributes = vec![
-        KeyValue::new("deployment.name", course.rollout.metadata.name.clone().unwrap_or_default()),
+        KeyValue::new("deployment.name", traced.rollout.metadata.name.clone().unwrap_or_default()),
         KeyValue::new("deployment.status", status),
-        KeyValue::new("serin.rollout.uid", course.rollout.metadata.uid.clone().unwrap_or_default()),
+        KeyValue::new("serin.rollout.uid", traced.rollout.metadata.uid.clone().unwrap_or_default()),
         KeyValue::new("serin.revision.number", canary.revision),
         KeyValue::new("serin.attempt", i64::from(attempt.number)),
         KeyValue::new("serin.steps", i64::from(attempt.steps)),
@@ -211,14 +211,14 @@ fn of_whole(course: &Course<'_>, (attempt, are_skipped): (&Attempt, bool), outco
 }
 
 /// The attempt of the same revision before a retry, where the status remembers it.
-fn earlier(course: &Course<'_>, attempt: &Attempt, after: &RolloutStatus) -> Vec<Link> {
+fn earlier(traced: &Traced<'_>, attempt: &Attempt, after: &RolloutStatus) -> Vec<Link> {
     let is_earlier = |outcome: &&Outcome| {
-        let is_own = outcome.hash == course.canary.hash && outcome.outcome == OutcomeKind::Aborted;
+        let is_own = outcome.hash == traced.canary.hash && outcome.outcome == OutcomeKind::Aborted;
         is_own && outcome.started_at < attempt.started_at
     };
     let last = after.history.iter().rev().find(is_earlier).filter(|_| attempt.number > 1);
     let linked = last.map(|outcome| {
-        let trace = trace_of(course.rollout, &outcome.hash, attempt.number - 1, outcome.started_at);
+        let trace = trace_of(traced.rollout, &outcome.hash, attempt.number - 1, outcome.started_at);
         let attributes = vec![KeyValue::new("serin.attempt", i64::from(attempt.number - 1))];
         Link::new(context(trace, root_of(trace)), attributes, 0)
     });

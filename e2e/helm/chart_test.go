@@ -43,7 +43,11 @@ var combinations = map[string][]string{
 		"notifications.hosts={hooks.example.com,http://alertmanager.monitoring:9093}", "notifications.namespaces={shop,pay}",
 		"configSnapshots.configMapNamespaces={shop}", "configSnapshots.secretNamespaces={shop,pay}",
 	},
-	"shared":  {"sharding.enabled=true", "replicas=3"},
+	"shared":        {"sharding.enabled=true", "replicas=3"},
+	"with the page": {"page.enabled=true", "page.users={Ada}", "page.groups={oncall,shop}", "jobs.enabled=false"},
+	"with the page, one namespace": {
+		"name=serin-shop", "watchNamespace=shop", "crds.install=false", "rbac.userRoles=false", "page.enabled=true",
+	},
 	"guarded": guards,
 	"guarded, one namespace": {
 		"watchNamespace=shop", "requesters.enabled=true", "gitOnly.enabled=true", "gitOnly.users={flux}", "rbac.userRoles=false",
@@ -205,8 +209,8 @@ func TestDeployIsTheChart(t *testing.T) {
 
 // TestOptionsAreTheFilesOfDeploy compares the rules that values add with the files of deploy/ that say the same.
 func TestOptionsAreTheFilesOfDeploy(t *testing.T) {
-	chart := objects(t, rendered(t, "commitFrom.flux=true", "commitFrom.argocd=true", "notifications.promoter=true", "notifications.namespaces={shop}", "sharding.enabled=true"))
-	for _, file := range []string{"sharding.yaml", "commit/flux.yaml", "commit/argocd.yaml", "notifications/promoter.yaml", "notifications/secret-role.yaml"} {
+	chart := objects(t, rendered(t, "commitFrom.flux=true", "commitFrom.argocd=true", "notifications.promoter=true", "notifications.namespaces={shop}", "sharding.enabled=true", "page.enabled=true"))
+	for _, file := range []string{"sharding.yaml", "dashboard/deployment.yaml", "dashboard/rbac.yaml", "commit/flux.yaml", "commit/argocd.yaml", "notifications/promoter.yaml", "notifications/secret-role.yaml"} {
 		text, err := os.ReadFile(filepath.Join("../../deploy", file))
 		if err != nil {
 			t.Fatal(err)
@@ -217,8 +221,10 @@ func TestOptionsAreTheFilesOfDeploy(t *testing.T) {
 				metadata["namespace"] = "shop"
 			}
 			key := fmt.Sprintf("%s %v/%v", object["kind"], metadata["namespace"], metadata["name"])
+			sortedRules(chart[key])
+			sortedRules(object)
 			if !reflect.DeepEqual(chart[key], object) {
-				t.Errorf("%s of deploy/%s differs: %v", key, file, chart[key])
+				t.Errorf("%s of deploy/%s differs:\n%s", key, file, difference(t, chart[key], object))
 			}
 		}
 	}

@@ -88,6 +88,12 @@ type controller struct {
 
 func startController(t *testing.T, namespace, name string) *controller {
 	t.Helper()
+	return start(t, namespace, name, "--listen=127.0.0.1:0", "--route-wait=0.2", "--log-format=text")
+}
+
+// start does the same for any Deployment of an installation, with more arguments.
+func start(t *testing.T, namespace, name string, more ...string) *controller {
+	t.Helper()
 	var deployment struct {
 		Spec struct {
 			Template struct {
@@ -114,8 +120,7 @@ func startController(t *testing.T, namespace, name string) *controller {
 	}
 	defer log.Close()
 	container := pod.Containers[0]
-	arguments := append(container.Args, "--listen=127.0.0.1:0", "--route-wait=0.2", "--log-format=text")
-	c.command = exec.Command(os.Getenv("SERIN_BIN"), arguments...)
+	c.command = exec.Command(os.Getenv("SERIN_BIN"), append(container.Args, more...)...)
 	c.command.Stderr = log
 	c.command.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig(t, dir, token), "POD_NAME="+name, "POD_NAMESPACE="+namespace)
 	for _, variable := range container.Env {

@@ -1,6 +1,9 @@
 package helm
 
 import (
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -176,7 +179,7 @@ func TestOneNamespace(t *testing.T) {
 	namespaces(t, "istio-system", "alone")
 	// Where another installation has the definitions, this one leaves them alone.
 	kubectled(t, "", "apply", "--server-side", "--force-conflicts", "-k", "../../crds")
-	helmed(t, "install", "serin-alone", chart, "-n", "serin-alone", "--create-namespace", "--set", "name=serin-alone,watchNamespace=alone,crds.install=false,rbac.userRoles=false", "--wait", "--timeout", patience.String())
+	helmed(t, "install", "serin-alone", chart, "-n", "serin-alone", "--create-namespace", "--set", "name=serin-alone,watchNamespace=alone,crds.install=false,rbac.userRoles=false,page.enabled=true,page.users={ada}", "--wait", "--timeout", patience.String())
 	controller := startController(t, "serin-alone", "serin-alone")
 	rollout{t, "alone"}.promoted()
 	account := "system:serviceaccount:serin-alone:serin-alone"
@@ -193,8 +196,74 @@ func TestOneNamespace(t *testing.T) {
 			t.Errorf("it may %s: %t", what, found)
 		}
 	}
+	page(t, "serin-alone", "serin-alone-dashboard")
 	controller.stop(t)
 	helmed(t, "uninstall", "serin-alone", "-n", "serin-alone", "--wait", "--timeout", patience.String())
+}
+
+// page is the page in a pod, with the rights of its account and what ada needs to reach it.
+func page(t *testing.T, namespace, name string) {
+	port := freePort(t)
+	server := start(t, namespace, name, "--port="+port)
+	defer server.stop(t)
+	for _, path := range []string{"/", "/rollouts/alone/checkout", "/rollouts/alone/checkout/simulate"} {
+		shown := fetched(t, "http://127.0.0.1:"+port+path)
+		for _, wrong := range []string{"forbidden", "may not"} {
+			if strings.Contains(shown, wrong) {
+				t.Errorf("%s says %q:\n%s", path, wrong, shown)
+			}
+		}
+		if !strings.Contains(shown, "checkout") || !strings.Contains(shown, "alone") {
+			t.Errorf("%s does not show the Rollout:\n%s", path, shown)
+		}
+	}
+	account := "system:serviceaccount:" + namespace + ":" + name
+	for _, one := range []struct {
+		who, what string
+		want      bool
+	}{
+		{account, "patch rollouts -n alone", false},
+		{account, "create rolloutactions -n alone", false},
+		{account, "get secrets -n alone", false},
+		{account, "list rollouts -n shop", false},
+		{"ada", "create pods --subresource=portforward -n " + namespace, true},
+		{"ada", "get deployments.apps/" + name + " -n " + namespace, true},
+		{"ada", "get deployments.apps/serin-alone -n " + namespace, false},
+		{"ada", "delete pods -n " + namespace, false},
+	} {
+		if found := may(t, one.who, strings.Fields(one.what)...); found != one.want {
+			t.Errorf("%s may %s: %t", one.who, one.what, found)
+		}
+	}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	return port
+}
+
+// fetched is what a server answers, once it does.
+func fetched(t *testing.T, url string) string {
+	t.Helper()
+	for until := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		answer, err := http.Get(url)
+		if err == nil {
+			text, err := io.ReadAll(answer.Body)
+			answer.Body.Close()
+			if err == nil && answer.StatusCode == http.StatusOK {
+				return string(text)
+			}
+		}
+		if time.Now().After(until) {
+			t.Fatalf("%s: %v %v", url, answer, err)
+		}
+	}
 }
 
 // copyChart copies the chart with what its links lead to.

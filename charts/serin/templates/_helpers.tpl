@@ -17,10 +17,11 @@ app.kubernetes.io/name: serin
 {{- end }}
 {{- end }}
 
+{{- /* Serin's account, or another: (dict "root" $ "account" …). */}}
 {{- define "serin.subjects" -}}
 - kind: ServiceAccount
-  name: {{ include "serin.account" . }}
-  namespace: {{ .Release.Namespace }}
+  name: {{ .account | default (include "serin.account" .root) }}
+  namespace: {{ .root.Release.Namespace }}
 {{- end }}
 
 {{- define "serin.image" -}}
@@ -29,7 +30,7 @@ app.kubernetes.io/name: serin
 {{- end }}
 {{- end }}
 
-{{- /* A role and its binding to Serin's account: (dict "root" $ "name" … "namespace" … "rules" …). */}}
+{{- /* A role and its binding to Serin's account, or to "account": (dict "root" $ "name" … "namespace" … "rules" …). */}}
 {{- define "serin.role" -}}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
@@ -53,7 +54,7 @@ metadata:
   labels: {{- include "serin.labels" .root | nindent 4 }}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: {{ default "Role" .kind }}, name: {{ .name }}}
 subjects:
-{{ include "serin.subjects" .root }}
+{{ include "serin.subjects" . }}
 {{- end }}
 
 {{- /* The same in all of the cluster. */}}
@@ -73,7 +74,7 @@ metadata:
   labels: {{- include "serin.labels" .root | nindent 4 }}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {{ .name }}}
 subjects:
-{{ include "serin.subjects" .root }}
+{{ include "serin.subjects" . }}
 {{- end }}
 
 {{- /* Whether who asks by a RolloutAction is verified, and what nobody may do else is refused: "true", or "false". */}}
